@@ -1,0 +1,41 @@
+# Everything a new checkout needs: python3 (>= 3.11), pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+PLUGIN_DIRS := $(patsubst %/pyproject.toml,./%,$(PLUGINS))
+
+.PHONY: demo test fast check docs clean
+
+demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
+	$(BIN)/allkit demo --out allkit-demo --overwrite
+
+test: $(VENV)/.dev  ## install everything and run all tests
+	$(BIN)/python -m pytest
+
+fast: $(VENV)/.dev  ## the tests without the slow ones
+	$(BIN)/python -m pytest -m "not slow"
+
+check: $(VENV)/.dev  ## style, types, layers, documentation
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs serve
+
+clean:
+	rm -rf $(VENV) site allkit-demo build dist
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml $(PLUGINS)
+	$(BIN)/python -m pip install --quiet --editable ".[demo]" $(addprefix --editable ,$(PLUGIN_DIRS))
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml $(PLUGINS)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]" $(addprefix --editable ,$(PLUGIN_DIRS))
+	touch $@

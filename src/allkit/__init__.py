@@ -1,0 +1,54 @@
+"""allkit: classifiers of acute lymphoblastic leukaemia in blood-smear images that tell the truth."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allkit.classifier import Classifier as Classifier
+    from allkit.data.dataset import Dataset as Dataset
+    from allkit.data.dataset import Split as Split
+    from allkit.errors import AllkitError as AllkitError
+    from allkit.hookspecs import hookimpl as hookimpl
+    from allkit.images import read_image as read_image
+    from allkit.records import Augmentation as Augmentation
+    from allkit.records import Backbone as Backbone
+    from allkit.records import BackboneFamily as BackboneFamily
+    from allkit.records import Exporter as Exporter
+    from allkit.records import InputSpec as InputSpec
+    from allkit.records import Prediction as Prediction
+    from allkit.training import Trainer as Trainer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AllkitError": "allkit.errors",
+    "Augmentation": "allkit.records",
+    "Backbone": "allkit.records",
+    "BackboneFamily": "allkit.records",
+    "Classifier": "allkit.classifier",
+    "Dataset": "allkit.data.dataset",
+    "Exporter": "allkit.records",
+    "InputSpec": "allkit.records",
+    "Prediction": "allkit.records",
+    "Split": "allkit.data.dataset",
+    "Trainer": "allkit.training",
+    "hookimpl": "allkit.hookspecs",
+    "read_image": "allkit.images",
+}
+__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 - one list, and it cannot go stale
+
+
+def __getattr__(name: str) -> Any:
+    # Names are imported when they are first used, so that `import allkit` stays quick and free
+    # of torch.
+    if name not in _HOME:
+        raise AttributeError(f"module 'allkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,1 @@
+"""Sets of images: reading, splitting, and the drawn sample smears."""

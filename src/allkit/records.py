@@ -1,0 +1,209 @@
+"""The records that travel between allkit's parts, and between allkit and its plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from allkit.errors import PluginError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+__all__ = [
+    "Augmentation",
+    "Backbone",
+    "BackboneFamily",
+    "Exporter",
+    "InputSpec",
+    "Prediction",
+    "Predictor",
+    "Verdict",
+]
+
+API_VERSION = 1
+"""Version of the extension contract (hookspecs and the records they return)."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Verdict = Literal["accepted", "review", "refused", "unreadable"]
+Weights = Path | Literal["default", "none"]
+
+
+def _require_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not name or name != name.strip() or any(c.isspace() for c in name):
+        raise PluginError(
+            f"A {kind} record has the name {name!r}. Give it a non-empty name without spaces."
+        )
+
+
+def _require_callable(kind: str, name: str, field_name: str, value: object) -> None:
+    if not callable(value):
+        raise PluginError(f"The {kind} {name!r} has a {field_name!r} that is not callable: {value!r}.")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone wants to be given: the side of its square input and its normalisation.
+
+    An image is resized to `size` × `size` pixels, scaled to 0–1, and each channel (red, green,
+    blue) becomes `(value - mean) / std`.
+    """
+
+    size: int = 224
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 2048:
+            raise PluginError(f"InputSpec.size is {self.size}; it must be between 8 and 2048 pixels.")
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise PluginError(
+                f"InputSpec needs three means and three positive deviations, "
+                f"not {self.mean!r} and {self.std!r}."
+            )
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network that turns images into features, offered by a plugin.
+
+    `build(weights)` returns an `nn.Module` that maps `(N, 3, S, S)` float32 to `(N, D)` float32;
+    D is measured, not declared. `weights` is `"default"` (the pretrained ones), `"none"`
+    (random: the weights are about to be loaded) or the `Path` of a local file. A tensor that is
+    missing in that file is an error. Heavy imports belong inside `build`.
+
+    `cam_layer` names the module whose output explains an answer (explanation maps). `stages`
+    names, in order, the children of the returned `nn.Sequential` at which it may be cut for
+    caching and unfreezing; empty when it cannot be cut. `license` is that of the weights.
+    """
+
+    name: str
+    build: Callable[[Weights], torch.nn.Module]
+    input: InputSpec = field(default_factory=InputSpec)
+    cam_layer: str | None = None
+    stages: tuple[str, ...] = ()
+    license: str = "unknown"
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _require_name("backbone", self.name)
+        _require_callable("backbone", self.name, "build", self.build)
+
+
+@dataclass(frozen=True)
+class BackboneFamily:
+    """Many backbones behind one prefix, made when they are asked for: `PREFIX:NAME`.
+
+    `get(name)` returns the `Backbone` for the part behind the colon, whose own name is the whole
+    `PREFIX:NAME`, or raises `PluginError` with the nearest known name. `names()` lists what is
+    there; it may import heavy libraries and is only called to show a list.
+    """
+
+    prefix: str
+    get: Callable[[str], Backbone]
+    names: Callable[[], Iterable[str]]
+    license: str = "unknown"
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _require_name("backbone family", self.prefix)
+        _require_callable("backbone family", self.prefix, "get", self.get)
+        _require_callable("backbone family", self.prefix, "names", self.names)
+
+    @property
+    def name(self) -> str:
+        """The name it is listed under: the prefix with a placeholder."""
+        return f"{self.prefix}:NAME"
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A random change of a training image, offered by a plugin.
+
+    `apply(image, rng)` takes `(H, W, 3)` uint8 RGB and a `numpy.random.Generator`, leaves the
+    image untouched and returns a new one of the same shape and type. It keeps no state: the same
+    image and the same generator state give the same result, so that the feature cache and a
+    resumed training can repeat it.
+    """
+
+    name: str
+    apply: Callable[[npt.NDArray[np.uint8], np.random.Generator], npt.NDArray[np.uint8]]
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _require_name("augmentation", self.name)
+        _require_callable("augmentation", self.name, "apply", self.apply)
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Whatever answers for images: a trained `Classifier`, or an exported file that was opened."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+
+    def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` probabilities for N images, each `(H, W, 3)` uint8 RGB of any size."""
+
+    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
+        """Return one `Prediction` per image, in order."""
+
+    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one `Prediction` per image, in order, in constant memory."""
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """A file format for trained models, offered by a plugin.
+
+    `write(model, path, *, precision, calibration)` writes the whole way from uint8 RGB pixels to
+    probabilities: `model` is a `Classifier`, `precision` is `"float32"` or `"int8"`, and
+    `calibration` holds training images (`(H, W, 3)` uint8 arrays) for int8, else `None`.
+    `open(path)` returns a `Predictor` and imports no torch. `suffix` is that of the file (`.onnx`).
+    """
+
+    name: str
+    suffix: str
+    write: Callable[..., None]
+    open: Callable[[Path], Predictor]
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _require_name("exporter", self.name)
+        _require_callable("exporter", self.name, "write", self.write)
+        _require_callable("exporter", self.name, "open", self.open)
+        if not self.suffix.startswith("."):
+            raise PluginError(f"The exporter {self.name!r} has the suffix {self.suffix!r}; it must start with a dot.")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer.
+
+    `label` is the class with the highest probability and `probability` that value; both, and
+    `probabilities` (class → probability, summing to 1, in the order of the model's classes), are
+    filled for every readable image, whatever the verdict. `verdict` says what may be done with
+    the answer: `accepted`, `review` or `refused`, with `reasons` in words; `unreadable` means
+    that there is no answer and `error` says why. `prediction_set` holds the classes that the
+    calibrated model cannot rule out; it is empty for a model without calibration.
+    """
+
+    image: str
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    label: str | None = None
+    probability: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    prediction_set: tuple[str, ...] = ()
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as plain values, ready for JSON."""
+        return asdict(self) | {"reasons": list(self.reasons), "prediction_set": list(self.prediction_set)}
