@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images import read_image as read_image
+    from allkit.network import load_weights as load_weights
     from allkit.records import Augmentation as Augmentation
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
@@ -35,6 +36,7 @@ _HOME = {
     "Split": "allkit.data.dataset",
     "Trainer": "allkit.training",
     "hookimpl": "allkit.hookspecs",
+    "load_weights": "allkit.network",
     "read_image": "allkit.images",
 }
 __all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 - one list, and it cannot go stale

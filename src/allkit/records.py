@@ -204,6 +204,19 @@ class Prediction:
     prediction_set: tuple[str, ...] = ()
     error: str | None = None
 
+    def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the answer as one flat row: a column `p_<class>` for every class of the model."""
+        return {
+            "image": self.image,
+            "label": self.label,
+            "probability": self.probability,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "prediction_set": list(self.prediction_set),
+            **{f"p_{name}": self.probabilities.get(name) for name in classes},
+            "error": self.error,
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
         return asdict(self) | {"reasons": list(self.reasons), "prediction_set": list(self.prediction_set)}

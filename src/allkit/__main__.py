@@ -1,0 +1,5 @@
+"""`python -m allkit`."""
+
+from allkit.cli import main
+
+main()

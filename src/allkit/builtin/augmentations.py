@@ -1,0 +1,114 @@
+"""The augmentations that come with allkit, through albumentations.
+
+albumentations 2.0.8 is the last release under a permissive licence and is no longer maintained.
+It appears in this file only, behind the `Augmentation` record, so that another engine can take
+its place.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.hookspecs import hookimpl
+from allkit.records import Augmentation
+
+if TYPE_CHECKING:
+    Image = npt.NDArray[np.uint8]
+
+_IMPORT = threading.Lock()
+_KEPT = threading.local()  # a pipeline holds its generator, so every thread has its own
+
+
+def _albumentations() -> Any:
+    """Import albumentations without its request to the network for a newer version."""
+    with _IMPORT:
+        before = os.environ.get("NO_ALBUMENTATIONS_UPDATE")
+        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+        try:
+            import albumentations
+        finally:
+            if before is None:
+                del os.environ["NO_ALBUMENTATIONS_UPDATE"]
+            else:
+                os.environ["NO_ALBUMENTATIONS_UPDATE"] = before
+    return albumentations
+
+
+def _orientation(a: Any) -> list[Any]:
+    # A smear has no up and no left: all eight orientations are equally likely.
+    return [a.D4(p=1.0)]
+
+
+def _rotate(a: Any) -> list[Any]:
+    return [a.Rotate(limit=30, border_mode=_REFLECT, p=1.0)]
+
+
+def _flip(a: Any) -> list[Any]:
+    return [a.HorizontalFlip(p=0.5), a.VerticalFlip(p=0.5)]
+
+
+def _zoom(a: Any) -> list[Any]:
+    return [a.Affine(scale=(0.85, 1.2), border_mode=_REFLECT, p=1.0)]
+
+
+def _brightness(a: Any) -> list[Any]:
+    return [a.RandomBrightnessContrast(brightness_limit=0.12, contrast_limit=0.12, p=1.0)]
+
+
+def _stain(a: Any) -> list[Any]:
+    # What differs between two stainings of one smear: hue a little, saturation more.
+    return [
+        a.HueSaturationValue(
+            hue_shift_limit=6, sat_shift_limit=20, val_shift_limit=8, p=1.0
+        )
+    ]
+
+
+def _standard(a: Any) -> list[Any]:
+    gentle = a.Affine(
+        rotate=(-15, 15), scale=(0.9, 1.15), border_mode=_REFLECT, p=0.7
+    )
+    return [*_orientation(a), gentle, *_brightness(a), *_stain(a)]
+
+
+_REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners, which no camera makes
+
+
+def _apply(
+    name: str, make: Callable[[Any], list[Any]], image: Image, rng: np.random.Generator
+) -> Image:
+    pipelines: dict[str, Any] = _KEPT.__dict__.setdefault("pipelines", {})
+    if name not in pipelines:
+        a = _albumentations()
+        pipelines[name] = a.Compose(make(a), seed=0)
+    pipeline = pipelines[name]
+    pipeline.set_random_seed(int(rng.integers(2**31)))
+    result: Image = np.ascontiguousarray(pipeline(image=image.copy())["image"])
+    return result
+
+
+_BUILT_IN: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
+    "standard": (_standard, "orientation, slight rotation and zoom, brightness, stain"),
+    "orientation": (_orientation, "one of the eight orientations"),
+    "rotate": (_rotate, "rotation by up to 30 degrees, edges reflected"),
+    "flip": (_flip, "left-right and up-down, each one time in two"),
+    "zoom": (_zoom, "85 to 120 % of the size, edges reflected"),
+    "brightness": (_brightness, "brightness and contrast by up to 12 %"),
+    "stain": (_stain, "jitter of hue and saturation, as between two stainings"),
+}
+
+
+@hookimpl
+def allkit_augmentations() -> Iterable[Augmentation]:
+    """Offer the built-in augmentations."""
+    return [
+        Augmentation(name, partial(_apply, name, make), summary)
+        for name, (make, summary) in _BUILT_IN.items()
+    ]

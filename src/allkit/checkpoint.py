@@ -1,0 +1,167 @@
+"""The model folder: written whole, checked before anything in it is parsed, free of pickle.
+
+    model.safetensors   arrays, under `network.`
+    model.json          everything else that is needed to answer, and where it came from
+    README.md           the model card, for people; editing it only warns
+    SHA256SUMS          hashes of the above, in the form of sha256sum
+    plots/              pictures
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from allkit.config import TrainConfig
+from allkit.errors import CheckpointError
+from allkit.files import whole_folder
+
+__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_model", "write_model"]
+
+FORMAT = 1
+ARRAYS, INFO, CARD, SUMS = "model.safetensors", "model.json", "README.md", "SHA256SUMS"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class BackboneInfo(_Part):
+    """Which backbone, from which plugin, with which weights."""
+
+    name: str
+    distribution: str
+    version: str
+    width: int
+    members: int
+    license: str
+    weights_sha256: str
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class DataInfo(_Part):
+    """What it was trained on: counts and hashes, never a file name."""
+
+    fingerprint: str
+    counts: dict[str, int]
+    images_sha256: tuple[str, ...]
+    groups_sha256: tuple[str, ...] = ()
+    split_by: str | None = None
+    drawn: bool = False
+
+
+class ModelInfo(_Part):
+    """What `model.json` holds."""
+
+    format: int = FORMAT
+    allkit: str
+    created: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    display_names: dict[str, str]
+    backbone: BackboneInfo
+    plugins: dict[str, str]
+    view: str = "rgb"
+    config: TrainConfig
+    data: DataInfo
+    validation: dict[str, Any] | None = None
+    history: tuple[tuple[dict[str, float], ...], ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def write_model(
+    folder: Path,
+    info: ModelInfo,
+    arrays: Mapping[str, Any],
+    *,
+    card: str,
+    pictures: Mapping[str, bytes],
+    overwrite: bool,
+) -> None:
+    """Write the folder whole or not at all; `arrays` maps names to torch tensors."""
+    from safetensors.torch import save
+
+    with whole_folder(folder, overwrite=overwrite) as building:
+        files = {
+            ARRAYS: save(dict(arrays)),
+            INFO: (info.model_dump_json(indent=1) + "\n").encode(),
+            CARD: card.encode(),
+        }
+        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+        for name, data in {**files, SUMS: sums.encode()}.items():
+            (building / name).write_bytes(data)
+        (building / "plots").mkdir()
+        for name, data in pictures.items():
+            (building / "plots" / name).write_bytes(data)
+
+
+def read_model(folder: Path) -> tuple[ModelInfo, dict[str, Any]]:
+    """Return what a model folder holds: its description and its arrays, as torch tensors.
+
+    Raises `CheckpointError` when the folder or a file is missing, a byte was changed, or it was
+    written by a newer allkit.
+    """
+    from safetensors.torch import load
+
+    if not folder.is_dir():
+        raise CheckpointError(
+            f"{folder} is not a model folder: it {'is a file' if folder.exists() else 'does not exist'}. "
+            f"Give the folder that `allkit train --out` wrote."
+        )
+    files = _checked(folder)
+    try:
+        raw = json.loads(files[INFO])
+        version = raw["format"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{folder / INFO} is not a model description.") from None
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(
+            f"{folder} has the format {version!r}; this allkit reads up to {FORMAT}. Update allkit."
+        )
+    try:
+        info = ModelInfo.model_validate_json(files[INFO])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CheckpointError(f"{folder / INFO}: {where}: {first['msg']}.") from None
+    return info, load(files[ARRAYS])
+
+
+def _checked(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of the files that matter, after their hashes were found to be right."""
+    try:
+        lines = (folder / SUMS).read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise CheckpointError(
+            f"{folder} has no readable {SUMS}, so nothing in it can be trusted. Give the folder "
+            f"that `allkit train --out` wrote, whole."
+        ) from None
+    sums: dict[str, str] = {}
+    for line in lines:
+        found = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+        if found is None:
+            raise CheckpointError(f"{folder / SUMS} is damaged at {line[:80]!r}. Copy the model again.")
+        sums[found[2]] = found[1]
+    files: dict[str, bytes] = {}
+    for name in (ARRAYS, INFO):
+        try:
+            files[name] = (folder / name).read_bytes()
+        except OSError:
+            raise CheckpointError(f"{folder} lacks {name}. Copy the whole folder again.") from None
+        if hashlib.sha256(files[name]).hexdigest() != sums.get(name):
+            raise CheckpointError(
+                f"{folder / name} was altered or damaged: its hash is not the one in {SUMS}. Copy "
+                f"the folder again from where it was made, or train again."
+            )
+    card = folder / CARD
+    if not card.is_file() or hashlib.sha256(card.read_bytes()).hexdigest() != sums.get(CARD):
+        warnings.warn(f"The model card {card} was edited or removed after the training.", stacklevel=4)
+    return files

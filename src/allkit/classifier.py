@@ -1,0 +1,279 @@
+"""A trained classifier: answer, judge, save, load, export."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from allkit.checkpoint import ModelInfo, read_model, write_model
+from allkit.data.dataset import Dataset
+from allkit.errors import CheckpointError, DatasetError, ExportError, PluginError
+from allkit.features import Extractor, FeatureCache, Progress
+from allkit.files import require_free
+from allkit.metrics import Evaluation, evaluate
+from allkit.network import Head, Network, Pipeline
+from allkit.plugins import registry
+from allkit.records import Backbone, Exporter, InputSpec, Prediction
+from allkit.report.card import model_card
+from allkit.runtime.answers import answer, stream
+
+__all__ = ["Classifier"]
+
+
+class Classifier:
+    """Answers for blood-smear images. Made by `Trainer.fit` or `Classifier.load`.
+
+    Safe to share between threads. `info` describes it: classes, backbone, training data (as
+    hashes), settings, figures of the validation.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        info: ModelInfo,
+        *,
+        device: torch.device | str = "cpu",
+        pictures: Mapping[str, bytes] | None = None,
+    ) -> None:
+        self.info = info
+        self.device = torch.device(device)
+        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.pictures = dict(pictures or {})
+        """PNG pictures of the training, by file name, saved under `plots/`."""
+        self._extractor = Extractor(
+            network.backbone,
+            self.spec,
+            (info.backbone.name, info.backbone.distribution, info.backbone.version,
+             info.backbone.weights_sha256),
+            self.device,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.info.classes
+
+    @property
+    def spec(self) -> InputSpec:
+        """How an image is standardised for the backbone."""
+        return InputSpec(self.info.backbone.size, self.info.backbone.mean, self.info.backbone.std)
+
+    # ── answering ──────────────────────────────────────────────────────────────────────────
+
+    def predict(
+        self, images: str | Path | bytes | npt.NDArray[np.uint8] | Iterable[Any], *, batch_size: int = 16
+    ) -> list[Prediction]:
+        """Return one answer per image, in order.
+
+        An image is a path, the bytes of an encoded file, or an `(H, W, 3)` uint8 RGB array; a
+        single one may be given without a list. An image that cannot be read gets the verdict
+        `unreadable`, and the others are still answered.
+        """
+        return list(self.stream(images, batch_size=batch_size))
+
+    def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one answer per image, in order, in constant memory."""
+        if isinstance(images, (str, Path, bytes)) or (
+            isinstance(images, np.ndarray) and images.ndim <= 3
+        ):
+            images = [images]
+        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+
+    def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB."""
+        return self._from_features(self._extractor.compute(list(images)))
+
+    def _from_features(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode():
+            logits = self.network.classify(torch.from_numpy(features).to(self.device))
+            probabilities: npt.NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().numpy()
+        return probabilities
+
+    # ── judging ────────────────────────────────────────────────────────────────────────────
+
+    def evaluate(
+        self,
+        dataset: Dataset,
+        *,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Return the figures on a labelled set; `cache` keeps features for the next time.
+
+        Raises `DatasetError` when an image is unreadable or a label is none of the model's. The
+        notes of the result say when the figures are worth less than they look: images that were
+        trained on, a division by image, drawn images.
+        """
+        if len(dataset) == 0:
+            raise DatasetError(f"{dataset.name} holds no images to evaluate.")
+        strange = sorted(set(dataset.classes) & set(dataset.counts) - set(self.classes))
+        if strange:
+            raise DatasetError(
+                f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
+                f"does not know. It knows: {', '.join(self.classes)}."
+            )
+        extractor = self._extractor
+        extractor = Extractor(
+            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
+        )
+        features = extractor.extract(dataset, progress=progress, label="features")
+        probabilities = self._from_features(features)
+        position = {name: index for index, name in enumerate(self.classes)}
+        truth = np.array([position[s.label] for s in dataset], dtype=np.int64)
+        verdicts = [
+            answer(s.image, row, self.classes).verdict for s, row in zip(dataset, probabilities, strict=True)
+        ]
+        return evaluate(
+            truth, probabilities, self.classes, verdicts=verdicts,
+            units=dataset.units if dataset.has_groups else None, notes=self._cautions(dataset),
+        )  # fmt: skip
+
+    def _cautions(self, dataset: Dataset) -> list[str]:
+        trained = set(self.info.data.images_sha256)
+        seen = sum(digest in trained for digest in dataset.hashes)
+        groups = set(self.info.data.groups_sha256)
+        shared = sum(group_hash(s.group or s.case) in groups for s in dataset if s.group or s.case)
+        notes = []
+        if seen:
+            notes.append(
+                f"{seen} of these {len(dataset)} images were trained on: the figures are too high."
+            )
+        if shared > seen:
+            notes.append(
+                f"{shared} of these {len(dataset)} images come from groups that were trained on: "
+                f"the figures say nothing about new slides."
+            )
+        if "image" in (dataset.split_by, self.info.data.split_by):
+            notes.append(IMAGE_LEVEL)
+        if self.info.data.drawn:
+            notes.append("The model was trained on drawn images: nothing follows for real smears.")
+        return notes
+
+    # ── keeping ────────────────────────────────────────────────────────────────────────────
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model folder, whole or not at all, and return its path.
+
+        Raises `ConfigError` when it exists and `overwrite` is false.
+        """
+        folder = Path(folder)
+        arrays = {
+            f"network.{name}": tensor.detach().cpu().contiguous()
+            for name, tensor in self.network.state_dict().items()
+        }
+        card = model_card(self.info.model_dump(mode="json"))
+        write_model(
+            folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
+        )
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> Classifier:
+        """Read a model folder.
+
+        Raises `CheckpointError` when something is missing or altered, and `PluginError` that
+        says what to install when the plugin of its backbone is not there.
+        """
+        folder = Path(folder)
+        info, arrays = read_model(folder)
+        record = _backbone_of(info)
+        backbone = record.build("none")
+        heads = [Head(info.backbone.width, len(info.classes)) for _ in range(info.backbone.members)]
+        network = Network(backbone, heads)
+        state = {name.removeprefix("network."): tensor for name, tensor in arrays.items()}
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            detail = str(error).splitlines()[-1].strip()[:200]
+            raise CheckpointError(
+                f"The arrays in {folder} do not fit the backbone {info.backbone.name!r} as "
+                f"{info.backbone.distribution} builds it today: {detail} It was saved with "
+                f"{info.backbone.distribution} {info.backbone.version}; install that version."
+            ) from None
+        return cls(network, info, device=device)
+
+    def export(
+        self,
+        path: str | Path,
+        *,
+        format: str = "onnx",
+        overwrite: bool = False,
+        check: Sequence[npt.NDArray[np.uint8]] | None = None,
+    ) -> float:
+        """Write the model as one file of another format, and prove that it answers alike.
+
+        The file holds the whole way from uint8 RGB pixels to probabilities. It is run on `check`
+        images (drawn ones without it); the largest difference of a probability is returned.
+        Raises `ExportError`, and leaves no file, when the answers do not agree.
+        """
+        path = Path(path)
+        exporter: Exporter = registry().get("exporter", format)
+        if path.suffix != exporter.suffix:
+            raise ExportError(
+                f"A {format} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
+            )
+        require_free(path, overwrite=overwrite)
+        images = list(check) if check is not None else _drawn_checks()
+        part = path.with_name(f".{path.stem}.part{exporter.suffix}")
+        try:
+            exporter.write(self, part, precision="float32", calibration=None)
+            theirs = exporter.open(part).probabilities(images)
+            ours = self.probabilities(images)
+            difference = float(np.abs(ours - theirs).max())
+            if difference > AGREEMENT or (ours.argmax(1) != theirs.argmax(1)).any():
+                raise ExportError(
+                    f"The {format} file does not answer like the model: on {len(images)} images "
+                    f"the probabilities differ by up to {difference:.2g}. It was not written."
+                )
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return difference
+
+    def pipeline(self) -> Pipeline:
+        """Return the whole way from `(N, H, W, 3)` uint8 to `(N, K)` probabilities, on the CPU."""
+        # A copy: moving the network itself would take it away from whoever answers with it.
+        return Pipeline(self.spec, copy.deepcopy(self.network).cpu()).eval()
+
+
+AGREEMENT = 1e-4
+IMAGE_LEVEL = (
+    "Image-level split: images of the same slide, even of the same field, were trained on and "
+    "tested. This is the protocol of the published systems; its figures are inflated."
+)
+
+
+def group_hash(group: str | None) -> str:
+    """Return the hash by which a group is remembered: its name may be a patient's."""
+    import hashlib
+
+    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
+
+
+def _drawn_checks() -> list[npt.NDArray[np.uint8]]:
+    from allkit.data.drawn import draw_smears
+
+    return [field.image for field in draw_smears(8, groups=8, seed=20)]
+
+
+def _backbone_of(info: ModelInfo) -> Backbone:
+    try:
+        record: Backbone = registry().get("backbone", info.backbone.name)
+    except PluginError as error:
+        if info.backbone.distribution == "allkit":
+            raise
+        raise PluginError(
+            f"This model needs the backbone {info.backbone.name!r} of the plugin "
+            f"{info.backbone.distribution} {info.backbone.version}, which is not there: install "
+            f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
+        ) from None
+    return record

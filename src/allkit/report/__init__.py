@@ -1,0 +1,1 @@
+"""What is written for people: pictures and the model card."""

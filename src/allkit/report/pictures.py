@@ -1,0 +1,98 @@
+"""Pictures of a training and of its figures, as PNG bytes.
+
+Figures are made without pyplot, so that drawing one changes no global state and can be done in
+any thread.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["confusion_matrix", "learning_curves"]
+
+INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
+
+
+def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: str) -> bytes:
+    """Return the loss and accuracy of every epoch, one thin line a fold, as PNG bytes.
+
+    Each history holds one mapping an epoch with `epoch, train_loss, train_accuracy` and, where
+    there was a validation part, `val_loss, val_accuracy`.
+    """
+    figure = _figure(9.0, 3.6)
+    for position, (what, name) in enumerate([("loss", "Loss"), ("accuracy", "Accuracy")], start=1):
+        axes = figure.add_subplot(1, 2, position)
+        for part, colour, style in [("train", TRAIN, "-"), ("val", VAL, "--")]:
+            for number, history in enumerate(histories):
+                points = [(e["epoch"], e[f"{part}_{what}"]) for e in history if f"{part}_{what}" in e]
+                if points:
+                    axes.plot(
+                        *zip(*points, strict=True), style, color=colour, lw=1.6 if len(histories) == 1 else 1.0,
+                        label={"train": "training", "val": "validation"}[part] if number == 0 else None,
+                    )  # fmt: skip
+        axes.set_xlabel("epoch")
+        axes.set_title(name, loc="left", fontsize=10, color=INK)
+        if what == "loss":
+            axes.set_yscale("log")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+        _quiet(axes)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    return _png(figure)
+
+
+def confusion_matrix(
+    matrix: Sequence[Sequence[int]], names: Sequence[str], title: str, caption: str = ""
+) -> bytes:
+    """Return the confusion matrix (rows true, columns predicted) as PNG bytes.
+
+    The shade of a cell is its share of the row, so that a small class is not paler than a large
+    one.
+    """
+    side = max(4.2, 1.0 * len(names) + 2.2)
+    figure = _figure(side + 0.6, side)
+    axes = figure.add_subplot()
+    shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    for i, row in enumerate(matrix):
+        for j, count in enumerate(row):
+            dark = shares[i][j] > 0.55
+            axes.text(
+                j, i, f"{count}\n{shares[i][j]:.1%}" if count else "0", ha="center", va="center",
+                fontsize=9, color="white" if dark else INK if count else MUTED,
+            )  # fmt: skip
+    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    _quiet(axes)
+    if caption:
+        figure.text(0.01, 0.005, caption, fontsize=7.5, color=MUTED, wrap=True)
+    return _png(figure)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _quiet(axes: Any) -> None:
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.tick_params(length=0, labelsize=8, colors=INK)
+
+
+def _png(figure: Figure) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

@@ -1,0 +1,99 @@
+"""Answers from an ONNX file that allkit wrote, through ONNX Runtime and without torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.errors import ExportError
+from allkit.records import Prediction
+from allkit.runtime.answers import stream
+from allkit.runtime.seal import check_seal
+
+__all__ = ["METADATA_KEY", "OnnxPredictor"]
+
+METADATA_KEY = "allkit"
+FORMAT = 1
+
+
+class OnnxPredictor:
+    """A classifier in one ONNX file: uint8 RGB pixels in, answers out.
+
+    Safe to share between threads. Raises `ExportError` when the file is missing, damaged,
+    altered, not written by allkit, or written by a newer one.
+    """
+
+    def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
+        # Imported here: it takes a tenth of a second that `import allkit` need not pay.
+        import onnxruntime
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ExportError(f"{self.path} does not exist. Give a file that `allkit export` wrote.")
+        data = self.path.read_bytes()
+        check_seal(data, str(self.path))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or _cores()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                data, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # noqa: BLE001 - onnxruntime raises its own types, one per cause
+            reason = str(error).splitlines()[0][:200]
+            raise ExportError(
+                f"{self.path} is not an ONNX file that can be opened: {reason} Export it again."
+            ) from None
+        self.info = _metadata(self.path, self._session)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return tuple(self.info["classes"])
+
+    def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
+        result = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            by_shape.setdefault(image.shape, []).append(index)
+        for indices in by_shape.values():
+            pixels = np.stack([images[i] for i in indices])
+            result[indices] = self._session.run(["probabilities"], {"pixels": pixels})[0]
+        return result
+
+    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one answer per image, in order, in constant memory."""
+        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+
+    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
+        """Return one answer per image, in order."""
+        return list(self.stream(images, batch_size=batch_size))
+
+
+def _cores() -> int:
+    # The cores this process may use, which in a container are fewer than the machine has.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _metadata(path: Path, session: Any) -> dict[str, Any]:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    try:
+        info: dict[str, Any] = json.loads(text)
+        version = int(info["format"])
+        complete = version > FORMAT or {"classes", "sha256"} <= set(info)
+    except (TypeError, ValueError, KeyError):
+        complete = False
+    if not complete:
+        raise ExportError(f"{path} was not written by allkit. Export the model with `allkit export`.")
+    if version > FORMAT:
+        raise ExportError(
+            f"{path} has the format {version}; this allkit reads up to {FORMAT}. Update allkit."
+        )
+    return info

@@ -1,0 +1,36 @@
+"""A seal inside an exported file, so that a single flipped bit is noticed before it is parsed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from allkit.errors import ExportError
+
+__all__ = ["SEAL_BLANK", "check_seal", "seal"]
+
+SEAL_BLANK = "0" * 64
+"""What the metadata holds under `sha256` while the file is hashed."""
+
+_PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+
+
+def seal(data: bytes) -> bytes:
+    """Return `data` with its one blank seal filled: the SHA-256 of `data` with the blank."""
+    blank = f'"sha256": "{SEAL_BLANK}"'.encode()
+    if data.count(blank) != 1:
+        raise ExportError("The exported file holds no blank seal, so it cannot be sealed.")
+    return data.replace(blank, f'"sha256": "{hashlib.sha256(data).hexdigest()}"'.encode())
+
+
+def check_seal(data: bytes, name: str) -> None:
+    """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
+    found = _PATTERN.findall(data)
+    if not found:
+        raise ExportError(f"{name} was not written by allkit. Export the model with `allkit export`.")
+    blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
+    if len(found) != 1 or hashlib.sha256(blank).hexdigest() != found[0].decode():
+        raise ExportError(
+            f"{name} was altered or damaged after it was exported: its hash does not match. "
+            f"Copy it again from where it was made, or export the model again."
+        )
