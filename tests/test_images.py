@@ -238,9 +238,30 @@ def test_float_signed_and_32_bit_pixels_are_refused():
     assert refusal(saved(Image.fromarray(grey / np.float32(255)), "TIFF")) == "float"
     assert refusal(tiff((grey / 255)[..., None], 1, sample_format=3)) == "float"
     assert refusal(tiff(colours(channels=1), 1, sample_format=2)) == "mode"
+    half = (wide16(1) >> 1).astype(np.int16)  # as unsigned it would come out half as bright
+    assert refusal(tiff(half, 1, sample_format=2)) == "mode"
     huge = Image.fromarray(grey.astype(np.int32) * 70000)
     assert refusal(saved(huge, "TIFF")) == "mode"
     assert refusal(saved(Image.fromarray(colours()).convert("LAB"), "TIFF")) == "mode"
+
+
+def test_a_tiff_palette_of_8_bit_colours_is_refused_and_not_read_as_black(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "palette.tif"
+    ramp = np.tile(np.arange(256, dtype=np.uint16), (3, 1))
+    index = colours()[..., 0]
+    tifffile.imwrite(path, index, photometric="palette", colormap=ramp * 257)
+    assert np.array_equal(read_image(path), np.repeat(index[..., None], 3, 2))
+    tifffile.imwrite(path, index, photometric="palette", colormap=ramp)
+    assert refusal(path) == "mode"
+
+
+def test_a_big_endian_bigtiff_is_named_and_refused(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "big.tif"
+    tifffile.imwrite(path, colours(), photometric="rgb", bigtiff=True, byteorder=">")
+    with pytest.raises(ImageError, match="big-endian BigTIFF"):
+        read_image(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

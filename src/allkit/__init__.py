@@ -39,7 +39,7 @@ _HOME = {
     "load_weights": "allkit.network",
     "read_image": "allkit.images",
 }
-__all__ = sorted([*_HOME, "__version__"])  # noqa: PLE0605 - one list, and it cannot go stale
+__all__ = sorted([*_HOME, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

@@ -1,10 +1,10 @@
 """The model folder: written whole, checked before anything in it is parsed, free of pickle.
 
-    model.safetensors   arrays, under `network.`
-    model.json          everything else that is needed to answer, and where it came from
-    README.md           the model card, for people; editing it only warns
-    SHA256SUMS          hashes of the above, in the form of sha256sum
-    plots/              pictures
+model.safetensors   arrays, under `network.`
+model.json          everything else that is needed to answer, and where it came from
+README.md           the model card, for people; editing it only warns
+SHA256SUMS          hashes of the above, in the form of sha256sum
+plots/              pictures
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ def write_model(
             INFO: (info.model_dump_json(indent=1) + "\n").encode(),
             CARD: card.encode(),
         }
-        sums = "".join(f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items())
+        sums = "".join(
+            f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()
+        )
         for name, data in {**files, SUMS: sums.encode()}.items():
             (building / name).write_bytes(data)
         (building / "plots").mkdir()
@@ -148,7 +150,9 @@ def _checked(folder: Path) -> dict[str, bytes]:
     for line in lines:
         found = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
         if found is None:
-            raise CheckpointError(f"{folder / SUMS} is damaged at {line[:80]!r}. Copy the model again.")
+            raise CheckpointError(
+                f"{folder / SUMS} is damaged at {line[:80]!r}. Copy the model again."
+            )
         sums[found[2]] = found[1]
     files: dict[str, bytes] = {}
     for name in (ARRAYS, INFO):
@@ -163,5 +167,7 @@ def _checked(folder: Path) -> dict[str, bytes]:
             )
     card = folder / CARD
     if not card.is_file() or hashlib.sha256(card.read_bytes()).hexdigest() != sums.get(CARD):
-        warnings.warn(f"The model card {card} was edited or removed after the training.", stacklevel=4)
+        warnings.warn(
+            f"The model card {card} was edited or removed after the training.", stacklevel=4
+        )
     return files

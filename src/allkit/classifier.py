@@ -70,7 +70,10 @@ class Classifier:
     # ── answering ──────────────────────────────────────────────────────────────────────────
 
     def predict(
-        self, images: str | Path | bytes | npt.NDArray[np.uint8] | Iterable[Any], *, batch_size: int = 16
+        self,
+        images: str | Path | bytes | npt.NDArray[np.uint8] | Iterable[Any],
+        *,
+        batch_size: int = 16,
     ) -> list[Prediction]:
         """Return one answer per image, in order.
 
@@ -95,7 +98,9 @@ class Classifier:
     def _from_features(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode():
             logits = self.network.classify(torch.from_numpy(features).to(self.device))
-            probabilities: npt.NDArray[np.float32] = torch.softmax(logits.float(), dim=1).cpu().numpy()
+            probabilities: npt.NDArray[np.float32] = (
+                torch.softmax(logits.float(), dim=1).cpu().numpy()
+            )
         return probabilities
 
     # ── judging ────────────────────────────────────────────────────────────────────────────
@@ -130,7 +135,8 @@ class Classifier:
         position = {name: index for index, name in enumerate(self.classes)}
         truth = np.array([position[s.label] for s in dataset], dtype=np.int64)
         verdicts = [
-            answer(s.image, row, self.classes).verdict for s, row in zip(dataset, probabilities, strict=True)
+            answer(s.image, row, self.classes).verdict
+            for s, row in zip(dataset, probabilities, strict=True)
         ]
         return evaluate(
             truth, probabilities, self.classes, verdicts=verdicts,

@@ -48,7 +48,9 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Return every setting with its value as YAML, ready for `--config`."""
-        text: str = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        text: str = yaml.safe_dump(
+            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        )
         return text
 
 
@@ -81,7 +83,10 @@ class TrainConfig(Config):
         0.2, ge=0, lt=1, description="share of the training images kept for validation, by group"
     )
     folds: int = Field(
-        0, ge=0, le=50, description="k-fold cross-validation by group; the model answers as the mean of the k"
+        0,
+        ge=0,
+        le=50,
+        description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`")

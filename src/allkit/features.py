@@ -55,7 +55,9 @@ class FeatureCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:
-            exists = connection.execute("SELECT 1 FROM sqlite_master WHERE name='features'").fetchone()
+            exists = connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name='features'"
+            ).fetchone()
             if exists is None:
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -174,7 +176,7 @@ def weights_hash(module: nn.Module) -> str:
 def native_bfloat16(device: torch.device) -> bool:
     """Say whether `device` computes bfloat16 in hardware; emulated, it is slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
 
 
@@ -286,7 +288,11 @@ def _augmented(
         raise PluginError(
             f"The augmentation {record.name!r} failed: {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(result, np.ndarray) or result.dtype != np.uint8 or result.shape != image.shape:
+    if (
+        not isinstance(result, np.ndarray)
+        or result.dtype != np.uint8
+        or result.shape != image.shape
+    ):
         got = f"{getattr(result, 'shape', type(result).__name__)} {getattr(result, 'dtype', '')}"
         raise PluginError(
             f"The augmentation {record.name!r} returned {got} for {image.shape} uint8; it must "
@@ -303,10 +309,14 @@ def _ahead(
     """Yield batches in order, while threads load the next three."""
     waiting: deque[tuple[int, Future[npt.NDArray[np.uint8] | ImageError]]] = deque()
     remaining = iter(todo)
-    with ThreadPoolExecutor(max_workers=min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)) as pool:
+    with ThreadPoolExecutor(
+        max_workers=min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
+    ) as pool:
         waiting.extend((i, pool.submit(load, i)) for i in itertools.islice(remaining, 3 * size))
         while waiting:
             batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
             ready = [(i, future.result()) for i, future in batch]
-            waiting.extend((i, pool.submit(load, i)) for i in itertools.islice(remaining, len(batch)))
+            waiting.extend(
+                (i, pool.submit(load, i)) for i in itertools.islice(remaining, len(batch))
+            )
             yield ready

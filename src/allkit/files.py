@@ -17,9 +17,13 @@ __all__ = ["require_free", "whole_folder", "write_whole"]
 def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
     """Raise `ConfigError` when `path` exists and may not be replaced."""
     if path.exists() and not overwrite:
-        raise ConfigError(f"{path} exists already. Choose another name, or give {option} to replace it.")
+        raise ConfigError(
+            f"{path} exists already. Choose another name, or give {option} to replace it."
+        )
     if not path.parent.exists():
-        raise ConfigError(f"The folder {path.parent} does not exist. Make it first, or choose another place.")
+        raise ConfigError(
+            f"The folder {path.parent} does not exist. Make it first, or choose another place."
+        )
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
@@ -60,7 +64,9 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
                     with file.open("rb") as stream:
                         os.fsync(stream.fileno())
             if path.exists():
-                old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old"))
+                old = Path(
+                    tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".old")
+                )
                 os.replace(path, old / path.name)
                 os.replace(building, path)
                 shutil.rmtree(old, ignore_errors=True)

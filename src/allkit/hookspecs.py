@@ -24,15 +24,15 @@ hookimpl = pluggy.HookimplMarker("allkit")
 def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
     """Return the networks that this plugin offers.
 
-        from allkit import Backbone, hookimpl
+    from allkit import Backbone, hookimpl
 
-        def build(weights):
-            import timm
-            return timm.create_model("test_resnet", pretrained=weights == "default", num_classes=0)
+    def build(weights):
+        import timm
+        return timm.create_model("test_resnet", pretrained=weights == "default", num_classes=0)
 
-        @hookimpl
-        def allkit_backbones():
-            return [Backbone("tiny-resnet", build, license="apache-2.0")]
+    @hookimpl
+    def allkit_backbones():
+        return [Backbone("tiny-resnet", build, license="apache-2.0")]
     """
     return ()
 
@@ -41,14 +41,14 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
 def allkit_augmentations() -> Iterable[Augmentation]:
     """Return the augmentations that this plugin offers.
 
-        from allkit import Augmentation, hookimpl
+    from allkit import Augmentation, hookimpl
 
-        def darken(image, rng):
-            return (image * rng.uniform(0.7, 1.0)).astype("uint8")
+    def darken(image, rng):
+        return (image * rng.uniform(0.7, 1.0)).astype("uint8")
 
-        @hookimpl
-        def allkit_augmentations():
-            return [Augmentation("darken", darken, "uniformly darker, down to 70 %")]
+    @hookimpl
+    def allkit_augmentations():
+        return [Augmentation("darken", darken, "uniformly darker, down to 70 %")]
     """
     return ()
 
@@ -57,10 +57,10 @@ def allkit_augmentations() -> Iterable[Augmentation]:
 def allkit_exporters() -> Iterable[Exporter]:
     """Return the file formats that this plugin can write and open.
 
-        from allkit import Exporter, hookimpl
+    from allkit import Exporter, hookimpl
 
-        @hookimpl
-        def allkit_exporters():
-            return [Exporter("myformat", ".myf", write, open_file, "what it is for")]
+    @hookimpl
+    def allkit_exporters():
+        return [Exporter("myformat", ".myf", write, open_file, "what it is for")]
     """
     return ()

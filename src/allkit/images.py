@@ -48,6 +48,7 @@ FOREIGN = (
     (0, b"GIF8", "a GIF"), (8, b"WEBP", "a WebP"), (0, b"%PDF", "a PDF"), (128, b"DICM", "a DICOM"),
     (4, b"ftyphei", "a HEIC"), (4, b"ftypmif1", "a HEIC"), (4, b"ftypavif", "an AVIF"),
     (4, b"jP  ", "a JPEG 2000"), (0, b"8BPS", "a Photoshop"), (0, b"PK\x03\x04", "a ZIP"),
+    (0, b"MM\0+", "a big-endian BigTIFF"),  # Pillow misreads it
 )  # fmt: skip
 MESSAGES = {
     "truncated": "is truncated: its end is missing. Copy it again from its source.",
@@ -218,7 +219,7 @@ def _format(data: bytes, name: str) -> _Format:
         return _jpeg, JpegImageFile
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _png, PngImageFile
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0")):
         return _tiff, TiffImageFile
     if data.startswith(b"BM") and b"\0" in data[:18]:
         return (lambda data, name: _File(data)), BmpImageFile
@@ -363,8 +364,10 @@ def _tiff(data: bytes, name: str) -> _File:
         _refuse(name, "low_bit_depth", "12 bits per pixel")
     if bits == 16 and several and (colours != 2 or values.get(284) == (2,)):
         _refuse(name, "mode", "16-bit pixels in an order that is not read")
-    if bits == 8 and 2 in values.get(339, ()):
+    if bits in (8, 16) and 2 in values.get(339, ()):
         _refuse(name, "mode", "signed pixels")
+    if colours == 3 and max(values.get(320, (0,))) < 256:  # Pillow would make it black
+        _refuse(name, "mode", "a palette of 8-bit colours where a TIFF has 16-bit ones")
     inverted = bits == 16 and not several and values.get(262) == (0,)
     if inverted:  # Pillow reads only some of these, and none as meant: it is told 0 is black
         entry, at = found.entries[262], 12 if found.head[1] == "Q" else 8

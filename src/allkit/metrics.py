@@ -46,7 +46,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain values, in the form of `allkit evaluate --json`."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "extra"}
+        values = {
+            name: getattr(self, name) for name in self.__dataclass_fields__ if name != "extra"
+        }
         values["classes"] = list(self.classes)
         values["notes"] = list(self.notes)
         return values | self.extra

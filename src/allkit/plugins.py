@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pluggy
 
@@ -30,7 +30,6 @@ _HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
     "augmentation": ("allkit_augmentations", (Augmentation,)),
     "exporter": ("allkit_exporters", (Exporter,)),
 }
-
 
 
 @dataclass
@@ -121,7 +120,11 @@ class Registry:
     def _unknown(self, kind: Kind, name: str) -> PluginError:
         known = self.names(kind)
         broken = [plugin.origin for plugin in self.plugins if plugin.error]
-        note = f" Plugins that failed to load: {', '.join(broken)}; see `allkit plugins`." if broken else ""
+        note = (
+            f" Plugins that failed to load: {', '.join(broken)}; see `allkit plugins`."
+            if broken
+            else ""
+        )
         return PluginError(
             f"Unknown {kind} {name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}.{note}"
         )
@@ -194,8 +197,10 @@ def _records(manager: pluggy.PluginManager, module: object) -> Iterable[tuple[st
             for record in implementation.function():
                 if not isinstance(record, types):
                     wanted = " or ".join(t.__name__ for t in types)
-                    raise PluginError(f"{hook} returned {record!r}; it must return {wanted} records.")
-                yield kind, record
+                    raise PluginError(
+                        f"{hook} returned {record!r}; it must return {wanted} records."
+                    )
+                yield kind, cast(Record, record)
 
 
 def _guarded_get(plugin: Plugin, family: BackboneFamily, name: str) -> Backbone:

@@ -36,7 +36,12 @@ Weights = Path | Literal["default", "none"]
 
 
 def _require_name(kind: str, name: object) -> None:
-    if not isinstance(name, str) or not name or name != name.strip() or any(c.isspace() for c in name):
+    if (
+        not isinstance(name, str)
+        or not name
+        or name != name.strip()
+        or any(c.isspace() for c in name)
+    ):
         raise PluginError(
             f"A {kind} record has the name {name!r}. Give it a non-empty name without spaces."
         )
@@ -44,7 +49,9 @@ def _require_name(kind: str, name: object) -> None:
 
 def _require_callable(kind: str, name: str, field_name: str, value: object) -> None:
     if not callable(value):
-        raise PluginError(f"The {kind} {name!r} has a {field_name!r} that is not callable: {value!r}.")
+        raise PluginError(
+            f"The {kind} {name!r} has a {field_name!r} that is not callable: {value!r}."
+        )
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,9 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 2048:
-            raise PluginError(f"InputSpec.size is {self.size}; it must be between 8 and 2048 pixels.")
+            raise PluginError(
+                f"InputSpec.size is {self.size}; it must be between 8 and 2048 pixels."
+            )
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise PluginError(
                 f"InputSpec needs three means and three positive deviations, "
@@ -180,7 +189,9 @@ class Exporter:
         _require_callable("exporter", self.name, "write", self.write)
         _require_callable("exporter", self.name, "open", self.open)
         if not self.suffix.startswith("."):
-            raise PluginError(f"The exporter {self.name!r} has the suffix {self.suffix!r}; it must start with a dot.")
+            raise PluginError(
+                f"The exporter {self.name!r} has the suffix {self.suffix!r}; it must start with a dot."
+            )
 
 
 @dataclass(frozen=True)
@@ -219,4 +230,7 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
-        return asdict(self) | {"reasons": list(self.reasons), "prediction_set": list(self.prediction_set)}
+        return asdict(self) | {
+            "reasons": list(self.reasons),
+            "prediction_set": list(self.prediction_set),
+        }

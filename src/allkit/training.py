@@ -45,7 +45,7 @@ class Trainer:
         self,
         config: TrainConfig | None = None,
         *,
-        cache: FeatureCache | None | str = "default",
+        cache: FeatureCache | str | None = "default",
         progress: Progress | None = None,
         **settings: Any,
     ) -> None:
@@ -148,7 +148,9 @@ class Trainer:
         if len(train) == 0:
             raise DatasetError(f"{train.name} holds no images to train on.")
         if config.folds == 1:
-            raise ConfigError("folds = 1 leaves nothing to train on. Give 2 or more, or 0 for none.")
+            raise ConfigError(
+                "folds = 1 leaves nothing to train on. Give 2 or more, or 0 for none."
+            )
         if config.folds:
             if val is not None:
                 raise ConfigError(
@@ -220,8 +222,12 @@ class Trainer:
                     head.eval()
                     with torch.inference_mode():
                         logits = head(val_features)
-                        entry["val_loss"] = float(nn.functional.cross_entropy(logits, val_labels, weights))
-                        entry["val_accuracy"] = float((logits.argmax(1) == val_labels).float().mean())
+                        entry["val_loss"] = float(
+                            nn.functional.cross_entropy(logits, val_labels, weights)
+                        )
+                        entry["val_accuracy"] = float(
+                            (logits.argmax(1) == val_labels).float().mean()
+                        )
                 history.append(entry)
                 if self.progress:
                     self.progress("head", number * config.epochs + epoch, total * config.epochs)
@@ -291,6 +297,7 @@ def _build(record: Backbone, weights: str, origin: str) -> nn.Module:
 
 
 def choose_device(name: str) -> torch.device:
+    """Return the named device, the best there is for `auto`; raise `ConfigError` if it fails."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -300,7 +307,9 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"The device {name!r} cannot be used: {reason}. `auto` or `cpu` can.") from None
+        raise ConfigError(
+            f"The device {name!r} cannot be used: {reason}. `auto` or `cpu` can."
+        ) from None
     return device
 
 

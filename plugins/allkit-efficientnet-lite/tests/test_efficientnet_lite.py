@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+
 from allkit import AllkitError
 from allkit.plugins import Registry
 

@@ -64,17 +64,11 @@ def _brightness(a: Any) -> list[Any]:
 
 def _stain(a: Any) -> list[Any]:
     # What differs between two stainings of one smear: hue a little, saturation more.
-    return [
-        a.HueSaturationValue(
-            hue_shift_limit=6, sat_shift_limit=20, val_shift_limit=8, p=1.0
-        )
-    ]
+    return [a.HueSaturationValue(hue_shift_limit=6, sat_shift_limit=20, val_shift_limit=8, p=1.0)]
 
 
 def _standard(a: Any) -> list[Any]:
-    gentle = a.Affine(
-        rotate=(-15, 15), scale=(0.9, 1.15), border_mode=_REFLECT, p=0.7
-    )
+    gentle = a.Affine(rotate=(-15, 15), scale=(0.9, 1.15), border_mode=_REFLECT, p=0.7)
     return [*_orientation(a), gentle, *_brightness(a), *_stain(a)]
 
 

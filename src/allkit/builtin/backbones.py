@@ -30,7 +30,7 @@ def _create(name: str, weights: Weights) -> Any:
         _require_hub(name)
         try:
             return timm.create_model(name, pretrained=True, num_classes=0)
-        except Exception as error:  # noqa: BLE001 - every library on the way has its own types
+        except Exception as error:
             raise _no_weights(name, str(error).splitlines()[0][:200]) from error
     model = timm.create_model(name, pretrained=False, num_classes=0)
     if isinstance(weights, Path):
@@ -127,9 +127,13 @@ def _vgg16_wide(weights: Weights) -> nn.Module:
     model = _create("vgg16", weights)
     return nn.Sequential(
         OrderedDict(
-            [*_blocks(model.features), ("wide", model.pre_logits),
-             ("pool", nn.AdaptiveAvgPool2d(1)), ("flatten", nn.Flatten())]
-        )  # fmt: skip
+            [
+                *_blocks(model.features),
+                ("wide", model.pre_logits),
+                ("pool", nn.AdaptiveAvgPool2d(1)),
+                ("flatten", nn.Flatten()),
+            ]
+        )
     )
 
 
@@ -157,14 +161,19 @@ def _family(name: str) -> Backbone:
             f"`allkit plugins list --family timm` shows them all."
         )
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    size, mean, std, licence = 224, InputSpec().mean, InputSpec().std, "unknown"
+    spec, licence = InputSpec(), "unknown"
     if config is not None:
-        size, mean, std = int(config.input_size[1]), tuple(config.mean), tuple(config.std)
+        mean, std = (tuple(float(v) for v in values) for values in (config.mean, config.std))
+        if len(mean) != 3 or len(std) != 3:
+            raise PluginError(f"timm's {name!r} takes {len(mean)} channels; allkit gives it three.")
+        spec = InputSpec(
+            int(config.input_size[1]), (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+        )
         licence = config.license or "unknown"
     return Backbone(
         f"timm:{name}",
         partial(_build_timm, name),
-        input=InputSpec(size, mean, std),
+        input=spec,
         license=licence,
         summary="from timm",
     )
@@ -187,13 +196,20 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
     """Offer VGG16 in its two forms, and every model of timm by its name."""
     return [
         Backbone(
-            "vgg16", _vgg16, cam_layer="block5.layers.5", stages=_STAGES, license="BSD-3-Clause",
+            "vgg16",
+            _vgg16,
+            cam_layer="block5.layers.5",
+            stages=_STAGES,
+            license="BSD-3-Clause",
             summary="VGG16's convolutions, pooled after the last two blocks: 1024 features, 59 MB",
         ),
         Backbone(
-            "vgg16-wide", _vgg16_wide, cam_layer="block5.5", stages=(*_STAGES, "wide"),
+            "vgg16-wide",
+            _vgg16_wide,
+            cam_layer="block5.5",
+            stages=(*_STAGES, "wide"),
             license="BSD-3-Clause",
             summary="VGG16 with its two 4096-wide layers: 4096 features, 537 MB",
         ),
         BackboneFamily("timm", _family, _names, summary="any model of timm, by its name"),
-    ]  # fmt: skip
+    ]

@@ -72,6 +72,4 @@ def _open(path: Path) -> Predictor:
 @hookimpl
 def allkit_exporters() -> Iterable[Exporter]:
     """Offer ONNX."""
-    return [
-        Exporter("onnx", ".onnx", _write, _open, "one ONNX file, from pixels to probabilities")
-    ]
+    return [Exporter("onnx", ".onnx", _write, _open, "one ONNX file, from pixels to probabilities")]

@@ -3,7 +3,7 @@
 # typer reads the annotations when the command runs, so they may not be postponed strings here.
 # Nothing heavy is imported before it is known which command runs.
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -39,7 +39,7 @@ def _root(
 
 @app.command()
 def demo(
-    data: Annotated[Optional[Path], typer.Option(help="your images, instead of drawn ones")] = None,
+    data: Annotated[Path | None, typer.Option(help="your images, instead of drawn ones")] = None,
     download: Annotated[
         bool, typer.Option("--download", help="bring the public set (needs a network)")
     ] = False,
@@ -57,20 +57,20 @@ def demo(
 @app.command()
 def train(
     data: Data,
-    out: Annotated[Optional[Path], typer.Option(help="the model folder to write")] = None,
-    backbone: Annotated[Optional[str], typer.Option(help="see `allkit plugins`")] = None,
+    out: Annotated[Path | None, typer.Option(help="the model folder to write")] = None,
+    backbone: Annotated[str | None, typer.Option(help="see `allkit plugins`")] = None,
     weights: Annotated[
-        Optional[str], typer.Option(help="a .safetensors file, `default`, or `none`")
+        str | None, typer.Option(help="a .safetensors file, `default`, or `none`")
     ] = None,
-    strategy: Annotated[Optional[str], typer.Option(help="what is trained: head")] = None,
-    epochs: Annotated[Optional[int], typer.Option(help="passes over the images, at most")] = None,
-    val: Annotated[Optional[float], typer.Option(help="share kept for validation")] = None,
-    folds: Annotated[Optional[int], typer.Option(help="k-fold cross-validation")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="of split, augmentation, training")] = None,
-    device: Annotated[Optional[str], typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
-    config: Annotated[Optional[Path], typer.Option(help="settings as a YAML file")] = None,
+    strategy: Annotated[str | None, typer.Option(help="what is trained: head")] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
+    val: Annotated[float | None, typer.Option(help="share kept for validation")] = None,
+    folds: Annotated[int | None, typer.Option(help="k-fold cross-validation")] = None,
+    seed: Annotated[int | None, typer.Option(help="of split, augmentation, training")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
+    config: Annotated[Path | None, typer.Option(help="settings as a YAML file")] = None,
     assign: Annotated[
-        Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="one setting")
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting")
     ] = None,
     print_config: Annotated[
         bool, typer.Option("--print-config", help="show every setting and exit")
@@ -93,9 +93,9 @@ def evaluate(
     model: Model,
     data: Data,
     part: Annotated[
-        Optional[str], typer.Option(help="all, train, val or test [default: test, or all]")
+        str | None, typer.Option(help="all, train, val or test [default: test, or all]")
     ] = None,
-    json_file: Annotated[Optional[Path], typer.Option("--json", help="write the figures")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Judge a model on labelled images."""
@@ -108,7 +108,7 @@ def evaluate(
 def predict(
     model: Model,
     images: Annotated[list[str], typer.Argument(help="images or folders of images")],
-    out: Annotated[Optional[Path], typer.Option(help="FILE.jsonl, .csv or .parquet")] = None,
+    out: Annotated[Path | None, typer.Option(help="FILE.jsonl, .csv or .parquet")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
@@ -143,7 +143,7 @@ def export(
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[str, typer.Option("--format", help="see `allkit plugins`")] = "onnx",
     data: Annotated[
-        Optional[Path], typer.Option(help="images on which the file must answer like the model")
+        Path | None, typer.Option(help="images on which the file must answer like the model")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -162,7 +162,7 @@ def _plugins(context: typer.Context) -> None:
 @plugins_app.command("list")
 def plugins_list(
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
-    family: Annotated[Optional[str], typer.Option(help="every name of a family: timm")] = None,
+    family: Annotated[str | None, typer.Option(help="every name of a family: timm")] = None,
 ) -> None:
     """Show every plugin, what it offers, and what is wrong with it."""
     from allkit.cli.system import run_plugins
@@ -173,7 +173,7 @@ def plugins_list(
 @app.command("app")
 def app_command(
     models: Annotated[
-        Optional[list[Path]], typer.Argument(help="model folders, or folders of them")
+        list[Path] | None, typer.Argument(help="model folders, or folders of them")
     ] = None,
     port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8501,
     browser: Annotated[bool, typer.Option(help="open the browser")] = True,

@@ -38,5 +38,7 @@ def run_split(
             counts = ", ".join(f"{c} {part.counts[c]:,}" for c in part.classes)
             say(f"{name:<6}{len(part):>7,}  ({counts})")
     if way == "image":
-        say("Caution: an image-level split. Images of one slide lie on both sides; figures are inflated.")
+        say(
+            "Caution: an image-level split. Images of one slide lie on both sides; figures are inflated."
+        )
     say(f"Saved {out}. Fingerprint {split.fingerprint[:16]}.")

@@ -35,8 +35,12 @@ def run_demo(*, data: Path | None, download: bool, out: Path, overwrite: bool) -
     say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {out}:")
     if data is None:
         say(f"  {out}/smears     the drawn smears")
-    say(f"  {out}/split.csv  who is in training and test\n  {out}/model      the classifier, with its card")
-    say(f"  {out}/model.onnx the same in one file\n  {out}/answers.csv the answers on the test part")
+    say(
+        f"  {out}/split.csv  who is in training and test\n  {out}/model      the classifier, with its card"
+    )
+    say(
+        f"  {out}/model.onnx the same in one file\n  {out}/answers.csv the answers on the test part"
+    )
     say(f"\nLook at it:  allkit app {out}/model")
 
 
@@ -49,7 +53,9 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
     from allkit.training import Trainer
 
     if data is None:
-        say("1  Drawing smears. They are made by a program; nothing follows from them for real ones.")
+        say(
+            "1  Drawing smears. They are made by a program; nothing follows from them for real ones."
+        )
         data = write_smears(folder / "smears", 240, groups=24, seed=0)
     else:
         say(f"1  Reading {data}")
@@ -104,7 +110,9 @@ def _public_set() -> Path:
     try:
         import kagglehub
     except ImportError:
-        raise ConfigError("--download needs kagglehub. Type: pip install 'allkit[download]'") from None
+        raise ConfigError(
+            "--download needs kagglehub. Type: pip install 'allkit[download]'"
+        ) from None
     from concurrent.futures import ThreadPoolExecutor
 
     # What the library asks of the network first is small; a closed network shows there.

@@ -90,7 +90,9 @@ def _part(dataset: Dataset, name: str) -> Dataset:
         raise DatasetError(f"{dataset.name} has no split column, so there is no part {name!r}.")
     chosen = dataset.part(name)
     if not len(chosen):
-        raise DatasetError(f"No row of {dataset.name} has the split {name!r}. --part all takes all.")
+        raise DatasetError(
+            f"No row of {dataset.name} has the split {name!r}. --part all takes all."
+        )
     return chosen
 
 
@@ -103,7 +105,9 @@ def summary(figures: Evaluation, title: str) -> str:
     ]:  # fmt: skip
         low, high = figures.intervals[key]
         lines.append(f"{name:<22}{getattr(figures, key):.3f}   ({low:.3f}–{high:.3f})")
-    lines.append(f"{'images':<22}{figures.n}   (95 % intervals by resampling {figures.interval_unit}s)")
+    lines.append(
+        f"{'images':<22}{figures.n}   (95 % intervals by resampling {figures.interval_unit}s)"
+    )
     lines.append(
         "accepted / review / refused: "
         + " / ".join(str(figures.verdicts[v]) for v in ("accepted", "review", "refused"))
@@ -113,7 +117,10 @@ def summary(figures: Evaluation, title: str) -> str:
     lines += ["", f"{'':<{width}}precision  recall     F1  images"]
     for key, name in zip(figures.classes, names, strict=True):
         row = figures.per_class[key]
-        cells = [f"{row[k]:>9.3f}" if row[k] is not None else "        –" for k in ("precision", "recall")]
+        cells = [
+            f"{row[k]:>9.3f}" if row[k] is not None else "        –"
+            for k in ("precision", "recall")
+        ]
         f1 = f"{row['f1']:.3f}" if row["f1"] is not None else "–"
         lines.append(f"{name:<{width}}{cells[0]}{cells[1]:>8}{f1:>7}{row['support']:>8}")
     lines += ["", "confusion (rows true, columns predicted)"]
@@ -164,7 +171,9 @@ def _found(inputs: list[str]) -> Iterator[str]:
         files = sorted(p for p in path.rglob("*") if p.is_file())
         images = [p for p in files if is_image_name(p.name)]
         if len(images) < len(files):
-            say(f"{text}: {len(files) - len(images)} files are no images by their names, not taken.")
+            say(
+                f"{text}: {len(files) - len(images)} files are no images by their names, not taken."
+            )
         if not images:
             raise DatasetError(f"{text} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
         yield from (str(p) for p in images)
@@ -193,7 +202,9 @@ def write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
                 if writer is None:
                     writer = csv.DictWriter(stream_, list(row), lineterminator="\n")
                     writer.writeheader()
-                writer.writerow({k: ";".join(v) if isinstance(v, list) else v for k, v in row.items()})
+                writer.writerow(
+                    {k: ";".join(v) if isinstance(v, list) else v for k, v in row.items()}
+                )
         part.replace(out)
     finally:
         part.unlink(missing_ok=True)

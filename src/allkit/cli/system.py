@@ -20,7 +20,16 @@ from allkit.records import BackboneFamily
 __all__ = ["run_doctor", "run_plugins"]
 
 EXTRAS = {
-    "train": ("torch", "timm", "albumentations", "sklearn", "pandas", "pyarrow", "matplotlib", "onnx"),
+    "train": (
+        "torch",
+        "timm",
+        "albumentations",
+        "sklearn",
+        "pandas",
+        "pyarrow",
+        "matplotlib",
+        "onnx",
+    ),
     "app": ("streamlit",),
     "download": ("kagglehub",),
 }
@@ -36,7 +45,7 @@ def run_plugins(*, as_json: bool, family: str | None) -> None:
                     sys.stdout.writelines(f"{family}:{name}\n" for name in record.names())
                     return
         raise PluginError(f"No plugin offers the family {family!r}. `allkit plugins` shows them.")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "plugin": plugin.name,
             "distribution": plugin.distribution,
@@ -45,10 +54,14 @@ def run_plugins(*, as_json: bool, family: str | None) -> None:
             "error": plugin.error,
             "milliseconds": round(plugin.seconds * 1000, 1),
             "provides": [
-                {"kind": kind, "name": record.name, "summary": record.summary,
-                 "license": getattr(record, "license", None)}
+                {
+                    "kind": kind,
+                    "name": record.name,
+                    "summary": record.summary,
+                    "license": getattr(record, "license", None),
+                }
                 for kind, record in plugin.records
-            ],  # fmt: skip
+            ],
         }
         for plugin in host.plugins
     ]
@@ -63,7 +76,9 @@ def run_plugins(*, as_json: bool, family: str | None) -> None:
             sys.stdout.write(f"  BROKEN  {row['error']}\n")
         for item in row["provides"]:
             licence = f" [{item['license']}]" if item["license"] else ""
-            sys.stdout.write(f"  {item['kind']:<13} {item['name']:<18} {item['summary']}{licence}\n")
+            sys.stdout.write(
+                f"  {item['kind']:<13} {item['name']:<18} {item['summary']}{licence}\n"
+            )
 
 
 def _clashes(rows: list[dict[str, Any]]) -> list[str]:
@@ -126,7 +141,9 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
 
     facts: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "native_bfloat16": native_bfloat16(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "native_bfloat16": native_bfloat16(
+            torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        ),
     }
     try:
         cache = FeatureCache()
@@ -149,7 +166,9 @@ def _show(report: dict[str, Any]) -> None:
     packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
     sys.stdout.write(f"{'packages':<16} {packages}\n")
     for extra, names in report["missing"].items():
-        sys.stdout.write(f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n")
+        sys.stdout.write(
+            f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n"
+        )
     for problem in report["problems"]:
         sys.stdout.write(f"{'PROBLEM':<16} {problem}\n")
     if not report["problems"]:

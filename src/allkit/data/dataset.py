@@ -122,7 +122,9 @@ class Dataset:
         from allkit.data import drawn
 
         samples = [
-            Sample(f"drawn-{index:05d}.png", drawn.encode(field), field.label, field.group, field.case)
+            Sample(
+                f"drawn-{index:05d}.png", drawn.encode(field), field.label, field.group, field.case
+            )
             for index, field in enumerate(drawn.draw_smears(count, groups=groups, seed=seed))
         ]
         return cls(samples, name="drawn smears")
@@ -136,9 +138,11 @@ class Dataset:
             for row in table.rows
         ]
         return cls(
-            samples, name=table.name, left_out=table.left_out,
+            samples,
+            name=table.name,
+            left_out=table.left_out,
             split_by="image" if table.split_by == "image" else "group" if table.split_by else None,
-        )  # fmt: skip
+        )
 
     # ── what is in it ──────────────────────────────────────────────────────────────────────
 
@@ -233,9 +237,12 @@ class Dataset:
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str = "") -> Dataset:
         """Return the images at `indices`, in that order, with the same classes."""
         part = Dataset(
-            [self.samples[i] for i in indices], self.classes,
-            name=name or self.name, left_out=self.left_out, split_by=self.split_by,
-        )  # fmt: skip
+            [self.samples[i] for i in indices],
+            self.classes,
+            name=name or self.name,
+            left_out=self.left_out,
+            split_by=self.split_by,
+        )
         if "hashes" in self.__dict__:
             part.__dict__["hashes"] = tuple(self.hashes[i] for i in indices)
         return part
@@ -250,9 +257,7 @@ class Dataset:
         """Whether the set says which images are for training and which for testing."""
         return any(s.part is not None for s in self.samples)
 
-    def split(
-        self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0
-    ) -> Split:
+    def split(self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0) -> Split:
         """Divide into train, val and test, every class in proportion on every side.
 
         `test` and `val` are shares of all images. `by="group"` keeps groups, cases and
@@ -271,9 +276,13 @@ class Dataset:
         parts = [names[side] for side in placed]
         whole = self._with(parts=parts, split_by=by)
         return Split(
-            train=whole.part("train"), val=whole.part("val"), test=whole.part("test"),
-            whole=whole, by=by, seed=seed,
-        )  # fmt: skip
+            train=whole.part("train"),
+            val=whole.part("val"),
+            test=whole.part("test"),
+            whole=whole,
+            by=by,
+            seed=seed,
+        )
 
     def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split]:
         """Return k divisions into train and test; every image is in exactly one test part.
@@ -288,18 +297,24 @@ class Dataset:
             placed = self._allocate([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         splits = []
         for fold in range(k):
-            whole = self._with(parts=["test" if p == fold else "train" for p in placed], split_by=by)
+            whole = self._with(
+                parts=["test" if p == fold else "train" for p in placed], split_by=by
+            )
             splits.append(
                 Split(
-                    train=whole.part("train"), val=whole.part("val"), test=whole.part("test"),
-                    whole=whole, by=by, seed=seed,
-                )  # fmt: skip
+                    train=whole.part("train"),
+                    val=whole.part("val"),
+                    test=whole.part("test"),
+                    whole=whole,
+                    by=by,
+                    seed=seed,
+                )
             )
         return splits
 
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
-        fold_of = {}
+        fold_of: dict[int, int] = {}
         for number, split in enumerate(self.folds(k, by=by, seed=seed)):
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
         placed = [replace(s, fold=fold_of[i], part=None) for i, s in enumerate(self.samples)]
@@ -328,8 +343,11 @@ class Dataset:
     def _with(self, *, parts: Sequence[str], split_by: By) -> Dataset:
         whole = Dataset(
             [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)],
-            self.classes, name=self.name, left_out=self.left_out, split_by=split_by,
-        )  # fmt: skip
+            self.classes,
+            name=self.name,
+            left_out=self.left_out,
+            split_by=split_by,
+        )
         if "hashes" in self.__dict__:
             whole.__dict__["hashes"] = self.hashes
         return whole
@@ -377,9 +395,15 @@ def as_csv(dataset: Dataset, path: Path, *, fingerprint: str) -> str:
         relative = os.path.relpath(sample.source.path.resolve(), here)
         writer.writerow(
             [
-                Path(relative).as_posix(), sample.label, sample.group, sample.case, sample.part,
-                sample.fold, dataset.split_by, fingerprint,
-            ]  # fmt: skip
+                Path(relative).as_posix(),
+                sample.label,
+                sample.group,
+                sample.case,
+                sample.part,
+                sample.fold,
+                dataset.split_by,
+                fingerprint,
+            ]
         )
     return stream.getvalue()
 

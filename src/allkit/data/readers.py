@@ -69,7 +69,9 @@ def read(path: Path) -> Table:
     if path.is_dir():
         return read_folder(path)
     if not path.exists():
-        raise DatasetError(f"{path} does not exist. Give a folder of class folders, a zip or a CSV.")
+        raise DatasetError(
+            f"{path} does not exist. Give a folder of class folders, a zip or a CSV."
+        )
     suffix = path.suffix.lower()
     if suffix == ".zip":
         return read_zip(path)
@@ -89,7 +91,8 @@ def read_folder(root: Path) -> Table:
     """Read `root/CLASS/…/image` or `root/train/CLASS/…/image`."""
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder. Give the folder that holds the class folders.")
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     for folder, _, files in sorted(root.walk() if hasattr(root, "walk") else _walk(root)):
         for name in sorted(files):
             relative = (folder / name).relative_to(root).as_posix()
@@ -170,14 +173,18 @@ def read_table(path: Path) -> Table:
     """Read a CSV or TSV; its paths are relative to it."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:  # -sig: spreadsheets write a BOM
+        with path.open(
+            newline="", encoding="utf-8-sig"
+        ) as stream:  # -sig: spreadsheets write a BOM
             reader = csv.DictReader(stream, delimiter=delimiter)
             columns = list(reader.fieldnames or [])
             rows = list(reader)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist. Check the path of the table.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV.") from None
+        raise DatasetError(
+            f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV."
+        ) from None
     return _from_records(str(path), columns, rows, path.parent, first_line=2)
 
 
@@ -214,7 +221,11 @@ def _from_records(
         if row is None:
             continue
         if row.image in seen and not isinstance(row.source, BytesSource):
-            same = "again" if seen[row.image] == row.label else f"under two labels ({seen[row.image]}, {row.label})"
+            same = (
+                "again"
+                if seen[row.image] == row.label
+                else f"under two labels ({seen[row.image]}, {row.label})"
+            )
             table.problems.append(f"{where}: {row.image} is listed {same}")
             continue
         seen[row.image] = row.label

@@ -114,17 +114,23 @@ def image_members(archive: Path) -> tuple[list[str], list[str]]:
     except (OSError, zipfile.BadZipFile) as error:
         raise DatasetError(f"{archive} is not a readable zip file: {error}.") from None
     if len(members) > MAX_MEMBERS:
-        raise DatasetError(f"{archive} has {len(members):,} members; at most {MAX_MEMBERS:,} are taken.")
+        raise DatasetError(
+            f"{archive} has {len(members):,} members; at most {MAX_MEMBERS:,} are taken."
+        )
     images, others = [], []
     for member in members:
         name = member.filename
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            raise DatasetError(f"{archive} holds the unsafe path {name!r}. It is refused as a whole.")
+            raise DatasetError(
+                f"{archive} holds the unsafe path {name!r}. It is refused as a whole."
+            )
         if member.is_dir():
             continue
         if (member.external_attr >> 16) & 0o170000 == 0o120000:
-            raise DatasetError(f"{archive} holds a link, {name!r}. Put the file itself into the zip.")
+            raise DatasetError(
+                f"{archive} holds a link, {name!r}. Put the file itself into the zip."
+            )
         if path.parts[0] == "__MACOSX" or not is_image_name(name):
             others.append(name)
             continue

@@ -80,7 +80,8 @@ def _check_enough(
 ) -> None:
     units_of_class = (counts > 0).sum(axis=0)
     short = [
-        f"{name!r} has {n} {unit_name}{'' if n == 1 else 's'} ({int(images)} image{'' if images == 1 else 's'})"
+        f"{name!r} has {n} {unit_name}{'' if n == 1 else 's'} "
+        f"({int(images)} image{'' if images == 1 else 's'})"
         for name, n, images in zip(classes, units_of_class, counts.sum(axis=0), strict=True)
         if n < len(sides)
     ]

@@ -25,8 +25,12 @@ def model_card(info: Mapping[str, Any]) -> str:
         f"it does on slides, stainings, microscopes and hospitals other than those it was "
         f"trained on; published systems for this task fail there.",
         "## What it was trained on",
-        ("**Drawn images** made by a program, for trying things out: nothing follows for real "
-         "smears.\n\n" if data["drawn"] else "")
+        (
+            "**Drawn images** made by a program, for trying things out: nothing follows for real "
+            "smears.\n\n"
+            if data["drawn"]
+            else ""
+        )
         + f"{sum(data['counts'].values()):,} images: {counts}. "
         f"Fingerprint of the set `{data['fingerprint'][:16]}…`; `model.json` holds the hash of "
         f"every image, so that a test image which was trained on can be told.",

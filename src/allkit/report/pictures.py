@@ -29,12 +29,15 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
         axes = figure.add_subplot(1, 2, position)
         for part, colour, style in [("train", TRAIN, "-"), ("val", VAL, "--")]:
             for number, history in enumerate(histories):
-                points = [(e["epoch"], e[f"{part}_{what}"]) for e in history if f"{part}_{what}" in e]
-                if points:
-                    axes.plot(
-                        *zip(*points, strict=True), style, color=colour, lw=1.6 if len(histories) == 1 else 1.0,
-                        label={"train": "training", "val": "validation"}[part] if number == 0 else None,
-                    )  # fmt: skip
+                key = f"{part}_{what}"
+                points = [(entry["epoch"], entry[key]) for entry in history if key in entry]
+                if not points:
+                    continue
+                name_once = {"train": "training", "val": "validation"}[part] if not number else None
+                width = 1.6 if len(histories) == 1 else 1.0
+                axes.plot(
+                    *zip(*points, strict=True), style, color=colour, lw=width, label=name_once
+                )
         axes.set_xlabel("epoch")
         axes.set_title(name, loc="left", fontsize=10, color=INK)
         if what == "loss":

@@ -35,7 +35,9 @@ class OnnxPredictor:
 
         self.path = Path(path)
         if not self.path.is_file():
-            raise ExportError(f"{self.path} does not exist. Give a file that `allkit export` wrote.")
+            raise ExportError(
+                f"{self.path} does not exist. Give a file that `allkit export` wrote."
+            )
         data = self.path.read_bytes()
         check_seal(data, str(self.path))
         options = onnxruntime.SessionOptions()
@@ -91,7 +93,9 @@ def _metadata(path: Path, session: Any) -> dict[str, Any]:
     except (TypeError, ValueError, KeyError):
         complete = False
     if not complete:
-        raise ExportError(f"{path} was not written by allkit. Export the model with `allkit export`.")
+        raise ExportError(
+            f"{path} was not written by allkit. Export the model with `allkit export`."
+        )
     if version > FORMAT:
         raise ExportError(
             f"{path} has the format {version}; this allkit reads up to {FORMAT}. Update allkit."

@@ -27,7 +27,9 @@ def check_seal(data: bytes, name: str) -> None:
     """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
     found = _PATTERN.findall(data)
     if not found:
-        raise ExportError(f"{name} was not written by allkit. Export the model with `allkit export`.")
+        raise ExportError(
+            f"{name} was not written by allkit. Export the model with `allkit export`."
+        )
     blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
     if len(found) != 1 or hashlib.sha256(blank).hexdigest() != found[0].decode():
         raise ExportError(
