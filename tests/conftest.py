@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from pathlib import Path
 
 import pytest
@@ -78,10 +79,12 @@ def cli(tmp_path, monkeypatch, capsys):
 
         monkeypatch.setattr(sys, "argv", ["allkit", *map(str, arguments)])
         status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)  # the command line prints them
+            try:
+                main()
+            except SystemExit as stop:
+                status = stop.code or 0
         out, err = capsys.readouterr()
         return status, out, err
 

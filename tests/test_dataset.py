@@ -53,7 +53,12 @@ def test_other_spellings_of_the_classes_are_understood(tmp_path):
         picture(tmp_path / name / "1.png")
     data = Dataset.open(tmp_path)
     assert data.classes == NAMES
-    assert [s.label for s in sorted(data, key=lambda s: s.image)] == ["Pre", "Pro", "Early", "Benign"]
+    assert [s.label for s in sorted(data, key=lambda s: s.image)] == [
+        "Pre",
+        "Pro",
+        "Early",
+        "Benign",
+    ]
 
 
 def test_any_other_label_set_is_taken_as_it_is_and_sorted(tmp_path):

@@ -73,7 +73,9 @@ class TrainConfig(Config):
         10, ge=1, description="epochs without a better validation loss before training stops"
     )
     batch_size: int = Field(64, ge=1, description="images in one step of the head's training")
-    learning_rate: float = Field(3e-3, gt=0, le=10, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(
+        3e-3, gt=0, le=10, description="of AdamW at the start; it falls to nought as a cosine"
+    )
     weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
     dropout: float = Field(0.3, ge=0, lt=1, description="share of features dropped in training")
     class_weights: bool = Field(

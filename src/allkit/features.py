@@ -63,7 +63,7 @@ class FeatureCache:
                 connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS features "
-                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL) WITHOUT ROWID"
+                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL)"
                 )
             connection.execute("PRAGMA synchronous=NORMAL")
             yield connection
@@ -275,6 +275,7 @@ class Extractor:
             done += len(batch)
             report(label, done, len(keys))
         if errors:
+            dataset.verify()  # names every one, also those whose twin was read for them
             raise unreadable(errors, len(dataset), dataset.name)
         return np.stack([known[key] for key in keys])
 

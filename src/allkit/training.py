@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ class Trainer:
         record: Backbone = registry().get("backbone", config.backbone)
         provider = registry().provider("backbone", config.backbone)
         augment: list[Augmentation] = [registry().get("augmentation", n) for n in config.augment]
+        sources = [f"{n} {registry().provider('augmentation', n).origin}" for n in config.augment]
         device = choose_device(config.device)
         backbone = _build(record, config.weights, provider.origin)
         width = measure_width(backbone, record.input, record.name)
@@ -89,7 +91,7 @@ class Trainer:
         learning = everything.subset(learners)
         views = [features[learners]] + [
             extractor.extract(
-                learning, augment=augment, names=config.augment, copy=copy, seed=config.seed,
+                learning, augment=augment, names=sources, copy=copy, seed=config.seed,
                 progress=self.progress, label=f"augmented copy {copy}",
             )
             for copy in range(1, config.copies + 1 if augment else 1)
@@ -128,7 +130,7 @@ class Trainer:
                 std=record.input.std,
             ),
             plugins=_plugins(config),
-            config=config,
+            config=_shareable(config),
             data=_data_info(everything, by),
             validation=None if figures is None else figures.to_dict() | _protocol(by, config),
             history=tuple(tuple(history) for history in histories),
@@ -158,14 +160,16 @@ class Trainer:
                     "parts, or leave `folds` at 0."
                 )
             splits = train.folds(config.folds, seed=config.seed)
-            return [(_positions(s, "train"), _positions(s, "test")) for s in splits], "group"
+            return [(_positions(s, "train"), _positions(s, "test")) for s in splits], splits[0].by
         if val is not None and len(val):
             learn = np.arange(len(train))
             return [(learn, len(train) + np.arange(len(val)))], train.split_by
         if config.val == 0:
             return [(np.arange(len(train)), np.array([], dtype=np.int64))], train.split_by
         split = train.split(test=0.0, val=config.val, seed=config.seed)
-        return [(_positions(split, "train"), _positions(split, "val"))], "group"
+        # The images may have been divided by image before: then the figures stay inflated.
+        by = "image" if train.split_by == "image" else split.by
+        return [(_positions(split, "train"), _positions(split, "val"))], by
 
     def _fit_head(
         self,
@@ -231,7 +235,10 @@ class Trainer:
                 history.append(entry)
                 if self.progress:
                     self.progress("head", number * config.epochs + epoch, total * config.epochs)
-                watched = entry.get("val_loss", -float(epoch))
+                # In cross-validation the part that is held out gives the figure, so it may not
+                # choose the epoch too.
+                choosing = "val_loss" in entry and not config.folds
+                watched = entry["val_loss"] if choosing else -float(epoch)
                 if watched < best_loss:
                     best_loss, best_epoch = watched, epoch
                     best_state = {k: v.clone() for k, v in head.state_dict().items()}
@@ -356,6 +363,11 @@ def _data_info(dataset: Dataset, by: str | None) -> DataInfo:
         split_by=by,
         drawn=dataset.drawn,
     )
+
+
+def _shareable(config: TrainConfig) -> TrainConfig:
+    """Return the settings as the model keeps them: the hash of the weights is, their folder is not."""
+    return config.model_copy(update={"weights": Path(config.weights).name})
 
 
 def _plugins(config: TrainConfig) -> dict[str, str]:

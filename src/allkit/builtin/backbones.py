@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 HUB_SECONDS = 4.0  # to find out whether the hub answers; timm alone would try for 47
 
 
-def _create(name: str, weights: Weights) -> Any:
-    """Return timm's model without its classifier, with the wanted weights."""
+def _create(name: str, weights: Weights, known_as: str) -> Any:
+    """Return timm's model without its classifier, with the wanted weights.
+
+    `known_as` is the name of the backbone, by which the user's own weights are found.
+    """
     import timm
 
     if weights == "default":
-        _require_hub(name)
+        _require_hub(name, known_as)
         try:
             return timm.create_model(name, pretrained=True, num_classes=0)
         except Exception as error:
-            raise _no_weights(name, str(error).splitlines()[0][:200]) from error
+            raise _no_weights(known_as, str(error).splitlines()[0][:200]) from error
     model = timm.create_model(name, pretrained=False, num_classes=0)
     if isinstance(weights, Path):
         from allkit.network import load_weights
@@ -40,13 +43,13 @@ def _create(name: str, weights: Weights) -> Any:
     return model
 
 
-def _require_hub(name: str) -> None:
+def _require_hub(name: str, known_as: str) -> None:
     """Raise within five seconds when the weights are neither in the hub's cache nor reachable."""
     import timm
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
-        raise _no_weights(name, "timm has no pretrained weights for it")
+        raise _no_weights(known_as, "timm has no pretrained weights for it")
     import huggingface_hub as hub
     from huggingface_hub.constants import HF_HUB_OFFLINE
 
@@ -54,23 +57,25 @@ def _require_hub(name: str) -> None:
     if isinstance(hub.try_to_load_from_cache(config.hf_hub_id, file), str):
         return
     if HF_HUB_OFFLINE:
-        raise _no_weights(name, "HF_HUB_OFFLINE is set and they are not in the hub's cache")
+        raise _no_weights(known_as, "HF_HUB_OFFLINE is set and they are not in the hub's cache")
     url = hub.hf_hub_url(config.hf_hub_id, file)
     # In a thread, because looking a name up has no time limit of its own.
     pool = ThreadPoolExecutor(max_workers=1)
     try:
         pool.submit(hub.get_hf_file_metadata, url, timeout=HUB_SECONDS).result(HUB_SECONDS)
     except FutureTimeout:
-        raise _no_weights(name, f"the hub did not answer in {HUB_SECONDS:.0f} seconds") from None
+        raise _no_weights(
+            known_as, f"the hub did not answer in {HUB_SECONDS:.0f} seconds"
+        ) from None
     except Exception as error:  # noqa: BLE001 - every library on the way has its own types
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise _no_weights(name, f"the hub cannot be reached ({reason})") from None
+        raise _no_weights(known_as, f"the hub cannot be reached ({reason})") from None
     finally:
         pool.shutdown(wait=False)
 
 
 def _no_weights(name: str, reason: str) -> CheckpointError:
-    file = f"{name.split('.')[0]}.safetensors"
+    file = f"{name.replace(':', '_')}.safetensors"
     return CheckpointError(
         f"The pretrained weights of {name!r} are not to be had: {reason}. Give a local file with "
         f"--weights FILE.safetensors, or put {file} into a folder that ALLKIT_WEIGHTS names; "
@@ -112,7 +117,7 @@ def _features_only(weights: Weights) -> Any:
     """Return VGG16's convolutions; a file needs to hold no more than these."""
     from torch import nn
 
-    model = _create("vgg16", weights if weights == "default" else "none")
+    model = _create("vgg16", weights if weights == "default" else "none", "vgg16")
     if isinstance(weights, Path):
         from allkit.network import load_weights
 
@@ -124,7 +129,7 @@ def _vgg16_wide(weights: Weights) -> nn.Module:
     """The original VGG16 with its two 4096-wide layers: 4096 features, 537 MB."""
     from torch import nn
 
-    model = _create("vgg16", weights)
+    model = _create("vgg16", weights, "vgg16-wide")
     return nn.Sequential(
         OrderedDict(
             [
@@ -138,7 +143,7 @@ def _vgg16_wide(weights: Weights) -> nn.Module:
 
 
 def _blocks(convolutions: Any) -> list[tuple[str, Any]]:
-    # Each block ends with its max-pooling layer.
+    # Each block ends with its max-pooling layer; the layers keep their numbers.
     ends = [5, 10, 17, 24, 31]
     starts = [0, *ends[:-1]]
     return [
@@ -180,7 +185,7 @@ def _family(name: str) -> Backbone:
 
 
 def _build_timm(name: str, weights: Weights) -> nn.Module:
-    model: nn.Module = _create(name, weights)
+    model: nn.Module = _create(name, weights, f"timm:{name}")
     return model
 
 
@@ -198,7 +203,7 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
         Backbone(
             "vgg16",
             _vgg16,
-            cam_layer="block5.layers.5",
+            cam_layer="block5.layers.29",
             stages=_STAGES,
             license="BSD-3-Clause",
             summary="VGG16's convolutions, pooled after the last two blocks: 1024 features, 59 MB",
@@ -206,7 +211,7 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
         Backbone(
             "vgg16-wide",
             _vgg16_wide,
-            cam_layer="block5.5",
+            cam_layer="block5.29",
             stages=(*_STAGES, "wide"),
             license="BSD-3-Clause",
             summary="VGG16 with its two 4096-wide layers: 4096 features, 537 MB",

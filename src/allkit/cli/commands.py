@@ -24,6 +24,7 @@ app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
 
 Data = Annotated[Path, typer.Argument(help="folder of class folders, zip, CSV, TSV or Parquet")]
 Model = Annotated[Path, typer.Argument(help="a model folder, or an exported file")]
+Folder = Annotated[Path, typer.Argument(help="a model folder", metavar="MODEL")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --out names")]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same result")]
 
@@ -90,7 +91,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Model,
+    model: Folder,
     data: Data,
     part: Annotated[
         str | None, typer.Option(help="all, train, val or test [default: test, or all]")
@@ -139,7 +140,7 @@ def split(
 
 @app.command()
 def export(
-    model: Model,
+    model: Folder,
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[str, typer.Option("--format", help="see `allkit plugins`")] = "onnx",
     data: Annotated[

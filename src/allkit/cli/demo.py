@@ -60,6 +60,8 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
     else:
         say(f"1  Reading {data}")
     dataset = Dataset.open(data)
+    if dataset.drawn:
+        dataset.name = "drawn smears"
     told(dataset)
     say("\n2  Dividing by group: no slide on two sides")
     split = dataset.split(test=0.3, seed=0)
@@ -72,13 +74,14 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         figures = model.evaluate(split.test, progress=progress)
     model.save(folder / "model")
     say("\n4  Figures on slides that were not trained on")
-    say(summary(figures, ""))
+    say(summary(figures, "Test part, divided by group"))
     say("5  Loading the saved model and answering")
     model = Classifier.load(folder / "model")
     images = [split.test.read(i) for i in range(len(split.test))]
     answers = model.predict(images)
+    prefix = "smears/" if (folder / "smears").is_dir() else ""
     rows = [
-        answer.to_row(model.classes) | {"image": sample.image}
+        answer.to_row(model.classes) | {"image": prefix + sample.image}
         for answer, sample in zip(answers, split.test, strict=True)
     ]
     write_rows(rows, folder / "answers.csv")

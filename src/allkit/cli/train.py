@@ -38,8 +38,14 @@ def run_train(
     require_free(out, overwrite=overwrite)
     needs_training_packages()
     from allkit.data.dataset import Dataset
+    from allkit.plugins import registry, resolve_weights
     from allkit.training import Trainer
 
+    # What can be wrong with the options is told before the data are read.
+    registry().get("backbone", config.backbone)
+    resolve_weights(config.backbone, config.weights)
+    for name in config.augment:
+        registry().get("augmentation", name)
     dataset = Dataset.open(data)
     told(dataset)
     train, val = parts(dataset, config)

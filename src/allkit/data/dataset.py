@@ -293,6 +293,7 @@ class Dataset:
         if None not in given and len(set(given)) == k:
             numbers = sorted(set(given))  # type: ignore[type-var]
             placed = np.array([numbers.index(fold) for fold in given])
+            by = self.split_by or by  # as the table says that it was made
         else:
             placed = self._allocate([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         splits = []

@@ -87,10 +87,14 @@ def _check_enough(
     ]
     if short:
         raise DatasetError(
-            f"Cannot put every class on every side ({', '.join(sides)}): {'; '.join(short)}. "
+            f"Cannot put every class on every side ({_sides(sides)}): {'; '.join(short)}. "
             f"Each class needs at least {len(sides)}: add images of another slide, leave the "
             f"class out, or ask for fewer sides."
         )
+
+
+def _sides(sides: Sequence[str]) -> str:
+    return ", ".join(sides) if len(sides) <= 3 else f"{len(sides)} of them"
 
 
 def _fill_empty(

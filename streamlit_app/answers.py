@@ -1,0 +1,140 @@
+"""Answers for uploaded fields: what is shown, what is said, what is downloaded. No Streamlit."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from PIL import Image
+
+import allkit
+
+SHOWN_SIDE = 1024
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+NOT_CALIBRATED = "not calibrated"
+VERDICTS = {
+    "accepted": "Accepted",
+    "review": "For review",
+    "refused": "Refused",
+    "unreadable": "Unreadable",
+}
+REASONS = {
+    NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
+    "to look at this field.",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One uploaded file with its answer, and a JPEG of the field to look at."""
+
+    name: str
+    answer: allkit.Prediction
+    picture: bytes | None
+
+
+def answer_fields(
+    classifier: allkit.Classifier, names: Sequence[str], contents: Iterator[bytes]
+) -> Iterator[Field]:
+    """Yield one field per file, in order; few files are in memory at a time."""
+    pictures: list[bytes | None] = []
+
+    def taken() -> Iterator[bytes]:
+        for name, content in zip(names, contents, strict=True):
+            pictures.append(_picture(content, name))
+            yield content
+
+    for position, (name, answer) in enumerate(zip(names, classifier.stream(taken()), strict=True)):
+        yield Field(name, _named(answer, name), pictures[position])
+
+
+def too_large(name: str, megabytes: int) -> Field:
+    """Return the field of a file that is larger than the app takes."""
+    error = f"{name} is larger than {megabytes} MB. Use `allkit predict` for it."
+    return Field(name, allkit.Prediction(name, "unreadable", ("too large",), error=error), None)
+
+
+def _picture(content: bytes, name: str) -> bytes | None:
+    """Return the field as a plain JPEG: pixels only, none of the file's other contents."""
+    try:
+        image = Image.fromarray(allkit.read_image(content, name=name))
+    except allkit.AllkitError:
+        return None  # the answer says why
+    image.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=95, subsampling=0)
+    return stream.getvalue()
+
+
+def _named(answer: allkit.Prediction, name: str) -> allkit.Prediction:
+    """Put the file's name where the library wrote `image 3`."""
+    error = answer.error
+    if error is not None and error.startswith(answer.image):
+        error = name + error[len(answer.image) :]
+    return replace(answer, image=name, error=error)
+
+
+def to_csv(fields: Sequence[Field], classes: Sequence[str]) -> bytes:
+    """Return one row per field, in order, with the columns of `allkit predict`.
+
+    It starts with the mark by which spreadsheets know UTF-8, and no cell can be taken for a
+    formula.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    for position, field in enumerate(fields):
+        row = field.answer.to_row(classes)
+        if position == 0:
+            writer.writerow(_cell(key) for key in row)
+        writer.writerow(_cell(value) for value in row.values())
+    return stream.getvalue().encode("utf-8-sig")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        value = ";".join(value)
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return value
+
+
+def probability(value: float) -> str:
+    """Return two decimals, but never certainty: an answer is not 1.00, and no class 0.00."""
+    if value >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if value < 0.005 else f"{value:.2f}"
+
+
+def reason_in_words(reason: str) -> str:
+    """Return a reason as a sentence; one that is not known here is shown as it is."""
+    return REASONS.get(reason, f"{reason[:1].upper()}{reason[1:]}.")
+
+
+def is_uncalibrated(fields: Sequence[Field]) -> bool:
+    """Tell whether anything on the page is uncalibrated; a page without answers counts as such."""
+    answered = [field.answer for field in fields if field.answer.verdict != "unreadable"]
+    return not answered or any(NOT_CALIBRATED in answer.reasons for answer in answered)
+
+
+def plain(text: str) -> str:
+    """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
+
+
+def sentence(text: str) -> str:
+    """Return Markdown for a message of allkit: commands between backticks stay as they are."""
+    parts = re.split(r"(`[^`]*`)", text)
+    return "".join(part if part.startswith("`") else plain(part) for part in parts if part)
+
+
+def figures_in_words(figures: Mapping[str, Any]) -> str:
+    """Return the validation figure with its interval, its number of images and its protocol."""
+    low, high = figures["intervals"]["accuracy"]
+    return (
+        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}) on "
+        f"{figures['n']:,} images. {figures.get('protocol', 'Protocol not recorded')}."
+    )

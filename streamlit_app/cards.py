@@ -1,0 +1,50 @@
+"""How one answer looks."""
+
+from __future__ import annotations
+
+import html
+
+import streamlit as st
+from answers import VERDICTS, Field, plain, probability, reason_in_words, sentence
+
+STRONG, FAINT, TRACK = "#1f5f7a", "#9fb3bf", "#e8edf0"
+
+
+def bars(field: Field, names: dict[str, str]) -> str:
+    """Return HTML with one bar per class; the widest text decides where the bars begin."""
+    rows = []
+    for label, value in field.answer.probabilities.items():
+        best = label == field.answer.label
+        weight, colour = ("600", STRONG) if best else ("400", FAINT)
+        rows.append(
+            f'<div style="font-weight:{weight};overflow-wrap:anywhere">'
+            f"{html.escape(names.get(label, label))}</div>"
+            f'<div style="background:{TRACK};height:0.7rem;border-radius:2px" aria-hidden="true">'
+            f'<div style="background:{colour};height:100%;border-radius:2px;'
+            f'width:{100 * value:.1f}%"></div></div>'
+            f'<div style="font-weight:{weight};text-align:right;'
+            f'font-variant-numeric:tabular-nums">{html.escape(probability(value))}</div>'
+        )
+    return (
+        '<div style="display:grid;grid-template-columns:minmax(6rem,max-content) 1fr 3rem;'
+        'gap:0.4rem 0.8rem;align-items:center;max-width:36rem">' + "".join(rows) + "</div>"
+    )
+
+
+def show(field: Field, names: dict[str, str]) -> None:
+    """Show one answer: picture, class, probabilities, verdict with its reasons."""
+    answer = field.answer
+    if field.picture is None or answer.label is None:
+        st.error(sentence(answer.error or f"{field.name} could not be read."))
+        return
+    with st.container(border=True):
+        left, right = st.columns([2, 3], gap="medium")
+        left.image(field.picture, width="stretch", alt=f"Field {field.name}")
+        with right:
+            st.text(field.name)
+            st.subheader(plain(names.get(answer.label, answer.label)), anchor=False)
+            best = answer.probabilities[answer.label]
+            st.markdown(f"Probability **{plain(probability(best))}**")
+            st.html(bars(field, names))
+            reasons = " ".join(reason_in_words(reason) for reason in answer.reasons)
+            st.markdown(f"**{VERDICTS.get(answer.verdict, answer.verdict)}.** {plain(reasons)}")

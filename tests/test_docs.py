@@ -1,0 +1,118 @@
+"""The documentation is true: signatures, commands, names, and every block that says it runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import allkit
+from allkit import hookspecs
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+HOOKS = [name for name in hookspecs.__all__ if name.startswith("allkit_")]
+# `<!-- run -->` on the line before a block: it is executed, together with the page's others.
+BLOCK = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TRAINS = ("README.md", "drawn.md")  # these take more than a few seconds
+PAGES = [
+    pytest.param(
+        path,
+        id=path.relative_to(ROOT).as_posix(),
+        marks=[pytest.mark.slow] if path.name in TRAINS else [],
+    )
+    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    if BLOCK.search(path.read_text(encoding="utf-8"))
+]
+# The pages name backbones with real weights; here a tiny one takes their place.
+TINY = 'backbone="timm:test_resnet", weights="none", epochs=3'
+
+
+def read(*parts):
+    return DOCS.joinpath(*parts).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_is_documented_under_its_exact_signature(name):
+    # The quotes are those of a postponed annotation.
+    signature = str(inspect.signature(getattr(hookspecs, name))).replace("'", "")
+    assert f"\n## `{name}{signature}`\n" in read("reference", "hooks.md")
+
+
+def test_the_page_of_commands_is_current():
+    spec = importlib.util.spec_from_file_location("generate_cli", DOCS / "generate_cli.py")
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    assert generate.main(["--check"]) == 0, "run: python docs/generate_cli.py"
+
+
+def test_the_page_of_commands_does_not_depend_on_the_terminal(monkeypatch):
+    for width in ("30", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        monkeypatch.setenv("TERMINAL_WIDTH", width)
+        test_the_page_of_commands_is_current()
+
+
+@pytest.mark.parametrize("name", allkit.__all__)
+def test_a_public_name_is_in_the_reference(name):
+    text = read("reference", "api.md")
+    found = re.search(rf"^::: allkit\.[\w.]*\b{name}$", text, re.MULTILINE)
+    assert found or f"`allkit.{name}`" in text
+
+
+@pytest.mark.parametrize("name", [n for n in allkit.__all__ if n != "__version__"])
+def test_the_reference_points_at_what_is_there(name):
+    value = getattr(allkit, name)
+    text = read("reference", "api.md")
+    line = re.search(rf"^::: (allkit\.[\w.]*)\.{name}$", text, re.MULTILINE)
+    assert getattr(importlib.import_module(line[1]), name) is value
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_blocks_of_a_page_run(path, tmp_path, monkeypatch, drawn, capsys):
+    shutil.copytree(drawn.parent, tmp_path / "smears")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "page"}
+    text = path.read_text(encoding="utf-8")
+    for found in BLOCK.finditer(text):
+        line = text[: found.start(1)].count("\n")
+        code = found[1].replace('backbone="vgg16"', TINY)
+        # The empty lines in front make a traceback name the line of the page.
+        exec(compile("\n" * line + code, str(path), "exec"), namespace)
+        capsys.readouterr()
+
+
+def test_the_changelog_knows_this_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## \[(Unreleased|{re.escape(project['version'])})\]", text, re.MULTILINE)
+    assert project["version"] == allkit.__version__
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")]
+    assert [page for page in pages if f" {page}\n" not in navigation] == []
+
+
+def test_no_file_names_a_registry_or_a_place_on_one_machine():
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout, so which files belong to it is not known")
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True
+    ).stdout
+    # Put together here, so that this file does not name them either.
+    banned = ["pypi" + ".org", "files.python" + "hosted", "registry." + "npmjs"]
+    banned += [f"/{name}/" for name in ("work", "opt", "root")]
+    found = []
+    for name in filter(None, listed.split("\0")):
+        path = ROOT / name
+        data = path.read_bytes() if path.is_file() else b""
+        found += [f"{name}: {text}" for text in banned if text.encode() in data]
+    assert found == []

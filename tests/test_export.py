@@ -1,0 +1,134 @@
+"""Exported files: they answer alike, and notice damage."""
+
+import subprocess
+import sys
+import threading
+
+import allkit
+import numpy as np
+import onnx
+import pytest
+from allkit.errors import ConfigError, ExportError
+from allkit.runtime.onnx import OnnxPredictor
+
+
+@pytest.fixture(scope="module")
+def exported(tiny, tmp_path_factory):
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    assert tiny.export(path) < 1e-5
+    return path
+
+
+def images():
+    rng = np.random.default_rng(0)
+    sizes = [(224, 224), (300, 400), (64, 50), (224, 224), (1000, 40)]
+    return [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+
+
+def test_the_file_answers_like_the_model_on_any_size_and_batch(tiny, exported):
+    theirs = OnnxPredictor(exported)
+    np.testing.assert_allclose(
+        theirs.probabilities(images()), tiny.probabilities(images()), atol=1e-5
+    )
+    assert theirs.classes == tiny.classes
+    ours, others = tiny.predict(images()), theirs.predict(images())
+    assert [(a.label, a.verdict, a.reasons) for a in ours] == [
+        (b.label, b.verdict, b.reasons) for b in others
+    ]
+
+
+def test_nothing_has_to_be_implemented_again_around_the_file(exported):
+    """Stock ONNX Runtime, raw pixels in, probabilities out; one file, no external data."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    (given,), (taken,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, taken.name) == ("pixels", "tensor(uint8)", "probabilities")
+    (answer,) = session.run(None, {"pixels": images()[1][None]})
+    assert answer.sum() == pytest.approx(1, abs=1e-5)
+    assert [p.name for p in exported.parent.iterdir()] == ["model.onnx"]
+    onnx.checker.check_model(onnx.load(exported))
+
+
+def test_one_flipped_bit_is_noticed_before_the_file_is_parsed(exported, tmp_path):
+    original = exported.read_bytes()
+    rng = np.random.default_rng(1)
+    for position in rng.integers(len(original), size=40):
+        data = bytearray(original)
+        data[position] ^= 1 << int(rng.integers(8))
+        (tmp_path / "m.onnx").write_bytes(data)
+        with pytest.raises(ExportError):
+            OnnxPredictor(tmp_path / "m.onnx")
+
+
+def test_files_that_allkit_did_not_write_are_refused(tmp_path):
+    (tmp_path / "text.onnx").write_text("hello")
+    with pytest.raises(ExportError, match="not written by allkit"):
+        OnnxPredictor(tmp_path / "text.onnx")
+    with pytest.raises(ExportError, match="does not exist"):
+        OnnxPredictor(tmp_path / "none.onnx")
+
+
+def test_a_file_of_a_newer_allkit_is_refused(exported, tmp_path):
+    from allkit.runtime.seal import SEAL_BLANK, seal
+
+    model = onnx.load(exported)
+    for entry in model.metadata_props:
+        if entry.key == "allkit":
+            import json
+
+            info = json.loads(entry.value) | {"format": 99, "sha256": SEAL_BLANK}
+            entry.value = json.dumps(info)
+    (tmp_path / "new.onnx").write_bytes(seal(model.SerializeToString()))
+    with pytest.raises(ExportError, match="format 99; this allkit reads up to 1"):
+        OnnxPredictor(tmp_path / "new.onnx")
+
+
+def test_an_export_that_disagrees_is_not_kept(tiny, tmp_path, monkeypatch):
+    from allkit.builtin import exporters
+
+    class Liar:
+        classes = tiny.classes
+
+        def __init__(self, path):
+            pass
+
+        def probabilities(self, pictures):
+            return np.full((len(pictures), 4), 0.25, np.float32)
+
+    monkeypatch.setattr(exporters, "OnnxPredictor", Liar)
+    with pytest.raises(ExportError, match="does not answer like the model"):
+        tiny.export(tmp_path / "m.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_suffix_existing_file_and_unknown_format_are_told(tiny, exported, tmp_path):
+    with pytest.raises(ExportError, match=r"named \*\.onnx"):
+        tiny.export(tmp_path / "m.bin")
+    with pytest.raises(ConfigError, match="exists already"):
+        tiny.export(exported)
+    with pytest.raises(allkit.AllkitError, match="Did you mean 'onnx'"):
+        tiny.export(tmp_path / "m.onnx", format="onxx")
+
+
+def test_threads_sharing_one_file_get_the_answers_of_one_alone(exported):
+    model = OnnxPredictor(exported)
+    alone = [model.probabilities([image]) for image in images()]
+    together = [None] * 5
+
+    def run(i):
+        together[i] = model.probabilities([images()[i]])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(5)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_command_line_predicts_from_the_file(exported, drawn, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "allkit", "predict", str(exported), str(drawn.parent / "images")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 48

@@ -1,0 +1,88 @@
+"""Figures of merit, against scikit-learn and by hand."""
+
+import numpy as np
+import pytest
+from allkit.metrics import calibration_error, evaluate
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+
+CLASSES = ("a", "b", "c", "d")
+
+
+def answers(count=300, seed=0, classes=4):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(classes, size=count)
+    logits = rng.normal(size=(count, 4))
+    logits[np.arange(count), truth] += 1.5
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return truth.astype(np.int64), probabilities
+
+
+def judged(truth, probabilities, verdict="review", units=None):
+    return evaluate(truth, probabilities, CLASSES, verdicts=[verdict] * len(truth), units=units)
+
+
+def test_the_figures_are_those_of_scikit_learn():
+    truth, probabilities = answers()
+    predicted = probabilities.argmax(1)
+    result = judged(truth, probabilities)
+    assert result.accuracy == pytest.approx((truth == predicted).mean())
+    assert result.balanced_accuracy == pytest.approx(balanced_accuracy_score(truth, predicted))
+    assert result.macro_f1 == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert result.confusion == confusion_matrix(truth, predicted).tolist()
+
+
+def test_a_class_without_images_is_left_out_of_the_averages():
+    truth, probabilities = answers(classes=3)
+    result = judged(truth, probabilities)
+    assert result.per_class["d"]["support"] == 0
+    assert result.per_class["d"]["recall"] is None
+    recalls = [result.per_class[name]["recall"] for name in "abc"]
+    assert result.balanced_accuracy == pytest.approx(np.mean(recalls))
+
+
+def test_intervals_over_groups_are_wider_than_over_images_when_groups_fail_together():
+    rng = np.random.default_rng(1)
+    units = np.repeat(np.arange(20), 30)
+    truth = np.tile(np.arange(4), 150).astype(np.int64)
+    good = rng.random(20) < 0.8
+    probabilities = np.full((600, 4), 0.1)
+    answer = np.where(good[units], truth, (truth + 1) % 4)
+    probabilities[np.arange(600), answer] = 0.7
+    by_group = judged(truth, probabilities, units=units)
+    by_image = judged(truth, probabilities)
+
+    def width(r):
+        return np.diff(r.intervals["accuracy"])[0]
+
+    assert width(by_group) > 3 * width(by_image)
+    assert by_group.interval_unit == "group"
+    low, high = by_group.intervals["accuracy"]
+    assert low <= by_group.accuracy <= high
+
+
+def test_calibration_error_is_nought_when_confidence_is_accuracy_and_large_when_it_is_not():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1.0, 20_000)
+    truth = (rng.random(20_000) > confidence).astype(np.int64)
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    assert calibration_error(truth, probabilities) < 0.015
+    assert calibration_error(truth, np.tile([1.0, 0.0], (20_000, 1))) == pytest.approx(
+        0.25, abs=0.02
+    )
+
+
+def test_silent_errors_are_accepted_and_wrong():
+    truth = np.array([0, 1, 2, 3])
+    probabilities = np.eye(4)[[0, 1, 2, 2]]
+    result = evaluate(
+        truth, probabilities, CLASSES, units=None,
+        verdicts=["accepted", "review", "accepted", "accepted"],
+    )  # fmt: skip
+    assert result.silent_error_rate == 0.25
+    assert result.accepted_accuracy == pytest.approx(2 / 3)
+    assert result.verdicts == {"accepted": 3, "review": 1, "refused": 0}
+
+
+def test_the_same_answers_give_the_same_intervals():
+    truth, probabilities = answers()
+    assert judged(truth, probabilities).intervals == judged(truth, probabilities).intervals

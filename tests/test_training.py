@@ -1,0 +1,413 @@
+"""Training, answering, judging, keeping."""
+
+import json
+import shutil
+import threading
+
+import allkit
+import allkit.plugins
+import numpy as np
+import pytest
+import torch
+from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
+
+
+@pytest.fixture
+def data(drawn):
+    return allkit.Dataset.open(drawn)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, tiny_settings):
+    split = data.split(test=0.34, seed=0)
+    settings = tiny_settings | {"copies": 0, "epochs": 3}
+
+    def weights(seed):
+        model = allkit.Trainer(**settings, seed=seed).fit(split.train, split.test)
+        return torch.cat([p.flatten() for p in model.network.heads.parameters()])
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+def test_training_leaves_the_random_state_of_the_user_alone(data, tiny_settings):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()
+    allkit.Trainer(**tiny_settings | {"copies": 1, "epochs": 2}).fit(data)
+    after = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()
+    assert torch.equal(before[0], after[0])
+    assert before[1] == after[1]
+
+
+def test_a_head_learns_what_the_features_tell(data, tiny_settings):
+    """With features that give the class away, the held-out images are answered rightly."""
+    model = allkit.Trainer(**tiny_settings | {"epochs": 2}).fit(data)
+    trainer = allkit.Trainer(
+        **tiny_settings | {"epochs": 40, "patience": 40, "learning_rate": 0.05}
+    )
+    labels = torch.arange(4).repeat(50)
+    features = torch.nn.functional.one_hot(labels, 4).float() * 3 + torch.randn(
+        200, 4, generator=torch.Generator().manual_seed(0)
+    )
+    head, history = trainer._fit_head(
+        features[None, :120], labels[:120], features[120:], labels[120:], 4, 0, 1
+    )
+    assert (head(features[120:]).argmax(1) == labels[120:]).float().mean() > 0.9
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    assert model.info.validation["n"] > 0
+
+
+def test_early_stopping_keeps_the_best_epoch(data, tiny_settings):
+    trainer = allkit.Trainer(**tiny_settings | {"epochs": 200, "patience": 3, "learning_rate": 0.5})
+    rng = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 16, generator=rng), torch.arange(60) % 4
+    head, history = trainer._fit_head(
+        features[None, :40], labels[:40], features[40:], labels[40:], 4, 0, 1
+    )
+    losses = [epoch["val_loss"] for epoch in history]
+    assert len(history) < 200
+    with torch.inference_mode():
+        best = float(torch.nn.functional.cross_entropy(head(features[40:]), labels[40:]))
+    assert best == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_the_validation_part_is_taken_by_group(data, tiny_settings):
+    model = allkit.Trainer(**tiny_settings | {"val": 0.3}).fit(data)
+    assert "by group" in model.info.validation["protocol"]
+    assert len(model.info.data.images_sha256) == 48
+    assert len(model.info.data.groups_sha256) == 12
+
+
+def test_folds_judge_every_image_once_and_answer_with_the_mean(data, tiny_settings):
+    model = allkit.Trainer(**tiny_settings | {"folds": 3, "epochs": 3}).fit(data)
+    assert model.info.validation["n"] == 48
+    assert model.info.validation["protocol"] == "3-fold cross-validation by group, pooled"
+    assert len(model.network.heads) == 3
+    image = data.read(0)
+    features = torch.from_numpy(model._extractor.compute([image]))
+    mean = torch.stack([head(features) for head in model.network.heads]).mean(0)
+    np.testing.assert_allclose(
+        model.probabilities([image]), torch.softmax(mean, 1).numpy(), atol=1e-6
+    )
+
+
+def test_a_training_without_validation_says_that_it_has_no_figures(data, tiny_settings):
+    model = allkit.Trainer(**tiny_settings | {"val": 0.0, "epochs": 2}).fit(data)
+    assert model.info.validation is None
+    from allkit.report.card import model_card
+
+    assert "None: it was trained without a validation part" in model_card(model.info.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"backbone": "vgg61"}, "Did you mean 'vgg16'"),
+        ({"augment": ["standart"]}, "Did you mean 'standard'"),
+        ({"learning_rat": 1}, "Unknown key 'learning_rat'.*Did you mean 'learning_rate'"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"val": 1.5}, "val = 1.5"),
+        ({"strategy": "ful"}, "strategy = 'ful'"),
+        ({"device": "gpu9"}, "device 'gpu9' cannot be used"),
+        ({"folds": 1}, "folds = 1"),
+        ({"weights": "no/such.safetensors"}, "not a file"),
+    ],
+)
+def test_a_wrong_setting_is_named(data, tiny_settings, settings, message):
+    with pytest.raises((ConfigError, PluginError), match=message):
+        allkit.Trainer(**tiny_settings | settings).fit(data)
+
+
+def test_a_class_with_one_image_and_a_set_with_one_class_are_refused(data, tiny_settings):
+    pro = [i for i, s in enumerate(data) if s.label == "Pro"]
+    others = [i for i in range(len(data)) if i not in pro]
+    trainer = allkit.Trainer(**tiny_settings | {"val": 0.0})
+    with pytest.raises(DatasetError, match="Pro: one image only"):
+        trainer.fit(data.subset([*others, pro[0]]))
+    with pytest.raises(DatasetError, match="Pro"):
+        trainer.fit(data.subset(others))
+    with pytest.raises(DatasetError, match="one class only"):
+        trainer.fit(allkit.Dataset([data.samples[i] for i in pro]))
+
+
+def test_a_label_in_one_part_only_is_refused(data, tiny_settings):
+    train = allkit.Dataset([s for s in data if s.label != "Pro"])
+    val = allkit.Dataset([s for s in data if s.label == "Pro"])
+    with pytest.raises(DatasetError, match="Pro: in the validation part only"):
+        allkit.Trainer(**tiny_settings).fit(train, val)
+
+
+def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings, monkeypatch):
+    from types import SimpleNamespace
+
+    from allkit import plugins
+
+    host = plugins.Registry(discover=False)
+    record = allkit.Backbone("flat", lambda weights: torch.nn.Conv2d(3, 4, 3))
+    hook = allkit.hookimpl(lambda: [record])
+    host.register(SimpleNamespace(allkit_backbones=hook), name="flat")
+    monkeypatch.setattr("allkit.training.registry", lambda: host)
+    with pytest.raises(PluginError, match="'flat' returned .* it must return"):
+        allkit.Trainer(**tiny_settings | {"backbone": "flat"}).fit(data)
+
+
+# ── answering ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_answer_has_probabilities_that_sum_to_one_and_waits_for_review(tiny, data):
+    (answer,) = tiny.predict(data.read(0))
+    assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+    assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
+    assert (answer.verdict, answer.reasons) == ("review", ("not calibrated",))
+
+
+def test_answers_come_in_order_and_bad_images_are_answers_too(tiny, data, tmp_path):
+    good = data.samples[0].source.path
+    (tmp_path / "bad.jpg").write_text("text")
+    answers = tiny.predict([good, tmp_path / "bad.jpg", tmp_path / "none.png", data.read(1), good])
+    assert [a.verdict for a in answers] == [
+        "review",
+        "unreadable",
+        "unreadable",
+        "review",
+        "review",
+    ]
+    assert [a.image for a in answers][3] == "image 3"
+    assert answers[0].probabilities == answers[4].probabilities
+    assert "bad.jpg" in answers[1].error
+    assert answers[1].label is None
+
+
+def test_answers_do_not_depend_on_the_batch(tiny, data):
+    images = [data.read(i) for i in range(7)]
+    together = tiny.probabilities(images)
+    alone = np.concatenate([tiny.probabilities([image]) for image in images])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_long_stream_holds_three_batches_of_images_at_the_most(tiny, data):
+    alive, most = 0, 0
+    source = data.samples[0].source.read()
+
+    class Counting(bytes):
+        def __del__(self):
+            nonlocal alive
+            alive -= 1
+
+    def images():
+        nonlocal alive, most
+        for _ in range(200):
+            alive += 1
+            most = max(most, alive)
+            yield Counting(source)
+
+    assert sum(1 for _ in tiny.stream(images(), batch_size=4)) == 200
+    assert most <= 20
+
+
+def test_threads_sharing_one_model_get_the_answers_of_one_alone(tiny, data):
+    images = [data.read(i) for i in range(8)]
+    alone = [tiny.probabilities([image]) for image in images]
+    together = [None] * 8
+
+    def run(i):
+        together[i] = tiny.probabilities([images[i]])
+
+    threads = [threading.Thread(target=run, args=(i,)) for i in range(8)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    for a, b in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+# ── judging ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_figures_are_those_of_the_answers(tiny, data):
+    test = data.split(test=0.34, seed=0).test
+    figures = tiny.evaluate(test)
+    labels = [a.label for a in tiny.predict([test.read(i) for i in range(len(test))])]
+    right = np.mean([a == s.label for a, s in zip(labels, test, strict=True)])
+    assert figures.accuracy == pytest.approx(right)
+    assert sum(map(sum, figures.confusion)) == len(test)
+    assert not any("trained on:" in note for note in figures.notes)
+
+
+def test_images_and_groups_that_were_trained_on_are_noticed(tiny, data):
+    split = data.split(test=0.34, seed=0)
+    notes = " ".join(tiny.evaluate(split.train).notes)
+    assert f"{len(split.train)} of these {len(split.train)} images were trained on" in notes
+    other = allkit.Dataset.sample(12, groups=12, seed=9)
+    from dataclasses import replace
+
+    group = split.train.samples[0].group
+    mixed = allkit.Dataset([replace(s, group=group) for s in other], other.classes)
+    assert "come from groups that were trained on" in " ".join(tiny.evaluate(mixed).notes)
+
+
+def test_an_image_level_split_is_named_beside_its_figure(data, tiny_settings):
+    split = data.split(test=0.3, by="image", seed=0)
+    model = allkit.Trainer(**tiny_settings | {"epochs": 2}).fit(split.train)
+    assert any("Image-level split" in note for note in model.evaluate(split.test).notes)
+
+
+def test_folds_and_validation_of_an_image_level_split_keep_its_label(data, tiny_settings, tmp_path):
+    data.to_folds_csv(tmp_path / "f.csv", 3, by="image")
+    settings = tiny_settings | {"epochs": 2, "copies": 0}
+    folds = allkit.Dataset.open(tmp_path / "f.csv")
+    model = allkit.Trainer(**settings | {"folds": 3}).fit(folds)
+    assert "by image" in model.info.validation["protocol"]
+    assert any("Image-level" in note for note in model.info.validation["notes"])
+    model = allkit.Trainer(**settings).fit(data.split(test=0.3, by="image").train)
+    assert model.info.data.split_by == "image"
+
+
+def test_the_folder_of_the_weights_is_not_kept(data, tiny_settings, tmp_path):
+    from safetensors.torch import save_file
+
+    net = allkit.plugins.registry().get("backbone", "timm:test_resnet").build("none")
+    save_file(net.state_dict(), tmp_path / "mine.safetensors")
+    settings = tiny_settings | {"weights": str(tmp_path / "mine.safetensors"), "copies": 0}
+    model = allkit.Trainer(**settings).fit(data)
+    assert model.info.config.weights == "mine.safetensors"
+
+
+def test_labels_that_the_model_does_not_know_are_refused(tiny, data):
+    from dataclasses import replace
+
+    other = allkit.Dataset([replace(s, label="cat") for s in data.samples[:3]])
+    with pytest.raises(DatasetError, match="'cat', which this model does not know"):
+        tiny.evaluate(other)
+
+
+# ── keeping ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_saved_model_answers_to_the_bit_like_before(tiny, tiny_folder, data):
+    images = [data.read(i) for i in range(5)]
+    again = allkit.Classifier.load(tiny_folder)
+    np.testing.assert_array_equal(again.probabilities(images), tiny.probabilities(images))
+    assert again.info == tiny.info
+    assert sorted(p.name for p in tiny_folder.iterdir()) == [
+        "README.md", "SHA256SUMS", "model.json", "model.safetensors", "plots",
+    ]  # fmt: skip
+    assert {p.name for p in (tiny_folder / "plots").iterdir()} == {
+        "learning_curves.png", "confusion.png",
+    }  # fmt: skip
+
+
+def test_the_sums_are_those_of_sha256sum(tiny_folder):
+    import subprocess
+
+    subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=tiny_folder, check=True)
+
+
+def test_no_file_name_and_no_group_name_of_the_training_is_in_the_model(tiny_folder):
+    text = (tiny_folder / "model.json").read_text() + (tiny_folder / "README.md").read_text()
+    assert "drawn-0" not in text
+    assert "slide-" not in text
+
+
+def test_an_existing_folder_is_replaced_only_when_asked(tiny, tmp_path):
+    tiny.save(tmp_path / "m")
+    with pytest.raises(ConfigError, match="exists already"):
+        tiny.save(tmp_path / "m")
+    (tmp_path / "m" / "mine.txt").write_text("x")
+    tiny.save(tmp_path / "m", overwrite=True)
+    assert not (tmp_path / "m" / "mine.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_save_that_fails_leaves_nothing_and_keeps_the_old(tiny, tmp_path, monkeypatch):
+    tiny.save(tmp_path / "m")
+    before = (tmp_path / "m" / "SHA256SUMS").read_bytes()
+
+    def full(self, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(allkit.AllkitError, match="No space left"):
+        tiny.save(tmp_path / "m", overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+    assert (tmp_path / "m" / "SHA256SUMS").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_one_flipped_bit_is_noticed(tiny_folder, tmp_path, name):
+    rng = np.random.default_rng(0)
+    original = (tiny_folder / name).read_bytes()
+    folder = shutil.copytree(tiny_folder, tmp_path / "m")
+    for position in rng.integers(len(original), size=25):
+        data = bytearray(original)
+        data[position] ^= 1 << int(rng.integers(8))
+        (folder / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match="altered or damaged"):
+            allkit.Classifier.load(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json", "SHA256SUMS"])
+def test_a_missing_file_is_named(tiny_folder, tmp_path, name):
+    folder = shutil.copytree(tiny_folder, tmp_path / "m")
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        allkit.Classifier.load(folder)
+
+
+def test_an_edited_card_only_warns(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder, tmp_path / "m")
+    (folder / "README.md").write_text("mine")
+    with pytest.warns(UserWarning, match="was edited"):
+        allkit.Classifier.load(folder)
+
+
+def resealed(folder, change):
+    """Change model.json and its hash, as another program might have written it."""
+    import hashlib
+
+    info = json.loads((folder / "model.json").read_text())
+    change(info)
+    (folder / "model.json").write_text(json.dumps(info))
+    lines = (folder / "SHA256SUMS").read_text().splitlines()
+    digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()
+    lines = [f"{digest}  model.json" if line.endswith("model.json") else line for line in lines]
+    (folder / "SHA256SUMS").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda i: i.update(format=2), "format 2; this allkit reads up to 1. Update allkit"),
+        (lambda i: i.pop("classes"), "classes"),
+        (lambda i: i.update(classes=["Benign"]), "classes"),
+        (lambda i: i["backbone"].update(width=7), "do not fit the backbone"),
+    ],
+)
+def test_a_description_that_does_not_fit_is_refused(tiny_folder, tmp_path, change, message):
+    folder = resealed(shutil.copytree(tiny_folder, tmp_path / "m"), change)
+    with pytest.raises(CheckpointError, match=message):
+        allkit.Classifier.load(folder)
+
+
+def test_a_model_of_a_missing_plugin_says_what_to_install(tiny_folder, tmp_path):
+    def change(info):
+        info["backbone"] |= {"name": "bloom", "distribution": "allkit-bloom", "version": "3.1"}
+
+    folder = resealed(shutil.copytree(tiny_folder, tmp_path / "m"), change)
+    with pytest.raises(PluginError, match=r"install allkit-bloom==3\.1"):
+        allkit.Classifier.load(folder)
+
+
+def test_what_is_no_model_folder_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="does not exist"):
+        allkit.Classifier.load(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="SHA256SUMS"):
+        allkit.Classifier.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_real_training_is_right_on_other_groups(shared, tmp_path):
+    data = allkit.Dataset.open(shared / "data" / "taleqani" / "index.csv")
+    split = data.split(test=0.2, seed=0)
+    trainer = allkit.Trainer(backbone="efficientnet-lite0", copies=0, cache=None)
+    figures = trainer.fit(split.train).evaluate(split.test)
+    assert figures.accuracy > 0.95
