@@ -45,12 +45,12 @@ def started(monkeypatch):
 def png():
     from allkit.data.drawn import draw_smears
 
-    return encoded(next(iter(draw_smears(4, groups=4, seed=9))).image)
+    return encoded(Image.fromarray(next(iter(draw_smears(4, groups=4, seed=9))).image))
 
 
-def encoded(pixels, kind="PNG"):
+def encoded(image, kind="PNG"):
     stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, kind)
+    image.save(stream, kind)
     return stream.getvalue()
 
 
@@ -180,8 +180,8 @@ def test_one_upload_gets_its_class_probabilities_and_verdict(started, tiny_folde
 
 
 def test_bad_uploads_are_named_and_the_others_answered(started, tiny_folder, png, downloads):
-    jpeg = encoded(Image.open(io.BytesIO(png)).convert("RGB").__array__(), "JPEG")
-    dot = encoded(Image.new("RGB", (1, 1)).__array__())
+    jpeg = encoded(Image.open(io.BytesIO(png)).convert("RGB"), "JPEG")
+    dot = encoded(Image.new("RGB", (1, 1)))
     page = upload(
         started(tiny_folder),
         ("first.png", png), ("letter.jpg", b"dear colleague"), ("cut.jpg", jpeg[: len(jpeg) // 2]),
@@ -202,7 +202,7 @@ def test_bad_uploads_are_named_and_the_others_answered(started, tiny_folder, png
 
 
 def test_the_csv_has_one_row_per_upload_in_order(started, tiny_folder, tiny, png, downloads):
-    other = encoded(Image.open(io.BytesIO(png)).transpose(Image.Transpose.ROTATE_90).__array__())
+    other = encoded(Image.open(io.BytesIO(png)).transpose(Image.Transpose.ROTATE_90))
     upload(started(tiny_folder), ("b, 1.png", png), ("x.jpg", b"no"), ("a.png", other))
     rows = downloads[-1]
     expected = tiny.predict([png, other])

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+
 from allkit.errors import CheckpointError
 from allkit.network import load_weights, measure_width
 from allkit.plugins import Registry
-from safetensors.torch import load_file, save_file
 
 host = Registry(discover=False)
 AUGMENTATIONS = host.names("augmentation")

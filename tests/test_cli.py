@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -136,7 +137,7 @@ def test_folds_are_written_and_used(cli, drawn, tmp_path):
 
 def picture(path, side=64):
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(len(str(path)))
+    rng = np.random.default_rng(zlib.crc32(path.name.encode()))
     Image.fromarray(rng.integers(0, 255, (side, side, 3), np.uint8)).save(path)
 
 
@@ -165,7 +166,7 @@ def test_mistakes_with_data_are_told(cli, tmp_path, classes):
     refused(cli("train", "x.csv", "--out", "m"), "no column 'image'")
     for index in range(1, 4):
         (classes / "Pro" / f"Pro{index}.png").unlink()
-    refused(cli("train", classes, "--out", "m", *TINY), "'Pro' has 1 image")
+    refused(cli("train", classes, "--out", "m", *TINY), "Pro: one image only")
     assert not (tmp_path / "m").exists()
 
 

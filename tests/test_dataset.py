@@ -7,9 +7,10 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
+
 from allkit import Dataset
 from allkit.errors import DatasetError
-from PIL import Image
 
 NAMES = ("Benign", "Early", "Pre", "Pro")
 
@@ -80,7 +81,7 @@ def test_a_folder_whose_classes_lie_a_level_deeper_says_which_one_to_give(tmp_pa
     for top in ("Original", "Segmented"):
         for name in NAMES:
             picture(tmp_path / top / name / "1.png")
-    with pytest.raises(DatasetError, match="for example .*Original"):
+    with pytest.raises(DatasetError, match=r"for example .*Original"):
         Dataset.open(tmp_path)
 
 
@@ -246,7 +247,9 @@ def test_no_group_is_on_two_sides_and_every_class_on_every_side(tmp_path):
         sides = [split.train, split.val, split.test]
         assert sum(map(len, sides)) == len(data)
         groups = [{s.group for s in side} for side in sides]
-        assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+        assert not (groups[0] & groups[1])
+        assert not (groups[0] & groups[2])
+        assert not (groups[1] & groups[2])
         assert all(set(side.counts) == set(NAMES) for side in sides)
     assert data.split(seed=1).fingerprint == data.split(seed=1).fingerprint
     assert data.split(seed=1).fingerprint != data.split(seed=2).fingerprint

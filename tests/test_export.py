@@ -4,10 +4,11 @@ import subprocess
 import sys
 import threading
 
-import allkit
 import numpy as np
 import onnx
 import pytest
+
+import allkit
 from allkit.errors import ConfigError, ExportError
 from allkit.runtime.onnx import OnnxPredictor
 

@@ -3,10 +3,11 @@
 import sqlite3
 import threading
 
-import allkit
 import numpy as np
 import pytest
 import torch
+
+import allkit
 from allkit.errors import ConfigError, DatasetError, PluginError
 from allkit.features import Extractor, FeatureCache
 from allkit.plugins import Registry

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from allkit.metrics import calibration_error, evaluate
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+
+from allkit.metrics import calibration_error, evaluate
 
 CLASSES = ("a", "b", "c", "d")
 

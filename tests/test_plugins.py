@@ -4,6 +4,7 @@ import importlib.metadata
 from types import SimpleNamespace
 
 import pytest
+
 from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
 from allkit.errors import ConfigError, PluginError
 from allkit.plugins import Registry, registry, resolve_weights
@@ -68,7 +69,7 @@ def test_hook_allkit_exporters_offers_an_exporter_by_name():
 
 
 def test_an_unknown_name_is_answered_with_the_nearest_one():
-    with pytest.raises(PluginError, match="Unknown backbone 'vgg61'. Did you mean 'vgg16'"):
+    with pytest.raises(PluginError, match=r"Unknown backbone 'vgg61'\. Did you mean 'vgg16'"):
         Registry(discover=False).get("backbone", "vgg61")
 
 
@@ -142,7 +143,7 @@ def test_allkit_plugins_limits_what_is_loaded(installed, monkeypatch):
     Registry()
     assert loaded == ["a"]
     monkeypatch.setenv("ALLKIT_PLUGINS", "bolts")
-    with pytest.raises(PluginError, match="'bolts', which is not installed. Did you mean 'bolt'"):
+    with pytest.raises(PluginError, match=r"'bolts', which is not installed\. Did you mean 'bolt'"):
         Registry()
 
 

@@ -4,11 +4,12 @@ import json
 import shutil
 import threading
 
-import allkit
-import allkit.plugins
 import numpy as np
 import pytest
 import torch
+
+import allkit
+import allkit.plugins
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
 
 
@@ -146,7 +147,7 @@ def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings, m
     hook = allkit.hookimpl(lambda: [record])
     host.register(SimpleNamespace(allkit_backbones=hook), name="flat")
     monkeypatch.setattr("allkit.training.registry", lambda: host)
-    with pytest.raises(PluginError, match="'flat' returned .* it must return"):
+    with pytest.raises(PluginError, match=r"'flat' returned .* it must return"):
         allkit.Trainer(**tiny_settings | {"backbone": "flat"}).fit(data)
 
 

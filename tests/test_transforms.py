@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from allkit import InputSpec
 from allkit.errors import PluginError
 from allkit.transforms import Standardise, to_batches

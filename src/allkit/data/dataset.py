@@ -330,7 +330,7 @@ class Dataset:
         if by == "image":
             units, unit_name = np.arange(len(self)), "image"
         else:
-            units, unit_name = self.units, "group" if self.has_groups else "image"
+            units, unit_name = self.units, "group" if self.has_groups else "distinct image"
             if not self.has_groups:
                 warnings.warn(
                     f"{self.name} has no groups: byte-identical images are kept together, every "

@@ -1,14 +1,14 @@
 """Finding images that show the same field: byte-identical, or photographed again.
 
-Every image is read once and leaves a `Signature` of about 6 KB. Three steps, each stricter and
-dearer than the one before, lead from signatures to pairs:
+Every image is read once and leaves a `Signature` of 5 KB. Three steps, each stricter and dearer
+than the one before, lead from signatures to pairs:
 
-1. *Candidates*: keypoints whose descriptors agree in all bits of a random subset meet in a sorted
-   table; two images that meet there with two different keypoints are a candidate. Each keypoint
-   meets at most `_WINDOW` others per table, so the work grows as n log n.
-2. *Geometry*: one shift, rotation and scaling (mirrored or not) has to carry many keypoints of the
-   one image onto keypoints of the other.
-3. *Pixels*: the two images are read again, laid over each other, and the detail in the overlap,
+1. *Candidates*: keypoints whose descriptors agree in a random subset of bits meet in a sorted
+   table; two images that are moved alike by two meetings are a candidate. Each keypoint meets at
+   most `_WINDOW` others per table, so the work grows as n log n.
+2. *Geometry*: one shift, rotation and scaling (mirrored or not) has to carry several keypoints of
+   the one image onto keypoints of the other.
+3. *Pixels*: the two images are read again and laid over each other, and the detail in the overlap,
    freed of light and background, has to correlate. `match` has no pixels and uses thumbnails.
 
 The lower right corner, where microscopes burn in a scale bar, takes no part in any of them.
@@ -27,30 +27,24 @@ import numpy.typing as npt
 __all__ = ["DuplicatePair", "Signature", "clusters", "find_duplicates", "match", "pack"]
 __all__ += ["signature", "unpack"]
 
+_Array = npt.NDArray[Any]
 _Bytes = npt.NDArray[np.uint8]
-_Floats = npt.NDArray[np.float32]
-_Map = npt.NDArray[np.float64]
 
-_KEYPOINTS = 96
-_SIDE = 128  # keypoints are sought, and positions kept, in an image with this longer side
-_THUMBNAIL = 40
+_KEYPOINTS, _THUMBNAIL = 88, 40
+_SIDE = 128  # keypoints are sought, and places kept, in an image with this longer side
 _PIXELS = 256  # longer side of the images that are compared
-_STEP = 64.0  # positions are kept in 1/64 pixel
 _LEVELS = (10, 45)  # a descriptor entry (0–255) becomes two bits: above the one, above the other
 _CORNER = (0.86, 0.81)  # from this share of the rows and columns on: the scale bar
 # The bits of the mirrored image, from the bits: SIFT has 4 × 4 places of 8 directions each.
-_ENTRIES = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
-_MIRROR = np.concatenate([_ENTRIES, _ENTRIES + 128])
-_TABLES = 4
-_WINDOW = 8
-_KEY_BITS = 20  # of the shortest key; log2(number of images) - 8 more keep chance meetings rare
+_MIRROR = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
+_MIRROR = np.concatenate([_MIRROR, _MIRROR + 128])
+_BLACK = 4
+_TABLES, _WINDOW, _WINDOW_KNOWN = 4, 16, 32
+_KEY_BITS = 22  # up to 255 images; one more with every doubling keeps chance meetings rare
 _CELL, _TURNS = 20, 12  # two meetings agree within these pixels of `_SIDE`, and 1/12 turn
-_SAME_BITS = 60  # keypoints may correspond if at most so many of their 256 bits differ
+_DIFFERING = 60  # keypoints may correspond if at most so many of their 256 bits differ
 _TOLERANCE = 3.0  # pixels of `_SIDE` between corresponding keypoints
-_SCALE = 3.0  # largest change of scale
-_INLIERS = 8
-_OVERLAP = 0.1
-_CORRELATION = 0.6
+_INLIERS, _SCALE, _OVERLAP, _CORRELATION = 6, 3.0, 0.1, 0.5  # least, but most for the scale
 _LOWER = np.uint64(0xFFFFFFFF)
 
 
@@ -58,7 +52,7 @@ _LOWER = np.uint64(0xFFFFFFFF)
 class Signature:
     """What is kept of an image to recognise its field.
 
-    `keypoints` is (K, 4) int16, K ≤ 96: x and y in 1/64 pixel of the image scaled to a longer side
+    `keypoints` is (K, 4) int16, K ≤ 88: x and y in 1/64 pixel of the image scaled to a longer side
     of 128, log2 of the diameter in 1/1024, angle in 1/65536 turn. `descriptors` is (K, 32) uint8,
     256 bits each. `thumbnail` is (40, 40) uint8, the green channel.
     """
@@ -75,7 +69,7 @@ class Signature:
 class DuplicatePair:
     """Images `a` < `b` show the same field.
 
-    `shift` is where the centre of `b` lies in `a`, from the centre of `a`, in pixels (x, y);
+    `shift` leads from the centre of `a` to where the centre of `b` lies, in pixels of `a` (x, y);
     `overlap` is the share of `a` that `b` shows; `correlation` is that of the detail in it.
     """
 
@@ -91,25 +85,20 @@ def signature(image: _Bytes, sha256: str) -> Signature:
     """Return the signature of `image`, (H, W, 3) uint8 RGB, whose file has the digest `sha256`."""
     import cv2
 
-    height, width = image.shape[:2]
-    small = _scaled(image, _SIDE)
-    mask = _cornerless(small.shape)
-    sift = cv2.SIFT_create(nfeatures=_KEYPOINTS, contrastThreshold=0.01)
-    found, raw = sift.detectAndCompute(small, mask)
+    small = _green(image, _SIDE)
+    sift: Any = cv2.SIFT.create(nfeatures=_KEYPOINTS, contrastThreshold=0.01)
+    found, raw = sift.detectAndCompute(small, _without_corner(small.shape))
     order = sorted(range(len(found)), key=lambda i: (-found[i].response, found[i].pt, i))
     order = order[:_KEYPOINTS]
-    keypoints, descriptors = np.zeros((0, 4), np.int16), np.zeros((0, 32), np.uint8)
-    if order:
-        points = [(*found[i].pt, found[i].size, found[i].angle) for i in order]
-        x, y, size, angle = np.array(points).T
-        parts = ((x + 0.5) * _STEP, (y + 0.5) * _STEP, np.log2(size) * 1024, angle * 65536 / 360)
-        keypoints = (
-            np.stack(parts, axis=1).round().astype(np.int64).astype(np.int16)
-        )  # wraps angles
-        bits = np.concatenate([raw[order] > level for level in _LEVELS], axis=1)
-        descriptors = np.packbits(bits, axis=1)
-    thumbnail = cv2.resize(image[:, :, 1], (_THUMBNAIL, _THUMBNAIL), interpolation=cv2.INTER_AREA)
-    return Signature(sha256, width, height, keypoints, descriptors, thumbnail)
+    rows = [(*found[i].pt, found[i].size, found[i].angle) for i in order]
+    x, y, size, angle = np.array(rows, np.float64).reshape(-1, 4).T
+    parts = ((x + 0.5) * 64, (y + 0.5) * 64, np.log2(size) * 1024, angle * 65536 / 360)
+    keypoints = np.stack(parts, axis=1).round().astype(np.int64).astype(np.int16)  # wraps angles
+    entries = raw[order] if order else np.zeros((0, 128))
+    bits = np.concatenate([entries > level for level in _LEVELS], axis=1)
+    thumbnail = np.asarray(cv2.resize(small, (_THUMBNAIL, _THUMBNAIL), interpolation=3), np.uint8)
+    height, width = image.shape[:2]
+    return Signature(sha256, width, height, keypoints, np.packbits(bits, axis=1), thumbnail)
 
 
 def find_duplicates(
@@ -118,36 +107,32 @@ def find_duplicates(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[DuplicatePair]:
-    """Return the pairs that make the clusters of duplicates, sorted by `a` and `b`.
+    """Return pairs whose closure (`clusters`) is all duplicates, sorted by `a` and `b`.
 
     `load` reads the image of an index again, (H, W, 3) uint8 RGB; `progress` is told how many of
     how many candidates are compared. Byte-identical images are paired with the first of them only,
-    and only the first is compared with other fields: `clusters` closes the pairs.
+    and only the first is compared with other fields.
     """
     first: dict[str, int] = {}
-    for index, one in enumerate(signatures):
-        first.setdefault(one.sha256, index)
-    pairs = [
-        DuplicatePair(first[one.sha256], index, "exact", 1.0, (0.0, 0.0), 1.0)
-        for index, one in enumerate(signatures)
-        if first[one.sha256] != index
-    ]
+    pairs = {}
+    for b, one in enumerate(signatures):
+        a = first.setdefault(one.sha256, b)
+        if a != b:
+            pairs[a, b] = DuplicatePair(a, b, "exact", 1.0, (0.0, 0.0), 1.0)
     kept = list(first.values())
-    detail = lru_cache(maxsize=32)(lambda index: _detail(_scaled(load(index), _PIXELS)))
+    detail = lru_cache(maxsize=8)(lambda index: _detail(_green(load(index), _PIXELS)))
     candidates = _candidates([signatures[index] for index in kept], None)
-    for done, (i, j, mirrored) in enumerate(candidates, 1):
+    for done, code in enumerate(candidates, 1):
+        i, j, mirrored = _ends(int(code))
         a, b = kept[i], kept[j]
         there = _align(signatures[a], signatures[b], mirrored)
         if there is not None:
-            correlation, shift, overlap = _compare(
-                signatures[a], signatures[b], there, detail(a), detail(b)
-            )
-            if correlation >= _CORRELATION and overlap >= _OVERLAP:
-                pairs.append(DuplicatePair(a, b, "near", correlation, shift, overlap))
+            seen = _compare(signatures[a], signatures[b], there, detail(a), detail(b))
+            if seen is not None and ((a, b) not in pairs or seen[0] > pairs[a, b].correlation):
+                pairs[a, b] = DuplicatePair(a, b, "near", *seen)
         if progress is not None:
             progress(done, len(candidates))
-    near = {(pair.a, pair.b): pair for pair in sorted(pairs, key=lambda pair: pair.correlation)}
-    return [near[key] for key in sorted(near)]
+    return [pairs[key] for key in sorted(pairs)]
 
 
 def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[int, int]]:
@@ -155,79 +140,79 @@ def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[
 
     Only signatures are compared: thumbnails of 40 pixels take the place of the images.
     """
-    places: dict[str, list[int]] = {}
+    where: dict[str, list[int]] = {}
     for index, one in enumerate(known):
-        places.setdefault(one.sha256, []).append(index)
-    found = {(i, j) for i, one in enumerate(query) for j in places.get(one.sha256, ())}
-    kept = [where[0] for where in places.values()]
-    for i, j, mirrored in _candidates(query, [known[index] for index in kept]):
-        a, b = query[i], known[kept[j]]
+        where.setdefault(one.sha256, []).append(index)
+    found = {(i, index) for i, one in enumerate(query) for index in where.get(one.sha256, ())}
+    kept = [known[indices[0]] for indices in where.values()]
+    for i, j, mirrored in (_ends(int(code)) for code in _candidates(query, kept)):
+        a, b = query[i], kept[j]
         there = _align(a, b, mirrored)
-        if there is not None:
-            details = _detail(a.thumbnail), _detail(b.thumbnail)
-            correlation, _, overlap = _compare(a, b, there, *details)
-            if correlation >= _CORRELATION_THUMBNAILS and overlap >= _OVERLAP:
-                found |= {(i, index) for index in places[b.sha256]}
+        if there is not None and _compare(a, b, there, *map(_detail, (a.thumbnail, b.thumbnail))):
+            found.update((i, index) for index in where[b.sha256])
     return sorted(found)
 
 
 def clusters(n: int, pairs: Iterable[DuplicatePair | tuple[int, int]]) -> list[list[int]]:
     """Return the sorted groups of two and more of `n` images that `pairs` join, sorted."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    group = {index: [index] for index in range(n)}
+    for pair in pairs:
+        a, b = (pair.a, pair.b) if isinstance(pair, DuplicatePair) else pair
+        large, small = sorted((group[a], group[b]), key=len, reverse=True)
+        if large is not small:
+            large += small
+            group.update(dict.fromkeys(small, large))
+    joined = {id(members): sorted(members) for members in group.values() if len(members) > 1}
+    return sorted(joined.values())
 
-    ends = [(p.a, p.b) if isinstance(p, DuplicatePair) else p for p in pairs]
-    i, j = np.array(ends, np.int64).reshape(-1, 2).T
-    _, names = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)))
-    groups: dict[int, list[int]] = {}
-    for index, name in enumerate(names.tolist()):
-        groups.setdefault(name, []).append(index)
-    return sorted(group for group in groups.values() if len(group) > 1)
 
-
-def pack(signatures: Sequence[Signature]) -> dict[str, npt.NDArray[Any]]:
+def pack(signatures: Sequence[Signature]) -> dict[str, _Array]:
     """Return `signatures` as plain arrays; image i owns `counts[i]` rows of the keypoints."""
+    digests = [list(bytes.fromhex(one.sha256)) for one in signatures]
     keypoints = [np.zeros((0, 4), np.int16), *(one.keypoints for one in signatures)]
     descriptors = [np.zeros((0, 32), np.uint8), *(one.descriptors for one in signatures)]
-    thumbnails = [one.thumbnail for one in signatures]
-    digests = b"".join(bytes.fromhex(one.sha256) for one in signatures)
     return {
-        "sha256": np.frombuffer(digests, np.uint8).reshape(-1, 32).copy(),
+        "sha256": np.array(digests, np.uint8).reshape(-1, 32),
         "sizes": np.array([(o.width, o.height) for o in signatures], np.int32).reshape(-1, 2),
         "counts": np.array([len(one.keypoints) for one in signatures], np.int32),
         "keypoints": np.concatenate(keypoints),
         "descriptors": np.concatenate(descriptors),
-        "thumbnails": np.array(thumbnails, np.uint8).reshape(-1, _THUMBNAIL, _THUMBNAIL),
+        "thumbnails": np.array([one.thumbnail for one in signatures], np.uint8),
     }
 
 
-def unpack(arrays: Mapping[str, npt.NDArray[Any]]) -> list[Signature]:
+def unpack(arrays: Mapping[str, _Array]) -> list[Signature]:
     """Return the signatures that `pack` made into `arrays`."""
-    ends = np.cumsum(arrays["counts"], dtype=np.int64)
-    spans = [slice(int(end - n), int(end)) for end, n in zip(ends, arrays["counts"], strict=True)]
+    ends = np.cumsum(arrays["counts"])
+    keypoints = np.split(arrays["keypoints"], ends)[:-1]
+    descriptors = np.split(arrays["descriptors"], ends)[:-1]
+    rest = arrays["sha256"], arrays["sizes"].tolist(), arrays["thumbnails"]
     return [
-        Signature(
-            bytes(arrays["sha256"][i]).hex(),
-            *(int(side) for side in arrays["sizes"][i]),
-            arrays["keypoints"][rows],
-            arrays["descriptors"][rows],
-            arrays["thumbnails"][i],
+        Signature(digest.tobytes().hex(), width, height, points, bits, thumbnail)
+        for digest, (width, height), thumbnail, points, bits in zip(
+            *rest, keypoints, descriptors, strict=True
         )
-        for i, rows in enumerate(spans)
     ]
 
 
-def _scaled(image: _Bytes, side: int) -> _Bytes:
-    """Return the green channel, where both stains absorb, with `side` as the longer side."""
+def _green(image: _Bytes, side: int) -> _Bytes:
+    """Return the green channel, where both stains absorb, with `side` as the longer side.
+
+    Black is what someone cut away: it is filled, lest the outline of the cut correlates.
+    """
     import cv2
 
     ratio = side / max(image.shape[:2])
     size = [max(1, round(length * ratio)) for length in image.shape[1::-1]]
     how = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(np.ascontiguousarray(image[:, :, 1]), size, interpolation=how))
+    green = np.ascontiguousarray(image[:, :, 1])
+    shown = green > _BLACK
+    if 0 < shown.mean() < 0.98:
+        green = np.where(shown, green, np.uint8(green[shown].mean()))
+    return np.asarray(cv2.resize(green, size, interpolation=how), np.uint8)
 
 
-def _cornerless(shape: tuple[int, ...]) -> _Bytes:
+def _without_corner(shape: tuple[int, ...]) -> _Bytes:
     mask = np.full(shape, 255, np.uint8)
     mask[int(_CORNER[0] * shape[0]) :, int(_CORNER[1] * shape[1]) :] = 0
     return mask
@@ -235,103 +220,94 @@ def _cornerless(shape: tuple[int, ...]) -> _Bytes:
 
 def _candidates(
     query: Sequence[Signature], known: Sequence[Signature] | None
-) -> list[tuple[int, int, bool]]:
-    """Return (index in `query`, index in `known`, mirrored); without `known`, among `query`."""
+) -> npt.NDArray[np.int64]:
+    """Return the `_ends` of the pairs to look at; without `known`, among `query`."""
     target = query if known is None else known
     rng = np.random.default_rng(0)
     length = min(32, _KEY_BITS + max(0, len(target).bit_length() - 8))
     places = _places(target)
     origins = places if known is None else _places(query)
-    found: set[tuple[int, int, bool]] = set()
+    table = np.zeros(sum(len(one.keypoints) for one in target), np.uint64)
+    found = [np.zeros(0, np.int64)]
     for _ in range(_TABLES):
-        bits = rng.permutation(256)[:length]
-        table = np.concatenate([np.zeros(0, np.uint64), *_keys(target, bits)])
+        bits, end = rng.permutation(256)[:length], 0
+        for keys in _keys(target, bits):
+            table[end : (end := end + len(keys))] = keys
         table.sort()
         for mirrored in (False, True):
+            own = known is None and not mirrored
             for keys in _keys(query, _MIRROR[bits] if mirrored else bits):
-                after = keys if known is None and not mirrored else keys & ~_LOWER
-                start = np.searchsorted(table, after, "right")
-                p, q = [], []
-                for place in (start + step for step in range(_WINDOW)):
+                start = np.searchsorted(table, keys + np.uint64(1) if own else keys & ~_LOWER)
+                met = []
+                for place in (
+                    start + step for step in range(_WINDOW if known is None else _WINDOW_KNOWN)
+                ):
                     hit = place < len(table)
                     hit[hit] = table[place[hit]] >> 32 == keys[hit] >> 32
-                    p.append((keys[hit] & _LOWER).astype(np.int64))
-                    q.append((table[place[hit]] & _LOWER).astype(np.int64))
-                pair = np.stack([np.concatenate(p), np.concatenate(q)])
+                    met.append(np.stack([keys[hit], table[place[hit]]]) & _LOWER)
+                pair = np.concatenate(met, axis=1).astype(np.int64)
                 if known is None:
                     pair = pair[:, pair[0] // _KEYPOINTS < pair[1] // _KEYPOINTS]
-                agreeing = _agreeing(
-                    pair // _KEYPOINTS, origins[pair[0]], places[pair[1]], mirrored
-                )
-                found.update((i, j, mirrored) for i, j in agreeing)
-    return sorted(found)
+                moves = _complex(origins[pair[0]], mirrored), _complex(places[pair[1]], False)
+                middle = _SIDE / 2 * np.complex128(-1 + 1j if mirrored else 1 + 1j)
+                agreeing = _agreeing(pair // _KEYPOINTS, moves, middle)
+                found.append(agreeing * 2 + mirrored)
+    return np.unique(np.concatenate(found))
 
 
-def _keys(
-    signatures: Sequence[Signature], bits: npt.NDArray[Any]
-) -> Iterator[npt.NDArray[np.uint64]]:
+def _ends(code: int) -> tuple[int, int, bool]:
+    """Return (index in `query`, index in `known`, mirrored)."""
+    return code >> 32, (code & 0xFFFFFFFF) >> 1, bool(code & 1)
+
+
+def _keys(signatures: Sequence[Signature], bits: _Array) -> Iterator[npt.NDArray[np.uint64]]:
     """Yield, some images at a time, the chosen bits (upper half) and keypoint number (lower)."""
-    for first in range(0, len(signatures), 256):
-        part = signatures[first : first + 256]
-        owners = [
-            np.arange(len(s.keypoints)) + (first + i) * _KEYPOINTS for i, s in enumerate(part)
-        ]
-        chosen = np.unpackbits(np.concatenate([s.descriptors for s in part]), axis=1)[:, bits]
+    for first in range(0, len(signatures), 64):
+        part = signatures[first : first + 64]
+        own = [np.arange(len(one.keypoints)) + i * _KEYPOINTS for i, one in enumerate(part, first)]
+        chosen = np.unpackbits(np.concatenate([one.descriptors for one in part]), axis=1)[:, bits]
         key = np.zeros((len(chosen), 4), np.uint8)
         key[:, : (len(bits) + 7) // 8] = np.packbits(chosen, axis=1)
-        yield key.view(np.uint32)[:, 0].astype(np.uint64) << 32 | np.concatenate(owners).astype(
-            "u8"
-        )
+        high = key.view("<u4")[:, 0].astype(np.uint64) << np.uint64(32)
+        yield high | np.concatenate(own).astype(np.uint64)
 
 
 def _places(signatures: Sequence[Signature]) -> npt.NDArray[np.int16]:
-    places = np.zeros((len(signatures) * _KEYPOINTS, 4), np.int16)
-    for i, one in enumerate(signatures):
-        places[i * _KEYPOINTS : i * _KEYPOINTS + len(one.keypoints)] = one.keypoints
-    return places
+    places = np.zeros((len(signatures), _KEYPOINTS, 4), np.int16)
+    for place, one in zip(places, signatures, strict=True):
+        place[: len(one.keypoints)] = one.keypoints
+    return places.reshape(-1, 4)
 
 
 def _agreeing(
-    images: npt.NDArray[np.int64],
-    from_: npt.NDArray[np.int16],
-    to: npt.NDArray[np.int16],
-    mirrored: bool,
-) -> list[tuple[int, int]]:
-    """Return the columns of `images` for which two meetings move the image alike."""
-    spots, turns = _complex(from_, mirrored)
-    targets, target_turns = _complex(to, False)
+    images: _Array, moves: tuple[tuple[_Array, _Array], ...], middle: np.complex128
+) -> npt.NDArray[np.int64]:
+    """Return first × 2^31 + second of the `images`, (2, n), that two `moves` move alike."""
+    (spots, turns), (targets, target_turns) = moves
     factor = target_turns / turns
-    middle = np.complex128((-1 if mirrored else 1) * _SIDE / 2 + 1j * _SIDE / 2)
-    lands = targets + factor * (middle - spots)
-    turn = np.angle(factor) / (2 * np.pi)
-    pair, which = np.unique(images[0] << 32 | images[1], return_inverse=True)
+    lands = (targets + factor * (middle - spots)) / _CELL
+    turn = np.angle(factor) / (2 * np.pi) * _TURNS
+    pair, which = np.unique(images[0] << 31 | images[1], return_inverse=True)
     good = np.zeros(len(pair), np.bool_)
     for half in (0, 0.5):  # two grids: what one divides, the other holds together
-        cell = np.floor(turn * _TURNS + half) % _TURNS
-        x, y = (np.floor(part / _CELL + half) % 1024 for part in (lands.real, lands.imag))
-        code = ((which * 1024 + x.astype(np.int64)) * 1024 + y.astype(np.int64)) * _TURNS
-        _, first, votes = np.unique(
-            code + cell.astype(np.int64), return_index=True, return_counts=True
-        )
+        code = which
+        for value, size in ((lands.real, 1024), (lands.imag, 1024), (turn, _TURNS)):
+            code = code * size + (np.floor(value + half) % size).astype(np.int64)
+        _, first, votes = np.unique(code, return_index=True, return_counts=True)
         good[which[first[votes > 1]]] = True
-    return [(int(code >> 32), int(code & 0xFFFFFFFF)) for code in pair[good]]
+    return pair[good]
 
 
-def _complex(
-    keypoints: npt.NDArray[np.int16], mirrored: bool
-) -> tuple[npt.NDArray[np.complex128], npt.NDArray[np.complex128]]:
+def _complex(keypoints: npt.NDArray[np.int16], mirrored: bool) -> tuple[_Array, _Array]:
     """Return places, and sizes with directions, as complex numbers; mirrored: with -x for x."""
     x, y, size, angle = keypoints.astype(np.float64).T
-    spots = (x + 1j * y) / _STEP
+    spots = (x + 1j * y) / 64
     turns = np.exp2(size / 1024) * np.exp(2j * np.pi * angle / 65536)
     return (-spots.conj(), -turns.conj()) if mirrored else (spots, turns)
 
 
-def _align(a: Signature, b: Signature, mirrored: bool) -> _Map | None:
-    """Return the (3, 3) map that carries enough keypoints of `a` onto such of `b`.
-
-    The unit of its input and output is a pixel of `_SIDE`.
-    """
+def _align(a: Signature, b: Signature, mirrored: bool) -> _Array | None:
+    """Return the (3, 3) map from `a` to `b`, in pixels of `_SIDE`, that enough keypoints share."""
     import cv2
 
     bits = a.descriptors
@@ -340,65 +316,64 @@ def _align(a: Signature, b: Signature, mirrored: bool) -> _Map | None:
     differing, nearest = cv2.batchDistance(
         bits, b.descriptors, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=1
     )
-    i = np.nonzero(differing[:, 0] <= _SAME_BITS)[0]
+    i = np.nonzero(differing[:, 0] <= _DIFFERING)[0]
     j = nearest[i, 0]
+    if len(i) < _INLIERS:
+        return None
     spots, turns = _complex(a.keypoints[i], mirrored)
     targets, target_turns = _complex(b.keypoints[j], False)
     factors = target_turns / turns
     offsets = targets - factors * spots
     near = np.abs(factors[:, None] * spots + offsets[:, None] - targets) < 2 * _TOLERANCE
-    if len(i) < _INLIERS:
-        return None
     inside = near[near.sum(axis=1).argmax()]
     for _ in range(3):  # least squares over the keypoints that agree
         if min(len(np.unique(i[inside])), len(np.unique(j[inside]))) < _INLIERS:
             return None
         centre, target = spots[inside].mean(), targets[inside].mean()
         arms = spots[inside] - centre
-        factor = ((targets[inside] - target) * arms.conj()).sum() / (abs(arms) ** 2).sum()
-        offset = target - factor * centre
-        inside = np.abs(factor * spots + offset - targets) < _TOLERANCE
-    if not 1 / _SCALE < abs(factor) < _SCALE:
-        return None
-    flip = -1 if mirrored else 1
-    linear = [[flip * factor.real, -factor.imag], [flip * factor.imag, factor.real]]
-    return np.vstack([np.column_stack([linear, [offset.real, offset.imag]]), [0, 0, 1]])
+        factor = ((targets[inside] - target) * arms.conj()).sum() / max(
+            (abs(arms) ** 2).sum(), 1e-9
+        )
+        inside = np.abs(factor * (spots - centre) + target - targets) < _TOLERANCE
+    x, y, flip = factor.real, factor.imag, -1 if mirrored else 1
+    offset = target - factor * centre
+    there = np.array([[flip * x, -y, offset.real], [flip * y, x, offset.imag], [0, 0, 1]])
+    return there if 1 / _SCALE < abs(factor) < _SCALE else None
 
 
-def _detail(grey: _Bytes) -> _Floats:
-    """Return `grey` without grain, light and background."""
+def _detail(grey: _Bytes) -> _Array:
+    """Return `grey`, as float32, without grain, light and background."""
     import cv2
 
-    unit = max(grey.shape) / 256
-    fine = grey.astype(np.float32)
-    if unit > 0.5:
-        fine = cv2.GaussianBlur(fine, (0, 0), 1.5 * unit)
+    unit = max(grey.shape) / _PIXELS
+    fine = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), max(0.3, 1.5 * unit))
     return np.asarray(fine - cv2.GaussianBlur(fine, (0, 0), 14 * unit))
 
 
-def _frame(one: Signature, shape: tuple[int, ...]) -> _Map:
-    """Return the (3, 3) map from places of keypoints to pixels of `one` shown in `shape`."""
-    unit = max(one.width, one.height) / _SIDE
-    x, y = unit * shape[1] / one.width, unit * shape[0] / one.height
-    return np.array([[x, 0, -0.5], [0, y, -0.5], [0, 0, 1]])
-
-
 def _compare(
-    a: Signature, b: Signature, there: _Map, detail_a: _Floats, detail_b: _Floats
-) -> tuple[float, tuple[float, float], float]:
+    a: Signature, b: Signature, there: _Array, detail_a: _Array, detail_b: _Array
+) -> tuple[float, tuple[float, float], float] | None:
     """Return correlation, shift and overlap of `a` and `b`, laid over each other by `there`."""
     import cv2
 
-    frame = _frame(a, detail_a.shape)
-    inward = (_frame(b, detail_b.shape) @ there @ np.linalg.inv(frame))[:2]
+    frames = []
+    for one, shape in ((a, detail_a.shape), (b, detail_b.shape)):
+        unit = max(one.width, one.height) / _SIDE
+        x, y = unit * shape[1] / one.width, unit * shape[0] / one.height
+        frames.append(np.array([[x, 0, -0.5], [0, y, -0.5], [0, 0, 1]]))
+    inward = (frames[1] @ there @ np.linalg.inv(frames[0]))[:2]
     size, how = detail_a.shape[::-1], cv2.WARP_INVERSE_MAP
     over = cv2.warpAffine(detail_b, inward, size, flags=how | cv2.INTER_LINEAR)
     shown = cv2.warpAffine(np.ones(detail_b.shape, np.uint8), inward, size, flags=how)
-    clear = cv2.warpAffine(_cornerless(detail_b.shape), inward, size, flags=how)
-    inside = (clear > 127) & (_cornerless(detail_a.shape) > 0)
-    unit = max(a.width, a.height) / _SIDE
-    middle = np.array([b.width, b.height, 0]) * _SIDE / 2 / max(b.width, b.height) + [0, 0, 1]
-    x, y = ((np.linalg.inv(there) @ middle)[:2] * unit - np.array([a.width, a.height]) / 2).tolist()
+    clear = cv2.warpAffine(_without_corner(detail_b.shape), inward, size, flags=how)
+    inside = (clear > 127) & (_without_corner(detail_a.shape) > 0)
+    overlap = float(shown.mean())
+    if overlap < _OVERLAP or not inside.any():
+        return None
     u, v = (part[inside] - part[inside].mean() for part in (detail_a, over))
     power = float(np.sqrt((u @ u) * (v @ v)))
-    return float(u @ v) / power if power > 0 else 0.0, (x, y), float(shown.mean())
+    correlation = float(u @ v) / power if power > 0 else 0.0
+    ends = [np.array([one.width, one.height]) for one in (a, b)]
+    middle = np.linalg.inv(there) @ [*(ends[1] / ends[1].max() * _SIDE / 2), 1]
+    x, y = (middle[:2] * ends[0].max() / _SIDE - ends[0] / 2).tolist()
+    return (correlation, (x, y), overlap) if correlation >= _CORRELATION else None
