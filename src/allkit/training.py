@@ -68,8 +68,10 @@ class Trainer:
         `ConfigError` and `PluginError`.
         """
         config = self.config
-        divisions, by = self._divide(train, val)
+        if len(train) == 0:
+            raise DatasetError(f"{train.name} holds no images to train on.")
         _check_classes(train)
+        divisions, by = self._divide(train, val)
         record: Backbone = registry().get("backbone", config.backbone)
         provider = registry().provider("backbone", config.backbone)
         augment: list[Augmentation] = [registry().get("augmentation", n) for n in config.augment]
@@ -147,8 +149,6 @@ class Trainer:
     ) -> tuple[list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], str | None]:
         """Return (learn, check) positions for every head, and how the two were divided."""
         config = self.config
-        if len(train) == 0:
-            raise DatasetError(f"{train.name} holds no images to train on.")
         if config.folds == 1:
             raise ConfigError(
                 "folds = 1 leaves nothing to train on. Give 2 or more, or 0 for none."

@@ -44,7 +44,8 @@ _KEY_BITS = 22  # up to 255 images; one more with every doubling keeps chance me
 _CELL, _TURNS = 20, 12  # two meetings agree within these pixels of `_SIDE`, and 1/12 turn
 _DIFFERING = 60  # keypoints may correspond if at most so many of their 256 bits differ
 _TOLERANCE = 3.0  # pixels of `_SIDE` between corresponding keypoints
-_INLIERS, _SCALE, _OVERLAP, _CORRELATION = 6, 3.0, 0.1, 0.5  # least, but most for the scale
+_INLIERS, _SCALE, _OVERLAP = 6, 3.0, 0.1  # least, but most for the scale
+_CORRELATION = ((12, 0.5), (0, 0.7))  # with so many inliers, at least so much: the first row holds
 _LOWER = np.uint64(0xFFFFFFFF)
 
 
@@ -127,7 +128,7 @@ def find_duplicates(
         a, b = kept[i], kept[j]
         there = _align(signatures[a], signatures[b], mirrored)
         if there is not None:
-            seen = _compare(signatures[a], signatures[b], there, detail(a), detail(b))
+            seen = _compare(signatures[a], signatures[b], *there, detail(a), detail(b))
             if seen is not None and ((a, b) not in pairs or seen[0] > pairs[a, b].correlation):
                 pairs[a, b] = DuplicatePair(a, b, "near", *seen)
         if progress is not None:
@@ -148,7 +149,7 @@ def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[
     for i, j, mirrored in (_ends(int(code)) for code in _candidates(query, kept)):
         a, b = query[i], kept[j]
         there = _align(a, b, mirrored)
-        if there is not None and _compare(a, b, there, *map(_detail, (a.thumbnail, b.thumbnail))):
+        if there is not None and _compare(a, b, *there, *map(_detail, (a.thumbnail, b.thumbnail))):
             found.update((i, index) for index in where[b.sha256])
     return sorted(found)
 
@@ -306,8 +307,12 @@ def _complex(keypoints: npt.NDArray[np.int16], mirrored: bool) -> tuple[_Array, 
     return (-spots.conj(), -turns.conj()) if mirrored else (spots, turns)
 
 
-def _align(a: Signature, b: Signature, mirrored: bool) -> _Array | None:
-    """Return the (3, 3) map from `a` to `b`, in pixels of `_SIDE`, that enough keypoints share."""
+def _align(a: Signature, b: Signature, mirrored: bool) -> tuple[_Array, float] | None:
+    """Return the (3, 3) map from `a` to `b`, in pixels of `_SIDE`, that enough keypoints share.
+
+    With it comes the correlation to ask for: few keypoints and much of one dark cell in a small
+    overlap may agree by chance.
+    """
     import cv2
 
     bits = a.descriptors
@@ -327,7 +332,8 @@ def _align(a: Signature, b: Signature, mirrored: bool) -> _Array | None:
     near = np.abs(factors[:, None] * spots + offsets[:, None] - targets) < 2 * _TOLERANCE
     inside = near[near.sum(axis=1).argmax()]
     for _ in range(3):  # least squares over the keypoints that agree
-        if min(len(np.unique(i[inside])), len(np.unique(j[inside]))) < _INLIERS:
+        inliers = min(len(np.unique(i[inside])), len(np.unique(j[inside])))
+        if inliers < _INLIERS:
             return None
         centre, target = spots[inside].mean(), targets[inside].mean()
         arms = spots[inside] - centre
@@ -338,7 +344,8 @@ def _align(a: Signature, b: Signature, mirrored: bool) -> _Array | None:
     x, y, flip = factor.real, factor.imag, -1 if mirrored else 1
     offset = target - factor * centre
     there = np.array([[flip * x, -y, offset.real], [flip * y, x, offset.imag], [0, 0, 1]])
-    return there if 1 / _SCALE < abs(factor) < _SCALE else None
+    least = next(value for count, value in _CORRELATION if inliers >= count)
+    return (there, least) if 1 / _SCALE < abs(factor) < _SCALE else None
 
 
 def _detail(grey: _Bytes) -> _Array:
@@ -351,9 +358,9 @@ def _detail(grey: _Bytes) -> _Array:
 
 
 def _compare(
-    a: Signature, b: Signature, there: _Array, detail_a: _Array, detail_b: _Array
+    a: Signature, b: Signature, there: _Array, least: float, detail_a: _Array, detail_b: _Array
 ) -> tuple[float, tuple[float, float], float] | None:
-    """Return correlation, shift and overlap of `a` and `b`, laid over each other by `there`."""
+    """Return correlation (`least` or more), shift and overlap of `a` and `b`, moved by `there`."""
     import cv2
 
     frames = []
@@ -376,4 +383,4 @@ def _compare(
     ends = [np.array([one.width, one.height]) for one in (a, b)]
     middle = np.linalg.inv(there) @ [*(ends[1] / ends[1].max() * _SIDE / 2), 1]
     x, y = (middle[:2] * ends[0].max() / _SIDE - ends[0] / 2).tolist()
-    return (correlation, (x, y), overlap) if correlation >= _CORRELATION else None
+    return (correlation, (x, y), overlap) if correlation >= least else None
