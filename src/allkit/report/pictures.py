@@ -39,6 +39,7 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
                     *zip(*points, strict=True), style, color=colour, lw=width, label=name_once
                 )
         axes.set_xlabel("epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(name, loc="left", fontsize=10, color=INK)
         if what == "loss":
             axes.set_yscale("log")
@@ -76,7 +77,7 @@ def confusion_matrix(
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     _quiet(axes)
     if caption:
-        figure.text(0.01, 0.005, caption, fontsize=7.5, color=MUTED, wrap=True)
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color=MUTED)
     return _png(figure)
 
 
