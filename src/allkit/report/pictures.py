@@ -24,6 +24,8 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
     Each history holds one mapping an epoch with `epoch, train_loss, train_accuracy` and, where
     there was a validation part, `val_loss, val_accuracy`.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(9.0, 3.6)
     for position, (what, name) in enumerate([("loss", "Loss"), ("accuracy", "Accuracy")], start=1):
         axes = figure.add_subplot(1, 2, position)
@@ -39,7 +41,7 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
                     *zip(*points, strict=True), style, color=colour, lw=width, label=name_once
                 )
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(name, loc="left", fontsize=10, color=INK)
         if what == "loss":
             axes.set_yscale("log")
