@@ -130,7 +130,8 @@ class FeatureCache:
                 "(SELECT key FROM features ORDER BY used LIMIT ?)", (surplus,)
             )  # fmt: skip
         connection.execute("COMMIT")
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        # As a script, because `execute` stops after the first page that was freed.
+        connection.executescript("PRAGMA incremental_vacuum")
 
     @staticmethod
     def _bytes(connection: sqlite3.Connection) -> int:
