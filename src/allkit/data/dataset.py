@@ -21,7 +21,8 @@ import numpy.typing as npt
 
 from allkit.data import readers
 from allkit.data.labels import class_order
-from allkit.data.sources import FileSource, Source, digest
+from allkit.data.readers import Sample
+from allkit.data.sources import FileSource, digest
 from allkit.data.split import allocate, join
 from allkit.errors import DatasetError, ImageError
 from allkit.files import write_whole
@@ -34,19 +35,6 @@ __all__ = ["Dataset", "Sample", "Split"]
 
 By = Literal["group", "image"]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a set: its name, where its bytes are, its class, and its origin if known."""
-
-    image: str
-    source: Source
-    label: str
-    group: str | None = None
-    case: str | None = None
-    part: str | None = None
-    fold: int | None = None
 
 
 class Dataset:
@@ -133,12 +121,8 @@ class Dataset:
     def _from_rows(cls, table: readers.Table) -> Dataset:
         if table.problems:
             raise DatasetError(readers.describe(table))
-        samples = [
-            Sample(row.image, row.source, row.label, row.group, row.case, row.part, row.fold)
-            for row in table.rows
-        ]
         return cls(
-            samples,
+            table.rows,
             name=table.name,
             left_out=table.left_out,
             split_by="image" if table.split_by == "image" else "group" if table.split_by else None,
@@ -275,14 +259,7 @@ class Dataset:
         placed = self._allocate([share for _, share in sides], names, by, seed)
         parts = [names[side] for side in placed]
         whole = self._with(parts=parts, split_by=by)
-        return Split(
-            train=whole.part("train"),
-            val=whole.part("val"),
-            test=whole.part("test"),
-            whole=whole,
-            by=by,
-            seed=seed,
-        )
+        return Split.of(whole, by, seed)
 
     def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split]:
         """Return k divisions into train and test; every image is in exactly one test part.
@@ -301,16 +278,7 @@ class Dataset:
             whole = self._with(
                 parts=["test" if p == fold else "train" for p in placed], split_by=by
             )
-            splits.append(
-                Split(
-                    train=whole.part("train"),
-                    val=whole.part("val"),
-                    test=whole.part("test"),
-                    whole=whole,
-                    by=by,
-                    seed=seed,
-                )
-            )
+            splits.append(Split.of(whole, by, seed))
         return splits
 
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
@@ -364,6 +332,12 @@ class Split:
     whole: Dataset
     by: By
     seed: int
+
+    @classmethod
+    def of(cls, whole: Dataset, by: By, seed: int) -> Split:
+        """Return the division that the parts of `whole` make."""
+        train, val, test = (whole.part(name) for name in ("train", "val", "test"))
+        return cls(train=train, val=val, test=test, whole=whole, by=by, seed=seed)
 
     @cached_property
     def fingerprint(self) -> str:

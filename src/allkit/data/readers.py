@@ -22,7 +22,7 @@ from allkit.errors import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Row", "Table", "read"]
+__all__ = ["Sample", "Table", "read"]
 
 _PARTS = {
     "train": "train", "training": "train",
@@ -33,8 +33,8 @@ _SHOWN = 20  # problems written out; the rest is counted
 
 
 @dataclass(frozen=True)
-class Row:
-    """One image as it was found."""
+class Sample:
+    """One image of a set: its name, where its bytes are, its class, and its origin if known."""
 
     image: str
     source: Source
@@ -50,7 +50,7 @@ class Table:
     """What was found: the rows, the files not taken, and what has to be mended first."""
 
     name: str
-    rows: list[Row] = field(default_factory=list)
+    rows: list[Sample] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     split_by: str | None = None
@@ -150,7 +150,7 @@ def _from_members(table: Table, images: list[str], sources: Mapping[str, Source]
     _point_deeper(table, paths, set(labels.values()))
     for name, label in labels.items():
         part = _PARTS[paths[name][0].lower()] if nested else None
-        table.rows.append(Row(name, sources[name], label, part=part))
+        table.rows.append(Sample(name, sources[name], label, part=part))
     _check_labels(table)
     return table
 
@@ -236,7 +236,7 @@ def _from_records(
     return table
 
 
-def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Row | None:
+def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Sample | None:
     value = record.get("image")
     label = _text(record.get("label"))
     source: Source
@@ -263,7 +263,7 @@ def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Row
     if fold is not None and not fold.removesuffix(".0").isdigit():
         table.problems.append(f"{where}: fold is {fold!r}; wanted a whole number")
         return None
-    return Row(
+    return Sample(
         image, source, label, _text(record.get("group")), _text(record.get("case")),
         _PARTS[part.lower()] if part else None,
         int(fold.removesuffix(".0")) if fold else None,

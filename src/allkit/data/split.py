@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -122,9 +122,3 @@ def _fill_empty(
         "No division puts every class on every side while keeping the groups whole: the groups "
         "mix classes in a way that does not allow it. Ask for fewer sides or other groups."
     )
-
-
-def repeated(values: Iterable[Hashable]) -> set[Hashable]:
-    """Return the values that occur more than once."""
-    seen: set[Hashable] = set()
-    return {value for value in values if value in seen or seen.add(value)}  # type: ignore[func-returns-value]
