@@ -22,8 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from allkit.images import read_image
-from allkit.quality.duplicates import (
+from allkit.duplicates import (
     DuplicatePair,
     Signature,
     clusters,
@@ -32,6 +31,7 @@ from allkit.quality.duplicates import (
     pack,
     signature,
 )
+from allkit.images import read_image
 
 Pair = tuple[int, int]
 

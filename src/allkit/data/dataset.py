@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data import readers
+from allkit.data import readers, tables
+from allkit.data.allocation import allocate, join
 from allkit.data.labels import class_order
-from allkit.data.readers import Sample
-from allkit.data.sources import FileSource, digest
-from allkit.data.split import allocate, join
+from allkit.data.rows import Sample, Table, describe
+from allkit.data.sources import digest
+from allkit.data.split import By, Split, as_csv
+from allkit.duplicates import (
+    DuplicatePair,
+    Signature,
+    clusters,
+    find_duplicates,
+    signature,
+)
 from allkit.errors import DatasetError, ImageError
 from allkit.files import write_whole
 from allkit.images import read_image
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["Dataset", "Sample", "Split"]
 
-By = Literal["group", "image"]
 T = TypeVar("T")
 
 
@@ -41,9 +47,9 @@ class Dataset:
     """Images with labels and, where known, groups and cases; the order of the images is kept.
 
     A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
-    split never divides either. `classes` has a fixed order. `left_out` names the files that were
-    found beside the images and not taken. `split_by` says how the set was divided, if it was:
-    `"group"`, or `"image"` for the plain random division of the published systems.
+    split never divides either, nor images that show the same field. `classes` has a fixed order.
+    `left_out` names the files that were found beside the images and not taken. `split_by` says how
+    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the published systems.
     """
 
     def __init__(
@@ -86,10 +92,11 @@ class Dataset:
     def from_csv(cls, path: str | Path) -> Dataset:
         """Read a table with `image,label` and optionally `group`, `case`, `split`, `fold`.
 
-        Paths are relative to the table; further columns are ignored. Raises `DatasetError` that
+        Paths are relative to the table. Further columns are kept (`column`), and one of them means
+        something: images that share `near_duplicate_of` show the same field. Raises `DatasetError` that
         names missing columns, rows without a label, and files that do not exist.
         """
-        return cls._from_rows(readers.read_table(Path(path)))
+        return cls._from_rows(tables.read_table(Path(path)))
 
     @classmethod
     def from_zip(cls, path: str | Path) -> Dataset:
@@ -102,7 +109,7 @@ class Dataset:
 
         `image` holds paths (relative to `root`) or the bytes of encoded images.
         """
-        return cls._from_rows(readers.read_frame(frame, Path(root)))
+        return cls._from_rows(tables.read_frame(frame, Path(root)))
 
     @classmethod
     def sample(cls, count: int = 240, *, groups: int = 24, seed: int = 0) -> Dataset:
@@ -118,9 +125,14 @@ class Dataset:
         return cls(samples, name="drawn smears")
 
     @classmethod
-    def _from_rows(cls, table: readers.Table) -> Dataset:
+    def _from_rows(cls, table: Table) -> Dataset:
         if table.problems:
-            raise DatasetError(readers.describe(table))
+            raise DatasetError(describe(table))
+        return cls.of_table(table)
+
+    @classmethod
+    def of_table(cls, table: Table) -> Dataset:
+        """Return the set of a table's rows, whatever its problems."""
         return cls(
             table.rows,
             name=table.name,
@@ -205,7 +217,7 @@ class Dataset:
 
     @cached_property
     def units(self) -> npt.NDArray[np.int64]:
-        """`(N,)` int64: images with one number must stay on one side of a split.
+        """`(N,)` int64: images with one number belong together, as far as nobody has to look.
 
         They share a group or a case, or are byte-identical.
         """
@@ -215,6 +227,102 @@ class Dataset:
             [s.case for s in self.samples],
             self.hashes,
         )
+
+    @cached_property
+    def fields(self) -> npt.NDArray[np.int64]:
+        """`(N,)` int64: images with one number must stay on one side of a split.
+
+        They are of one unit, or show the same field: `near_duplicate_of` says so where every
+        image has it, else `duplicates`.
+        """
+        given = [s.columns.get("near_duplicate_of") for s in self.samples]
+        if None not in given:
+            return join(len(self), self.units.tolist(), given)
+        found = clusters(len(self), self.duplicates)
+        field_of = {index: number for number, members in enumerate(found) for index in members}
+        return join(len(self), self.units.tolist(), [field_of.get(i) for i in range(len(self))])
+
+    @cached_property
+    def signatures(self) -> tuple[Signature, ...]:
+        """What is kept of each image to recognise its field, 3.5 KB each."""
+        return tuple(self._each(lambda i: signature(self.read(i), self.hashes[i])))
+
+    @cached_property
+    def duplicates(self) -> tuple[DuplicatePair, ...]:
+        """Pairs of images that show the same field, or part of it, by their positions.
+
+        Looks at every image: some 10 ms each on the first call. Raises `DatasetError` that names
+        every unreadable image.
+        """
+        return tuple(find_duplicates(self.signatures, self.read))
+
+    def column(self, name: str) -> list[str | None]:
+        """Return a column of the table for each image: `group`, `case`, or any further one.
+
+        Raises `DatasetError` that names the columns there are.
+        """
+        if name in ("group", "case"):
+            return [getattr(s, name) for s in self.samples]
+        known = sorted({key for s in self.samples for key in s.columns})
+        if name not in known:
+            raise DatasetError(
+                f"{self.name} has no column {name!r}. It has: {', '.join(['group', 'case', *known])}."
+            )
+        return [s.columns.get(name) for s in self.samples]
+
+    def with_groups(self, pattern: str) -> Dataset:
+        """Return the set with groups taken from the images' names by a regular expression.
+
+        The group is what the first pair of brackets matches, as in `UID_(\\d+)_`. Raises
+        `DatasetError` when the expression is broken or does not match every name.
+        """
+        try:
+            compiled = re.compile(pattern)
+        except re.error as error:
+            raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
+        if compiled.groups < 1:
+            raise DatasetError(f"{pattern!r} has no brackets around what names the group.")
+        found = [compiled.search(s.image) for s in self.samples]
+        strange = [s.image for s, m in zip(self.samples, found, strict=True) if not m or not m[1]]
+        if strange:
+            raise DatasetError(
+                f"{pattern!r} finds no group in {len(strange)} of {len(self)} names, first "
+                f"{strange[0]!r}. Mend the pattern, or give a column `group`."
+            )
+        samples = [replace(s, group=m[1]) for s, m in zip(self.samples, found, strict=True) if m]
+        return self._kept(Dataset(samples, self.classes, name=self.name, left_out=self.left_out))
+
+    def summary(self) -> str:
+        """Return a table of what is in the set: images, groups and cases of each class, and parts."""
+        lines = [f"{self.name}: {len(self):,} images"]
+        for name in self.classes:
+            own = [s for s in self.samples if s.label == name]
+            facts = [f"{len(own):>7,} images"]
+            for what in ("group", "case"):
+                values = {getattr(s, what) for s in own} - {None}
+                facts += [f"{len(values):,} {what}{'' if len(values) == 1 else 's'}"] * bool(values)
+            lines.append(f"  {name:<20}{', '.join(facts)}")
+        if self.has_parts:
+            sizes = Counter(s.part or "no part" for s in self.samples)
+            lines.append("  parts: " + ", ".join(f"{p} {n:,}" for p, n in sizes.items()))
+        if self.left_out:
+            lines.append(f"  not taken: {len(self.left_out):,} files that are no images by name")
+        return "\n".join(lines)
+
+    def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
+        """Return a contact sheet as a matplotlib figure: a row of images for each class.
+
+        The images of a class are drawn at random with `seed`. `figure.savefig(path)` keeps it.
+        """
+        from allkit.report.pictures import contact_sheet
+
+        rng = np.random.default_rng(seed)
+        rows = []
+        for name in self.classes:
+            own = np.flatnonzero(self.labels == self.classes.index(name))
+            chosen = np.sort(rng.permutation(own)[:per_class])
+            rows.append((name, [(self.read(i), self.samples[i].image) for i in chosen]))
+        return contact_sheet(rows)
 
     # ── dividing ───────────────────────────────────────────────────────────────────────────
 
@@ -227,8 +335,10 @@ class Dataset:
             left_out=self.left_out,
             split_by=self.split_by,
         )
-        if "hashes" in self.__dict__:
-            part.__dict__["hashes"] = tuple(self.hashes[i] for i in indices)
+        for known in ("hashes", "signatures"):
+            if known in self.__dict__:
+                values = self.__dict__[known]
+                part.__dict__[known] = tuple(values[i] for i in indices)
         return part
 
     def part(self, *names: str) -> Dataset:
@@ -244,8 +354,8 @@ class Dataset:
     def split(self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0) -> Split:
         """Divide into train, val and test, every class in proportion on every side.
 
-        `test` and `val` are shares of all images. `by="group"` keeps groups, cases and
-        byte-identical images whole. `by="image"` is the plain random division of the published
+        `test` and `val` are shares of all images. `by="group"` keeps groups, cases and images of
+        the same field whole. `by="image"` is the plain random division of the published
         systems: images of one slide, even of one field, come to lie on both sides, and figures
         measured on it are inflated. Raises `DatasetError` when a class cannot be on every side.
         """
@@ -258,8 +368,7 @@ class Dataset:
         names = [side for side, _ in sides]
         placed = self._allocate([share for _, share in sides], names, by, seed)
         parts = [names[side] for side in placed]
-        whole = self._with(parts=parts, split_by=by)
-        return Split.of(whole, by, seed)
+        return self._divided(parts, by, seed)
 
     def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split]:
         """Return k divisions into train and test; every image is in exactly one test part.
@@ -271,26 +380,56 @@ class Dataset:
             numbers = sorted(set(given))  # type: ignore[type-var]
             placed = np.array([numbers.index(fold) for fold in given])
             by = self.split_by or by  # as the table says that it was made
+            return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
         else:
             placed = self._allocate([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
-        splits = []
-        for fold in range(k):
-            whole = self._with(
-                parts=["test" if p == fold else "train" for p in placed], split_by=by
+        return [
+            self._divided(["test" if p == fold else "train" for p in placed], by, seed)
+            for fold in range(k)
+        ]
+
+    def leave_one_out(self, column: str = "group") -> Iterator[Split]:
+        """Yield one division for each value of a column, all of its images being the test.
+
+        Images that share a group, a case or a field with the test are in no part; `Split.dropped`
+        counts them. Raises `DatasetError` when the column has fewer than two values or a gap.
+        """
+        values = self.column(column)
+        gaps = sum(value is None for value in values)
+        if gaps:
+            raise DatasetError(
+                f"{gaps} of {len(self)} images of {self.name} have no {column!r}. Fill the column."
             )
-            splits.append(Split.of(whole, by, seed))
-        return splits
+        held_out = sorted({value for value in values if value is not None})
+        if len(held_out) < 2:
+            raise DatasetError(
+                f"The column {column!r} of {self.name} has one value only; leaving it out leaves "
+                f"nothing to train on."
+            )
+        for value in held_out:
+            test = np.array([v == value for v in values])
+            yield self._without_relatives(test, "group", 0, value)
 
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
         fold_of: dict[int, int] = {}
         for number, split in enumerate(self.folds(k, by=by, seed=seed)):
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
-        placed = [replace(s, fold=fold_of[i], part=None) for i, s in enumerate(self.samples)]
-        whole = Dataset(placed, self.classes, name=self.name, split_by=by)
-        rows = sorted(zip(self.hashes, (s.fold for s in placed), strict=True))
+        self._write_folds(Path(path), [fold_of[i] for i in range(len(self))], by)
+
+    def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
+        """Write a table with one fold for each value of `column`; return the number of folds."""
+        values = [split.held_out for split in self.leave_one_out(column)]
+        number = {value: fold for fold, value in enumerate(values)}
+        self._write_folds(Path(path), [number[value] for value in self.column(column)], "group")
+        return len(values)
+
+    def _write_folds(self, path: Path, folds: Sequence[int], by: By) -> None:
+        samples = [replace(s, fold=f, part=None) for s, f in zip(self.samples, folds, strict=True)]
+        whole = Dataset(samples, self.classes, name=self.name, split_by=by)
+        rows = sorted(zip(self.hashes, folds, strict=True))
         fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        write_whole(Path(path), as_csv(whole, Path(path), fingerprint=fingerprint))
+        write_whole(path, as_csv(whole, path, fingerprint=fingerprint))
 
     def _allocate(
         self, shares: list[float], sides: list[str], by: By, seed: int
@@ -298,98 +437,41 @@ class Dataset:
         if by == "image":
             units, unit_name = np.arange(len(self)), "image"
         else:
-            units, unit_name = self.units, "group" if self.has_groups else "distinct image"
+            units, unit_name = self.fields, "group" if self.has_groups else "distinct field"
             if not self.has_groups:
                 warnings.warn(
-                    f"{self.name} has no groups: byte-identical images are kept together, every "
+                    f"{self.name} has no groups: images of the same field are kept together, every "
                     f"other image stands alone. Images of one slide will lie on both sides and "
-                    f"figures will be too high; give a `group` or `case` column.",
+                    f"figures will be too high; give a `group` or `case` column, or look at what "
+                    f"`allkit check` suggests.",
                     stacklevel=3,
                 )
         labels = [s.label for s in self.samples]
         return allocate(units, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
 
-    def _with(self, *, parts: Sequence[str], split_by: By) -> Dataset:
-        whole = Dataset(
-            [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)],
-            self.classes,
-            name=self.name,
-            left_out=self.left_out,
-            split_by=split_by,
-        )
-        if "hashes" in self.__dict__:
-            whole.__dict__["hashes"] = self.hashes
-        return whole
+    def _without_relatives(
+        self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None
+    ) -> Split:
+        relatives = np.isin(self.fields, self.fields[test]) if by == "group" else test
+        parts = [
+            "test" if t else None if relative else "train"
+            for t, relative in zip(test.tolist(), relatives.tolist(), strict=True)
+        ]
+        return self._divided(parts, by, seed, held_out)
 
+    def _divided(
+        self, parts: Sequence[str | None], by: By, seed: int, held_out: str | None = None
+    ) -> Split:
+        samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
+        whole = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
+        return Split.of(self._kept(whole), by, seed, held_out)
 
-@dataclass(frozen=True)
-class Split:
-    """One division of a set: its parts, and how it was made."""
-
-    train: Dataset
-    val: Dataset
-    test: Dataset
-    whole: Dataset
-    by: By
-    seed: int
-
-    @classmethod
-    def of(cls, whole: Dataset, by: By, seed: int) -> Split:
-        """Return the division that the parts of `whole` make."""
-        train, val, test = (whole.part(name) for name in ("train", "val", "test"))
-        return cls(train=train, val=val, test=test, whole=whole, by=by, seed=seed)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over every image's bytes, label and part, in any order."""
-        return split_fingerprint(self.whole)
-
-    def to_csv(self, path: str | Path) -> None:
-        """Write the division as a table that `Dataset.from_csv` and every command reads.
-
-        Its paths are relative to the table; the columns `split_by` and `split_fingerprint` say
-        how it was made, on every row. Raises `DatasetError` when the images are not files.
-        """
-        write_whole(Path(path), as_csv(self.whole, Path(path), fingerprint=self.fingerprint))
-
-
-def as_csv(dataset: Dataset, path: Path, *, fingerprint: str) -> str:
-    """Return the set as the text of a table that will lie at `path`."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        ["image", "label", "group", "case", "split", "fold", "split_by", "split_fingerprint"]
-    )
-    here = path.resolve().parent
-    for sample in dataset:
-        if not isinstance(sample.source, FileSource):
-            raise DatasetError(
-                f"The images of {dataset.name} are not files of their own, so a table cannot name "
-                f"them. Unpack the zip, or save the images, first."
-            )
-        relative = os.path.relpath(sample.source.path.resolve(), here)
-        writer.writerow(
-            [
-                Path(relative).as_posix(),
-                sample.label,
-                sample.group,
-                sample.case,
-                sample.part,
-                sample.fold,
-                dataset.split_by,
-                fingerprint,
-            ]
-        )
-    return stream.getvalue()
-
-
-def split_fingerprint(dataset: Dataset) -> str:
-    """Return SHA-256 over every image's bytes, label and part, in any order."""
-    rows = sorted(
-        (digest, s.label, s.part or "")
-        for digest, s in zip(dataset.hashes, dataset.samples, strict=True)
-    )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    def _kept(self, other: Dataset) -> Dataset:
+        """Hand what was found out about the images to a set of the same images."""
+        for known in ("hashes", "signatures", "duplicates"):
+            if known in self.__dict__:
+                other.__dict__[known] = self.__dict__[known]
+        return other
 
 
 def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:

@@ -1,124 +1,99 @@
-"""Dividing units of images between sides, so that every class keeps its share on every side."""
+"""One division of a set into parts, and the table that keeps it."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import csv
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
-
+from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
+from allkit.files import write_whole
 
-__all__ = ["allocate", "join"]
+if TYPE_CHECKING:
+    from allkit.data.dataset import Dataset
+
+__all__ = ["By", "Split", "as_csv", "split_fingerprint"]
+
+By = Literal["group", "image"]
 
 
-def join(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
-    """Return the unit of each of `count` images: images that share any key share a unit.
+@dataclass(frozen=True)
+class Split:
+    """One division of a set: its parts, and how it was made.
 
-    Each of `keys` holds one value per image; `None` joins nothing. Units are numbered from 0 in
-    the order of their first image; the result is `(count,)` int64.
+    `held_out` is the value that the whole test part shares when one was left out. `dropped` counts
+    the images that are in no part, because they share a group, a case or a field with the test.
     """
-    parent = list(range(count))
 
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
+    train: Dataset
+    val: Dataset
+    test: Dataset
+    whole: Dataset
+    by: By
+    seed: int
+    held_out: str | None = None
 
-    for values in keys:
-        first: dict[Hashable, int] = {}
-        for index, value in enumerate(values):
-            if value is not None:
-                a, b = root(first.setdefault(value, index)), root(index)
-                parent[max(a, b)] = min(a, b)
-    roots = [root(index) for index in range(count)]
-    number = {value: position for position, value in enumerate(sorted(set(roots)))}
-    return np.array([number[value] for value in roots], dtype=np.int64)
+    @classmethod
+    def of(cls, whole: Dataset, by: By, seed: int, held_out: str | None = None) -> Split:
+        """Return the division that the parts of `whole` make."""
+        train, val, test = (whole.part(name) for name in ("train", "val", "test"))
+        return cls(train, val, test, whole, by, seed, held_out)
 
+    @property
+    def dropped(self) -> int:
+        """Number of images that are in no part."""
+        return len(self.whole) - len(self.train) - len(self.val) - len(self.test)
 
-def allocate(
-    units: npt.NDArray[np.int64],
-    labels: Sequence[str],
-    shares: Sequence[float],
-    *,
-    sides: Sequence[str],
-    unit_name: str,
-    seed: int,
-) -> npt.NDArray[np.int64]:
-    """Return the side of every image, `(N,)` int64, units whole, classes in proportion.
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over every image's bytes, label and part, in any order."""
+        return split_fingerprint(self.whole)
 
-    Units are taken from the largest to the smallest (in random order among equals), each to the
-    side that is then nearest, in squares, to its share of every class. Raises `DatasetError` that
-    names the classes which have too few units to be on every side.
-    """
-    classes = sorted(set(labels))
-    column = np.array([classes.index(label) for label in labels])
-    counts = np.zeros((int(units.max()) + 1 if len(units) else 0, len(classes)))
-    np.add.at(counts, (units, column), 1)
-    _check_enough(counts, classes, sides, unit_name)
+    def to_csv(self, path: str | Path) -> None:
+        """Write the division as a table that `Dataset.from_csv` and every command reads.
 
-    total = counts.sum(axis=0)
-    target = np.outer(np.asarray(shares) / np.sum(shares), total)
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(len(counts))
-    order = order[np.argsort(-(counts[order] / total).max(axis=1), kind="stable")]
-    filled = np.zeros_like(target)
-    side_of = np.zeros(len(counts), dtype=np.int64)
-    for unit in order:
-        share = counts[unit] / total
-        gap = (filled - target) / total
-        side = int(np.argmin(((gap + share) ** 2 - gap**2).sum(axis=1)))
-        side_of[unit] = side
-        filled[side] += counts[unit]
-    _fill_empty(counts, side_of, len(sides))
-    return side_of[units]
+        Its paths are relative to the table; the columns `split_by` and `split_fingerprint` say
+        how it was made, on every row. Raises `DatasetError` when the images are not files.
+        """
+        write_whole(Path(path), as_csv(self.whole, Path(path), fingerprint=self.fingerprint))
 
 
-def _check_enough(
-    counts: npt.NDArray[np.float64], classes: list[str], sides: Sequence[str], unit_name: str
-) -> None:
-    units_of_class = (counts > 0).sum(axis=0)
-    short = [
-        f"{name!r} has {n} {unit_name}{'' if n == 1 else 's'} "
-        f"({int(images)} image{'' if images == 1 else 's'})"
-        for name, n, images in zip(classes, units_of_class, counts.sum(axis=0), strict=True)
-        if n < len(sides)
-    ]
-    if short:
-        raise DatasetError(
-            f"Cannot put every class on every side ({_sides(sides)}): {'; '.join(short)}. "
-            f"Each class needs at least {len(sides)}: add images of another slide, leave the "
-            f"class out, or ask for fewer sides."
-        )
+def as_csv(dataset: Dataset, path: Path, *, fingerprint: str | None) -> str:
+    """Return the set as the text of a table that will lie at `path`, further columns included."""
+    further = list(dict.fromkeys(name for sample in dataset for name in sample.columns))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    made = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
+    writer.writerow(["image", "label", "group", "case", *made, *further])
+    here = path.resolve().parent
+    for sample in dataset:
+        if not isinstance(sample.source, FileSource):
+            raise DatasetError(
+                f"The images of {dataset.name} are not files of their own, so a table cannot name "
+                f"them. Unpack the zip, or save the images, first."
+            )
+        relative = os.path.relpath(sample.source.path.resolve(), here)
+        parts = [sample.part, sample.fold, dataset.split_by, fingerprint] if made else []
+        writer.writerow(
+            [
+                Path(relative).as_posix(), sample.label, sample.group, sample.case, *parts,
+                *(sample.columns.get(name) for name in further),
+            ]
+        )  # fmt: skip
+    return stream.getvalue()
 
 
-def _sides(sides: Sequence[str]) -> str:
-    return ", ".join(sides) if len(sides) <= 3 else f"{len(sides)} of them"
-
-
-def _fill_empty(
-    counts: npt.NDArray[np.float64], side_of: npt.NDArray[np.int64], sides: int
-) -> None:
-    """Give every side a unit of every class, moving the smallest unit of the fullest side."""
-    for _ in range(counts.size * sides):
-        held = np.zeros((sides, counts.shape[1]))  # units of each class on each side
-        np.add.at(held, side_of, counts > 0)
-        empty = np.argwhere(held == 0)
-        if len(empty) == 0:
-            return
-        side, column = empty[0]
-        # Only a unit whose leaving empties no other class may move.
-        spare = [
-            unit
-            for unit in np.flatnonzero(counts[:, column] > 0)
-            if (held[side_of[unit]][counts[unit] > 0] > 1).all()
-        ]
-        if not spare:
-            break
-        smallest = min(spare, key=lambda unit: (counts[unit].sum(), unit))
-        side_of[smallest] = side
-    raise DatasetError(
-        "No division puts every class on every side while keeping the groups whole: the groups "
-        "mix classes in a way that does not allow it. Ask for fewer sides or other groups."
+def split_fingerprint(dataset: Dataset) -> str:
+    """Return SHA-256 over every image's bytes, label and part, in any order."""
+    rows = sorted(
+        (digest, s.label, s.part or "")
+        for digest, s in zip(dataset.hashes, dataset.samples, strict=True)
     )
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

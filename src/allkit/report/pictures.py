@@ -10,10 +10,13 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confusion_matrix", "learning_curves"]
+__all__ = ["confusion_matrix", "contact_sheet", "learning_curves", "thumbnail"]
 
 INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
 
@@ -81,6 +84,38 @@ def confusion_matrix(
     if caption:
         figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color=MUTED)
     return _png(figure)
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, Sequence[tuple[npt.NDArray[np.uint8], str]]]],
+) -> Figure:
+    """Return rows of images, each with its name; `rows` holds (title, [(image, name), …])."""
+    columns = max([1, *(len(images) for _, images in rows)])
+    figure = _figure(1.55 * columns + 0.3, 1.8 * max(1, len(rows)))
+    for number, (title, images) in enumerate(rows):
+        for place in range(columns):
+            axes = figure.add_subplot(len(rows), columns, number * columns + place + 1)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            _quiet(axes)
+            if place == 0:
+                axes.set_ylabel(title, fontsize=9, color=INK)
+            if place < len(images):
+                image, name = images[place]
+                axes.imshow(image)
+                axes.set_xlabel(name.rpartition("/")[2][-26:], fontsize=5.5, color=MUTED)
+    return figure
+
+
+def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
+    """Return `image` as a small JPEG with `side` as the longer side, for a page."""
+    from PIL import Image
+
+    small = Image.fromarray(image)
+    small.thumbnail((side, side))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=82)
+    return stream.getvalue()
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -1,0 +1,78 @@
+"""What every reader makes: one row an image, and what was wrong with the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from allkit.data.labels import ALL_CLASSES, canonical_label
+from allkit.data.sources import Source
+
+__all__ = ["PARTS", "Sample", "Table", "check_labels", "describe"]
+
+PARTS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+"""The names that folders and tables use for the parts of a division."""
+_SHOWN = 20  # problems written out; the rest is counted
+_MANY_LABELS = (
+    20  # more labels than this, most of them on a single image, are names of something else
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a set: its name, where its bytes are, its class, and its origin if known.
+
+    `columns` holds whatever else its table says about it, as text, by the name of the column.
+    """
+
+    image: str
+    source: Source
+    label: str
+    group: str | None = None
+    case: str | None = None
+    part: str | None = None
+    fold: int | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Table:
+    """What was found: the rows, the files not taken, and what has to be mended first."""
+
+    name: str
+    rows: list[Sample] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    split_by: str | None = None
+
+
+def describe(table: Table) -> str:
+    """Return the problems of a table as one message."""
+    shown = "\n".join(f"  {problem}" for problem in table.problems[:_SHOWN])
+    more = len(table.problems) - _SHOWN
+    rest = f"\n  … and {more:,} more" if more > 0 else ""
+    return f"{table.name} cannot be used as it is:\n{shown}{rest}"
+
+
+def check_labels(table: Table) -> None:
+    """Name labels that differ in case or spacing only, and labels that are no classes at all."""
+    spellings: dict[str, set[str]] = {}
+    for row in table.rows:
+        label = canonical_label(row.label)
+        if label not in ALL_CLASSES:
+            spellings.setdefault("".join(label.lower().split()), set()).add(label)
+    for variants in spellings.values():
+        if len(variants) > 1:
+            table.problems.append(
+                f"the labels {', '.join(repr(v) for v in sorted(variants))} differ in case or spacing only"
+            )
+    if len(spellings) > max(_MANY_LABELS, len(table.rows) // 2):
+        some = ", ".join(repr(min(v)) for v in list(spellings.values())[:3])
+        table.problems.append(
+            f"{len(spellings):,} different labels on {len(table.rows):,} images ({some}, …): these "
+            f"look like names of images or patients, not like classes"
+        )
