@@ -1,0 +1,123 @@
+"""Feature vectors on disk, by the hash of everything that made them."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.features.folder import cache_folder, chunks, features_limit
+
+__all__ = ["FeatureCache"]
+
+
+class FeatureCache:
+    """Feature vectors on disk, by the hash of everything that made them.
+
+    One SQLite file, safe with several writers; at `limit` bytes (2 GiB, or `ALLKIT_CACHE_LIMIT`
+    in megabytes) the vectors unused for longest make room. The folder is `ALLKIT_CACHE`, or the
+    user's cache folder. A cache that cannot be used costs time, never a result: it is left out
+    with a warning.
+    """
+
+    def __init__(self, folder: Path | None = None, *, limit: int | None = None) -> None:
+        self.path = (folder or cache_folder()) / "features.sqlite"
+        self.limit = limit if limit is not None else features_limit()
+        self._broken = False
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
+        try:
+            exists = connection.execute(
+                "SELECT 1 FROM sqlite_master WHERE name='features'"
+            ).fetchone()
+            if exists is None:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS features "
+                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL)"
+                )
+            connection.execute("PRAGMA synchronous=NORMAL")
+            yield connection
+        finally:
+            connection.close()
+
+    @contextlib.contextmanager
+    def _tolerant(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if not self._broken:
+                warnings.warn(
+                    f"The feature cache {self.path} cannot be used ({error}); features are "
+                    f"computed again. Point ALLKIT_CACHE at a folder that can be written.",
+                    stacklevel=4,
+                )
+            self._broken = True
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
+        """Return the vectors, `(D,)` float32, of those keys that are there."""
+        found: dict[bytes, npt.NDArray[np.float32]] = {}
+        if self._broken or not self.path.exists():
+            return found
+        with self._tolerant(), self._open() as connection:
+            for chunk in chunks(sorted(set(keys)), 500):
+                marks = ",".join("?" * len(chunk))
+                rows = connection.execute(
+                    f"SELECT key, vector FROM features WHERE key IN ({marks})", chunk
+                )
+                found |= {key: np.frombuffer(vector, np.float32) for key, vector in rows}
+            now = time.time()
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "UPDATE features SET used=? WHERE key=? AND used<?",
+                [(now, key, now - 3600) for key in found],
+            )
+            connection.execute("COMMIT")
+        return found
+
+    def put(self, vectors: dict[bytes, npt.NDArray[np.float32]]) -> None:
+        """Keep vectors, and drop the ones unused for longest when there are too many bytes."""
+        if self._broken or not vectors:
+            return
+        now = time.time()
+        rows = [(k, np.ascontiguousarray(v, np.float32).tobytes(), now) for k, v in vectors.items()]
+        with self._tolerant(), self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?)", rows)
+            connection.execute("COMMIT")
+            self._make_room(connection)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        if self._bytes(connection) <= self.limit:
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        while (size := self._bytes(connection)) > 0.9 * self.limit:
+            count = connection.execute("SELECT COUNT(*) FROM features").fetchone()[0]
+            if not count:
+                break
+            surplus = max(1, round(count * (1 - 0.9 * self.limit / size)))
+            connection.execute(
+                "DELETE FROM features WHERE key IN "
+                "(SELECT key FROM features ORDER BY used LIMIT ?)", (surplus,)
+            )  # fmt: skip
+        connection.execute("COMMIT")
+        # As a script, because `execute` stops after the first page that was freed.
+        connection.executescript("PRAGMA incremental_vacuum")
+
+    @staticmethod
+    def _bytes(connection: sqlite3.Connection) -> int:
+        pages, free, size = (
+            int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (pages - free) * size
