@@ -45,7 +45,7 @@ def test_an_image_gets_the_same_bits_alone_and_in_a_batch():
 
 def test_images_of_several_sizes_are_batched_by_shape_and_none_is_lost():
     images = [np.zeros((h, 40, 3), np.uint8) for h in (32, 50, 32, 60, 50)]
-    batches = to_batches(images)
+    batches = list(to_batches(images))
     assert sorted(i for indices, _ in batches for i in indices) == [0, 1, 2, 3, 4]
     assert [tuple(stack.shape) for _, stack in batches] == [
         (2, 32, 40, 3),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.resources
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from allkit.errors import ConfigError, did_you_mean
 
-__all__ = ["Config", "TrainConfig", "load_config", "override"]
+__all__ = ["Config", "TrainConfig", "load_config", "override", "recipes"]
 
 
 class Config(BaseModel):
@@ -23,6 +26,8 @@ class Config(BaseModel):
         validate_default=True,
         allow_inf_nan=False,
     )
+    sections: ClassVar[Mapping[str, str]] = {}
+    """Headings of the written form, each by the setting that it stands above."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "the settings") -> Self:
@@ -47,15 +52,37 @@ class Config(BaseModel):
             ) from None
 
     def to_yaml(self) -> str:
-        """Return every setting with its value as YAML, ready for `--config`."""
-        text: str = yaml.safe_dump(
-            self.model_dump(mode="json"), sort_keys=False, allow_unicode=True
-        )
-        return text
+        """Return every setting with its value as YAML, ready for `--config`.
+
+        Each has its description and its range as a comment above it; read back, the text gives
+        these settings again.
+        """
+        lines: list[str] = []
+        for (name, field), value in zip(
+            type(self).model_fields.items(), self.model_dump(mode="json").values(), strict=True
+        ):
+            if name in self.sections:
+                lines += ["", f"# ── {self.sections[name]} ".ljust(90, "─")]
+            told = f"{field.description or ''} [{_range(field)}]".replace(" []", "")
+            lines += [f"# {line}" for line in textwrap.wrap(told, 88)]
+            text = yaml.safe_dump(value, allow_unicode=True, default_flow_style=True, width=10_000)
+            plain = text.removesuffix(
+                "...\n"
+            ).rstrip()  # a lone value ends with the mark of a document
+            lines.append(f"{name}: {plain}")
+        return "\n".join(lines).lstrip("\n") + "\n"
 
 
 class TrainConfig(Config):
     """How a classifier is trained. The defaults are those of the `allkit train` command."""
+
+    sections: ClassVar[Mapping[str, str]] = {
+        "backbone": "the network",
+        "augment": "the images it learns from",
+        "epochs": "learning",
+        "val": "judging",
+        "seed": "the machine",
+    }
 
     backbone: str = Field("vgg16", description="name of a backbone, see `allkit plugins`")
     weights: str = Field(
@@ -91,16 +118,69 @@ class TrainConfig(Config):
         description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="what computes the frozen part in training; auto: OpenVINO where it is "
+        "installed, computes on the processor and agrees with PyTorch on the first images",
+    )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the frozen backbone's features in training; auto: bfloat16 where the "
         "processor computes it natively. Answers are always computed in float32",
     )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
+        (), description="where the metrics go besides MODEL.run/metrics.jsonl, if installed"
+    )
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a YAML file of settings into a plain dictionary; raise `ConfigError` if it is none."""
+def recipes() -> dict[str, str]:
+    """Return the text of the named sets of settings that come with allkit, by name."""
+    folder = importlib.resources.files("allkit") / "recipes"
+    return {
+        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
+        for file in sorted(folder.iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".yaml")
+    }
+
+
+def load_config(source: str | Path) -> dict[str, Any]:
+    """Read settings from a YAML file, or the recipe of that name, into a plain dictionary.
+
+    A file whose name is that of a recipe is reached by `./NAME`. Raises `ConfigError` when there
+    is no such file or recipe, or it does not hold settings.
+    """
+    known = recipes()
+    if str(source) in known:
+        values: dict[str, Any] = yaml.safe_load(known[str(source)]) or {}
+        return values
+    path = Path(source)
+    if not path.suffix and not path.exists():
+        raise ConfigError(
+            f"There is no recipe and no file {str(source)!r}.{did_you_mean(str(source), known)} "
+            f"The recipes are {', '.join(known)}."
+        )
+    return _read(path)
+
+
+def _range(field: FieldInfo) -> str:
+    """Return what values a setting takes, in words."""
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    if choices:
+        return "one of " + ", ".join(map(str, choices))
+    if get_origin(field.annotation) is tuple and get_origin(get_args(field.annotation)[0]):
+        return "any of " + ", ".join(map(str, get_args(get_args(field.annotation)[0])))
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    limits = (
+        f"{word} {getattr(limit, sign):,}"
+        for limit in field.metadata
+        for sign, word in words.items()
+        if getattr(limit, sign, None) is not None
+    )
+    return ", ".join(limits)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -84,7 +84,7 @@ class Trainer:
         extractor = Extractor(
             backbone, record.input,
             (record.name, provider.distribution, provider.version, fingerprint),
-            device, _precision(config.precision, device), self.cache,
+            device, _precision(config.precision, device), self.cache, config.engine,
         )  # fmt: skip
 
         everything = train if val is None or config.folds else _joined(train, val)

@@ -6,11 +6,14 @@ every exported graph: nothing has to be implemented again on the other side.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from allkit.batches import by_shape
 from allkit.records import InputSpec
 
 __all__ = ["Standardise", "to_batches"]
@@ -60,12 +63,9 @@ def _resize_weights(length: int, size: int, device: torch.device) -> torch.Tenso
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def to_batches(images: list[npt.NDArray[np.uint8]]) -> list[tuple[list[int], torch.Tensor]]:
-    """Stack images of one shape: (positions in `images`, `(n, H, W, 3)` uint8) for each shape."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for index, image in enumerate(images):
-        by_shape.setdefault(image.shape, []).append(index)
-    return [
-        (indices, torch.from_numpy(np.stack([images[i] for i in indices])))
-        for indices in by_shape.values()
-    ]
+def to_batches(
+    images: Sequence[npt.NDArray[np.uint8]],
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Yield (positions in `images`, `(n, H, W, 3)` uint8) for each shape there is."""
+    for indices, pixels in by_shape(images):
+        yield indices, torch.from_numpy(pixels)

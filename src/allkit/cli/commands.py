@@ -22,6 +22,9 @@ app = typer.Typer(
 plugins_app = typer.Typer(help="What is installed: backbones, augmentations, exporters.")
 app.add_typer(plugins_app, name="plugins", invoke_without_command=True)
 
+cache_app = typer.Typer(help="What the frozen passes computed, kept to be used again.")
+app.add_typer(cache_app, name="cache", invoke_without_command=True)
+
 Data = Annotated[Path, typer.Argument(help="folder of class folders, zip, CSV, TSV or Parquet")]
 Model = Annotated[Path, typer.Argument(help="a model folder, or an exported file")]
 Folder = Annotated[Path, typer.Argument(help="a model folder", metavar="MODEL")]
@@ -69,7 +72,9 @@ def train(
     folds: Annotated[int | None, typer.Option(help="k-fold cross-validation")] = None,
     seed: Annotated[int | None, typer.Option(help="of split, augmentation, training")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = None,
-    config: Annotated[Path | None, typer.Option(help="settings as a YAML file")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="quick, standard, best, or a YAML file of settings")
+    ] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting")
     ] = None,
@@ -169,6 +174,35 @@ def plugins_list(
     from allkit.cli.system import run_plugins
 
     run_plugins(as_json=as_json, family=family)
+
+
+@cache_app.callback()
+def _cache(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        cache_list()
+
+
+@cache_app.command("list")
+def cache_list(
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Show what is kept, by backbone and engine, with sizes and when it was used last."""
+    from allkit.cli.cache import run_cache_list
+
+    run_cache_list(as_json=as_json)
+
+
+@cache_app.command("clear")
+def cache_clear(
+    backbone: Annotated[str | None, typer.Option(help="only what this backbone made")] = None,
+    unused_days: Annotated[
+        float | None, typer.Option(min=0, help="only what was not used for so many days")
+    ] = None,
+) -> None:
+    """Drop what is kept. It costs the time to compute it again, never a result."""
+    from allkit.cli.cache import run_cache_clear
+
+    run_cache_clear(backbone=backbone, unused_days=unused_days)
 
 
 @app.command("app")

@@ -20,7 +20,7 @@ __all__ = ["needs_training_packages", "run_train"]
 def run_train(
     data: Path,
     out: Path | None,
-    config_file: Path | None,
+    config_file: str | None,
     given: dict[str, Any],
     assignments: list[str],
     print_config: bool,
@@ -28,7 +28,7 @@ def run_train(
 ) -> None:
     """Train on `data` and write the model folder."""
     values = load_config(config_file) if config_file else {}
-    source = str(config_file) if config_file else "the options"
+    source = config_file if config_file else "the options"
     config = TrainConfig.parse(override(values | given, assignments), source=source)
     if print_config:
         sys.stdout.write(config.to_yaml())

@@ -2,15 +2,27 @@
 
 from allkit.features.activations import ActivationStore
 from allkit.features.cache import FeatureCache
-from allkit.features.extract import Extractor, Progress, native_bfloat16, weights_hash
-from allkit.features.folder import cache_folder
+from allkit.features.engines import ENGINES, FrozenPass, native_bfloat16
+from allkit.features.extract import (
+    Extractor,
+    Progress,
+    load_augmented,
+    row_key,
+    weights_hash,
+)
+from allkit.features.folder import activations_folder, cache_folder
 
 __all__ = [
+    "ENGINES",
     "ActivationStore",
     "Extractor",
     "FeatureCache",
+    "FrozenPass",
     "Progress",
+    "activations_folder",
     "cache_folder",
+    "load_augmented",
     "native_bfloat16",
+    "row_key",
     "weights_hash",
 ]

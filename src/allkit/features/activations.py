@@ -280,6 +280,38 @@ class ActivationStore:
                     "UPDATE rows SET used=? WHERE key=?", [(time.time(), row[0]) for row in stale]
                 )
 
+    # ── looking after it ───────────────────────────────────────────────────────────────────
+
+    @staticmethod
+    def entries(folder: Path) -> list[tuple[Path, dict[str, str], int, int, float]]:
+        """Return (path, about, rows, bytes, seconds since 1970 of the last use) of each store."""
+        found = []
+        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if not (path / "index.sqlite").is_file():
+                continue
+            about, rows = {"backbone": "damaged"}, 0
+            with contextlib.suppress(sqlite3.Error):
+                index = sqlite3.connect(path / "index.sqlite", timeout=60)
+                with contextlib.closing(index):
+                    about = dict(index.execute("SELECT name, value FROM about").fetchall())
+                    rows = index.execute("SELECT COUNT(*) FROM rows WHERE used>0").fetchone()[0]
+            found.append((path, about, rows, _size(path), _used(path)))
+        return found
+
+    @staticmethod
+    def clear(
+        folder: Path, *, backbone: str | None = None, unused_since: float | None = None
+    ) -> int:
+        """Drop the stores of `backbone` not used since that time, or all; return the rows lost."""
+        dropped = 0
+        for path, about, rows, _, used in ActivationStore.entries(folder):
+            if backbone not in (None, about.get("backbone")):
+                continue
+            if unused_since is None or used <= unused_since:
+                shutil.rmtree(path, ignore_errors=True)
+                dropped += rows
+        return dropped
+
 
 def _bytes(row: torch.Tensor) -> memoryview:
     return row.view(torch.uint8).numpy().data.cast("B")

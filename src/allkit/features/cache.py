@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from allkit.features.folder import cache_folder, chunks, features_limit
 
 __all__ = ["FeatureCache"]
+
+LAYOUT = 2
+"""Version of the tables; a file with another one is emptied, since it can be computed again."""
 
 
 class FeatureCache:
@@ -36,20 +39,30 @@ class FeatureCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:
-            exists = connection.execute(
-                "SELECT 1 FROM sqlite_master WHERE name='features'"
-            ).fetchone()
-            if exists is None:
-                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS features "
-                    "(key BLOB PRIMARY KEY, vector BLOB NOT NULL, used REAL NOT NULL)"
-                )
+            if connection.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+                self._lay_out(connection)
             connection.execute("PRAGMA synchronous=NORMAL")
             yield connection
         finally:
             connection.close()
+
+    @staticmethod
+    def _lay_out(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
+            connection.execute("DROP TABLE IF EXISTS features")
+            connection.execute(
+                "CREATE TABLE sources (id INTEGER PRIMARY KEY, backbone TEXT NOT NULL, "
+                "engine TEXT NOT NULL, UNIQUE (backbone, engine))"
+            )
+            connection.execute(
+                "CREATE TABLE features (key BLOB PRIMARY KEY, vector BLOB NOT NULL, "
+                "used REAL NOT NULL, source INTEGER NOT NULL)"
+            )
+            connection.execute(f"PRAGMA user_version={LAYOUT}")
+        connection.execute("COMMIT")
 
     @contextlib.contextmanager
     def _tolerant(self) -> Iterator[None]:
@@ -85,15 +98,35 @@ class FeatureCache:
             connection.execute("COMMIT")
         return found
 
-    def put(self, vectors: dict[bytes, npt.NDArray[np.float32]]) -> None:
-        """Keep vectors, and drop the ones unused for longest when there are too many bytes."""
+    def put(
+        self,
+        vectors: Mapping[bytes, npt.NDArray[np.float32]],
+        *,
+        backbone: str = "unknown",
+        engine: str = "unknown",
+    ) -> None:
+        """Keep vectors, and drop the ones unused for longest when there are too many bytes.
+
+        `backbone` and `engine` say in `entries` what made them.
+        """
         if self._broken or not vectors:
             return
         now = time.time()
-        rows = [(k, np.ascontiguousarray(v, np.float32).tobytes(), now) for k, v in vectors.items()]
         with self._tolerant(), self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT OR REPLACE INTO features VALUES (?,?,?)", rows)
+            connection.execute(
+                "INSERT OR IGNORE INTO sources (backbone, engine) VALUES (?,?)", (backbone, engine)
+            )
+            source = connection.execute(
+                "SELECT id FROM sources WHERE backbone=? AND engine=?", (backbone, engine)
+            ).fetchone()[0]
+            connection.executemany(
+                "INSERT OR REPLACE INTO features VALUES (?,?,?,?)",
+                [
+                    (key, np.ascontiguousarray(vector, np.float32).tobytes(), now, source)
+                    for key, vector in vectors.items()
+                ],
+            )
             connection.execute("COMMIT")
             self._make_room(connection)
 
@@ -111,6 +144,10 @@ class FeatureCache:
                 "(SELECT key FROM features ORDER BY used LIMIT ?)", (surplus,)
             )  # fmt: skip
         connection.execute("COMMIT")
+        self._give_back(connection)
+
+    @staticmethod
+    def _give_back(connection: sqlite3.Connection) -> None:
         # As a script, because `execute` stops after the first page that was freed.
         connection.executescript("PRAGMA incremental_vacuum")
 
@@ -121,3 +158,29 @@ class FeatureCache:
             for name in ("page_count", "freelist_count", "page_size")
         )
         return (pages - free) * size
+
+    # ── looking after it ───────────────────────────────────────────────────────────────────
+
+    def entries(self) -> list[tuple[str, str, int, int, float]]:
+        """Return (backbone, engine, vectors, bytes, seconds since 1970 of the last use) of each."""
+        if not self.path.exists():
+            return []
+        with self._open() as connection:
+            return connection.execute(
+                "SELECT backbone, engine, COUNT(*), SUM(LENGTH(vector)+LENGTH(key)), MAX(used) "
+                "FROM features JOIN sources ON source=id GROUP BY source ORDER BY backbone, engine"
+            ).fetchall()
+
+    def clear(self, *, backbone: str | None = None, unused_since: float | None = None) -> int:
+        """Drop the vectors of `backbone` not used since that time, or all; return how many."""
+        if not self.path.exists():
+            return 0
+        with self._open() as connection:
+            dropped = connection.execute(
+                "DELETE FROM features WHERE used<=? AND source IN "
+                "(SELECT id FROM sources WHERE ? IS NULL OR backbone=?)",
+                (time.time() if unused_since is None else unused_since, backbone, backbone),
+            ).rowcount
+            self._give_back(connection)
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return dropped

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,19 +13,21 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset, unreadable
-from allkit.errors import ImageError, PluginError
+from allkit.errors import AllkitError, ImageError, PluginError
 from allkit.features.cache import FeatureCache
-from allkit.images import read_image
+from allkit.features.engines import FrozenPass
 from allkit.records import Augmentation, InputSpec
-from allkit.transforms import Standardise, to_batches
 
-__all__ = ["Extractor", "Progress", "native_bfloat16", "weights_hash"]
+__all__ = ["Extractor", "Progress", "load_augmented", "row_key", "weights_hash"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
 BATCH = 16
+IN_MEMORY = 64 * 2**20
+"""Bytes of features from which on they lie in a file that is mapped into memory."""
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -41,11 +40,45 @@ def weights_hash(module: nn.Module) -> str:
     return total.hexdigest()
 
 
-def native_bfloat16(device: torch.device) -> bool:
-    """Say whether `device` computes bfloat16 in hardware; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+def row_key(
+    image_hash: str,
+    identity: Sequence[str],
+    spec: InputSpec,
+    engine: Sequence[str],
+    augment: Sequence[str] = (),
+    copy: int = 0,
+    seed: int = 0,
+) -> bytes:
+    """Return the key, 32 bytes, of what a frozen pass makes of one (augmented) image.
+
+    `identity` names the module and holds the hash of its weights, `engine` is the signature of
+    the `FrozenPass`, `augment` holds the names and versions of the augmentations.
+    """
+    augmented = [list(augment), copy, seed] if copy else []
+    view = [spec.size, *spec.mean, *spec.std, "rgb"]
+    text = json.dumps([image_hash, list(identity), view, augmented, list(engine)])
+    return hashlib.sha256(text.encode()).digest()
+
+
+def load_augmented(
+    dataset: Dataset,
+    index: int,
+    augment: Sequence[Augmentation] = (),
+    copy: int = 0,
+    seed: int = 0,
+) -> npt.NDArray[np.uint8]:
+    """Return image `index` `(H, W, 3)` uint8, or the copy of it with that number.
+
+    `copy` 0 is the image as it is; copies 1, 2, … are augmented, each determined by the image's
+    content, `seed` and the copy's number. Raises `ImageError`, and `PluginError` when an
+    augmentation fails or does not keep shape and type.
+    """
+    image = dataset.read(index)
+    if copy:
+        rng = np.random.default_rng([seed, copy, int(dataset.hashes[index][:16], 16)])
+        for record in augment:
+            image = _augmented(record, image, rng)
+    return image
 
 
 @dataclass
@@ -53,7 +86,7 @@ class Extractor:
     """Computes features of images with one frozen backbone.
 
     `identity` holds whatever distinguishes this backbone from any other: its name, plugin and
-    version, and the hash of its weights.
+    version, and the hash of its weights. `engine` is one of `ENGINES`.
     """
 
     backbone: nn.Module
@@ -62,34 +95,21 @@ class Extractor:
     device: torch.device
     precision: str = "float32"
     cache: FeatureCache | None = None
+    engine: str = "torch"
 
     def __post_init__(self) -> None:
-        self.backbone.eval().requires_grad_(False)
-        # Twice as fast for convolutions on CPUs, and a plain view elsewhere.
-        self.backbone.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._standardise = Standardise(self.spec).to(self.device)
+        self.frozen = FrozenPass(self.backbone, self.spec, self.device, self.precision, self.engine)
 
     def key(self, image_hash: str, augment: Sequence[str], copy: int, seed: int) -> bytes:
         """Return the cache key of one (augmented) image, 32 bytes."""
-        augmented = [list(augment), copy, seed] if copy else []
-        engine = ["torch", torch.__version__, self.device.type, self.precision]
-        spec = [self.spec.size, *self.spec.mean, *self.spec.std, "rgb"]
-        text = json.dumps([image_hash, list(self.identity), spec, augmented, engine])
-        return hashlib.sha256(text.encode()).digest()
+        return row_key(
+            image_hash, self.identity, self.spec, self.frozen.signature, augment, copy, seed
+        )
 
-    @torch.inference_mode()
     def compute(self, images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` float32 of N images `(H, W, 3)` uint8 of any size."""
-        rows: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(images)
-        for indices, pixels in to_batches(images):
-            inputs = self._standardise(pixels.to(self.device))
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-            half = self.precision == "bfloat16"
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                features = self.backbone(inputs)
-            for index, row in zip(indices, features.float().cpu().numpy(), strict=True):
-                rows[index] = row
-        return np.stack(rows)
+        rows: npt.NDArray[np.float32] = self.frozen(images).numpy()
+        return rows
 
     def extract(
         self,
@@ -104,48 +124,97 @@ class Extractor:
     ) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` float32 of a set, from the cache where they are in it.
 
-        `copy` 0 is the images as they are; copy 1, 2, … are augmented ones, each determined by
-        the image's content, `seed` and the copy's number. At most 64 decoded images are held.
+        `copy`, `augment` and `seed` are those of `load_augmented`; `names` are the names and
+        versions of the augmentations. At most 64 decoded images are held, and features of more
+        than 64 MiB lie in a temporary file that is mapped into memory.
         Raises `DatasetError` that lists every unreadable image.
         """
+        total = len(dataset)
         keys = [self.key(digest, names, copy, seed) for digest in dataset.hashes]
-        known = self.cache.get(keys) if self.cache else {}
-        missing = [i for i, key in enumerate(keys) if key not in known]
+        rows, found = self._from_cache(keys)
         # Byte-identical images are computed once.
-        todo = list({keys[i]: i for i in reversed(missing)}.values())[::-1]
-        errors: list[str] = []
+        first = {keys[i]: i for i in range(total - 1, -1, -1) if not found[i]}
+        todo = sorted(first.values())
+        done = total - len(todo)
         report = progress or (lambda *_: None)
-        report(label, len(keys) - len(todo), len(keys))
+        report(label, done, total)
+        errors: list[str] = []
 
         def load(index: int) -> npt.NDArray[np.uint8] | ImageError:
-            sample = dataset.samples[index]
             try:
-                image = read_image(sample.source.read(), name=sample.image)
+                return load_augmented(dataset, index, augment, copy, seed)
             except ImageError as error:
                 return error
-            if copy:
-                entropy = [seed, copy, int(dataset.hashes[index][:16], 16)]
-                rng = np.random.default_rng(entropy)
-                for record in augment:
-                    image = _augmented(record, image, rng)
-            return image
 
-        done = len(keys) - len(todo)
-        for batch in _ahead(todo, load, BATCH):
+        for batch in read_ahead(todo, load, BATCH):
             images = {i: image for i, image in batch if not isinstance(image, ImageError)}
             errors += [str(image) for _, image in batch if isinstance(image, ImageError)]
             if images and not errors:
-                rows = self.compute(list(images.values()))
-                fresh = {keys[i]: row for i, row in zip(images, rows, strict=True)}
+                engine = self.frozen.engine
+                self.frozen.prepare(list(images.values()))
+                if self.frozen.engine != engine:  # the keys name the engine: begin again
+                    return self.extract(
+                        dataset, augment=augment, names=names, copy=copy, seed=seed,
+                        progress=progress, label=label,
+                    )  # fmt: skip
+                fresh = self.compute(list(images.values()))
+                _require_finite(fresh, [dataset.samples[i].image for i in images], self.identity)
+                if rows is None:
+                    rows = _matrix(total, fresh.shape[1])
+                rows[list(images)] = fresh
                 if self.cache:
-                    self.cache.put(fresh)
-                known |= fresh
+                    self.cache.put(
+                        dict(zip((keys[i] for i in images), fresh, strict=True)),
+                        backbone=self.identity[0], engine=" ".join(self.frozen.signature),
+                    )  # fmt: skip
             done += len(batch)
-            report(label, done, len(keys))
+            report(label, done, total)
         if errors:
             dataset.verify()  # names every one, also those whose twin was read for them
-            raise unreadable(errors, len(dataset), dataset.name)
-        return np.stack([known[key] for key in keys])
+            raise unreadable(errors, total, dataset.name)
+        if rows is None:
+            raise ValueError(f"{dataset.name} holds no images")
+        for index in range(total):
+            if not found[index] and first[keys[index]] != index:
+                rows[index] = rows[first[keys[index]]]
+        return rows
+
+    def _from_cache(
+        self, keys: Sequence[bytes]
+    ) -> tuple[npt.NDArray[np.float32] | None, npt.NDArray[np.bool_]]:
+        rows = None
+        found = np.zeros(len(keys), dtype=bool)
+        for start in range(0, len(keys) if self.cache else 0, 1000):
+            part = keys[start : start + 1000]
+            known = self.cache.get(part) if self.cache else {}
+            for index, key in enumerate(part, start):
+                vector = known.get(key)
+                if vector is not None:
+                    if rows is None:
+                        rows = _matrix(len(keys), len(vector))
+                    rows[index], found[index] = vector, True
+        return rows, found
+
+
+def _matrix(count: int, width: int) -> npt.NDArray[np.float32]:
+    """Return an uninitialised `(count, width)` float32 matrix, in a mapped file when it is large."""
+    if count * width * 4 <= IN_MEMORY:
+        return np.empty((count, width), np.float32)
+    # The file has no name: it goes when the last array on it goes, also when the process is killed.
+    with tempfile.TemporaryFile(prefix="allkit-") as stream:
+        return np.memmap(stream, np.float32, "w+", shape=(count, width))
+
+
+def _require_finite(
+    rows: npt.NDArray[np.float32], images: Sequence[str], identity: Sequence[str]
+) -> None:
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(bad):
+        raise AllkitError(
+            f"The backbone {identity[0]!r} gave features that are no numbers for "
+            f"{images[bad[0]]}. Its weights may be damaged; `--set precision=float32` may help "
+            f"when they are not."
+        )
 
 
 def _augmented(
@@ -168,24 +237,3 @@ def _augmented(
             f"keep shape and type."
         )
     return result
-
-
-def _ahead(
-    todo: Sequence[int],
-    load: Callable[[int], npt.NDArray[np.uint8] | ImageError],
-    size: int,
-) -> Iterator[list[tuple[int, npt.NDArray[np.uint8] | ImageError]]]:
-    """Yield batches in order, while threads load the next three."""
-    waiting: deque[tuple[int, Future[npt.NDArray[np.uint8] | ImageError]]] = deque()
-    remaining = iter(todo)
-    with ThreadPoolExecutor(
-        max_workers=min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)
-    ) as pool:
-        waiting.extend((i, pool.submit(load, i)) for i in itertools.islice(remaining, 3 * size))
-        while waiting:
-            batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
-            ready = [(i, future.result()) for i, future in batch]
-            waiting.extend(
-                (i, pool.submit(load, i)) for i in itertools.islice(remaining, len(batch))
-            )
-            yield ready

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from allkit.errors import ConfigError
 
-__all__ = ["activations_limit", "cache_folder", "chunks", "features_limit"]
+__all__ = ["activations_folder", "activations_limit", "cache_folder", "chunks", "features_limit"]
 
 FEATURES_LIMIT = 2 * 2**30
 ACTIVATIONS_LIMIT = 16 * 2**30
@@ -22,6 +22,11 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("allkit", appauthor=False))
+
+
+def activations_folder() -> Path:
+    """Return the folder of the activation stores, beside the feature cache."""
+    return cache_folder() / "activations"
 
 
 def features_limit() -> int:

@@ -6,16 +6,14 @@ same probabilities always become the same answer.
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.batches import read_ahead
 from allkit.errors import ImageError
 from allkit.images import read_image
 from allkit.records import Prediction
@@ -61,32 +59,19 @@ def stream(
     An image is a path, the bytes of an encoded file, or an `(H, W, 3)` uint8 array. Reading goes
     on in threads while the model works. An unreadable image is an answer too.
     """
-    for batch in _read_ahead(images, batch_size):
-        readable = [image for _, image in batch if not isinstance(image, ImageError)]
+    for batch in read_ahead(enumerate(images), _read, batch_size):
+        read = [named for _, named in batch]
+        readable = [image for _, image in read if not isinstance(image, ImageError)]
         rows = iter(probabilities(readable)) if readable else iter(())
-        for name, image in batch:
+        for name, image in read:
             if isinstance(image, ImageError):
                 yield unreadable(name, image)
             else:
                 yield answer(name, next(rows), classes)
 
 
-def _read_ahead(
-    images: Iterable[Any], batch_size: int
-) -> Iterator[list[tuple[str, Images | ImageError]]]:
-    numbered = enumerate(images)
-    pending: deque[Future[tuple[str, Images | ImageError]]] = deque()
-    with ThreadPoolExecutor() as pool:
-        for number, image in itertools.islice(numbered, 3 * batch_size):
-            pending.append(pool.submit(_read, number, image))
-        while pending:
-            batch = [pending.popleft().result() for _ in range(min(batch_size, len(pending)))]
-            for number, image in itertools.islice(numbered, len(batch)):
-                pending.append(pool.submit(_read, number, image))
-            yield batch
-
-
-def _read(number: int, image: Any) -> tuple[str, Images | ImageError]:
+def _read(numbered: tuple[int, Any]) -> tuple[str, Images | ImageError]:
+    number, image = numbered
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
         return name, read_image(image, name=name)

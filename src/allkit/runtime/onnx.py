@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.batches import by_shape, cores
 from allkit.errors import ExportError
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
@@ -41,7 +41,7 @@ class OnnxPredictor:
         data = self.path.read_bytes()
         check_seal(data, str(self.path))
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or _cores()
+        options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(
@@ -62,11 +62,7 @@ class OnnxPredictor:
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
         result = np.empty((len(images), len(self.classes)), dtype=np.float32)
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            by_shape.setdefault(image.shape, []).append(index)
-        for indices in by_shape.values():
-            pixels = np.stack([images[i] for i in indices])
+        for indices, pixels in by_shape(images):
             result[indices] = self._session.run(["probabilities"], {"pixels": pixels})[0]
         return result
 
@@ -77,11 +73,6 @@ class OnnxPredictor:
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""
         return list(self.stream(images, batch_size=batch_size))
-
-
-def _cores() -> int:
-    # The cores this process may use, which in a container are fewer than the machine has.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:

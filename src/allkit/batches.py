@@ -1,0 +1,61 @@
+"""Reading ahead in threads, and stacking images of one shape: for training and answering alike."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["by_shape", "cores", "read_ahead"]
+
+Item = TypeVar("Item")
+Loaded = TypeVar("Loaded")
+
+AHEAD = 3
+"""Batches that are read or being read while one is worked on."""
+
+
+def cores() -> int:
+    """Return the cores that this process may use; in a container they are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_ahead(
+    items: Iterable[Item], load: Callable[[Item], Loaded], size: int, *, workers: int | None = None
+) -> Iterator[list[tuple[Item, Loaded]]]:
+    """Yield `(item, load(item))` in batches of `size`, in order, while threads load what follows.
+
+    At most `3 · size` loaded items are held, however many there are. Decoders and most
+    augmentations leave Python's lock while they work, so that threads are enough (measured in
+    docs/figures.md). An exception of `load` is raised where its batch would have been yielded.
+    """
+    remaining = iter(items)
+    waiting: deque[tuple[Item, Future[Loaded]]] = deque()
+    pool = ThreadPoolExecutor(max_workers=workers or cores(), thread_name_prefix="allkit-read")
+    try:
+        waiting.extend((i, pool.submit(load, i)) for i in itertools.islice(remaining, AHEAD * size))
+        while waiting:
+            batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            ready = [(item, future.result()) for item, future in batch]
+            following = itertools.islice(remaining, len(batch))
+            waiting.extend((item, pool.submit(load, item)) for item in following)
+            yield ready
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def by_shape(
+    images: Sequence[npt.NDArray[np.uint8]],
+) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    """Yield (positions in `images`, `(n, H, W, 3)` uint8) for each shape there is."""
+    shapes: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        shapes.setdefault(image.shape, []).append(index)
+    for indices in shapes.values():
+        yield indices, np.stack([images[i] for i in indices])
