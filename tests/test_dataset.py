@@ -358,3 +358,173 @@ def test_the_real_groups_stay_whole(shared):
     assert not {s.group for s in split.train} & {s.group for s in split.test}
     assert not set(split.train.hashes) & set(split.test.hashes)
     assert 0.25 < len(split.test) / len(data) < 0.35
+
+
+# ── fields, columns, further forms ─────────────────────────────────────────────────────────
+
+
+def test_images_of_one_field_lie_on_one_side_though_nothing_says_so(tmp_path):
+    from allkit.data.drawn import write_smears
+
+    index = write_smears(tmp_path / "set", 32, groups=8, seed=5, same_fields=12)
+    known = Dataset.open(index)
+    unknown = Dataset([type(s)(s.image, s.source, s.label) for s in known], known.classes)
+    with pytest.warns(UserWarning, match="has no groups"):
+        split = unknown.split(test=0.4, seed=1)
+    side = {s.image: s.part for s in split.whole}
+    pairs = [(unknown.samples[p.a].image, unknown.samples[p.b].image) for p in unknown.duplicates]
+    assert len(pairs) >= 9
+    assert all(side[a] == side[b] for a, b in pairs)
+
+
+def test_near_duplicates_that_a_table_names_are_believed(tmp_path):
+    rows = "image,label,near_duplicate_of\na.png,Pro,1\nb.png,Pre,2\nc.png,Pro,1\nd.png,Pre,4\n"
+    data = Dataset.open(table(tmp_path, rows))
+    assert data.fields.tolist() == [0, 1, 0, 2]
+
+
+def test_further_columns_are_kept_and_written_again(tmp_path):
+    rows = "image,label,group,series,note\na.png,Pro,1,S1,x\nb.png,Pre,2,S1,\nc.png,Pro,3,S2,y\nd.png,Pre,4,S2,\n"
+    data = Dataset.open(table(tmp_path, rows))
+    assert data.column("series") == ["S1", "S1", "S2", "S2"]
+    assert data.column("note") == ["x", None, "y", None]
+    data.split(test=0.5).to_csv(tmp_path / "split.csv")
+    assert Dataset.open(tmp_path / "split.csv").column("series") == data.column("series")
+    with pytest.raises(
+        DatasetError, match=r"no column 'hospital'\. It has: group, case, note, series"
+    ):
+        data.column("hospital")
+
+
+def test_leaving_one_out_drops_relatives_of_the_test_and_counts_them(tmp_path):
+    rows = (
+        "image,label,group,series\na.png,Pro,1,S1\nb.png,Pre,2,S1\nc.png,Pro,1,S2\nd.png,Pre,4,S2\n"
+    )
+    data = Dataset.open(table(tmp_path, rows))
+    first, second = data.leave_one_out("series")
+    assert (first.held_out, second.held_out) == ("S1", "S2")
+    assert [s.image for s in first.test] == ["a.png", "b.png"]
+    assert [s.image for s in first.train] == ["d.png"]
+    assert first.dropped == 1
+    with pytest.raises(DatasetError, match="have no 'case'"):
+        list(data.leave_one_out("case"))
+
+
+def test_leave_one_group_out_is_written_as_folds_that_training_takes(cli, tmp_path):
+    from allkit.data.drawn import write_smears
+
+    index = write_smears(tmp_path / "set", 32, groups=8, seed=5)
+    status, _, err = cli("split", index, "--out", "loo.csv", "--scheme", "leave-one-group-out")
+    assert status == 0, err
+    assert "8 folds" in err
+    data = Dataset.open(tmp_path / "loo.csv")
+    splits = data.folds(8)
+    assert all(len({s.group for s in split.test}) == 1 for split in splits)
+    assert sum(len(split.test) for split in splits) == 32
+    status, _, err = cli("split", index, "--out", "x.csv", "--scheme", "leave-one-out")
+    assert status == 2
+    assert "leave-one-group-out" in err
+
+
+def test_groups_can_be_taken_from_the_names(folder, cli):
+    for path in sorted(folder.rglob("*.png")):
+        path.rename(path.with_name(f"UID_{int(path.stem) % 2}_{path.name}"))
+    data = Dataset.open(folder).with_groups(r"UID_(\d+)_")
+    assert {s.group for s in data} == {"0", "1"}
+    with pytest.raises(DatasetError, match="no brackets"):
+        Dataset.open(folder).with_groups("UID")
+    with pytest.raises(DatasetError, match="finds no group in 16 of 16 names"):
+        Dataset.open(folder).with_groups("case-(.)")
+    status, _, err = cli("split", folder, "--out", "s.csv", "--group-pattern", r"UID_(\d+)_")
+    assert status == 0, err
+
+
+def test_a_hugging_face_image_folder_is_read(tmp_path):
+    for part, name in (("train", "a"), ("train", "b"), ("test", "c")):
+        picture(tmp_path / part / f"{name}.png")
+    (tmp_path / "train" / "metadata.csv").write_text("file_name,label\na.png,Pro\nb.png,Pre\n")
+    (tmp_path / "test" / "metadata.jsonl").write_text('{"file_name": "c.png", "label": "Pro"}\n')
+    data = Dataset.open(tmp_path)
+    assert {(s.image, s.label, s.part) for s in data} == {
+        ("train/a.png", "Pro", "train"),
+        ("train/b.png", "Pre", "train"),
+        ("test/c.png", "Pro", "test"),
+    }
+    (tmp_path / "test" / "metadata.jsonl").write_text('{"file_name": "c.png"\n')
+    with pytest.raises(DatasetError, match="line 1: not a JSON object"):
+        Dataset.open(tmp_path)
+
+
+def test_a_hugging_face_table_with_the_images_in_it_is_read(tmp_path):
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = [picture(tmp_path / f"{n}.png", n).read_bytes() for n in range(2)]
+    rows = pa.table(
+        {
+            "image": [{"bytes": files[0], "path": "x.png"}, {"bytes": files[1], "path": "y.png"}],
+            "label": [1, 0],
+        }
+    )
+    features = {"info": {"features": {"label": {"names": ["Pre", "Pro"]}}}}
+    rows = rows.replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(rows, tmp_path / "set.parquet")
+    data = Dataset.open(tmp_path / "set.parquet")
+    assert [(s.image, s.label) for s in data] == [("x.png", "Pro"), ("y.png", "Pre")]
+    assert data.read(0).shape == (40, 40, 3)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(DatasetError, match="cannot be read as Parquet"):
+        Dataset.open(tmp_path / "broken.parquet")
+
+
+def test_labels_that_are_names_of_images_are_refused(tmp_path):
+    names = [f"{n}.png" for n in range(30)]
+    rows = "image,label\n" + "\n".join(f"{n},{n}" for n in names)
+    with pytest.raises(DatasetError, match="30 different labels on 30 images"):
+        Dataset.open(table(tmp_path, rows, names))
+
+
+def test_an_unreadable_folder_is_named(folder, monkeypatch):
+    import os
+
+    real = os.walk
+
+    def walk(top, onerror=None):
+        onerror(PermissionError(13, "Permission denied", f"{top}/Pro/locked"))
+        return real(top)
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(DatasetError, match=r"Pro/locked cannot be opened: Permission denied"):
+        Dataset.open(folder)
+
+
+def test_a_link_to_a_folder_is_not_followed_and_is_named(folder):
+    (folder / "Pro" / "round").symlink_to(folder, target_is_directory=True)
+    assert "Pro/round/" in Dataset.open(folder).left_out
+
+
+def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_path):
+    shutil.copy(folder / "Pro" / "0.png", folder / "Pro" / "again.png")
+    names = [p.relative_to(tmp_path).as_posix() for p in sorted(folder.rglob("*.png"))]
+    lines = [f"{n},{n.split('/')[1]},{'test' if 'again' in n else 'train'}" for n in names]
+    (tmp_path / "split.csv").write_text("image,label,split\n" + "\n".join(lines))
+    settings = ["--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "1"]
+    status, _, err = cli("train", "split.csv", "--out", "model", *settings)
+    assert status == 0, err
+    assert "lie on two sides of the division" in err
+
+
+def test_the_summary_and_the_contact_sheet_show_what_is_there(tmp_path):
+    from allkit.data.drawn import write_smears
+
+    data = Dataset.open(write_smears(tmp_path / "set", 16, groups=8, seed=5))
+    text = data.summary()
+    assert "16 images" in text
+    assert "Benign" in text
+    assert "groups" in text
+    figure = data.show(per_class=2)
+    figure.savefig(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] > 300

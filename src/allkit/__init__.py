@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images import read_image as read_image
     from allkit.network import load_weights as load_weights
+    from allkit.quality.audit import Audit as Audit
+    from allkit.quality.audit import audit as audit
+    from allkit.quality.check import Check as Check
+    from allkit.quality.check import check as check
     from allkit.records import Augmentation as Augmentation
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
@@ -25,9 +29,11 @@ __version__ = "0.1.0"
 
 _HOME = {
     "AllkitError": "allkit.errors",
+    "Audit": "allkit.quality.audit",
     "Augmentation": "allkit.records",
     "Backbone": "allkit.records",
     "BackboneFamily": "allkit.records",
+    "Check": "allkit.quality.check",
     "Classifier": "allkit.classifier",
     "Dataset": "allkit.data.dataset",
     "Exporter": "allkit.records",
@@ -35,6 +41,8 @@ _HOME = {
     "Prediction": "allkit.records",
     "Split": "allkit.data.dataset",
     "Trainer": "allkit.training",
+    "audit": "allkit.quality.audit",
+    "check": "allkit.quality.check",
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.network",
     "read_image": "allkit.images",

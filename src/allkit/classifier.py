@@ -13,12 +13,14 @@ import torch
 
 from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
+from allkit.duplicates import match, pack, unpack
 from allkit.errors import CheckpointError, DatasetError, ExportError, PluginError
 from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.metrics import Evaluation, evaluate
 from allkit.network import Head, Network, Pipeline
 from allkit.plugins import registry
+from allkit.probes import QUICK, collect, score, too_few
 from allkit.records import Backbone, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.runtime.answers import answer, stream
@@ -40,12 +42,15 @@ class Classifier:
         *,
         device: torch.device | str = "cpu",
         pictures: Mapping[str, bytes] | None = None,
+        training: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.info = info
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.pictures = dict(pictures or {})
         """PNG pictures of the training, by file name, saved under `plots/`."""
+        self.training = dict(training or {})
+        """What is kept of the training images to know their fields again (`fingerprints`)."""
         self._extractor = Extractor(
             network.backbone,
             self.spec,
@@ -111,8 +116,12 @@ class Classifier:
         *,
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
+        probes: bool = True,
     ) -> Evaluation:
         """Return the figures on a labelled set; `cache` keeps features for the next time.
+
+        With `probes`, the strongest shortcut probe on the same images stands in `extra` under
+        `shortcut_probe`: what a classifier gets that reads no cell.
 
         Raises `DatasetError` when an image is unreadable or a label is none of the model's. The
         notes of the result say when the figures are worth less than they look: images that were
@@ -141,6 +150,7 @@ class Classifier:
         return evaluate(
             truth, probabilities, self.classes, verdicts=verdicts,
             units=dataset.units if dataset.has_groups else None, notes=self._cautions(dataset),
+            extra={"shortcut_probe": strongest_probe(dataset)} if probes else {},
         )  # fmt: skip
 
     def _cautions(self, dataset: Dataset) -> list[str]:
@@ -157,6 +167,19 @@ class Classifier:
             notes.append(
                 f"{shared} of these {len(dataset)} images come from groups that were trained on: "
                 f"the figures say nothing about new slides."
+            )
+        shown = {index for index, _ in match(dataset.signatures, unpack(self.training))}
+        shown -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
+        if shown:
+            notes.append(
+                f"{len(shown)} of these {len(dataset)} images show a field that was trained on, "
+                f"photographed again: the figures are too high."
+            )
+        kept = len(self.training.get("counts", ()))
+        if self.training and kept < len(trained):
+            notes.append(
+                f"Images of the same field were looked for among {kept:,} of the {len(trained):,} "
+                f"training images; the model keeps no more."
             )
         if "image" in (dataset.split_by, self.info.data.split_by):
             notes.append(IMAGE_LEVEL)
@@ -175,7 +198,7 @@ class Classifier:
         arrays = {
             f"network.{name}": tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
-        }
+        } | {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
         card = model_card(self.info.model_dump(mode="json"))
         write_model(
             folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
@@ -195,7 +218,8 @@ class Classifier:
         backbone = record.build("none")
         heads = [Head(info.backbone.width, len(info.classes)) for _ in range(info.backbone.members)]
         network = Network(backbone, heads)
-        state = {name.removeprefix("network."): tensor for name, tensor in arrays.items()}
+        state = _under("network.", arrays)
+        training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -205,7 +229,7 @@ class Classifier:
                 f"{info.backbone.distribution} builds it today: {detail} It was saved with "
                 f"{info.backbone.distribution} {info.backbone.version}; install that version."
             ) from None
-        return cls(network, info, device=device)
+        return cls(network, info, device=device, training=training)
 
     def export(
         self,
@@ -263,6 +287,41 @@ def group_hash(group: str | None) -> str:
     import hashlib
 
     return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
+
+
+FINGERPRINTS = 20_000
+"""Images whose fingerprints a model keeps, at most: 3.5 KB each."""
+
+
+def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+    """Return what is kept of a set's images to know their fields again, as plain arrays.
+
+    Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
+    20,000 images, as many are taken at equal distances.
+    """
+    step = max(1, -(-len(dataset) // FINGERPRINTS))
+    return pack(dataset.subset(range(0, len(dataset), step)).signatures)
+
+
+def strongest_probe(dataset: Dataset) -> dict[str, Any]:
+    """Return the strongest shortcut probe on a set, or why there is none, as plain values."""
+    labels, units = dataset.labels, dataset.fields
+    reason = too_few(labels, units, dataset.classes)
+    if reason:
+        return {"name": None, "reason": reason}
+    seen = collect(len(dataset), lambda i: (dataset.read(i), dataset.samples[i].source.read()))
+    best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
+    return {
+        "name": best.name,
+        "balanced_accuracy": best.balanced_accuracy,
+        "interval": [best.low, best.high],
+        "chance": 1 / len(np.unique(labels)),
+        "blind_to_cells": best.blind,
+    }
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
 
 
 def _drawn_checks() -> list[npt.NDArray[np.uint8]]:

@@ -202,7 +202,9 @@ def pack(signatures: Sequence[Signature]) -> dict[str, _Array]:
 
 
 def unpack(arrays: Mapping[str, _Array]) -> list[Signature]:
-    """Return the signatures that `pack` made into `arrays`."""
+    """Return the signatures that `pack` made into `arrays`; none of no arrays."""
+    if not arrays:
+        return []
     ends = np.cumsum(arrays["counts"])
     keypoints = np.split(arrays["keypoints"], ends)[:-1]
     descriptors = np.split(arrays["descriptors"], ends)[:-1]

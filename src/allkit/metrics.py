@@ -62,6 +62,7 @@ def evaluate(
     verdicts: Sequence[str],
     units: Ints | None,
     notes: Sequence[str] = (),
+    extra: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Return the figures for N images: `truth` `(N,)`, `probabilities` `(N, K)`.
@@ -92,6 +93,7 @@ def evaluate(
         accepted_accuracy=float((~wrong)[accepted].mean()) if accepted.any() else None,
         silent_error_rate=float((accepted & wrong).mean()),
         notes=tuple(notes),
+        extra=extra or {},
     )
 
 

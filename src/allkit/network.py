@@ -8,11 +8,11 @@ from typing import cast
 import torch
 from torch import nn
 
-from allkit.errors import CheckpointError, PluginError
-from allkit.records import InputSpec
+from allkit.errors import AllkitError, CheckpointError, PluginError
+from allkit.records import Backbone, InputSpec, Weights
 from allkit.transforms import Standardise
 
-__all__ = ["Head", "Network", "Pipeline", "load_weights", "measure_width"]
+__all__ = ["Head", "Network", "Pipeline", "build_backbone", "load_weights", "measure_width"]
 
 
 class Head(nn.Module):
@@ -97,6 +97,22 @@ class Pipeline(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB to probabilities `(N, K)` float32."""
         return torch.softmax(self.network(self.standardise(pixels)), dim=1)
+
+
+def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:
+    """Return a backbone in evaluation mode; raise `PluginError`, naming `origin`, when it fails."""
+    try:
+        # Random weights come from the global generator, which is put back.
+        with torch.random.fork_rng(devices=[]):
+            torch.random.manual_seed(0)
+            return record.build(weights).eval()
+    except AllkitError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"The backbone {record.name!r} of {origin} could not be built: "
+            f"{type(error).__name__}: {str(error)[:300]}"
+        ) from error
 
 
 def measure_width(backbone: nn.Module, spec: InputSpec, name: str) -> int:

@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
-from allkit.classifier import IMAGE_LEVEL, Classifier, group_hash
+from allkit.classifier import IMAGE_LEVEL, Classifier, fingerprints, group_hash
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset, Split
 from allkit.data.labels import display_name
-from allkit.errors import AllkitError, ConfigError, DatasetError, PluginError
+from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.features import Extractor, FeatureCache, Progress, native_bfloat16, weights_hash
 from allkit.metrics import Evaluation, evaluate
-from allkit.network import Head, Network, measure_width
+from allkit.network import Head, Network, build_backbone, measure_width
 from allkit.plugins import registry, resolve_weights
 from allkit.records import Augmentation, Backbone
 from allkit.report.pictures import confusion_matrix, learning_curves
@@ -78,7 +78,9 @@ class Trainer:
         augment: list[Augmentation] = [registry().get("augmentation", n) for n in config.augment]
         sources = [f"{n} {registry().provider('augmentation', n).origin}" for n in config.augment]
         device = choose_device(config.device)
-        backbone = _build(record, config.weights, provider.origin)
+        backbone = build_backbone(
+            record, resolve_weights(record.name, config.weights), provider.origin
+        )
         width = measure_width(backbone, record.input, record.name)
         fingerprint = weights_hash(backbone)
         extractor = Extractor(
@@ -142,7 +144,7 @@ class Trainer:
         )  # fmt: skip
         return Classifier(
             Network(backbone, heads), info, device=device,
-            pictures=_pictures(histories, figures, info),
+            pictures=_pictures(histories, figures, info), training=fingerprints(everything),
         )  # fmt: skip
 
     def _divide(
@@ -298,22 +300,6 @@ def _check_classes(train: Dataset) -> None:
             f"{', '.join(single)}: one image only. Nothing can be learnt from it and judged too; "
             f"add images or take the class out."
         )
-
-
-def _build(record: Backbone, weights: str, origin: str) -> nn.Module:
-    resolved = resolve_weights(record.name, weights)
-    try:
-        # Random weights come from the global generator, which is put back.
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(0)
-            return record.build(resolved).eval()
-    except AllkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The backbone {record.name!r} of {origin} could not be built: "
-            f"{type(error).__name__}: {str(error)[:300]}"
-        ) from error
 
 
 def choose_device(name: str) -> torch.device:

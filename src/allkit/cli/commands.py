@@ -30,6 +30,11 @@ Model = Annotated[Path, typer.Argument(help="a model folder, or an exported file
 Folder = Annotated[Path, typer.Argument(help="a model folder", metavar="MODEL")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --out names")]
 Seed = Annotated[int, typer.Option(help="the same seed gives the same result")]
+Json = Annotated[Path | None, typer.Option("--json", help="write the result as JSON")]
+Html = Annotated[Path | None, typer.Option("--html", help="write the result as one HTML page")]
+Pattern = Annotated[
+    str | None, typer.Option(help=r"take groups from the images' names, as in 'UID_(\d+)_'")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -125,6 +130,48 @@ def predict(
 
 
 @app.command()
+def check(
+    data: Data,
+    backbone: Annotated[
+        str | None, typer.Option(help="look for wrong labels with this backbone's features")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="of that backbone, as for `train`")] = "default",
+    group_pattern: Pattern = None,
+    suggest_groups: Annotated[
+        Path | None, typer.Option(help="write the guessed groups as a CSV to look at")
+    ] = None,
+    json_file: Json = None,
+    html_file: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Look for what is wrong with a set of images. Exit status 1 when there is something to mend."""
+    from allkit.cli.quality import run_check
+
+    raise typer.Exit(
+        run_check(
+            data, backbone, weights, group_pattern, suggest_groups, json_file, html_file, overwrite
+        )
+    )
+
+
+@app.command()
+def audit(
+    data: Data,
+    model: Annotated[Path | None, typer.Option(help="a model folder, to stand beside")] = None,
+    column: Annotated[
+        str | None, typer.Option(help="leave out each value of this column [default: group]")
+    ] = None,
+    group_pattern: Pattern = None,
+    json_file: Json = None,
+    html_file: Html = None,
+) -> None:
+    """Measure what can be told about the classes without reading a cell."""
+    from allkit.cli.quality import run_audit
+
+    run_audit(data, model, column, group_pattern, json_file, html_file)
+
+
+@app.command()
 def split(
     data: Data,
     out: Annotated[Path, typer.Option(help="the CSV to write")],
@@ -134,13 +181,20 @@ def split(
     by: Annotated[
         str, typer.Option(help="group; or image, the plain random split of published systems")
     ] = "group",
+    scheme: Annotated[
+        str, typer.Option(help="random; or leave-one-group-out, a fold for each group")
+    ] = "random",
+    column: Annotated[
+        str, typer.Option(help="what leave-one-group-out leaves out: a column of the table")
+    ] = "group",
+    group_pattern: Pattern = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Divide a set into train, val and test, groups whole, and write it as a CSV."""
+    """Divide a set into train, val and test, groups and fields whole, and write it as a CSV."""
     from allkit.cli.data import run_split
 
-    run_split(data, out, test, val, folds, by, seed, overwrite)
+    run_split(data, out, test, val, folds, by, scheme, column, group_pattern, seed, overwrite)
 
 
 @app.command()

@@ -108,6 +108,7 @@ def summary(figures: Evaluation, title: str) -> str:
     lines.append(
         f"{'images':<22}{figures.n}   (95 % intervals by resampling {figures.interval_unit}s)"
     )
+    lines += _probe(figures)
     lines.append(
         "accepted / review / refused: "
         + " / ".join(str(figures.verdicts[v]) for v in ("accepted", "review", "refused"))
@@ -127,6 +128,20 @@ def summary(figures: Evaluation, title: str) -> str:
     for name, counts in zip(names, figures.confusion, strict=True):
         lines.append(f"{name:<{width}}" + "".join(f"{count:>7}" for count in counts))
     return "\n".join(lines) + "\n"
+
+
+def _probe(figures: Evaluation) -> list[str]:
+    """Return the line that stands beside every accuracy: what is reached without reading a cell."""
+    probe = figures.extra.get("shortcut_probe")
+    if probe is None:
+        return []
+    if probe["name"] is None:
+        return [f"{'shortcut probe':<22}none: {probe['reason']}"]
+    low, high = probe["interval"]
+    return [
+        f"{'strongest shortcut':<22}{probe['balanced_accuracy']:.3f}   ({low:.3f}–{high:.3f})  balanced "
+        f"accuracy of {probe['name']} alone, chance {probe['chance']:.2f}"
+    ]
 
 
 def run_predict(

@@ -86,6 +86,8 @@ def parts(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset | Non
             f"with train, val or test, or remove it."
         )
     say(f"Training on {len(train):,}, validation on {len(val) or 'a share of these'}.")
+    for leak in dataset.leaks() if dataset.split_by != "image" else ():
+        say(f"CAUTION  {leak}")
     if config.folds:
         return dataset.part("train", "val"), None
     return train, val if len(val) else None

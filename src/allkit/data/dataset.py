@@ -49,7 +49,8 @@ class Dataset:
     A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
     split never divides either, nor images that show the same field. `classes` has a fixed order.
     `left_out` names the files that were found beside the images and not taken. `split_by` says how
-    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the published systems.
+    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the
+    published systems.
     """
 
     def __init__(
@@ -291,6 +292,28 @@ class Dataset:
             )
         samples = [replace(s, group=m[1]) for s, m in zip(self.samples, found, strict=True) if m]
         return self._kept(Dataset(samples, self.classes, name=self.name, left_out=self.left_out))
+
+    def leaks(self) -> list[str]:
+        """Return what lies on two sides of the set's own division, in sentences; empty if nothing.
+
+        Compares the parts `train`, `val` and `test`: groups and cases, and images of one field.
+        """
+        parts = [s.part for s in self.samples]
+        found = []
+        for numbers, what in ((self.units, "groups or cases"), (self.fields, "fields")):
+            sides: dict[int, set[str]] = {}
+            for number, part in zip(numbers.tolist(), parts, strict=True):
+                if part is not None:
+                    sides.setdefault(number, set()).add(part)
+            torn = {number for number, held in sides.items() if len(held) > 1}
+            if torn:
+                images = int(np.isin(numbers, list(torn)).sum())
+                found.append(
+                    f"{len(torn):,} {what} ({images:,} images) lie on two sides of the division: "
+                    f"figures on it are too high. Divide again with `allkit split`."
+                )
+        # Images of one group are mostly of one field too: once is enough.
+        return found[:1]
 
     def summary(self) -> str:
         """Return a table of what is in the set: images, groups and cases of each class, and parts."""

@@ -1,0 +1,238 @@
+"""The audit: what a set's accuracy can be reached with, without reading a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit import probes
+from allkit.data.dataset import Dataset
+from allkit.errors import DatasetError
+from allkit.features import Progress
+from allkit.probes import Probe
+
+if TYPE_CHECKING:
+    from allkit.classifier import Classifier
+
+__all__ = ["Audit", "audit"]
+
+# How much of the way from chance to perfect a probe must go to be called a shortcut. Coarse
+# probes see cells as colour, so part of what they get is honest.
+_BLIND_SHARE, _COARSE_SHARE = 0.25, 0.5
+_MOST_GROUPS = 120  # left out one by one; more would take long and say no more
+
+_WHAT = {
+    "border": "the outermost 8 pixels",
+    "corner_tl": "the upper left corner",
+    "corner_tr": "the upper right corner",
+    "corner_bl": "the lower left corner",
+    "corner_br": "the lower right corner",
+    "background": "the background (cells painted out)",
+    "file": "the size and compression of the files",
+    "mean_colour": "the mean colour",
+    "colour_histogram": "the colour",
+    "thumbnail": "a thumbnail of 8 × 8 pixels",
+}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the probes get on a set, and what follows.
+
+    `probes` are sorted, best first. `verdict` is `shortcut` when one of them surely goes far
+    beyond chance (the lower end of its interval a quarter of the way to perfect, half for those
+    that see cells as colour), `clear` when surely none does, else `undecided`. `unit` says what
+    the cross-validation kept whole. `left_out` is the strongest probe's figure when each value of
+    `column` is left out in turn.
+    """
+
+    probes: tuple[Probe, ...]
+    chance: float
+    verdict: Literal["shortcut", "clear", "undecided"]
+    message: str
+    advice: tuple[str, ...]
+    groups: int
+    unit: str
+    images: int
+    model: float | None = None
+    model_notes: tuple[str, ...] = ()
+    column: str | None = None
+    left_out: Probe | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, in the form of `allkit audit --json`."""
+        left = self.left_out
+        return {
+            "probes": {probe.name: probe.balanced_accuracy for probe in self.probes},
+            "intervals": {probe.name: [probe.low, probe.high] for probe in self.probes},
+            "blind_to_cells": [probe.name for probe in self.probes if probe.blind],
+            "chance": self.chance,
+            "verdict": self.verdict,
+            "message": self.message,
+            "advice": list(self.advice),
+            "images": self.images,
+            "groups": self.groups,
+            "unit": self.unit,
+            "model": self.model,
+            "model_notes": list(self.model_notes),
+            "leave_one_group_out": left
+            and {
+                "column": self.column, "probe": self.probes[0].name,
+                "balanced_accuracy": left.balanced_accuracy, "interval": [left.low, left.high],
+            },
+        }  # fmt: skip
+
+
+def audit(
+    data: Dataset,
+    model: Classifier | None = None,
+    *,
+    column: str | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Measure what simple classifiers get that are blind to cells, by grouped cross-validation.
+
+    With `model`, its balanced accuracy on the same images stands beside. `column` (by default
+    `group`, where there are groups) is left out value by value for the strongest probe. Raises
+    `DatasetError` that names unreadable images.
+    """
+    labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
+    unit = "group" if data.has_groups else "field"
+    facts = {"chance": chance, "unit": unit, "images": len(data)}
+    units = data.fields
+    groups = len(np.unique(units)) if data.has_groups else 0
+    reason = probes.too_few(labels, units, data.classes)
+    if reason is not None:
+        message = (
+            f"Nothing can be measured: {reason}. Give images of further slides or finer groups."
+        )
+        return Audit(
+            (), chance, "undecided", message, (), groups, unit, len(data), *_of_model(model, data)
+        )
+
+    def load(index: int) -> tuple[npt.NDArray[np.uint8], bytes]:
+        return data.read(index), data.samples[index].source.read()
+
+    seen = probes.collect(
+        len(data), load, progress and (lambda done, total: progress("probes", done, total))
+    )
+    found = probes.score(seen, labels, units, seed=seed)
+    verdict = _verdict(found, chance)
+    column = column or ("group" if _complete(data, "group") else None)
+    left = _left_out(data, seen[found[0].name], column, labels, units) if column else None
+    own, notes = _of_model(model, data)
+    return Audit(
+        probes=tuple(found),
+        verdict=verdict,
+        message=_message(found, verdict, chance, data, own),
+        advice=_advice(found, verdict, data),
+        groups=groups,
+        model=own,
+        model_notes=notes,
+        column=column,
+        left_out=left,
+        **facts,  # type: ignore[arg-type]
+    )
+
+
+def threshold(probe: Probe, chance: float) -> float:
+    """Return the balanced accuracy from which on a probe is called a shortcut."""
+    return chance + (_BLIND_SHARE if probe.blind else _COARSE_SHARE) * (1 - chance)
+
+
+def _verdict(found: Sequence[Probe], chance: float) -> Literal["shortcut", "clear", "undecided"]:
+    if any(probe.low >= threshold(probe, chance) for probe in found):
+        return "shortcut"
+    return "clear" if all(probe.high < threshold(probe, chance) for probe in found) else "undecided"
+
+
+def _message(
+    found: Sequence[Probe], verdict: str, chance: float, data: Dataset, model: float | None
+) -> str:
+    beyond = [probe for probe in found if probe.low >= threshold(probe, chance)]
+    if verdict == "shortcut":
+        best = beyond[0]
+        colour = best.name in ("mean_colour", "colour_histogram", "thumbnail", "background")
+        what = _WHAT[best.name][0].upper() + _WHAT[best.name][1:]
+        text = (
+            f"{what} alone predicts the class: balanced accuracy {best.balanced_accuracy:.3f} where "
+            f"chance is {chance:.2f}. Accuracy on this set does not show that a model reads cells"
+            f"{'; it may read the stain' if colour else ''}."
+        )
+        blind = [p for p in beyond if p.blind and p is not best]
+        if blind:
+            text += (
+                f" Without any cell, {_WHAT[blind[0].name]} gets {blind[0].balanced_accuracy:.3f}."
+            )
+    elif verdict == "clear":
+        text = (
+            f"No probe goes far beyond chance ({chance:.2f}); the best, {found[0].name}, gets "
+            f"{found[0].balanced_accuracy:.3f}. These shortcuts are not there; others may be."
+        )
+    else:
+        text = (
+            f"Undecided: the best probe, {found[0].name}, gets {found[0].balanced_accuracy:.3f} "
+            f"({found[0].low:.3f}–{found[0].high:.3f}), chance is {chance:.2f}. More groups of every "
+            f"class would tell."
+        )
+    if model is not None:
+        text += f" The model gets {model:.3f} on the same images."
+    if not data.has_groups:
+        text += (
+            " No groups are known, so images of one slide were on both sides: this is what a "
+            "division by image rewards."
+        )
+    return text
+
+
+def _advice(found: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str, ...]:
+    if verdict == "clear":
+        return ()
+    best = {probe.name for probe in found if probe.balanced_accuracy > found[-1].balanced_accuracy}
+    lines = [
+        "Quote a figure on slides that were not trained on (`allkit split --scheme "
+        "leave-one-group-out`), never the accuracy on this set alone.",
+    ]
+    if any(name.startswith("corner") for name in best):
+        lines.append("Crop or paint over what is burnt in (`allkit check` says where it is).")
+    lines.append("Collect every class on several slides, stained and photographed together.")
+    if not data.has_groups:
+        lines.append("Give a column `group` (slide) or `case` (patient).")
+    return tuple(lines)
+
+
+def _complete(data: Dataset, column: str) -> bool:
+    values = data.column(column)
+    return None not in values and len(set(values)) > 1
+
+
+def _left_out(
+    data: Dataset,
+    values: npt.NDArray[np.float32],
+    column: str,
+    labels: npt.NDArray[np.int64],
+    units: npt.NDArray[np.int64],
+) -> Probe | None:
+    if not _complete(data, column):
+        raise DatasetError(
+            f"The column {column!r} of {data.name} has gaps or a single value, so it cannot be left "
+            f"out value by value."
+        )
+    groups = np.unique(np.array(data.column(column), dtype=str), return_inverse=True)[1]
+    if int(groups.max()) + 1 > _MOST_GROUPS:
+        return None
+    return probes.leave_out(values, labels, groups.astype(np.int64), units)
+
+
+def _of_model(model: Classifier | None, data: Dataset) -> tuple[float | None, tuple[str, ...]]:
+    if model is None:
+        return None, ()
+    from allkit.features import FeatureCache
+
+    figures = model.evaluate(data, cache=FeatureCache(), probes=False)
+    return figures.balanced_accuracy, figures.notes

@@ -1,0 +1,289 @@
+"""The check of a set before anything is trained on it: what is wrong, and with which images."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.data import readers
+from allkit.data.dataset import Dataset
+from allkit.data.rows import Table
+from allkit.duplicates import Signature, closed_pairs, signature
+from allkit.errors import DatasetError, ImageError
+from allkit.features import Progress
+from allkit.images import read_image
+from allkit.quality.groups import Suggestion, acquisition, suggest_groups
+from allkit.quality.labels import label_suspects
+from allkit.quality.marks import Mark, Marks
+
+__all__ = ["Check", "check"]
+
+_BLANK = 3.0  # grey levels: an image that varies less shows nothing
+_FOLDS = 2  # groups that a class needs for anything to be held out
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found in a set. Images are named as the set names them.
+
+    `problems` are rows and files that cannot be used. `unreadable` and `blank` are images.
+    `duplicates` are byte-identical pairs, `near_duplicate_pairs` every pair of a cluster that shows
+    the same field (byte-identical ones included), `overlapping_pairs` those that share a part of
+    it; `label_conflicts` are the byte-identical pairs with two labels. `leaks` say what lies on two
+    sides of the set's own division. `label_suspects` is `None` when no backbone looked. `thin` are
+    the classes with fewer than two groups. `findings` say in words what is to be mended.
+    """
+
+    data: Dataset
+    problems: tuple[str, ...]
+    unreadable: dict[str, str]
+    blank: tuple[str, ...]
+    sizes: dict[str, int]
+    duplicates: tuple[tuple[str, str], ...]
+    near_duplicate_pairs: tuple[tuple[str, str], ...]
+    overlapping_pairs: tuple[tuple[str, str], ...]
+    label_conflicts: tuple[tuple[str, str], ...]
+    leaks: tuple[str, ...]
+    burnt_in: tuple[Mark, ...]
+    label_suspects: tuple[dict[str, Any], ...] | None
+    thin: tuple[str, ...]
+    suggestion: Suggestion | None
+    findings: tuple[str, ...] = field(default=())
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is nothing to mend."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values, in the form of `allkit check --json`."""
+        data = self.data
+        known = {s.group or s.case for s in data} - {None}
+        return {
+            "images": len(data) + len(self.unreadable),
+            "problems": list(self.problems),
+            "unreadable": [{"image": n, "error": e} for n, e in self.unreadable.items()],
+            "blank": list(self.blank),
+            "sizes": self.sizes,
+            "duplicates": [list(pair) for pair in self.duplicates],
+            "near_duplicate_pairs": [list(pair) for pair in self.near_duplicate_pairs],
+            "overlapping_pairs": [list(pair) for pair in self.overlapping_pairs],
+            "label_conflicts": [list(pair) for pair in self.label_conflicts],
+            "leaks": list(self.leaks),
+            "label_suspects": None if self.label_suspects is None else list(self.label_suspects),
+            "burnt_in": [
+                {
+                    "box": [round(v, 4) for v in mark.box],
+                    "images": [data.samples[i].image for i in mark.images],
+                    "share": {
+                        name: round(n / max(1, data.counts[name]), 3)
+                        for name, n in self.bearers(mark).items()
+                    },
+                }
+                for mark in self.burnt_in
+            ],
+            "groups": len(known),
+            "thin_classes": list(self.thin),
+            "balance": {name: data.counts[name] for name in data.classes},
+            "suggested_groups": self.suggestion and self.suggestion.to_dict(),
+            "left_out": list(data.left_out),
+            "findings": list(self.findings),
+        }
+
+    def bearers(self, mark: Mark) -> dict[str, int]:
+        """Return how many images of each class bear a mark."""
+        counts = Counter(self.data.samples[i].label for i in mark.images)
+        return {name: counts[name] for name in self.data.classes}
+
+
+@dataclass
+class _Seen:
+    """What one pass over the images leaves, by position; `None` for an unreadable one."""
+
+    hashes: list[str | None]
+    signatures: list[Signature | None]
+    colours: npt.NDArray[np.float32]
+    blank: list[int] = field(default_factory=list)
+    sizes: Counter[str] = field(default_factory=Counter)
+    errors: dict[int, str] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
+
+
+def check(
+    data: Dataset | str | Path,
+    *,
+    backbone: str | None = None,
+    weights: str = "default",
+    pattern: str | None = None,
+    progress: Progress | None = None,
+) -> Check:
+    """Look at every image of a set, or of what lies at a path, and return what was found.
+
+    A path may hold what `Dataset.open` refuses: the problems become findings. With `backbone`,
+    labels are compared with what a classifier on its features says. `pattern` takes the groups
+    from the names (`Dataset.with_groups`). One image at a time is in memory; about 4 KB are kept of
+    each. Raises `DatasetError` when nothing is there to look at.
+    """
+    table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
+    whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
+    if pattern is not None:
+        whole = whole.with_groups(pattern)
+    if len(whole) == 0:
+        raise DatasetError(f"{whole.name} holds no image that could be looked at.")
+    seen = _look(whole, progress)
+    readable = [i for i in range(len(whole)) if i not in seen.errors]
+    kept = whole.subset(readable)
+    kept.__dict__["hashes"] = tuple(seen.hashes[i] for i in readable)
+    kept.__dict__["signatures"] = tuple(seen.signatures[i] for i in readable)
+    if progress:
+        progress("pairs", 0, 1)
+    pairs = kept.duplicates
+    if progress:
+        progress("pairs", 1, 1)
+    names = [s.image for s in kept]
+
+    def named(found: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
+        return tuple((names[a], names[b]) for a, b in found)
+
+    exact = closed_pairs(len(kept), pairs, "exact")
+    near = closed_pairs(len(kept), pairs, "exact", "near")
+    apart = set(near)
+    overlapping = [(p.a, p.b) for p in pairs if p.kind == "overlap" and (p.a, p.b) not in apart]
+    labels = [s.label for s in kept]
+    marks = seen.marks.find(labels, kept.read) if len(kept) else []
+    suspects = None
+    if backbone is not None:
+        found = label_suspects(kept, backbone, weights=weights, progress=progress)
+        suspects = tuple(
+            {"image": names[i], "label": labels[i], "suggested": better, "probability": round(p, 4)}
+            for i, better, p in found
+        )
+    result = Check(
+        data=kept,
+        problems=tuple(table.problems),
+        unreadable={whole.samples[i].image: error for i, error in sorted(seen.errors.items())},
+        blank=tuple(whole.samples[i].image for i in sorted(seen.blank)),
+        sizes=dict(seen.sizes.most_common()),
+        duplicates=named(exact),
+        near_duplicate_pairs=named(near),
+        overlapping_pairs=named(overlapping),
+        label_conflicts=named([(a, b) for a, b in exact if labels[a] != labels[b]]),
+        leaks=tuple(kept.leaks()),
+        burnt_in=tuple(marks),
+        label_suspects=suspects,
+        thin=tuple(_thin(kept)),
+        suggestion=None
+        if whole.has_groups or not len(kept)
+        else suggest_groups(kept, seen.colours[readable]),
+    )
+    return Check(**{**vars(result), "findings": tuple(_findings(result, near))})
+
+
+def _look(data: Dataset, progress: Progress | None) -> _Seen:
+    count = len(data)
+    seen = _Seen([None] * count, [None] * count, np.zeros((count, 6), np.float32))
+    lock = threading.Lock()
+
+    def look(index: int) -> None:
+        sample = data.samples[index]
+        try:
+            file = sample.source.read()
+            image = read_image(file, name=sample.image)
+        except ImageError as error:
+            with lock:
+                seen.errors[index] = str(error)
+            return
+        seen.hashes[index] = hashlib.sha256(file).hexdigest()
+        seen.signatures[index] = signature(image, seen.hashes[index] or "")
+        seen.colours[index] = acquisition(image)
+        seen.marks.add(image, sample.label)
+        with lock:
+            seen.sizes[f"{image.shape[1]} × {image.shape[0]}"] += 1
+            if float(image.std(axis=(0, 1)).max()) < _BLANK:
+                seen.blank.append(index)
+
+    with ThreadPoolExecutor() as pool:
+        for done, _ in enumerate(pool.map(look, range(count)), start=1):
+            if progress:
+                progress("images", done, count)
+    return seen
+
+
+def _thin(data: Dataset) -> list[str]:
+    if not data.has_groups:
+        return []
+    units = data.units
+    return [
+        name
+        for position, name in enumerate(data.classes)
+        if 0 < len(np.unique(units[data.labels == position])) < _FOLDS
+    ]
+
+
+def _findings(found: Check, near: list[tuple[int, int]]) -> list[str]:
+    """Say what is to be mended, the gravest first."""
+    data = found.data
+    lines = [f"{problem}." for problem in found.problems]
+    lines += _count(found.unreadable, "image", "cannot be read: mend or remove {them}.")
+    lines += _count(
+        found.blank, "image", "shows nothing: remove {them}.", "show nothing: remove {them}."
+    )
+    which = "two labels: find out which is right."
+    lines += _count(found.label_conflicts, "byte-identical pair", f"has {which}", f"have {which}")
+    lines += list(found.leaks)
+    lines += _count(
+        found.duplicates,
+        "byte-identical pair",
+        "counts one field twice: remove one of the two.",
+        "count fields more than once: keep one of each.",
+    )
+    if data.has_groups:
+        units = data.units
+        torn = sum(units[a] != units[b] for a, b in near)
+        lines += _count(range(torn), "near-duplicate pair", "lies in two groups: join them.",
+                        "lie in two groups: join them (`allkit split` does).")  # fmt: skip
+    elif near:
+        lines.append(
+            f"{len(near):,} near-duplicate pair{'s' * (len(near) != 1)} and no groups: a division "
+            f"by image would test on what was trained on. Give groups."
+        )
+    for mark in found.burnt_in:
+        shares = {n: c / max(1, data.counts[n]) for n, c in found.bearers(mark).items()}
+        uneven = max(shares.values()) - min(shares.values()) > 0.1 if shares else False
+        text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+        lines.append(
+            f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
+            f"{': its presence alone tells classes apart' if uneven else ''}. A scale bar, a label, "
+            f"or dust in the microscope: crop it or paint it over."
+        )
+    lines += _count(found.thin, "class", "comes from one group only, so it can never be tested on "
+                    "images it was not trained on: add another slide.",
+                    "come from one group each, so they can never be tested on images they were not "
+                    "trained on: add other slides.")  # fmt: skip
+    return lines
+
+
+def _count(items: Any, noun: str, one: str, many: str | None = None) -> list[str]:
+    number = len(items)
+    if not number:
+        return []
+    verb = (one if number == 1 else many or one).format(them="it" if number == 1 else "them")
+    plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    named = [i if isinstance(i, str) else " = ".join(i) for i in itertools.islice(items, 3)
+             if isinstance(i, (str, tuple))]  # fmt: skip
+    some = f" ({', '.join(named)}{', …' if number > len(named) else ''})" if named else ""
+    return [f"{number:,} {noun}{plural} {verb[:-1]}{some}."]
+
+
+def _place(mark: Mark) -> str:
+    left, top, right, bottom = (round(100 * v) for v in mark.box)
+    return f"{left}–{right} % of the width, {top}–{bottom} % of the height"
