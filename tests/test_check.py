@@ -44,8 +44,8 @@ def test_unreadable_and_blank_images_are_named_with_the_reason_and_still_counted
     Image.new("RGB", (224, 224), (240, 240, 240)).save(blank)
     found = check(folder).to_dict()
     assert found["images"] == 24
-    assert [u["image"] for u in found["unreadable"]] == [f"Pro/{broken.name}"]
-    assert "truncated" in found["unreadable"][0]["error"]
+    assert found["unreadable"] == [f"Pro/{broken.name}"]
+    assert "truncated" in found["errors"][f"Pro/{broken.name}"]
     assert found["blank"] == [f"Pro/{blank.name}"]
     assert any("cannot be read" in line and broken.name in line for line in found["findings"])
     assert any("shows nothing" in line and blank.name in line for line in found["findings"])

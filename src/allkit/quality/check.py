@@ -71,7 +71,8 @@ class Check:
         return {
             "images": len(data) + len(self.unreadable),
             "problems": list(self.problems),
-            "unreadable": [{"image": n, "error": e} for n, e in self.unreadable.items()],
+            "unreadable": list(self.unreadable),
+            "errors": self.unreadable,
             "blank": list(self.blank),
             "sizes": self.sizes,
             "duplicates": [list(pair) for pair in self.duplicates],
