@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 API_VERSION = 1
-"""Version of the extension contract (hookspecs and the records they return)."""
+"""Version of the extension contract (the hooks and the records they return)."""
+OLDEST_API_VERSION = 1
+"""The oldest version of the contract whose plugins still load."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
