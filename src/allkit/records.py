@@ -113,7 +113,8 @@ class BackboneFamily:
 
     `get(name)` returns the `Backbone` for the part behind the colon, whose own name is the whole
     `PREFIX:NAME`, or raises `PluginError` with the nearest known name. `names()` lists what is
-    there; it may import heavy libraries and is only called to show a list.
+    there; it may import heavy libraries and is only called to show a list. `example` is the name
+    of a small member, on which the conformance checks are run.
     """
 
     prefix: str
@@ -121,6 +122,7 @@ class BackboneFamily:
     names: Callable[[], Iterable[str]]
     license: str = "unknown"
     summary: str = ""
+    example: str = ""
 
     def __post_init__(self) -> None:
         _require_name("backbone family", self.prefix)

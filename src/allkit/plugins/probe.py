@@ -91,7 +91,7 @@ def _line(process: subprocess.Popen[bytes], origin: str, limit: float) -> bytes:
         last.cancel()
 
 
-class watched:  # noqa: N801 - used like a function
+class watched:
     """Names a plugin whose import takes longer than a few seconds, while it goes on."""
 
     def __init__(self, origin: str, then: str = "") -> None:

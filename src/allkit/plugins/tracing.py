@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from allkit.records import Augmentation, Backbone, Exporter
+if TYPE_CHECKING:
+    from allkit.records import Augmentation, Backbone, Exporter
 
 __all__ = ["trace", "traced", "tracing"]
 
-R = TypeVar("R", Backbone, Augmentation, Exporter)
+R = TypeVar("R", bound="Backbone | Augmentation | Exporter")
 
 
 def tracing() -> bool:
@@ -32,15 +33,13 @@ def traced(record: R, origin: str) -> R:
     """Return `record` with functions that tell when they are called; itself without a trace."""
     if not tracing():
         return record
-    if isinstance(record, Backbone):
-        return replace(record, build=_told(record.build, f"{origin}: {record.name}.build"))
-    if isinstance(record, Augmentation):
-        return replace(record, apply=_told(record.apply, f"{origin}: {record.name}.apply"))
-    return replace(
-        record,
-        write=_told(record.write, f"{origin}: {record.name}.write"),
-        open=_told(record.open, f"{origin}: {record.name}.open"),
-    )
+    functions = ("build", "apply", "write", "open")
+    told = {
+        name: _told(getattr(record, name), f"{origin}: {record.name}.{name}")
+        for name in functions
+        if hasattr(record, name)
+    }
+    return cast(R, replace(cast(Any, record), **told))
 
 
 def _told(function: Callable[..., Any], name: str) -> Callable[..., Any]:
