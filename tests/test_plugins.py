@@ -1,13 +1,16 @@
 """The plugin host: discovery, broken plugins, clashes, names, weights."""
 
+import importlib
 import importlib.metadata
+import sys
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
 from allkit.errors import ConfigError, PluginError
-from allkit.plugins import Registry, registry, resolve_weights
+from allkit.plugins import Registry, registry, resolve_weights, using
 
 
 def build(weights):
@@ -23,20 +26,37 @@ def backbones(*names):
     return plugin(allkit_backbones=lambda: [Backbone(name, build) for name in names])
 
 
-class Entry:
-    """An entry point of a distribution that is not installed."""
+HEAD = "from allkit import Augmentation, Backbone, hookimpl\ndef build(weights): 1 / 0\n"
 
-    def __init__(self, name, distribution, load, version="1.2"):
-        self.name, self.value, self.load = name, name, load
-        self.dist = SimpleNamespace(name=distribution, version=version)
+
+def offering(*names):
+    """The source of a plugin that offers backbones."""
+    records = ", ".join(f"Backbone({name!r}, build)" for name in names)
+    return f"{HEAD}@hookimpl\ndef allkit_backbones(): return [{records}]\n"
+
+
+def hook(body, name="allkit_backbones", arguments=""):
+    return f"{HEAD}@hookimpl\ndef {name}({arguments}): {body}\n"
 
 
 @pytest.fixture
-def installed(monkeypatch):
-    def install(*entries):
-        monkeypatch.setattr("allkit.plugins.entry_points", lambda group: list(entries))
+def install(tmp_path, monkeypatch):
+    """Put a distribution with one plugin on the path: `install("acme", source)`."""
+    site = tmp_path / "installed"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
 
-    return install
+    def run(distribution, source, version="1.2", entry="plugin"):
+        module = distribution.lower().replace("-", "_")
+        (site / f"{module}.py").write_text(source)
+        info = site / f"{module}-{version}.dist-info"
+        info.mkdir(exist_ok=True)
+        (info / "METADATA").write_text(f"Name: {distribution}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[allkit]\n{entry} = {module}\n")
+        importlib.invalidate_caches()
+        sys.modules.pop(module, None)
+
+    return run
 
 
 def test_the_built_ins_come_in_through_the_same_hooks():
@@ -73,78 +93,152 @@ def test_an_unknown_name_is_answered_with_the_nearest_one():
         Registry(discover=False).get("backbone", "vgg61")
 
 
-def test_a_name_claimed_by_two_is_an_error_when_asked_for_and_names_both(installed):
-    installed(
-        Entry("a", "acme", lambda: backbones("net"), "1.0"),
-        Entry("b", "bolt", lambda: backbones("net", "other"), "2.0"),
-    )
+def test_a_name_claimed_by_two_is_an_error_when_asked_for_and_names_both(install):
+    install("acme", offering("net"), "1.0")
+    install("bolt", offering("net", "other"), "2.0")
     host = Registry()
     assert host.get("backbone", "other")
     with pytest.raises(PluginError, match=r"acme 1\.0 and bolt 2\.0"):
         host.get("backbone", "net")
 
 
-def test_two_distributions_may_use_one_entry_point_name(installed):
-    installed(
-        Entry("same", "acme", lambda: backbones("a")), Entry("same", "bolt", lambda: backbones("b"))
-    )
+def test_two_distributions_may_use_one_entry_point_name(install):
+    install("acme", offering("a"), entry="same")
+    install("bolt", offering("b"), entry="same")
     host = Registry()
     assert host.get("backbone", "a").name == "a"
     assert host.get("backbone", "b").name == "b"
 
 
-def broken(error):
-    def load():
-        raise error
-
-    return load
-
-
 @pytest.mark.parametrize(
-    ("load", "message"),
+    ("source", "message"),
     [
-        (broken(ImportError("no module named x")), "ImportError: no module named x"),
-        (broken(SystemExit(3)), "SystemExit"),
-        (broken(RuntimeError("at import")), "RuntimeError: at import"),
-        (lambda: plugin(allkit_backbones=lambda: ["not a record"]), "must return Backbone"),
-        (lambda: plugin(allkit_backbones=lambda: 1 / 0), "ZeroDivisionError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("raise RuntimeError('at import')", "RuntimeError: at import"),
+        ("this is no python", "SyntaxError"),
+        ("import os; os._exit(0)", "ended the Python process (status 0)"),
+        ("import os; os.kill(os.getpid(), 11)", "crashed the Python process (signal 11), in "),
+        ("print('x' * 100000)\nraise KeyError('loud')", "KeyError: 'loud'"),
+        (hook("return ['not a record']"), "must return Backbone"),
+        (hook("return 7"), "must return a list of records"),
+        (hook("return 1 / 0"), "ZeroDivisionError"),
+        (hook("return []", name="allkit_backbone"), "Did you mean 'allkit_backbones'"),
+        (hook("return []", arguments="extra"), "extra"),
+        (hook("return [Backbone('two words', build)]"), "without spaces"),
+        (hook("return [Backbone('x', 'no')]"), "not callable"),
+        (hook("return [Backbone('x', build), Backbone('x', build)]"), "'x' twice"),
+        ("api_version = '1'\n" + offering("x"), "must be a whole number"),
         (
-            lambda: plugin(allkit_backbone=lambda: []),
-            "no such hook. Did you mean 'allkit_backbones'",
+            "api_version = 0\n" + offering("x"),
+            "no longer takes (it takes 1 to 1). Update the plugin",
         ),
-        (lambda: plugin(allkit_backbones=lambda extra: []), "extra"),
-        (lambda: plugin(allkit_backbones=lambda: [Backbone("two words", build)]), "without spaces"),
-        (lambda: plugin(allkit_backbones=lambda: [Backbone("x", "no")]), "not callable"),
+        ("api_version = 9\n" + offering("x"), "version 9 of the plugin contract, and this allkit"),
+        ("from allkit import Segmenter\napi_version = 9", "knows versions up to 1. Update allkit"),
     ],
 )
-def test_a_broken_plugin_is_kept_out_shown_and_harms_nobody(installed, load, message):
-    installed(Entry("bad", "acme", load), Entry("good", "bolt", lambda: backbones("net")))
+def test_a_broken_plugin_is_kept_out_shown_and_harms_nobody(install, source, message):
+    install("acme", source)
+    install("bolt", offering("net"))
     host = Registry()
     state = {p.distribution: p for p in host.plugins}
     assert message in state["acme"].error
-    assert state["acme"].records == []
+    assert state["acme"].records == ()
     assert host.get("backbone", "net")
     assert host.get("backbone", "vgg16")
     with pytest.raises(PluginError, match=r"failed to load: acme 1\.2"):
         host.get("backbone", "unheard-of")
 
 
-def test_allkit_plugins_limits_what_is_loaded(installed, monkeypatch):
-    loaded = []
+def test_an_import_that_hangs_is_given_up_named_and_not_waited_for_again(install, monkeypatch):
+    monkeypatch.setenv("ALLKIT_PLUGIN_SECONDS", "0.7")
+    install("acme", "import time\nwhile True: time.sleep(9)\n")
+    install("bolt", offering("net"))
+    start = time.monotonic()
+    host = Registry()
+    assert time.monotonic() - start < 10
+    state = {p.distribution: p for p in host.plugins}
+    assert "took longer than 0.7 seconds, in " in state["acme"].error
+    assert "acme.py line 2" in state["acme"].error
+    assert host.get("backbone", "net")
+    start = time.monotonic()
+    again = Registry()
+    assert time.monotonic() - start < 0.7
+    assert "took longer" in next(p for p in again.plugins if p.distribution == "acme").error
 
-    def load(name):
-        return lambda: loaded.append(name) or backbones(name)
 
-    installed(Entry("a", "Acme_Nets", load("a")), Entry("b", "bolt", load("b")))
-    monkeypatch.setenv("ALLKIT_PLUGINS", "acme-nets")
-    assert "b" not in Registry().names("backbone")
-    assert loaded == ["a"]
-    monkeypatch.setenv("ALLKIT_PLUGINS", "")
+def test_a_slow_import_is_named_while_it_goes_on(install, monkeypatch):
+    monkeypatch.setattr("allkit.plugins.probe.NAMED_AFTER", 0.3)
+    install("acme", "import time; time.sleep(1.2)\n" + offering("net"))
+    said = []
+    monkeypatch.setattr("warnings.warn", lambda message, *a, **k: said.append(str(message)))
+    host = Registry()
+    assert any("acme 1.2 has been importing for 0.3 seconds" in text for text in said)
+    assert host.provider("backbone", "net").error is None
+
+
+def test_no_plugin_is_imported_here_until_one_of_its_records_is_asked_for(install):
+    install("acme", offering("a"))
+    install("bolt", offering("b"))
+    host = Registry()
+    assert {"a", "b"} <= set(host.names("backbone"))
+    assert "acme" not in sys.modules
+    host.get("backbone", "a")
+    assert "acme" in sys.modules
+    assert "bolt" not in sys.modules
+
+
+def test_what_a_plugin_offers_is_asked_once_and_again_when_it_changes(install, monkeypatch):
+    install("acme", offering("a"))
     Registry()
-    assert loaded == ["a"]
+    with monkeypatch.context() as patch:
+        patch.setattr("allkit.plugins.catalogue.probe", lambda *a: pytest.fail("asked again"))
+        assert "a" in Registry().names("backbone")
+    install("acme", offering("another"))
+    assert "another" in Registry().names("backbone")
+    assert "a" not in Registry().names("backbone")
+
+
+def test_a_damaged_cache_is_no_matter(install, monkeypatch, tmp_path):
+    monkeypatch.setenv("ALLKIT_CACHE", str(tmp_path / "cache"))
+    install("acme", offering("a"))
+    (tmp_path / "cache").mkdir()
+    for text in ("", "[]", '{"x": 1}', "\x00"):
+        (tmp_path / "cache" / "plugins.json").write_text(text)
+        assert "a" in Registry().names("backbone")
+
+
+def test_allkit_plugins_limits_what_is_loaded(install, monkeypatch):
+    install("Acme_Nets", offering("a"))
+    install("bolt", "raise SystemExit('imported all the same')")
+    monkeypatch.setenv("ALLKIT_PLUGINS", "acme-nets")
+    host = Registry()
+    assert "a" in host.names("backbone")
+    assert "bolt 1.2" in host.left_out
+    assert [p.error for p in host.plugins if p.error] == []
+    monkeypatch.setenv("ALLKIT_PLUGINS", "")
+    assert "a" not in Registry().names("backbone")
     monkeypatch.setenv("ALLKIT_PLUGINS", "bolts")
     with pytest.raises(PluginError, match=r"'bolts', which is not installed\. Did you mean 'bolt'"):
         Registry()
+
+
+def test_a_trace_tells_every_import_hook_and_call(install, monkeypatch, capfd):
+    monkeypatch.setenv("ALLKIT_TRACE", "1")
+    install("acme", offering("a"))
+    with pytest.raises(ZeroDivisionError):
+        Registry().get("backbone", "a").build("none")
+    err = capfd.readouterr().err
+    assert "[allkit] acme 1.2: import acme ·" in err
+    assert "[allkit] acme 1.2: allkit_backbones() → Backbone a ·" in err
+    assert "[allkit] acme 1.2: a.build('none') ✗ ZeroDivisionError" in err
+
+
+def test_a_registry_can_stand_in_for_the_installed_ones():
+    host = Registry(discover=False)
+    with using(host):
+        assert registry() is host
+    assert registry() is not host
 
 
 def test_a_family_makes_its_backbones_when_they_are_asked_for():

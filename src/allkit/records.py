@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 API_VERSION = 1
-"""Version of the extension contract (hookspecs and the records they return)."""
+"""Version of the extension contract (the hooks and the records they return)."""
+OLDEST_API_VERSION = 1
+"""The oldest version of the contract whose plugins still load."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -111,7 +113,8 @@ class BackboneFamily:
 
     `get(name)` returns the `Backbone` for the part behind the colon, whose own name is the whole
     `PREFIX:NAME`, or raises `PluginError` with the nearest known name. `names()` lists what is
-    there; it may import heavy libraries and is only called to show a list.
+    there; it may import heavy libraries and is only called to show a list. `example` is the name
+    of a small member, on which the conformance checks are run.
     """
 
     prefix: str
@@ -119,6 +122,7 @@ class BackboneFamily:
     names: Callable[[], Iterable[str]]
     license: str = "unknown"
     summary: str = ""
+    example: str = ""
 
     def __post_init__(self) -> None:
         _require_name("backbone family", self.prefix)

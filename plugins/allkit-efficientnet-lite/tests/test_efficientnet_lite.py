@@ -4,6 +4,7 @@ import torch
 
 from allkit import AllkitError
 from allkit.plugins import Registry
+from allkit.testing import conformance
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,8 @@ def test_a_file_that_lacks_tensors_is_refused(record, tmp_path):
     save_file({"conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "part.safetensors")
     with pytest.raises(AllkitError, match="lacks"):
         record.build(tmp_path / "part.safetensors")
+
+
+@conformance("allkit-efficientnet-lite")
+def test_conformance(check):
+    check()

@@ -216,5 +216,11 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
             license="BSD-3-Clause",
             summary="VGG16 with its two 4096-wide layers: 4096 features, 537 MB",
         ),
-        BackboneFamily("timm", _family, _names, summary="any model of timm, by its name"),
+        BackboneFamily(
+            "timm",
+            _family,
+            _names,
+            summary="any model of timm, by its name",
+            example="test_resnet.r160_in1k",
+        ),
     ]

@@ -223,11 +223,25 @@ def _plugins(context: typer.Context) -> None:
 def plugins_list(
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
     family: Annotated[str | None, typer.Option(help="every name of a family: timm")] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="ask every plugin again")] = False,
 ) -> None:
     """Show every plugin, what it offers, and what is wrong with it."""
     from allkit.cli.system import run_plugins
 
-    run_plugins(as_json=as_json, family=family)
+    run_plugins(as_json=as_json, family=family, refresh=refresh)
+
+
+@plugins_app.command("check")
+def plugins_check(
+    name: Annotated[
+        str, typer.Argument(help="a package, or the name of a backbone, augmentation or exporter")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
+) -> None:
+    """Run the conformance checks. Exit status 1 when one fails."""
+    from allkit.cli.checks import run_check
+
+    raise typer.Exit(run_check(name, as_json=as_json))
 
 
 @cache_app.callback()

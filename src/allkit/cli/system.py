@@ -14,8 +14,7 @@ from typing import Any
 
 from allkit import __version__
 from allkit.errors import AllkitError, PluginError
-from allkit.plugins import registry
-from allkit.records import BackboneFamily
+from allkit.plugins import Registry, registry
 
 __all__ = ["run_doctor", "run_plugins"]
 
@@ -35,43 +34,50 @@ EXTRAS = {
 }
 
 
-def run_plugins(*, as_json: bool, family: str | None) -> None:
-    """List plugins, or every name of one family."""
-    host = registry()
+def run_plugins(*, as_json: bool, family: str | None, refresh: bool = False) -> None:
+    """List plugins, or every name of one family; with `refresh` ask every plugin again."""
+    host = Registry(fresh=True) if refresh else registry()
     if family is not None:
-        for plugin in host.plugins:
-            for _, record in plugin.records:
-                if isinstance(record, BackboneFamily) and record.prefix == family:
-                    sys.stdout.writelines(f"{family}:{name}\n" for name in record.names())
-                    return
-        raise PluginError(f"No plugin offers the family {family!r}. `allkit plugins` shows them.")
+        record = host.family(family)
+        if record is None:
+            raise PluginError(
+                f"No plugin offers the family {family!r}. `allkit plugins` shows them."
+            )
+        sys.stdout.writelines(f"{family}:{name}\n" for name in record.names())
+        return
     rows: list[dict[str, Any]] = [
         {
             "plugin": plugin.name,
             "distribution": plugin.distribution,
             "version": plugin.version,
+            "api_version": plugin.api_version,
             "state": "broken" if plugin.error else "ok",
             "error": plugin.error,
             "milliseconds": round(plugin.seconds * 1000, 1),
             "provides": [
                 {
-                    "kind": kind,
-                    "name": record.name,
-                    "summary": record.summary,
-                    "license": getattr(record, "license", None),
+                    "kind": offer.kind,
+                    "name": offer.name,
+                    "summary": offer.summary,
+                    "license": offer.license,
                 }
-                for kind, record in plugin.records
+                for offer in plugin.offers
             ],
         }
         for plugin in host.plugins
     ]
     for clash in _clashes(rows):
         sys.stderr.write(f"Conflict: {clash}\n")
+    if host.left_out:
+        sys.stderr.write(f"Left out by ALLKIT_PLUGINS: {', '.join(host.left_out)}\n")
     if as_json:
         sys.stdout.write(json.dumps(rows, indent=1) + "\n")
         return
     for row in rows:
-        sys.stdout.write(f"{row['distribution']} {row['version']} · {row['plugin']}\n")
+        sys.stdout.write(
+            f"{row['distribution']} {row['version']} · {row['plugin']} · "
+            f"{row['milliseconds']:.0f} ms\n"
+        )
         if row["error"]:
             sys.stdout.write(f"  BROKEN  {row['error']}\n")
         for item in row["provides"]:

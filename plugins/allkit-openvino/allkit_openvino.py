@@ -1,0 +1,139 @@
+"""OpenVINO export: one sealed file that goes the whole way from pixels to probabilities.
+
+The file is a zip of OpenVINO's two files (`model.xml`, `model.bin`), not compressed; its comment
+holds the description and the SHA-256 of everything. The graph is the one of the ONNX export.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit import Exporter, Prediction, hookimpl
+from allkit.errors import ExportError
+
+api_version = 1
+
+FORMAT = 1
+Image = npt.NDArray[np.uint8]
+
+
+def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | None) -> None:
+    """Write `model` as `(N, H, W, 3)` uint8 → `(N, K)` float32 probabilities, in float32."""
+    import openvino
+
+    from allkit.plugins import registry
+    from allkit.runtime.seal import SEAL_BLANK, seal
+
+    if precision != "float32":
+        raise ExportError(f"The openvino exporter writes float32, not {precision}.")
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "model.onnx"
+        registry().get("exporter", "onnx").write(
+            model, graph, precision=precision, calibration=calibration
+        )
+        # Read by the core, not by OpenVINO's converter, which reports its use.
+        openvino.serialize(
+            openvino.Core().read_model(graph), Path(folder) / "m.xml", Path(folder) / "m.bin"
+        )
+        info = model.info
+        description = {
+            "format": FORMAT,
+            "allkit": info.allkit,
+            "classes": list(info.classes),
+            "display_names": info.display_names,
+            "backbone": info.backbone.name,
+            "precision": precision,
+            "data": info.data.fingerprint,
+            "sha256": SEAL_BLANK,
+        }
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
+            for name in ("m.xml", "m.bin"):
+                entry = zipfile.ZipInfo(f"model{Path(name).suffix}")  # without the time of day
+                file.writestr(entry, (Path(folder) / name).read_bytes())
+            file.comment = json.dumps(description).encode()
+    path.write_bytes(seal(packed.getvalue()))
+
+
+class OpenVinoPredictor:
+    """A classifier in one OpenVINO file. Safe to share between threads.
+
+    Raises `ExportError` when the file is missing, damaged, altered, or not written by allkit.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import openvino
+
+        from allkit.runtime.seal import check_seal
+
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise ExportError(
+                f"{self.path} does not exist. Give a file that `allkit export` wrote."
+            )
+        data = self.path.read_bytes()
+        check_seal(data, str(self.path))
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as file:
+                self.info: dict[str, Any] = json.loads(file.comment)
+                xml, weights = file.read("model.xml"), file.read("model.bin")
+            version = int(self.info["format"])
+            if version > FORMAT:
+                raise ExportError(
+                    f"{self.path} has the format {version}; this allkit-openvino reads up to "
+                    f"{FORMAT}. Update allkit-openvino."
+                )
+            core = openvino.Core()
+            graph = core.read_model(model=xml, weights=weights)
+            # Without the hint a processor with bfloat16 would answer in that.
+            self._compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+            raise ExportError(
+                f"{self.path} is not an OpenVINO file of allkit: {str(error)[:200]} Export it again."
+            ) from None
+        self._requests = threading.local()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return tuple(self.info["classes"])
+
+    def probabilities(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
+        if not hasattr(self._requests, "one"):
+            self._requests.one = self._compiled.create_infer_request()
+        result = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            by_shape.setdefault(image.shape, []).append(index)
+        for indices in by_shape.values():
+            pixels = np.stack([images[i] for i in indices])
+            result[indices] = self._requests.one.infer([pixels])[0]
+        return result
+
+    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one answer per image, in order, in constant memory."""
+        from allkit.runtime.answers import stream
+
+        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+
+    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
+        """Return one answer per image, in order."""
+        return list(self.stream(images, batch_size=batch_size))
+
+
+@hookimpl
+def allkit_exporters() -> Iterable[Exporter]:
+    """Offer `openvino`."""
+    summary = "one file for Intel processors, from pixels to probabilities"
+    return [Exporter("openvino", ".openvino", write, OpenVinoPredictor, summary)]

@@ -1,0 +1,43 @@
+import math
+
+import pytest
+import torch
+
+from allkit.plugins import Registry
+from allkit.testing import conformance
+
+
+@conformance("allkit-scattering")
+def test_conformance(check):
+    check()
+
+
+@pytest.fixture(scope="module")
+def net():
+    return Registry().get("backbone", "scattering").build("none").eval()
+
+
+def test_the_wavelets_have_no_mean_and_six_directions(net):
+    real = net.scattering.real
+    assert real.shape == (6, 1, 7, 7)
+    assert float(real.sum(dim=(2, 3)).abs().max()) < 1e-6
+
+
+def stripes(period, angle):
+    y, x = torch.meshgrid(torch.arange(224.0), torch.arange(224.0), indexing="ij")
+    wave = torch.sin(2 * math.pi * (x * math.cos(angle) + y * math.sin(angle)) / period)
+    return (0.6 + 0.3 * wave).expand(1, 3, 224, 224)
+
+
+def test_stripes_answer_in_their_own_direction(net):
+    with torch.inference_mode():
+        maps = net.scattering.wavelets(net.density(stripes(2.7, 0.0))[:, :1])
+    answers = maps.mean(dim=(0, 2, 3))
+    assert int(answers.argmax()) == 0
+
+
+def test_a_shifted_field_has_nearly_the_same_features_and_another_texture_has_not(net):
+    fine, coarse = stripes(4, 0.4), stripes(16, 0.4)
+    with torch.inference_mode():
+        a, b, c = net(fine), net(fine.roll(5, dims=3)), net(coarse)
+    assert float((a - b).norm()) < 0.2 * float((a - c).norm())

@@ -1,0 +1,188 @@
+"""Which plugins are installed and what each offers, without importing them here.
+
+A plugin is asked once, in a process of its own (`probe`). What it offers is kept by the hash of
+its distribution; what is wrong with it, until something is installed or removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache as once
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from allkit import __version__
+from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
+from allkit.files import write_whole
+from allkit.plugins.loading import GROUP
+from allkit.plugins.probe import probe
+
+__all__ = ["Found", "describe", "installed"]
+
+KEPT = 1000
+LIMIT = 15.0
+
+
+@dataclass(frozen=True)
+class Found:
+    """One entry point of one installed distribution."""
+
+    entry: EntryPoint
+    distribution: str
+    version: str
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, as messages name it."""
+        return f"{self.distribution} {self.version}"
+
+
+def installed() -> tuple[list[Found], list[Found]]:
+    """Return the plugins that are installed: those that may be used, those ALLKIT_PLUGINS leaves out.
+
+    Raises `PluginError` when ALLKIT_PLUGINS names what is not installed.
+    """
+    found = [
+        Found(e, e.dist.name if e.dist else "unknown", e.dist.version if e.dist else "unknown")
+        for e in entry_points(group=GROUP)
+    ]
+    unique = {(f.distribution, f.entry.name, f.entry.value): f for f in found}
+    ordered = [unique[key] for key in sorted(unique)]
+    setting = os.environ.get("ALLKIT_PLUGINS")
+    if setting is None:
+        return ordered, []
+    wanted = {_plain(name) for name in setting.split(",") if name.strip()}
+    known = {_plain(f.distribution) for f in ordered}
+    for name in sorted(wanted - known):
+        raise PluginError(
+            f"ALLKIT_PLUGINS names {name!r}, which is not installed."
+            f"{did_you_mean(name, known)} Install it or take it off the list."
+        )
+    chosen = [f for f in ordered if _plain(f.distribution) in wanted]
+    return chosen, [f for f in ordered if f not in chosen]
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def describe(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, Any]]:
+    """Return what each plugin offers, from the cache where it is still true.
+
+    With `fresh` every plugin is asked again.
+    """
+    if not found:
+        return []
+    file = _cache_file()
+    cache = {} if fresh else _read(file)
+    around = _around()
+    keys = [_key(f) for f in found]
+    known: list[dict[str, Any] | None] = []
+    for key in keys:
+        entry = cache.get(key)
+        stale = entry is not None and entry["error"] and entry.get("around") != around
+        known.append(None if stale else entry)
+    todo = [i for i, entry in enumerate(known) if entry is None]
+    if todo:
+        asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
+        for i, description in zip(todo, probe(asked, _limit()), strict=True):
+            known[i] = cache[keys[i]] = description | {"around": around}
+        _write(file, cache)
+    return [entry for entry in known if entry is not None]
+
+
+def _limit() -> float:
+    setting = os.environ.get("ALLKIT_PLUGIN_SECONDS")
+    if setting is None:
+        return LIMIT
+    try:
+        seconds = float(setting)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 3600:
+        raise ConfigError(f"ALLKIT_PLUGIN_SECONDS is {setting!r}; give seconds, as in 15.")
+    return seconds
+
+
+def _key(found: Found) -> str:
+    """Return the hash of everything that decides what a plugin offers."""
+    dist = found.entry.dist
+    record = (dist.read_text("RECORD") if dist else None) or ""
+    direct = (dist.read_text("direct_url.json") if dist else None) or ""
+    sources: list[Any] = []
+    if not record or '"editable": true' in direct:  # the code is not in the distribution
+        sources = _sources(found.entry.value)
+    parts = [
+        found.distribution, found.version, found.entry.name, found.entry.value, record, sources,
+        sys.version, _contract(),
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@once
+def _contract() -> list[Any]:
+    """Return what changes with the contract that plugins are asked by."""
+    package = Path(__file__).parents[1]
+    names = ("records.py", "hookspecs.py", "plugins/loading.py")
+    return [__version__, *((package / name).stat().st_mtime_ns for name in names)]
+
+
+def _sources(value: str) -> list[tuple[str, int, int]]:
+    top = value.partition(":")[0].partition(".")[0]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return []
+    if spec is None:
+        return []
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    files = [p for folder in folders for p in sorted(folder.rglob("*.py"))[:500]]
+    if spec.origin and not folders:
+        files = [Path(spec.origin)]
+    return [(str(p), s.st_mtime_ns, s.st_size) for p in files if p.exists() for s in [p.stat()]]
+
+
+def _around() -> list[Any]:
+    """Return what changes when a package is installed or removed."""
+    folders = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    return [[p, os.stat(p).st_mtime_ns] for p in folders if os.path.isdir(p)]
+
+
+def _cache_file() -> Path | None:
+    setting = os.environ.get("ALLKIT_CACHE")
+    if setting:
+        return Path(setting) / "plugins.json"
+    if importlib.util.find_spec("platformdirs") is None:
+        return None
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("allkit", appauthor=False)) / "plugins.json"
+
+
+def _read(file: Path | None) -> dict[str, dict[str, Any]]:
+    try:
+        held = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        return {
+            key: entry
+            for key, entry in held.items()
+            if {"offers", "error", "seconds", "api_version"} <= set(entry)
+        }
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}  # a damaged cache costs time, never a result
+
+
+def _write(file: Path | None, cache: dict[str, dict[str, Any]]) -> None:
+    if file is None:
+        return
+    newest = dict(list((_read(file) | cache).items())[-KEPT:])
+    with contextlib.suppress(OSError, AllkitError):  # as above
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(newest))

@@ -1,0 +1,207 @@
+"""One plugin: its contract version, its hooks, the records they return."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import pluggy
+
+from allkit import hookspecs
+from allkit.errors import AllkitError, PluginError, did_you_mean
+from allkit.plugins.tracing import trace
+from allkit.records import (
+    API_VERSION,
+    OLDEST_API_VERSION,
+    Augmentation,
+    Backbone,
+    BackboneFamily,
+    Exporter,
+)
+
+__all__ = ["HOOKS", "Kind", "Loaded", "Offer", "Record", "load"]
+
+GROUP = "allkit"
+Kind = Literal["backbone", "augmentation", "exporter"]
+Record = Backbone | BackboneFamily | Augmentation | Exporter
+
+HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
+    "backbone": ("allkit_backbones", (Backbone, BackboneFamily)),
+    "augmentation": ("allkit_augmentations", (Augmentation,)),
+    "exporter": ("allkit_exporters", (Exporter,)),
+}
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a record is known by, without the record: enough to list it and to find it."""
+
+    kind: str
+    name: str
+    summary: str = ""
+    license: str | None = None
+    prefix: str | None = None
+    """The part before the colon, for a family."""
+
+    @classmethod
+    def of(cls, kind: str, record: Record) -> Offer:
+        """Return what `record` is known by."""
+        prefix = record.prefix if isinstance(record, BackboneFamily) else None
+        return cls(kind, record.name, record.summary, getattr(record, "license", None), prefix)
+
+    def answers(self, kind: str, name: str) -> bool:
+        """Say whether this is the record, or the family, that `name` asks for."""
+        if kind != self.kind:
+            return False
+        prefix, colon, rest = name.partition(":")
+        if self.prefix is None:
+            return self.name == name
+        return bool(colon and rest) and prefix == self.prefix
+
+
+@dataclass
+class Loaded:
+    """What came of loading one plugin: its records, or why there are none."""
+
+    records: tuple[tuple[str, Record], ...] = ()
+    error: str | None = None
+    seconds: float = 0.0
+    api_version: int = 1
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything but the records themselves, ready for JSON."""
+        return {
+            "offers": [asdict(Offer.of(kind, record)) for kind, record in self.records],
+            "error": self.error,
+            "seconds": self.seconds,
+            "api_version": self.api_version,
+        }
+
+
+def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
+    """Import one plugin and call its hooks; whatever goes wrong is in the result, never raised.
+
+    `origin` is the distribution with its version, for the trace; `target` the value of the entry
+    point, in whose source the contract version is looked up when the import fails.
+    """
+    result = Loaded()
+    start = time.perf_counter()
+    try:
+        found = module()
+        trace(f"{origin}: import {target}", time.perf_counter() - start)
+        result.api_version = _checked_version(getattr(found, "api_version", 1))
+        result.records = tuple(_records(found, origin))
+    # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
+    # what a script that was packaged by mistake raises.
+    except (Exception, SystemExit) as error:  # noqa: BLE001
+        result.error = _reason(error, target)
+    result.seconds = time.perf_counter() - start
+    return result
+
+
+def _reason(error: BaseException, target: str) -> str:
+    # A plugin for a newer contract fails on a name or a field that is not there yet, before it
+    # can say so; its source says it.
+    if isinstance(error, (ImportError, AttributeError, TypeError)):
+        declared = _declared_in_source(target)
+        if declared is not None:
+            try:
+                _checked_version(declared)
+            except PluginError as told:
+                return str(told)
+    return str(error) if isinstance(error, AllkitError) else f"{type(error).__name__}: {error}"
+
+
+def _checked_version(declared: object) -> int:
+    if type(declared) is not int:
+        raise PluginError(
+            f"Its api_version is {declared!r}; it must be a whole number, as in `api_version = "
+            f"{API_VERSION}`."
+        )
+    if declared > API_VERSION:
+        raise PluginError(
+            f"It is written for version {declared} of the plugin contract, and this allkit knows "
+            f"versions up to {API_VERSION}. Update allkit, or install an older version of the plugin."
+        )
+    if declared < OLDEST_API_VERSION:
+        raise PluginError(
+            f"It is written for version {declared} of the plugin contract, which this allkit no "
+            f"longer takes (it takes {OLDEST_API_VERSION} to {API_VERSION}). Update the plugin."
+        )
+    return declared
+
+
+def _declared_in_source(target: str) -> int | None:
+    """Return the `api_version` that a module's source assigns, without running it."""
+    try:
+        spec = importlib.util.find_spec(target.partition(":")[0])
+        source = Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
+        statements = ast.parse(source).body
+    except (ImportError, ValueError, OSError, SyntaxError):
+        return None
+    for statement in statements:
+        names = statement.targets if isinstance(statement, ast.Assign) else []
+        named = any(isinstance(name, ast.Name) and name.id == "api_version" for name in names)
+        value = getattr(statement, "value", None)
+        if named and isinstance(value, ast.Constant) and isinstance(value.value, int):
+            return value.value
+    return None
+
+
+def _records(module: object, origin: str) -> list[tuple[str, Record]]:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name="plugin")
+    _check_names(module)
+    records: list[tuple[str, Record]] = []
+    for kind, (hook, types) in HOOKS.items():
+        for implementation in getattr(manager.hook, hook).get_hookimpls():
+            start = time.perf_counter()
+            returned = list(_returned(hook, implementation.function()))
+            trace(
+                f"{origin}: {hook}() → {', '.join(_short(r) for r in returned) or 'nothing'}",
+                time.perf_counter() - start,
+            )
+            for record in returned:
+                if not isinstance(record, types):
+                    wanted = " or ".join(t.__name__ for t in types)
+                    raise PluginError(
+                        f"{hook} returned {record!r}; it must return {wanted} records."
+                    )
+                records.append((kind, cast(Record, record)))
+    names = [(kind, record.name) for kind, record in records]
+    for kind, name in names:
+        if names.count((kind, name)) > 1:
+            raise PluginError(
+                f"It offers the {kind} {name!r} twice. Give every record its own name."
+            )
+    return records
+
+
+def _returned(hook: str, value: object) -> list[object]:
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    try:
+        return list(cast(Any, value))
+    except TypeError:
+        raise PluginError(f"{hook} returned {value!r}; it must return a list of records.") from None
+
+
+def _short(record: object) -> str:
+    return f"{type(record).__name__} {getattr(record, 'name', '')}".strip()
+
+
+def _check_names(module: object) -> None:
+    known = {hook for hook, _ in HOOKS.values()}
+    for name in dir(module):
+        marked = hasattr(getattr(module, name, None), "allkit_impl")
+        if marked and name not in known:
+            raise PluginError(
+                f"{name!r} is marked as a hook, but there is no such hook."
+                f"{did_you_mean(name, known)} Hooks: {', '.join(sorted(known))}."
+            )

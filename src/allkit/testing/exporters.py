@@ -1,0 +1,205 @@
+"""The checks of an exporter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from allkit.errors import ExportError
+from allkit.records import Exporter, Predictor
+from allkit.testing.checks import require
+from allkit.testing.material import drawn_images, tiny_model
+from allkit.testing.surroundings import changed, global_state
+
+__all__ = ["CHECKS"]
+
+AGREEMENT = 1e-4
+
+
+@cache
+def _written(record: Exporter) -> bytes:
+    """Return the bytes of the tiny model's file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{record.suffix}"
+        record.write(tiny_model(), path, precision="float32", calibration=None)
+        require(path.is_file(), f"`write` left no file at {path.name}.")
+        others = [p.name for p in Path(folder).iterdir() if p != path]
+        require(not others, f"Beside {path.name} it wrote {', '.join(others)}; one file is wanted.")
+        return path.read_bytes()
+
+
+def _opened(record: Exporter, folder: str) -> Predictor:
+    path = Path(folder) / f"model{record.suffix}"
+    path.write_bytes(_written(record))
+    return record.open(path)
+
+
+def writes_one_file(record: Exporter) -> None:
+    """`write` makes the one file it is told to make, and nothing beside it."""
+    require(len(_written(record)) > 0, "The file it wrote is empty.")
+
+
+def answers_like_the_model(record: Exporter) -> None:
+    """On images of several sizes, classes and answers are the model's, probabilities to 0.0001."""
+    images = list(drawn_images())
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = _opened(record, folder)
+        require(isinstance(predictor, Predictor), "What `open` returns is no Predictor.")
+        require(
+            tuple(predictor.classes) == tiny_model().classes,
+            f"Its classes are {predictor.classes}, the model's {tiny_model().classes}.",
+        )
+        theirs, ours = predictor.probabilities(images), tiny_model().probabilities(images)
+        require(theirs.shape == ours.shape, f"It answered {theirs.shape} for {ours.shape}.")
+        difference = float(np.abs(theirs - ours).max())
+        require(difference <= AGREEMENT, f"Probabilities differ by up to {difference:.2g}.")
+        for mine, its in zip(tiny_model().predict(images), predictor.predict(images), strict=True):
+            require(
+                (mine.label, mine.verdict, mine.reasons) == (its.label, its.verdict, its.reasons),
+                f"The model says {mine.label}, {mine.verdict}; the file {its.label}, {its.verdict}.",
+            )
+
+
+def takes_any_number_of_images(record: Exporter) -> None:
+    """One, two and five images at once are answered like each alone."""
+    image = drawn_images()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = _opened(record, folder)
+        images = [np.roll(image, 17 * k, axis=0) for k in range(5)]
+        alone = np.concatenate([predictor.probabilities([i]) for i in images])
+        for count in (1, 2, 5):
+            difference = float(
+                np.abs(predictor.probabilities(images[:count]) - alone[:count]).max()
+            )
+            require(
+                difference <= AGREEMENT, f"{count} at once differ by {difference:.2g} from each."
+            )
+
+
+def answers_unreadable_images_too(record: Exporter) -> None:
+    """A file that is no image gets the verdict `unreadable`; the others are still answered."""
+    with tempfile.TemporaryDirectory() as folder:
+        answers = _opened(record, folder).predict([b"no image", drawn_images()[0]])
+    verdicts = [answer.verdict for answer in answers]
+    require(
+        verdicts[0] == "unreadable" and verdicts[1] != "unreadable" and len(verdicts) == 2,
+        f"For a broken and a good image it said {verdicts}. Use `allkit.runtime.answers.stream`.",
+    )
+
+
+def refuses_an_altered_file(record: Exporter) -> None:
+    """One changed bit, anywhere, is an `ExportError` when the file is opened."""
+    data = _written(record)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{record.suffix}"
+        for part in range(8):
+            position = min(len(data) - 1, len(data) * part // 7)
+            altered = bytearray(data)
+            altered[position] ^= 1
+            path.write_bytes(altered)
+            _refused(record, path, f"a file with a changed bit at byte {position} of {len(data)}")
+
+
+def refuses_what_is_not_its_own(record: Exporter) -> None:
+    """A cut file, an empty one, another one and a missing one are an `ExportError`."""
+    data = _written(record)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{record.suffix}"
+        _refused(record, path, "a file that does not exist")
+        for name, content in [
+            ("half a file", data[: len(data) // 2]),
+            ("an empty file", b""),
+            ("a file of noise", bytes(range(256)) * 64),
+        ]:
+            path.write_bytes(content)
+            _refused(record, path, name)
+
+
+def _refused(record: Exporter, path: Path, what: str) -> None:
+    try:
+        record.open(path)
+    except ExportError:
+        return
+    except Exception as error:  # noqa: BLE001 - which is what is checked
+        require(False, f"{what} raised {type(error).__name__}, not ExportError: {error}")
+    require(False, f"It opened {what}.")
+
+
+def refuses_an_unknown_precision(record: Exporter) -> None:
+    """A precision it cannot write is an `ExportError`, and leaves no file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{record.suffix}"
+        try:
+            record.write(tiny_model(), path, precision="float3", calibration=None)
+        except ExportError:
+            require(not path.exists(), "It refused the precision, but left a file.")
+            return
+    require(False, "It wrote a file of the precision 'float3', which does not exist.")
+
+
+def opens_without_torch(record: Exporter) -> None:
+    """`open` and an answer import neither torch nor timm, in a process of its own."""
+    function = getattr(record.open, "func", record.open)
+    module, name = function.__module__, function.__qualname__
+    require("<" not in name, f"`open` is {name}; make it a function or class of the module.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{record.suffix}"
+        path.write_bytes(_written(record))
+        code = (
+            f"import sys; sys.path[:] = {sys.path!r}\n"
+            f"import importlib, numpy, pathlib\n"
+            f"predictor = importlib.import_module({module!r}).{name}(pathlib.Path({str(path)!r}))\n"
+            f"predictor.predict([numpy.zeros((64, 64, 3), numpy.uint8)])\n"
+            f"print([n for n in ('torch', 'timm', 'albumentations') if n in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    require(done.returncode == 0, f"It failed in a process of its own: {done.stderr[-300:]}")
+    found = done.stdout.strip().splitlines()[-1]
+    require(found == "[]", f"Answering imported {found}.")
+
+
+def may_be_shared_between_threads(record: Exporter) -> None:
+    """Four threads at once get what each would get alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = _opened(record, folder)
+        images = drawn_images()
+        alone = [predictor.probabilities([image]) for image in images]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(lambda image: predictor.probabilities([image]), images))
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(alone, together, strict=True))
+    require(worst <= AGREEMENT, f"In threads the probabilities differ by {worst:.2g}.")
+
+
+def leaves_the_model_as_it_was(record: Exporter) -> None:
+    """Writing changes neither the model's answers nor the state of the process."""
+    images = list(drawn_images()[:2])
+    model = tiny_model()
+    first = model.probabilities(images)
+    _written(record)  # the first time may import libraries
+    with tempfile.TemporaryDirectory() as folder:
+        before = global_state()
+        path = Path(folder) / f"model{record.suffix}"
+        record.write(model, path, precision="float32", calibration=None)
+        different = changed(before, global_state())
+    require(not different, f"Writing changed: {', '.join(different)}.")
+    require(np.array_equal(first, model.probabilities(images)), "Writing changed the model.")
+
+
+CHECKS = (
+    writes_one_file,
+    answers_like_the_model,
+    takes_any_number_of_images,
+    answers_unreadable_images_too,
+    refuses_an_altered_file,
+    refuses_what_is_not_its_own,
+    refuses_an_unknown_precision,
+    opens_without_torch,
+    may_be_shared_between_threads,
+    leaves_the_model_as_it_was,
+)
