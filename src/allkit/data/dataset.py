@@ -49,7 +49,8 @@ class Dataset:
     A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
     split never divides either, nor images that show the same field. `classes` has a fixed order.
     `left_out` names the files that were found beside the images and not taken. `split_by` says how
-    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the published systems.
+    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the
+    published systems.
     """
 
     def __init__(
