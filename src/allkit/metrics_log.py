@@ -104,8 +104,9 @@ def require_trackers(trackers: Sequence[str]) -> None:
 
 
 def _started(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> _Tracker:
-    from accelerate import tracking
+    from accelerate import PartialState, tracking
 
+    PartialState()  # accelerate's trackers ask it which process is the main one
     flat = {
         key: value if isinstance(value, (int, float, str)) else str(value)
         for key, value in config.items()
@@ -115,6 +116,11 @@ def _started(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> _
         if kind == "tensorboard":
             tracker = tracking.TensorBoardTracker(name, logging_dir=str(folder))
         elif kind == "mlflow":
+            if "MLFLOW_TRACKING_URI" not in os.environ:
+                import mlflow
+
+                # Without a server of the user's, beside the training and not where it was started.
+                mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.sqlite').resolve()}")
             tracker = tracking.MLflowTracker(name, logging_dir=str(folder))
         else:
             tracker = tracking.WandBTracker(name)
