@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from allkit.config import TrainConfig
 from allkit.errors import CheckpointError
 from allkit.files import whole_folder
+from allkit.passport import Passport
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_model", "write_model"]
 
@@ -75,6 +76,7 @@ class ModelInfo(_Part):
     validation: dict[str, Any] | None = None
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
+    passport: Passport | None = None
 
 
 def write_model(

@@ -24,12 +24,14 @@ from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.features import Extractor, FeatureCache, Progress, native_bfloat16, weights_hash
 from allkit.metrics import Evaluation, evaluate
 from allkit.network import Head, Network, build_backbone, measure_width
+from allkit.passport import arrays_hash, division_hash, issue
 from allkit.plugins import registry, resolve_weights
 from allkit.records import Augmentation, Backbone
 from allkit.report.pictures import confusion_matrix, learning_curves
 
 __all__ = ["Trainer", "choose_device"]
 
+WORTH_AN_ENGINE = 500
 History = list[dict[str, float]]
 
 
@@ -83,13 +85,16 @@ class Trainer:
         )
         width = measure_width(backbone, record.input, record.name)
         fingerprint = weights_hash(backbone)
+        everything = train if val is None or config.folds else _joined(train, val)
+        # To convert the network for another engine takes seconds, which few images do not repay.
+        few = len(everything) * (1 + config.copies) < WORTH_AN_ENGINE and config.engine == "auto"
         extractor = Extractor(
             backbone, record.input,
             (record.name, provider.distribution, provider.version, fingerprint),
-            device, _precision(config.precision, device), self.cache, config.engine,
+            device, _precision(config.precision, device), self.cache,
+            "torch" if few else config.engine,
         )  # fmt: skip
 
-        everything = train if val is None or config.folds else _joined(train, val)
         features = extractor.extract(everything, progress=self.progress, label="features")
         # Only images that some head learns from are ever shown augmented.
         learners = sorted({int(i) for learn, _ in divisions for i in learn})
@@ -142,9 +147,17 @@ class Trainer:
             versions={n: _version(n) for n in ("torch", "timm", "numpy", "pillow")}
             | {"python": platform.python_version()},
         )  # fmt: skip
+        network = Network(backbone, heads)
+        passport = issue(
+            data=everything.fingerprint, division=division_hash(everything.hashes, divisions),
+            seed=config.seed, weights=fingerprint, engine=extractor.frozen.signature,
+            device=device, plugins=_plugins(config),
+        )  # fmt: skip
+        result = arrays_hash(network.state_dict())
+        info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
         return Classifier(
-            Network(backbone, heads), info, device=device,
-            pictures=_pictures(histories, figures, info), training=fingerprints(everything),
+            network, info, device=device, pictures=_pictures(histories, figures, info),
+            training=fingerprints(everything),
         )  # fmt: skip
 
     def _divide(

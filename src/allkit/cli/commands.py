@@ -100,6 +100,59 @@ def train(
 
 
 @app.command()
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the folder of the search; it is taken up again there")],
+    trials: Annotated[int, typer.Option(min=1, help="trainings in all")] = 30,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="begin no training after so many minutes")
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="which settings, from where to where, as YAML")
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="val_loss, accuracy, balanced_accuracy or macro_f1")
+    ] = "val_loss",
+    backbone: Annotated[str | None, typer.Option(help="see `allkit plugins`")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="a .safetensors file, `default`, or `none`")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="judge every trial on k folds")] = None,
+    seed: Annotated[int | None, typer.Option(help="of split, augmentation, training")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="what to start from: a recipe, or a YAML file")
+    ] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="one setting")
+    ] = None,
+) -> None:
+    """Search for better settings on validation images; test images are never touched."""
+    from allkit.cli.tune import run_tune
+
+    options: dict[str, Any] = {
+        "backbone": backbone, "weights": weights, "folds": folds, "seed": seed
+    }  # fmt: skip
+    given = {key: value for key, value in options.items() if value is not None}
+    run_tune(data, out, config, given, assign or [], space, trials, minutes, metric)
+
+
+@app.command()
+def reproduce(
+    model: Folder,
+    data: Data,
+    weights: Annotated[
+        str | None, typer.Option(help="the backbone's weights, if the model began with a file")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="instead of the one in the model")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the result")] = None,
+) -> None:
+    """Train a model again and say whether it is identical. Exit status 1 when it is different."""
+    from allkit.cli.reproduce import run_reproduce
+
+    raise typer.Exit(run_reproduce(model, data, weights, device, json_file))
+
+
+@app.command()
 def evaluate(
     model: Folder,
     data: Data,

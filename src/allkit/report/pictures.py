@@ -16,7 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confusion_matrix", "contact_sheet", "learning_curves", "thumbnail"]
+__all__ = ["confusion_matrix", "contact_sheet", "learning_curves", "thumbnail", "trials_picture"]
 
 INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
 
@@ -83,6 +83,61 @@ def confusion_matrix(
     _quiet(axes)
     if caption:
         figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color=MUTED)
+    return _png(figure)
+
+
+def trials_picture(
+    trials: Sequence[tuple[int, float | None, Mapping[str, Any]]],
+    metric: str,
+    *,
+    lower_is_better: bool,
+) -> bytes:
+    """Return the course of a search and what each setting did to it, as PNG bytes.
+
+    `trials` holds (number, value or `None` when it failed, settings). The first panel shows every
+    trial and the best so far; each further one the value against one setting.
+    """
+    good = [(n, v, s) for n, v, s in trials if v is not None]
+    names = list(dict.fromkeys(name for _, _, settings in trials for name in settings))
+    columns = min(3, 1 + len(names))
+    rows = -(-(1 + len(names)) // columns)
+    figure = _figure(3.4 * columns, 2.7 * rows + 0.3)
+    values = [v for _, v, _ in good]
+    choose = np.minimum if lower_is_better else np.maximum
+    winner = (min if lower_is_better else max)(range(len(good)), key=lambda i: values[i])
+    axes = figure.add_subplot(rows, columns, 1)
+    axes.scatter([n for n, _, _ in good], values, s=16, color=TRAIN)
+    axes.step([n for n, _, _ in good], choose.accumulate(values), where="post", color=VAL, lw=1.2)
+    for number in (n for n, v, _ in trials if v is None):
+        axes.axvline(number, color=MUTED, lw=0.8, ls=":")
+    axes.set_title("trial (line: best so far)", loc="left", fontsize=9, color=INK)
+    panels = [axes]
+    for position, name in enumerate(names, start=2):
+        axes = figure.add_subplot(rows, columns, position)
+        shown = [s.get(name) for _, _, s in good]
+        if all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in shown):
+            where = [float(x) for x in shown if x is not None]
+            if min(where) > 0 and max(where) / min(where) > 20:
+                axes.set_xscale("log")
+        else:
+            texts = sorted({str(x) for x in shown})
+            where = [float(texts.index(str(x))) for x in shown]
+            axes.set_xticks(range(len(texts)), texts)
+        axes.scatter(where, values, s=16, color=TRAIN)
+        axes.scatter(where[winner], values[winner], s=48, facecolors="none", edgecolors=VAL)
+        axes.set_title(name, loc="left", fontsize=9, color=INK)
+        panels.append(axes)
+    spread = max(values) / min(values) if min(values) > 0 else 1.0
+    for axes in panels:
+        if spread > 5:
+            axes.set_yscale("log")
+        _quiet(axes)
+    failed = len(trials) - len(good)
+    note = f", {failed} failed" if failed else ""
+    figure.suptitle(
+        f"{metric}, {'lower' if lower_is_better else 'higher'} is better; {len(trials)} trials{note}",
+        x=0.01, ha="left", fontsize=11, color=INK,
+    )  # fmt: skip
     return _png(figure)
 
 

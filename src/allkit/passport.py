@@ -1,0 +1,161 @@
+"""The passport of a training: everything that its result depends on, and where two differ."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from allkit.batches import cores
+
+__all__ = ["Passport", "arrays_hash", "differences", "division_hash", "issue", "package_versions"]
+
+Division = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+PACKAGES = (
+    "allkit", "torch", "timm", "numpy", "pillow", "albumentations", "opencv-python-headless",
+    "accelerate", "peft", "openvino",
+)  # fmt: skip
+
+
+class Passport(BaseModel):
+    """What a training's result depends on. `allkit reproduce` compares it with a second one."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    data: str
+    """SHA-256 over the images' bytes and labels, in any order."""
+    division: str
+    """SHA-256 over which image was learnt from and which was held out, for every member."""
+    seed: int
+    weights: str
+    """SHA-256 of the backbone's weights before the training."""
+    result: str = ""
+    """SHA-256 of all weights after it."""
+    engine: tuple[str, ...]
+    """What computed the frozen part: engine, version, device, precision."""
+    threads: int
+    processes: int = 1
+    versions: dict[str, str]
+    plugins: dict[str, str]
+    hardware: dict[str, str]
+
+
+def issue(
+    *,
+    data: str,
+    division: str,
+    seed: int,
+    weights: str,
+    engine: Sequence[str],
+    device: torch.device,
+    plugins: Mapping[str, str],
+    processes: int = 1,
+) -> Passport:
+    """Return the passport of a training on this machine, as it is now."""
+    return Passport(
+        data=data,
+        division=division,
+        seed=seed,
+        weights=weights,
+        engine=tuple(engine),
+        threads=torch.get_num_threads(),
+        processes=processes,
+        versions=package_versions(PACKAGES) | {"python": platform.python_version()},
+        plugins=dict(plugins),
+        hardware=_hardware(device),
+    )
+
+
+def division_hash(hashes: Sequence[str], divisions: Iterable[Division]) -> str:
+    """Return SHA-256 over the images learnt from and held out, for each (learn, check)."""
+    text = json.dumps([[sorted(hashes[int(i)] for i in part) for part in d] for d in divisions])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def arrays_hash(arrays: Mapping[str, torch.Tensor]) -> str:
+    """Return SHA-256 over the names and bytes of tensors."""
+    total = hashlib.sha256()
+    for name in sorted(arrays):
+        tensor = arrays[name].detach().cpu().contiguous()
+        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def package_versions(names: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def differences(before: Passport, now: Passport) -> list[str]:
+    """Return in words what differs between two trainings, what matters most first."""
+    found = []
+    for name, words in (
+        ("data", "the images or their labels"),
+        ("division", "which images were learnt from and which were held out"),
+        ("weights", "the backbone's weights at the start"),
+    ):
+        if getattr(before, name) != getattr(now, name):
+            found.append(f"{words} differ")
+    if before.seed != now.seed:
+        found.append(f"seed {before.seed}, now {now.seed}")
+    for name, what in (("plugins", "plugin"), ("versions", "package"), ("hardware", "hardware")):
+        old, new = getattr(before, name), getattr(now, name)
+        found += [
+            f"{what} {key}: {old.get(key, 'not there')}, now {new.get(key, 'not there')}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key) != new.get(key)
+        ]
+    if before.engine != now.engine:
+        found.append(f"engine {' '.join(before.engine)}, now {' '.join(now.engine)}")
+    for name in ("threads", "processes"):
+        if getattr(before, name) != getattr(now, name):
+            found.append(f"{name} {getattr(before, name)}, now {getattr(now, name)}")
+    return found
+
+
+def _hardware(device: torch.device) -> dict[str, str]:
+    facts = {
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability()
+        + (" with bfloat16" if torch.cpu._is_avx512_bf16_supported() else ""),
+        "cores": str(cores()),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        facts["device"] = torch.cuda.get_device_name(device)
+    memory = _memory()
+    return facts | ({"memory": f"{memory / 2**30:.0f} GiB"} if memory else {})
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return 0
