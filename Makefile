@@ -33,7 +33,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml $(PLUGINS)
-	$(BIN)/python -m pip install --quiet --editable ".[demo]" $(addprefix --editable ,$(PLUGIN_DIRS))
+	$(BIN)/python -m pip install --quiet --editable ".[demo]" --editable ./plugins/allkit-efficientnet-lite
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml $(PLUGINS)

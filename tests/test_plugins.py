@@ -2,8 +2,10 @@
 
 import importlib
 import importlib.metadata
+import shutil
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
 from allkit.errors import ConfigError, PluginError
 from allkit.plugins import Registry, registry, resolve_weights, using
+from allkit.plugins.loading import HOOKS
+from allkit.testing import run_checks
 
 
 def build(weights):
@@ -290,3 +294,119 @@ def test_the_plugins_of_this_repository_are_whole():
         assert plugin.error is None, f"{plugin.origin}: {plugin.error}"
     assert "allkit-efficientnet-lite" in found
     assert "efficientnet-lite0" in registry().names("backbone")
+
+
+SCALED = """
+from allkit import Backbone, InputSpec, hookimpl
+def build(weights):
+    from torch import nn
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Conv2d(3, 8, 3, stride=8)
+        def forward(self, inputs):
+            return FACTOR * self.net(inputs).abs().mean(dim=(2, 3)) OTHER
+    return Scaled()
+@hookimpl
+def allkit_backbones(): return [Backbone("scaled", build, InputSpec(32), license="none")]
+"""
+
+
+def scaled(factor, other=""):
+    return SCALED.replace("FACTOR", factor).replace("OTHER", other)
+
+
+def test_another_version_warns_when_it_computes_other_features_and_only_then(
+    install, drawn, tmp_path, recwarn
+):
+    import allkit
+
+    def seen():
+        return using(Registry())
+
+    install("acme", scaled("1"), "1.0")
+    with seen():
+        data = allkit.Dataset.open(drawn)
+        settings = {"weights": "none", "epochs": 1, "val": 0.0, "cache": None}
+        folder = allkit.Trainer(backbone="scaled", **settings).fit(data).save(tmp_path / "model")
+    for version, source, warned in [
+        ("1.1", scaled("1", "+ 0"), False),
+        ("1.2", scaled("2"), True),
+        ("1.3", scaled("1", ".flip(1)"), True),
+    ]:
+        (tmp_path / "installed" / "acme-1.0.dist-info").exists()
+        for old in (tmp_path / "installed").glob("acme-*.dist-info"):
+            shutil.rmtree(old)
+        install("acme", source, version)
+        recwarn.clear()
+        with seen():
+            allkit.Classifier.load(folder)
+        said = [str(w.message) for w in recwarn if "other features" in str(w.message)]
+        assert bool(said) == warned, (version, said)
+        assert not warned or f"made with acme 1.0; acme {version} computes" in said[0]
+
+
+@pytest.mark.slow
+def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
+    install, drawn, cli, monkeypatch
+):
+    monkeypatch.setenv("ALLKIT_PLUGIN_SECONDS", "1")
+    install("raises", "raise RuntimeError('at import')")
+    install("hangs", "import time\nwhile True: time.sleep(9)\n")
+    install("wrong", hook("return [42]"))
+    install("one", offering("net"))
+    install("two", offering("net"))
+    with using(Registry()):
+        options = ["--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "2"]
+        status, _, err = cli("train", drawn, "--out", "model", *options)
+        assert status == 0, err
+        assert cli("predict", "model", drawn.parent)[0] == 0
+        status, _, err = cli("train", drawn, "--out", "other", "--backbone", "net")
+        assert status == 2
+        assert "one 1.2 and two 1.2" in err
+        status, out, err = cli("plugins")
+    assert "RuntimeError: at import" in out
+    assert "took longer than 1 seconds, in " in out
+    assert "must return Backbone" in out
+    assert "Conflict: the backbone 'net' is claimed by one 1.2 and two 1.2" in err
+
+
+@pytest.mark.parametrize("kind", ["backbone", "augmentation", "exporter"])
+def test_a_new_package_is_complete_and_keeps_the_contract(kind, cli, tmp_path, monkeypatch):
+    status, _, err = cli("plugins", "new", "allkit-mine", "--kind", kind)
+    assert status == 0, err
+    folder = tmp_path / "allkit-mine"
+    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert names == {
+        "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore", "allkit_mine.py",
+        "tests/test_allkit_mine.py", ".github/workflows/test.yml",
+    }  # fmt: skip
+    assert not any("{{" in p.read_text() for p in folder.rglob("*") if p.is_file())
+    monkeypatch.syspath_prepend(str(folder))
+    sys.modules.pop("allkit_mine", None)
+    module = importlib.import_module("allkit_mine")
+    host = Registry(discover=False)
+    assert host.register(module, name="mine", distribution="allkit-mine").error is None
+    with using(host):
+        outcomes = run_checks("allkit-mine")
+    sys.modules.pop("allkit_mine", None)
+    assert [o for o in outcomes if o.state == "failed" and o.check != "imports_quickly"] == []
+
+
+def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
+    assert "no name for a package" in cli("plugins", "new", "My Plugin")[2]
+    assert "one of: backbone" in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
+    assert "taken by another module" in cli("plugins", "new", "json")[2]
+    (tmp_path / "allkit-x").mkdir()
+    status, _, err = cli("plugins", "new", "allkit-x")
+    assert status == 2
+    assert "exists already" in err
+
+
+@pytest.mark.parametrize("hook_name", [name for name, _ in HOOKS.values()])
+def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
+    root = Path(__file__).parents[1]
+    assert f"## `{hook_name}(" in (root / "docs" / "reference" / "hooks.md").read_text()
+    assert f"def test_hook_{hook_name}_" in Path(__file__).read_text()
+    packages = root.glob("plugins/*/allkit_*.py")
+    assert any(f"@hookimpl\ndef {hook_name}(" in p.read_text() for p in packages)

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 api_version = 1
 
 SCALES, DIRECTIONS, SIDE = 4, 6, 7
+NOISE = 0.01  # of optical density: less than 8 bits show, and what engines round differently
 STAGES = ("density", "scattering", "pool")
 
 
 def build(weights: str | Path) -> nn.Module:
-    """Return the network, `(N, 3, 224, 224)` → `(N, 651)`, cut behind the wavelets."""
+    """Return the network, `(N, 3, 224, 224)` → `(N, 399)`, cut behind the wavelets."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -38,7 +39,7 @@ def build(weights: str | Path) -> nn.Module:
             return -torch.log10(pixels.clamp(1 / 255, 1.0))
 
     class Scattering(nn.Module):
-        """Channels `(N, 3, S, S)` → `(N, 651, S / 16, S / 16)`: averages of 1, |ψ| and ||ψ|ψ|."""
+        """Channels `(N, 3, S, S)` → `(N, 399, S / 16, S / 16)`: averages of 1, |ψ| and ||ψ|ψ|."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -51,7 +52,7 @@ def build(weights: str | Path) -> nn.Module:
             alone = maps.reshape(n * c, 1, h, w)
             real = functional.conv2d(alone, self.real, padding=SIDE // 2)
             imaginary = functional.conv2d(alone, self.imaginary, padding=SIDE // 2)
-            return torch.sqrt(real**2 + imaginary**2 + 1e-8).reshape(n, c * DIRECTIONS, h, w)
+            return torch.sqrt(real**2 + imaginary**2 + NOISE**2).reshape(n, c * DIRECTIONS, h, w)
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             kept = []

@@ -47,6 +47,8 @@ class BackboneInfo(_Part):
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    fingerprint: tuple[float, ...] = ()
+    """What the backbone computes from a fixed input; empty in models of older versions."""
 
 
 class DataInfo(_Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from allkit.errors import CheckpointError, DatasetError, ExportError, PluginErro
 from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.metrics import Evaluation, evaluate
-from allkit.network import Head, Network, Pipeline
+from allkit.network import Head, Network, Pipeline, fingerprint
 from allkit.plugins import registry
 from allkit.probes import QUICK, collect, score, too_few
 from allkit.records import Backbone, Exporter, InputSpec, Prediction
@@ -195,6 +196,10 @@ class Classifier:
         Raises `ConfigError` when it exists and `overwrite` is false.
         """
         folder = Path(folder)
+        if not self.info.backbone.fingerprint:
+            mark = fingerprint(self.network.backbone, self.spec)
+            known = self.info.backbone.model_copy(update={"fingerprint": mark})
+            self.info = self.info.model_copy(update={"backbone": known})
         arrays = {
             f"network.{name}": tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
@@ -229,6 +234,7 @@ class Classifier:
                 f"{info.backbone.distribution} builds it today: {detail} It was saved with "
                 f"{info.backbone.distribution} {info.backbone.version}; install that version."
             ) from None
+        _warn_of_another_version(info, network.backbone)
         return cls(network, info, device=device, training=training)
 
     def export(
@@ -328,6 +334,26 @@ def _drawn_checks() -> list[npt.NDArray[np.uint8]]:
     from allkit.data.drawn import draw_smears
 
     return [field.image for field in draw_smears(8, groups=8, seed=20)]
+
+
+def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
+    """Warn when a plugin of another version computes other features from the same weights."""
+    saved = info.backbone
+    now = registry().provider("backbone", saved.name)
+    if (now.distribution, now.version) == (saved.distribution, saved.version):
+        return
+    if not saved.fingerprint:
+        return
+    mark = fingerprint(backbone, InputSpec(saved.size, saved.mean, saved.std))
+    norm = abs(mark[0] - saved.fingerprint[0]) / (saved.fingerprint[0] or 1.0)
+    rest = zip(mark[1:], saved.fingerprint[1:], strict=True)
+    if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
+        warnings.warn(
+            f"This model was made with {saved.distribution} {saved.version}; {now.origin} computes "
+            f"other features from the same weights, so its figures no longer hold. Install "
+            f"{saved.distribution}=={saved.version}, or train again.",
+            stacklevel=3,
+        )
 
 
 def _backbone_of(info: ModelInfo) -> Backbone:

@@ -12,7 +12,15 @@ from allkit.errors import AllkitError, CheckpointError, PluginError
 from allkit.records import Backbone, InputSpec, Weights
 from allkit.transforms import Standardise
 
-__all__ = ["Head", "Network", "Pipeline", "build_backbone", "load_weights", "measure_width"]
+__all__ = [
+    "Head",
+    "Network",
+    "Pipeline",
+    "build_backbone",
+    "fingerprint",
+    "load_weights",
+    "measure_width",
+]
 
 
 class Head(nn.Module):
@@ -126,6 +134,24 @@ def measure_width(backbone: nn.Module, spec: InputSpec, name: str) -> int:
             f"author has to pool the features."
         )
     return int(output.shape[1])
+
+
+def fingerprint(backbone: nn.Module, spec: InputSpec) -> tuple[float, ...]:
+    """Return nine numbers that say what `backbone` computes: its features of a fixed input.
+
+    The norm of the features `(1, D)`, and eight projections of them divided by it. Rounding moves
+    them by far less than 0.001; other features do not.
+    """
+    parameter = next(iter(backbone.parameters()), torch.zeros(()))
+    steps = torch.arange(3 * spec.size * spec.size, dtype=torch.float64)
+    pattern = torch.sin(0.37 * steps) + torch.sin(0.0123 * steps)
+    inputs = pattern.float().view(1, 3, spec.size, spec.size).to(parameter.device)
+    with torch.inference_mode():
+        features = backbone.eval()(inputs)[0].double().cpu()
+    norm = float(features.norm())
+    places = torch.arange(1, len(features) + 1, dtype=torch.float64)
+    shares = [float((features * torch.cos(places * k)).sum()) / (norm or 1.0) for k in range(1, 9)]
+    return (norm, *shares)
 
 
 def load_weights(module: nn.Module, path: Path) -> None:

@@ -326,6 +326,18 @@ def cache_clear(
     run_cache_clear(backbone=backbone, unused_days=unused_days)
 
 
+@plugins_app.command("new")
+def plugins_new(
+    name: Annotated[str, typer.Argument(help="of the package: allkit-mine")],
+    kind: Annotated[str, typer.Option(help="backbone, augmentation or exporter")] = "backbone",
+    out: Annotated[Path | None, typer.Option(help="the folder to write [default: NAME]")] = None,
+) -> None:
+    """Write a complete package for a plugin of your own, with tests."""
+    from allkit.cli.new import run_new
+
+    run_new(name, kind, out)
+
+
 @app.command("app")
 def app_command(
     models: Annotated[
