@@ -23,9 +23,19 @@ def honest(tmp_path_factory):
     return write_smears(tmp_path_factory.mktemp("honest"), 96, groups=24, seed=4)
 
 
-def test_colour_that_gives_the_class_away_is_a_shortcut_and_the_verdict_says_so(coloured):
-    found = audit(Dataset.open(coloured))
-    figures = found.to_dict()
+@pytest.fixture(scope="module")
+def coloured_audit(coloured):
+    return audit(Dataset.open(coloured), column="case")
+
+
+@pytest.fixture(scope="module")
+def few(honest):
+    """Two images of each of the first three slides of every class."""
+    return Dataset.open(honest).subset([i for i in range(48) if i % 24 < 12])
+
+
+def test_colour_that_gives_the_class_away_is_a_shortcut_and_the_verdict_says_so(coloured_audit):
+    figures = coloured_audit.to_dict()
     assert figures["verdict"] == "shortcut"
     assert figures["probes"]["colour_histogram"] >= 0.9
     assert "alone predicts the class" in figures["message"]
@@ -68,15 +78,15 @@ def test_the_background_probe_sees_no_stained_cell(honest):
     assert spread[clear].mean() < spread[~clear].mean()
 
 
-def test_the_same_audit_twice_gives_the_same_figures(honest):
-    data = Dataset.open(honest)
-    assert audit(data).to_dict() == audit(data).to_dict()
+def test_the_same_audit_twice_gives_the_same_figures(few):
+    assert audit(few).to_dict() == audit(few).to_dict()
 
 
-def test_leaving_a_column_out_stands_beside_and_a_gap_in_it_is_refused(coloured):
-    found = audit(Dataset.open(coloured), column="case")
-    assert found.column == "case"
-    assert 0 <= found.left_out.balanced_accuracy <= 1
+def test_leaving_a_column_out_stands_beside_and_a_gap_in_it_is_refused(coloured, coloured_audit):
+    left_out = coloured_audit.to_dict()["leave_one_group_out"]
+    assert left_out["column"] == "case"
+    # Every drawn slide has the colour of its class, so colour holds on slides that are left out.
+    assert left_out["balanced_accuracy"] > 0.8
     with pytest.raises(DatasetError, match="has no column 'hospital'"):
         audit(Dataset.open(coloured), column="hospital")
 
@@ -92,11 +102,9 @@ def test_without_two_units_of_every_class_it_is_undecided_and_says_why(drawn):
     assert found.to_dict()["probes"] == {}
 
 
-def test_the_model_stands_beside_the_probes(tiny, honest):
-    found = audit(Dataset.open(honest), tiny)
-    assert found.model == pytest.approx(
-        tiny.evaluate(Dataset.open(honest), probes=False).balanced_accuracy
-    )
+def test_the_model_stands_beside_the_probes(tiny, few):
+    found = audit(few, tiny)
+    assert found.model == pytest.approx(tiny.evaluate(few, probes=False).balanced_accuracy)
     assert f"The model gets {found.model:.3f}" in found.message
 
 

@@ -156,7 +156,7 @@ def score(
     *,
     names: Sequence[str] = (*BLIND, *COARSE),
     folds: int = 5,
-    trees: int = 150,
+    trees: int = 100,
     seed: int = 0,
 ) -> list[Probe]:
     """Return the probes, best first, by stratified cross-validation with `units` kept whole.

@@ -115,6 +115,13 @@ def audit(
             (), chance, "undecided", message, (), groups, unit, len(data), *_of_model(model, data)
         )
 
+    column = column or ("group" if _complete(data, "group") else None)
+    if column and not _complete(data, column):
+        raise DatasetError(
+            f"The column {column!r} of {data.name} has gaps or a single value, so it cannot be left "
+            f"out value by value."
+        )
+
     def load(index: int) -> tuple[npt.NDArray[np.uint8], bytes]:
         return data.read(index), data.samples[index].source.read()
 
@@ -123,7 +130,6 @@ def audit(
     )
     found = probes.score(seen, labels, units, seed=seed)
     verdict = _verdict(found, chance)
-    column = column or ("group" if _complete(data, "group") else None)
     left = _left_out(data, seen[found[0].name], column, labels, units) if column else None
     own, notes = _of_model(model, data)
     return Audit(
@@ -218,11 +224,6 @@ def _left_out(
     labels: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],
 ) -> Probe | None:
-    if not _complete(data, column):
-        raise DatasetError(
-            f"The column {column!r} of {data.name} has gaps or a single value, so it cannot be left "
-            f"out value by value."
-        )
     groups = np.unique(np.array(data.column(column), dtype=str), return_inverse=True)[1]
     if int(groups.max()) + 1 > _MOST_GROUPS:
         return None
