@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from allkit.errors import CheckpointError
-from allkit.network import load_weights, measure_width
+from allkit.network import measure_width
 from allkit.plugins import Registry
+from allkit.weights import load_weights
 
 host = Registry(discover=False)
 AUGMENTATIONS = host.names("augmentation")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images import read_image as read_image
-    from allkit.network import load_weights as load_weights
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
     from allkit.quality.check import Check as Check
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from allkit.records import InputSpec as InputSpec
     from allkit.records import Prediction as Prediction
     from allkit.training import Trainer as Trainer
+    from allkit.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOME = {
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
     "hookimpl": "allkit.hookspecs",
-    "load_weights": "allkit.network",
+    "load_weights": "allkit.weights",
     "read_image": "allkit.images",
 }
 __all__ = sorted([*_HOME, "__version__"])
