@@ -10,7 +10,13 @@ import torch
 
 import allkit
 import allkit.plugins
+from allkit.config import TrainConfig
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
+from allkit.network import Head
+from allkit.training.device import processes
+from allkit.training.loop import Loop, Plan
+from allkit.training.member import Member
+from allkit.training.sources import FeatureSource
 
 
 @pytest.fixture
@@ -42,33 +48,52 @@ def test_training_leaves_the_random_state_of_the_user_alone(data, tiny_settings)
 def test_a_head_learns_what_the_features_tell(data, tiny_settings):
     """With features that give the class away, the held-out images are answered rightly."""
     model = allkit.Trainer(**tiny_settings | {"epochs": 2}).fit(data)
-    trainer = allkit.Trainer(
-        **tiny_settings | {"epochs": 40, "patience": 40, "learning_rate": 0.05}
-    )
     labels = torch.arange(4).repeat(50)
-    features = torch.nn.functional.one_hot(labels, 4).float() * 3 + torch.randn(
+    features = torch.nn.functional.one_hot(labels, 4).float() * 5 + torch.randn(
         200, 4, generator=torch.Generator().manual_seed(0)
     )
-    head, history = trainer._fit_head(
-        features[None, :120], labels[:120], features[120:], labels[120:], 4, 0, 1
-    )
+    head, history = trained_head(features, labels, 120, patience=40, learning_rate=0.05)
     assert (head(features[120:]).argmax(1) == labels[120:]).float().mean() > 0.9
     assert history[-1]["train_loss"] < history[0]["train_loss"]
     assert model.info.validation["n"] > 0
 
 
-def test_early_stopping_keeps_the_best_epoch(data, tiny_settings):
-    trainer = allkit.Trainer(**tiny_settings | {"epochs": 200, "patience": 3, "learning_rate": 0.5})
+def test_early_stopping_keeps_the_best_epoch():
     rng = torch.Generator().manual_seed(0)
     features, labels = torch.randn(60, 16, generator=rng), torch.arange(60) % 4
-    head, history = trainer._fit_head(
-        features[None, :40], labels[:40], features[40:], labels[40:], 4, 0, 1
-    )
+    head, history = trained_head(features, labels, 40, epochs=200, patience=3, learning_rate=0.5)
     losses = [epoch["val_loss"] for epoch in history]
     assert len(history) < 200
     with torch.inference_mode():
-        best = float(torch.nn.functional.cross_entropy(head(features[40:]), labels[40:]))
+        logits = head(features[40:])
+        best = float(torch.nn.functional.cross_entropy(logits, labels[40:]))
     assert best == pytest.approx(min(losses), abs=1e-5)
+
+
+def test_the_last_epoch_is_kept_when_asked_for():
+    rng = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(60, 16, generator=rng), torch.arange(60) % 4
+    head, history = trained_head(features, labels, 40, epochs=12, learning_rate=0.5, keep="last")
+    with torch.inference_mode():
+        logits = head(features[40:])
+        last = float(torch.nn.functional.cross_entropy(logits, labels[40:]))
+    assert last == pytest.approx(history[-1]["val_loss"], abs=1e-5)
+    assert last > min(entry["val_loss"] for entry in history)
+
+
+def trained_head(features, labels, learnt, **settings):
+    """A head trained on the first `learnt` rows and checked on the others, and its history."""
+    config = TrainConfig(**settings)
+    member = Member(torch.nn.Identity(), Head(features.shape[1], 4))
+    member.head.fit_scale([features[:learnt]])
+    with processes(torch.device("cpu")) as accelerator:
+        loop = Loop(
+            accelerator, config, Plan("head", config.epochs, config.batch_size, config.learning_rate),
+            member, FeatureSource([features.numpy()], torch.device("cpu")),
+            np.arange(learnt), np.arange(learnt, len(labels)), labels,
+        )  # fmt: skip
+        history = loop.fit()
+    return loop.member.head, history
 
 
 def test_the_validation_part_is_taken_by_group(data, tiny_settings):
@@ -146,7 +171,7 @@ def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings, m
     record = allkit.Backbone("flat", lambda weights: torch.nn.Conv2d(3, 4, 3))
     hook = allkit.hookimpl(lambda: [record])
     host.register(SimpleNamespace(allkit_backbones=hook), name="flat")
-    monkeypatch.setattr("allkit.training.registry", lambda: host)
+    monkeypatch.setattr("allkit.training.material.registry", lambda: host)
     with pytest.raises(PluginError, match=r"'flat' returned .* it must return"):
         allkit.Trainer(**tiny_settings | {"backbone": "flat"}).fit(data)
 
@@ -263,9 +288,10 @@ def test_folds_and_validation_of_an_image_level_split_keep_its_label(data, tiny_
 
 
 def test_the_folder_of_the_weights_is_not_kept(data, tiny_settings, tmp_path):
+    import timm
     from safetensors.torch import save_file
 
-    net = allkit.plugins.registry().get("backbone", "timm:test_resnet").build("none")
+    net = timm.create_model("test_resnet", pretrained=False, num_classes=0)
     save_file(net.state_dict(), tmp_path / "mine.safetensors")
     settings = tiny_settings | {"weights": str(tmp_path / "mine.safetensors"), "copies": 0}
     model = allkit.Trainer(**settings).fit(data)

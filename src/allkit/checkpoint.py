@@ -44,11 +44,25 @@ class BackboneInfo(_Part):
     members: int
     license: str
     weights_sha256: str
+    """Of the backbone as it answers; `pretrained_sha256` is of what it was before the training."""
+    pretrained_sha256: str = ""
+    cut: int | None = None
+    """Where several members with last stages of their own part: behind `net[:cut]`."""
+    trained: tuple[str, ...] = ()
+    """The stages that were trained beside the head."""
+    orientations: bool = False
+    """Whether features are the mean over the eight orientations of an image."""
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells these features from any others, for the cache."""
+        known = (self.name, self.distribution, self.version, self.weights_sha256)
+        return (*known, "eight orientations") if self.orientations else known
 
 
 class DataInfo(_Part):

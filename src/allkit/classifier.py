@@ -19,7 +19,7 @@ from allkit.errors import CheckpointError, DatasetError, ExportError, PluginErro
 from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.metrics import Evaluation, evaluate
-from allkit.network import Head, Network, Pipeline, fingerprint
+from allkit.network import Branches, Head, Network, Pipeline, cut, fingerprint
 from allkit.plugins import registry
 from allkit.probes import QUICK, collect, score, too_few
 from allkit.records import Backbone, Exporter, InputSpec, Prediction
@@ -53,12 +53,8 @@ class Classifier:
         self.training = dict(training or {})
         """What is kept of the training images to know their fields again (`fingerprints`)."""
         self._extractor = Extractor(
-            network.backbone,
-            self.spec,
-            (info.backbone.name, info.backbone.distribution, info.backbone.version,
-             info.backbone.weights_sha256),
-            self.device,
-        )  # fmt: skip
+            network.embedding(), self.spec, info.backbone.identity, self.device
+        )
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
@@ -220,9 +216,7 @@ class Classifier:
         folder = Path(folder)
         info, arrays = read_model(folder)
         record = _backbone_of(info)
-        backbone = record.build("none")
-        heads = [Head(info.backbone.width, len(info.classes)) for _ in range(info.backbone.members)]
-        network = Network(backbone, heads)
+        network = _empty_network(record.build("none"), info)
         state = _under("network.", arrays)
         training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
         try:
@@ -279,6 +273,16 @@ class Classifier:
         """Return the whole way from `(N, H, W, 3)` uint8 to `(N, K)` probabilities, on the CPU."""
         # A copy: moving the network itself would take it away from whoever answers with it.
         return Pipeline(self.spec, copy.deepcopy(self.network).cpu()).eval()
+
+
+def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
+    """Return the network that the arrays of a model folder fit."""
+    parts = info.backbone
+    if parts.cut is not None:
+        trunk, tail = cut(backbone, parts.cut)
+        backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(parts.members)])
+    heads = [Head(parts.width, len(info.classes)) for _ in range(parts.members)]
+    return Network(backbone, heads, orientations=parts.orientations)
 
 
 AGREEMENT = 1e-4

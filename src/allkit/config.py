@@ -88,25 +88,105 @@ class TrainConfig(Config):
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
-    strategy: Literal["head"] = Field(
-        "head", description="what is trained: the head, on features of the frozen backbone"
+    strategy: Literal["head", "last", "full", "lora"] = Field(
+        "head",
+        description="what is trained. head: a head on features of the frozen backbone; last: then "
+        "also its last stages, on cached activations; full: then also the others, one after "
+        "another; lora: then low-rank adapters in it",
+    )
+    unfreeze: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="how many of the last stages are trained after the head; 0: one for `last`, "
+        "all for `full` and `lora`",
     )
     augment: tuple[str, ...] = Field(
         ("standard",), description="augmentations of the training images, applied in this order"
     )
-    copies: int = Field(1, ge=0, le=64, description="augmented copies of each training image")
-    epochs: int = Field(40, ge=1, le=10_000, description="passes over the training images, at most")
-    patience: int = Field(
-        10, ge=1, description="epochs without a better validation loss before training stops"
+    copies: int = Field(
+        1,
+        ge=0,
+        le=64,
+        description="augmented copies of each training image; `full` makes new ones in every epoch",
+    )
+    epochs: int = Field(
+        40, ge=1, le=10_000, description="passes of the head over the training images, at most"
     )
     batch_size: int = Field(64, ge=1, description="images in one step of the head's training")
     learning_rate: float = Field(
-        3e-3, gt=0, le=10, description="of AdamW at the start; it falls to nought as a cosine"
+        3e-3, gt=0, le=10, description="of AdamW for the head; it falls to nought as a cosine"
+    )
+    tune_epochs: int = Field(
+        10, ge=1, le=10_000, description="passes over the images after the head: last, full, lora"
+    )
+    tune_batch_size: int = Field(32, ge=1, description="images in one step of these passes")
+    tune_learning_rate: float = Field(
+        1e-4, gt=0, le=10, description="of AdamW in these passes, for the head and the last stage"
+    )
+    layer_decay: float = Field(
+        0.7, gt=0, le=1, description="each stage further from the head learns this much slower"
+    )
+    lora_rank: int = Field(8, ge=1, le=512, description="rank of the adapters of `lora`")
+    accumulation: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="parts of a batch that go through the network one after another (gradient "
+        "accumulation): less memory, the same result",
+    )
+    patience: int = Field(
+        10, ge=1, description="epochs without a better validation loss before training stops"
+    )
+    keep: Literal["best", "last"] = Field(
+        "best",
+        description="the epoch that is kept: the one of the best validation loss, or the last",
+    )
+    warmup: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises"
     )
     weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
+    clip: float = Field(
+        1.0,
+        ge=0,
+        description="the gradient's norm is at most this in `last`, `full`, `lora`; 0: off",
+    )
     dropout: float = Field(0.3, ge=0, lt=1, description="share of features dropped in training")
+    loss: Literal["cross_entropy", "focal"] = Field(
+        "cross_entropy", description="focal: hard images count more"
+    )
+    focal_gamma: float = Field(2.0, ge=0, le=10, description="how much more, with the focal loss")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of the target that is spread over all classes"
+    )
     class_weights: bool = Field(
         False, description="weigh every class alike in the loss, whatever its number of images"
+    )
+    balanced_sampler: bool = Field(
+        False, description="draw every class alike often, whatever its number of images"
+    )
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="alpha of mixup; 0: off (measured no gain on smears)"
+    )
+    cutmix: float = Field(
+        0.0, ge=0, le=10, description="alpha of cutmix in `last`, `full`, `lora`; 0: off"
+    )
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay of the moving average of the weights, which is then what is judged and "
+        "kept; it warms up; 0: off",
+    )
+    tta: bool = Field(
+        False,
+        description="answers are made from all eight orientations of an image: 8 times slower",
+    )
+    members: int = Field(
+        1,
+        ge=1,
+        le=50,
+        description="trainings from different seeds; the model answers as their mean",
     )
     val: float = Field(
         0.2, ge=0, lt=1, description="share of the training images kept for validation, by group"
@@ -124,9 +204,9 @@ class TrainConfig(Config):
         "installed, computes on the processor and agrees with PyTorch on the first images",
     )
     device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="of the frozen backbone's features in training; auto: bfloat16 where the "
+        description="of features and of `last`, `full`, `lora` in training; auto: bfloat16 where the "
         "processor computes it natively. Answers are always computed in float32",
     )
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from allkit.errors import AllkitError, ConfigError
 
-__all__ = ["require_free", "whole_folder", "write_whole"]
+__all__ = ["clear_stale", "require_free", "whole_folder", "write_whole"]
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
@@ -75,6 +76,22 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(building, ignore_errors=True)
             raise
+
+
+def clear_stale(path: Path) -> None:
+    """Remove what a killed process left beside `path` while it wrote it; nobody may be writing it.
+
+    A whole folder that was being replaced, and whose successor did not come, is put back.
+    """
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.old"):
+        if not path.exists() and (old / path.name).exists():
+            os.replace(old / path.name, path)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextlib.contextmanager

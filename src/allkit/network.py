@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import cast
 
 import torch
@@ -12,13 +14,20 @@ from allkit.records import Backbone, InputSpec, Weights
 from allkit.transforms import Standardise
 
 __all__ = [
+    "Branches",
     "Head",
     "Network",
+    "Oriented",
     "Pipeline",
     "build_backbone",
+    "cut",
     "fingerprint",
+    "joined",
     "measure_width",
 ]
+
+ORIENTATIONS = 8
+"""Four quarter turns, each mirrored or not: the ways in which a square field can lie."""
 
 
 class Head(nn.Module):
@@ -35,21 +44,34 @@ class Head(nn.Module):
         self.register_buffer("scale", torch.ones(width))
         self.mean: torch.Tensor
         self.scale: torch.Tensor
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.linear = nn.Linear(width, classes)
 
-    def fit_scale(self, features: torch.Tensor) -> None:
-        """Take mean and deviation from the training features `(N, D)` float32."""
-        roots = signed_root(features)
-        self.mean.copy_(roots.mean(dim=0))
+    @torch.no_grad()
+    def fit_scale(self, blocks: Iterable[torch.Tensor]) -> None:
+        """Take mean and deviation from the training features, blocks of `(n, D)` float32."""
+        count, sums, squares = 0, torch.zeros(()), torch.zeros(())
+        for block in blocks:
+            roots = signed_root(block).double()
+            count += len(roots)
+            sums = sums + roots.sum(dim=0)
+            squares = squares + roots.square().sum(dim=0)
+        mean = sums / count
+        deviation = (squares / count - mean.square()).clamp(min=0).sqrt()
+        self.mean.copy_(mean)
         # A feature that never changes must not be blown up when it once does.
-        deviation = roots.std(dim=0, correction=0)
         self.scale.copy_(1.0 / deviation.clamp(min=1e-3 * float(deviation.max()) + 1e-8))
 
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map `(N, D)` float32 to logits `(N, K)` float32."""
+    def forward(self, features: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """Map `(N, D)` float32 to logits `(N, K)` float32.
+
+        `keep` is `(N, D)` float32, the dropout mask of a training step: 0, or 1 / (1 - dropout).
+        It is given rather than drawn here, so that several processes drop what one would drop.
+        """
         normalised = (signed_root(features) - self.mean) * self.scale
-        return cast(torch.Tensor, self.linear(self.dropout(normalised)))
+        if keep is not None:
+            normalised = normalised * keep
+        return cast(torch.Tensor, self.linear(normalised))
 
 
 def signed_root(features: torch.Tensor) -> torch.Tensor:
@@ -57,17 +79,102 @@ def signed_root(features: torch.Tensor) -> torch.Tensor:
     return features.sign() * features.abs().sqrt()
 
 
+class Branches(nn.Module):
+    """One frozen trunk, and on it the last stages of every member of an ensemble.
+
+    Maps `(N, 3, S, S)` to the features of all members side by side, `(N, M · D)`.
+    """
+
+    def __init__(self, trunk: nn.Module, tails: list[nn.Module]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.tails = nn.ModuleList(tails)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map `(N, 3, S, S)` float32 to `(N, M · D)`."""
+        shared = self.trunk(inputs)
+        return torch.cat([tail(shared) for tail in self.tails], dim=1)
+
+
+class Oriented(nn.Module):
+    """Test-time augmentation: the mean of a backbone's features over the eight orientations."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map square inputs `(N, 3, S, S)` to `(N, D)`, one orientation at a time."""
+        return over_orientations(self.backbone, inputs)
+
+
+def over_orientations(backbone: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Return the mean of `backbone` over the eight orientations of `inputs` `(N, 3, S, S)`."""
+    total = backbone(inputs) / ORIENTATIONS
+    for number in range(1, ORIENTATIONS):
+        total = total + backbone(oriented(inputs, number)) / ORIENTATIONS
+    return cast(torch.Tensor, total)
+
+
+def oriented(inputs: torch.Tensor, number: int) -> torch.Tensor:
+    """Return square `inputs` `(N, C, S, S)` in orientation 0 to 7; 0 is as they are."""
+    # Flips and a transposition only: every export knows them.
+    if number & 1:
+        inputs = inputs.flip(3)
+    if number & 2:
+        inputs = inputs.flip(2)
+    return inputs.transpose(2, 3) if number & 4 else inputs
+
+
+def cut(backbone: nn.Module, index: int) -> tuple[nn.Module, nn.Module]:
+    """Return the trunk `net[:index]` and the tail `net[index:]`; they share the modules.
+
+    A backbone that is no `nn.Sequential` is all tail, and `index` must be 0.
+    """
+    if index == 0:
+        return nn.Identity(), backbone
+    if not isinstance(backbone, nn.Sequential):
+        raise ValueError("only an nn.Sequential can be cut")
+    return backbone[:index], backbone[index:]
+
+
+def joined(trunk: nn.Module, tail: nn.Module) -> nn.Module:
+    """Return the backbone again that `cut` divided, with the names of its children."""
+    if isinstance(trunk, nn.Identity):
+        return tail
+    children = [*trunk.named_children(), *tail.named_children()]
+    return nn.Sequential(OrderedDict(children))
+
+
 class Network(nn.Module):
     """Backbone and heads; the logits are the mean over the heads (the members of an ensemble).
 
     An image gives a *bag* of one or more inputs (the whole field; later its cells); their
-    features are averaged before the heads see them. A field is a bag of one.
+    features are averaged before the heads see them. A field is a bag of one. Where the backbone
+    is `Branches`, each head sees the features of its own branch. With `orientations` the features
+    are the mean over the eight orientations of each input.
     """
 
-    def __init__(self, backbone: nn.Module, heads: list[Head]) -> None:
+    def __init__(
+        self, backbone: nn.Module, heads: list[Head], *, orientations: bool = False
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.heads = nn.ModuleList(heads)
+        self.orientations = orientations
+
+    def embedding(self) -> nn.Module:
+        """Return the module that makes the features which `classify` takes, orientations included."""
+        return Oriented(self.backbone) if self.orientations else self.backbone
+
+    def layers(self, name: str) -> list[nn.Module]:
+        """Return the backbone's module `name`, one of each member where they differ in it."""
+        if not isinstance(self.backbone, Branches):
+            return [self.backbone.get_submodule(name)]
+        try:
+            return [self.backbone.trunk.get_submodule(name)]
+        except AttributeError:
+            return [tail.get_submodule(name) for tail in self.backbone.tails]
 
     def forward(self, inputs: torch.Tensor, bags: torch.Tensor | None = None) -> torch.Tensor:
         """Map inputs `(M, 3, S, S)` float32 to logits `(N, K)`.
@@ -75,11 +182,20 @@ class Network(nn.Module):
         `bags` is `(M,)` int64, the image of each input, ascending from 0; `None` when every input
         is an image of its own (M = N).
         """
-        return self.classify(pool(self.backbone(inputs), bags))
+        if self.orientations:
+            features = over_orientations(self.backbone, inputs)
+        else:
+            features = self.backbone(inputs)
+        return self.classify(pool(features, bags))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Map pooled features `(N, D)` float32 to logits `(N, K)`."""
-        return torch.stack([head(features) for head in self.heads]).mean(dim=0)
+        """Map pooled features `(N, D)`, or `(N, M · D)` of branches, float32 to logits `(N, K)`."""
+        if isinstance(self.backbone, Branches):
+            parts = features.chunk(len(self.heads), dim=1)
+        else:
+            parts = (features,) * len(self.heads)
+        logits = [head(part) for head, part in zip(self.heads, parts, strict=True)]
+        return torch.stack(logits).mean(dim=0)
 
 
 def pool(features: torch.Tensor, bags: torch.Tensor | None) -> torch.Tensor:

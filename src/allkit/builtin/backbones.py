@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,14 +179,28 @@ def _family(name: str) -> Backbone:
         f"timm:{name}",
         partial(_build_timm, name),
         input=spec,
+        stages=_stages(name),
         license=licence,
         summary="from timm",
     )
 
 
+@cache
+def _stages(name: str) -> tuple[str, ...]:
+    """Return the stages of timm's model `name`, by building it without memory for its weights."""
+    import timm
+    import torch
+
+    from allkit.builtin.sequences import stages_of
+
+    with torch.device("meta"):
+        return stages_of(timm.create_model(name, pretrained=False, num_classes=0))
+
+
 def _build_timm(name: str, weights: Weights) -> nn.Module:
-    model: nn.Module = _create(name, weights, f"timm:{name}")
-    return model
+    from allkit.builtin.sequences import as_sequence
+
+    return as_sequence(_create(name, weights, f"timm:{name}"))
 
 
 def _names() -> Iterable[str]:

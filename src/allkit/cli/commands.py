@@ -71,7 +71,9 @@ def train(
     weights: Annotated[
         str | None, typer.Option(help="a .safetensors file, `default`, or `none`")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="what is trained: head")] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="what is trained: head, last, full or lora")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
     val: Annotated[float | None, typer.Option(help="share kept for validation")] = None,
     folds: Annotated[int | None, typer.Option(help="k-fold cross-validation")] = None,
@@ -86,6 +88,9 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="show every setting and exit")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a training that was ended before its end")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train a classifier and save it, with its figures and pictures."""
@@ -96,7 +101,7 @@ def train(
         "val": val, "folds": folds, "seed": seed, "device": device,
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}
-    run_train(data, out, config, given, assign or [], print_config, overwrite)
+    run_train(data, out, config, given, assign or [], print_config, resume, overwrite)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ def run_train(
     given: dict[str, Any],
     assignments: list[str],
     print_config: bool,
+    resume: bool,
     overwrite: bool,
 ) -> None:
     """Train on `data` and write the model folder."""
@@ -35,7 +37,7 @@ def run_train(
         return
     if out is None:
         raise ConfigError("--out is missing. Name the model folder to write.")
-    require_free(out, overwrite=overwrite)
+    require_free(out, overwrite=overwrite or resume)
     needs_training_packages()
     from allkit.data.dataset import Dataset
     from allkit.plugins import registry, resolve_weights
@@ -50,8 +52,10 @@ def run_train(
     told(dataset)
     train, val = parts(dataset, config)
     with bars() as progress:
-        model = Trainer(config, progress=progress).fit(train, val)
-    model.save(out, overwrite=overwrite)
+        trainer = Trainer(config, progress=progress)
+        model = trainer.fit(train, val, out=out, resume=resume, overwrite=overwrite)
+    if os.environ.get("RANK", "0") != "0":
+        return  # one of several processes that trained together; the first one reports
     figures = model.info.validation
     if figures:
         low, high = figures["intervals"]["accuracy"]

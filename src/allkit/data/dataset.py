@@ -8,15 +8,15 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import allocate, join
 from allkit.data.labels import class_order
@@ -203,18 +203,23 @@ class Dataset:
     def _each(self, function: Callable[[int], T]) -> list[T]:
         """Call `function` for every position, in threads; name every image that fails."""
 
-        def attempt(index: int) -> tuple[T | None, str | None]:
+        def attempt(index: int) -> T | ImageError:
             try:
-                return function(index), None
+                return function(index)
             except ImageError as error:
-                return None, str(error)
+                return error
 
-        with ThreadPoolExecutor() as pool:
-            results = list(pool.map(attempt, range(len(self))))
-        errors = [error for _, error in results if error is not None]
+        values: list[T] = []
+        errors: list[str] = []
+        for batch in read_ahead(range(len(self)), attempt, 64):
+            for _, value in batch:
+                if isinstance(value, ImageError):
+                    errors.append(str(value))
+                else:
+                    values.append(value)
         if errors:
             raise unreadable(errors, len(self), self.name)
-        return cast("list[T]", [value for value, _ in results])
+        return values
 
     @cached_property
     def units(self) -> npt.NDArray[np.int64]:

@@ -22,7 +22,7 @@ _MANY_LABELS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a set: its name, where its bytes are, its class, and its origin if known.
 

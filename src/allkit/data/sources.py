@@ -19,11 +19,20 @@ MAX_MEMBER_BYTES = 512 * 2**20
 MAX_RATIO = 200  # a real photograph is already compressed; a bomb packs thousands to one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """A file on disk."""
 
-    path: Path
+    location: str | Path
+    """Kept as text: for a hundred thousand images, `Path`s would take 50 MB."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "location", str(self.location))
+
+    @property
+    def path(self) -> Path:
+        """Where the file is."""
+        return Path(self.location)
 
     def read(self) -> bytes:
         """Return the file's bytes; raise `ImageError` when it cannot be opened."""
@@ -41,7 +50,7 @@ class FileSource:
             ) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZipSource:
     """A member of a zip file, read in memory and never extracted."""
 
@@ -67,7 +76,7 @@ class ZipSource:
         return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BytesSource:
     """An encoded image in memory."""
 

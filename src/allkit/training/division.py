@@ -1,0 +1,97 @@
+"""Who learns from which images, and is checked on which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.config import TrainConfig
+from allkit.data.dataset import By, Dataset, Split
+from allkit.errors import ConfigError, DatasetError
+
+__all__ = ["Division", "divide"]
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Division:
+    """The whole set, and for each division the positions to learn from and to check on."""
+
+    dataset: Dataset
+    parts: list[tuple[Indices, Indices]]
+    by: By | None
+    """How they were divided; `None`: the user gave the two."""
+
+
+def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division:
+    """Divide the images as the settings ask for.
+
+    Raises `DatasetError` when a class cannot be on both sides, and `ConfigError` when the settings
+    contradict each other.
+    """
+    if len(train) == 0:
+        raise DatasetError(f"{train.name} holds no images to train on.")
+    _check_classes(train)
+    if config.folds == 1:
+        raise ConfigError("folds = 1 leaves nothing to train on. Give 2 or more, or 0 for none.")
+    if config.folds:
+        if val is not None:
+            raise ConfigError(
+                "Folds and a validation part of your own exclude each other. Join the two "
+                "parts, or leave `folds` at 0."
+            )
+        splits = train.folds(config.folds, seed=config.seed)
+        return Division(train, [_sides(s, "train", "test") for s in splits], splits[0].by)
+    everything = np.arange(len(train))
+    if val is not None and len(val):
+        part = (everything, len(train) + np.arange(len(val)))
+        return Division(_joined(train, val), [part], train.split_by)
+    if config.val == 0:
+        return Division(train, [(everything, everything[:0])], train.split_by)
+    split = train.split(test=0.0, val=config.val, seed=config.seed)
+    # The images may have been divided by image before: then the figures stay inflated.
+    by = "image" if train.split_by == "image" else split.by
+    return Division(train, [_sides(split, "train", "val")], by)
+
+
+def _sides(split: Split, learn: str, check: str) -> tuple[Indices, Indices]:
+    return _positions(split, learn), _positions(split, check)
+
+
+def _positions(split: Split, part: str) -> npt.NDArray[np.int64]:
+    return np.array([i for i, s in enumerate(split.whole) if s.part == part], dtype=np.int64)
+
+
+def _joined(train: Dataset, val: Dataset) -> Dataset:
+    strange = set(val.counts) - set(train.counts)
+    if strange:
+        raise DatasetError(
+            f"{', '.join(sorted(strange))}: in the validation part only. Every class must be "
+            f"trained on: divide again, or take the class out."
+        )
+    return Dataset(
+        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by
+    )
+
+
+def _check_classes(train: Dataset) -> None:
+    counts = train.counts
+    missing = [name for name in train.classes if not counts[name]]
+    if missing:
+        raise DatasetError(
+            f"No training image has the label {', '.join(missing)}, which other parts of "
+            f"{train.name} hold. Divide again so that every class is on every side."
+        )
+    if len(train.classes) < 2:
+        raise DatasetError(
+            f"{train.name} has one class only ({', '.join(train.classes)}); a classifier needs two."
+        )
+    single = [name for name in train.classes if counts[name] == 1]
+    if single:
+        raise DatasetError(
+            f"{', '.join(single)}: one image only. Nothing can be learnt from it and judged too; "
+            f"add images or take the class out."
+        )

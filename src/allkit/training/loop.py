@@ -1,0 +1,500 @@
+"""The loop: one phase of one member's training, on one process or several."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from allkit.config import TrainConfig
+from allkit.errors import AllkitError, PluginError
+from allkit.training.averaging import Average
+from allkit.training.chance import epoch_order, generator, seed_of
+from allkit.training.device import autocast
+from allkit.training.member import Member
+from allkit.training.objective import Objective, class_weights, mix
+from allkit.training.run import Run, Saved
+from allkit.training.sources import Request, Source
+
+__all__ = ["History", "Loop", "Plan", "Recorder"]
+
+History = list[dict[str, float]]
+Indices = npt.NDArray[np.int64]
+
+
+class Recorder(Protocol):
+    """Takes the figures of every epoch, for a log."""
+
+    def log(self, values: Mapping[str, float | int | str]) -> None:
+        """Take one line of figures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one phase goes."""
+
+    phase: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str = "float32"
+    clip: float = 0.0
+    stages: tuple[nn.Module, ...] = ()
+    """The stages that are trained beside the head, the last first."""
+    progressive: bool = False
+    """Unfreeze one stage after another in the first half of the epochs, instead of all at once."""
+    choosing: bool = True
+    """Whether the validation part may choose the epoch; in cross-validation it may not."""
+    starts_good: bool = False
+    """Whether the weights at the start are a candidate for the best."""
+    offset: int = 0
+    """Epochs of the phases before."""
+
+    def unfrozen(self, epoch: int) -> int:
+        """Return how many stages learn in epoch number `epoch`, counted from 0."""
+        if not self.progressive:
+            return len(self.stages)
+        return min(len(self.stages), 1 + 2 * epoch * len(self.stages) // max(self.epochs, 1))
+
+
+@dataclass
+class Place:
+    """Where a phase is, and what it knows: everything that is saved beside the weights."""
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    stopped: bool = False
+    history: History = field(default_factory=list)
+
+
+@dataclass
+class Loop:
+    """Trains one member in one phase.
+
+    The images to learn from and to check on are positions in the set, `(N,)` int64; `labels` are
+    those of the whole set.
+    """
+
+    accelerator: Accelerator
+    config: TrainConfig
+    plan: Plan
+    member: Member
+    source: Source
+    learn: Indices
+    check: Indices
+    labels: torch.Tensor
+    number: int = 0
+    """Number of the member."""
+    name: str = "the backbone"
+    run: Run = field(default_factory=Run)
+    earlier: History = field(default_factory=list)
+    """The history of the phases before, kept with the state."""
+    recorder: Recorder | None = None
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+    def __post_init__(self) -> None:
+        plan, config, device = self.plan, self.config, self.accelerator.device
+        self.device = device
+        self.member.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.labels = self.labels.to(device)
+        learnt = self.labels[torch.from_numpy(self.learn).to(device)].cpu()
+        classes = self.member.head.linear.out_features
+        self.objective = Objective.of(
+            config, class_weights(learnt, classes, balanced=config.class_weights).to(device)
+        )
+        self.groups = list(self._groups())
+        self.optimiser = torch.optim.AdamW(self.groups, lr=plan.learning_rate)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "float16")
+        self.average = Average(self.member, config.ema) if config.ema else None
+        self.steps = -(-len(self.learn) // plan.batch_size)
+        self.place = Place()
+        self.best: dict[str, torch.Tensor] | None = None
+
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        """Yield AdamW's groups: the head, then stage after stage, each slower than the one before."""
+        config, rate = self.config, self.plan.learning_rate
+        yield {
+            "params": list(self.member.head.linear.parameters()), "base": rate,
+            "weight_decay": config.weight_decay,
+        }  # fmt: skip
+        for depth, stage in enumerate(self.plan.stages):
+            trained = [p for p in stage.parameters() if p.requires_grad]
+            for params, decay in (
+                ([p for p in trained if p.ndim > 1], config.weight_decay),
+                ([p for p in trained if p.ndim <= 1], 0.0),  # biases and norms are not shrunk
+            ):
+                if params:
+                    yield {
+                        "params": params, "base": rate * config.layer_decay**depth,
+                        "weight_decay": decay, "stage": depth,
+                    }  # fmt: skip
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────────
+
+    def fit(self, saved: Saved | None = None) -> History:
+        """Train, from the state `saved` if there is one; leave the member at the epoch to keep."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            if saved is not None:
+                self._load(saved)
+            elif self.plan.starts_good and self._choosing:
+                self._remember(self._judge(), 0)
+            while self.place.epoch < self.plan.epochs and not self.place.stopped:
+                self._epoch()
+            self._save()
+        if self.best is not None and self.config.keep == "best":
+            self.member.load_state_dict(self.best)
+        elif self.average is not None:
+            self.member.load_state_dict(self.average.module.state_dict())
+        self.progress(self.plan.epochs, self.plan.epochs)
+        return self.place.history
+
+    def _epoch(self) -> None:
+        place, plan = self.place, self.plan
+        start, waited, first = time.perf_counter(), self.source.waited, place.step
+        self._unfreeze(plan.unfrozen(place.epoch))
+        # Anew in every epoch: which weights have gradients may have changed.
+        network = self.accelerator.prepare_model(self.member)
+        self.member.train()
+        batches = self._batches(place.epoch)
+        shares = [self._share(len(images)) for images, _ in batches]
+        stream = self.source.stream([
+            Request(images[part], copies[part])
+            for (images, copies), parts in zip(batches[first:], shares[first:], strict=True)
+            for part in parts
+        ])  # fmt: skip
+        for step in range(first, len(batches)):
+            try:
+                loss, hits = self._step(network, step, batches[step][0], shares[step], stream)
+            except Exception as error:
+                raise self._failed(error, step, shares[step]) from error
+            place.loss += loss * len(batches[step][0])
+            place.hits += hits
+            place.step, place.updates = step + 1, place.updates + 1
+            if self.run.due():
+                self._save()
+        self.member.eval()
+        entry = {
+            "epoch": float(plan.offset + place.epoch + 1),
+            "train_loss": place.loss / len(self.learn),
+            "train_accuracy": place.hits / len(self.learn),
+        } | self._judge()
+        place.history.append(entry)
+        place.epoch, place.step, place.loss, place.hits = place.epoch + 1, 0, 0.0, 0
+        if self._choosing:
+            self._remember(entry, place.epoch)
+            place.stopped = place.epoch - place.best_epoch >= self.config.patience
+        if self.recorder is not None and self.accelerator.is_main_process:
+            seconds = time.perf_counter() - start
+            images = sum(len(images) for images, _ in batches[first:])
+            self.recorder.log({
+                "member": self.number, "phase": plan.phase, **entry, "seconds": seconds,
+                "waited_seconds": self.source.waited - waited,
+                "images_per_second": images / seconds, "memory_mb": _peak_mb(self.device),
+                "learning_rate": self.optimiser.param_groups[0]["lr"],
+            })  # fmt: skip
+        self.progress(place.epoch, plan.epochs)
+        if self.run.due():
+            self._save()
+
+    def _step(
+        self, network: nn.Module, step: int, images: Indices, parts: list[Indices],
+        stream: Iterator[torch.Tensor],
+    ) -> tuple[float, int]:  # fmt: skip
+        """Learn from one batch; return its loss and how many images were answered rightly."""
+        config, plan, place = self.config, self.plan, self.place
+        where = (config.seed, self.number, plan.phase, place.epoch, step)
+        rng = generator(*where)
+        keep = self._dropout(rng, len(images))
+        # For layers of the backbone that draw themselves: the same in a run that was resumed.
+        torch.manual_seed(seed_of(*where, self.accelerator.process_index))
+        labels = self.labels[torch.from_numpy(images).to(self.device)]
+        weights = self.objective.weights[labels]
+        weights = weights / weights.sum() * self.accelerator.num_processes
+        self._set_learning_rate()
+        self.optimiser.zero_grad()
+        total, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for number, part in enumerate(parts):
+            inputs, mixed = mix(next(stream), rng, mixup=config.mixup, cutmix=config.cutmix)
+            at = torch.from_numpy(part).to(self.device)
+            last = number == len(parts) - 1
+            with (
+                nullcontext() if last else self.accelerator.no_sync(network),
+                autocast(self.device, plan.precision),
+            ):
+                logits = network(inputs, None if keep is None else keep[part].to(self.device))
+                losses = self.objective.losses(logits, labels[at])
+                if mixed is not None:
+                    others = self.objective.losses(logits, labels[at][mixed.partners])
+                    losses = mixed.share * losses + (1 - mixed.share) * others
+                counted = weights[at] if len(images) > self.accelerator.process_index else 0.0
+                loss = (losses * counted).sum()
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            if len(images) > self.accelerator.process_index:
+                hits += (logits.detach().argmax(1) == labels[at]).sum()
+        value = float(self.accelerator.reduce(total, "mean"))
+        if not math.isfinite(value):
+            raise NotANumber("loss")
+        if plan.clip:
+            self.scaler.unscale_(self.optimiser)
+            trained = [p for g in self.optimiser.param_groups for p in g["params"]]
+            norm = nn.utils.clip_grad_norm_(trained, plan.clip)
+            if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+                raise NotANumber("gradient")
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.member, place.updates)
+        return value, int(self.accelerator.reduce(hits, "sum"))
+
+    def _batches(self, epoch: int) -> list[tuple[Indices, Indices]]:
+        """Return (images, copies) of every batch of an epoch, the same in every process."""
+        rng = generator(self.config.seed, self.number, self.plan.phase, epoch)
+        learnt = self.labels.cpu().numpy()[self.learn]
+        order = self.learn[epoch_order(rng, learnt, balanced=self.config.balanced_sampler)]
+        if self.source.fresh:
+            copies = np.full(len(order), epoch + 1, dtype=np.int64)
+        else:
+            copies = rng.integers(self.source.copies + 1, size=len(order))
+        size = self.plan.batch_size
+        return [
+            (order[start : start + size], copies[start : start + size])
+            for start in range(0, len(order), size)
+        ]
+
+    def _share(self, count: int) -> list[Indices]:
+        """Return the positions in a batch of `count` that this process learns from, in parts.
+
+        Where there are fewer images than processes, the others compute one for nothing.
+        """
+        accelerator = self.accelerator
+        mine = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
+        if not len(mine):
+            mine = np.array([0])
+        return np.array_split(mine, min(self.config.accumulation, len(mine)))
+
+    def _dropout(self, rng: np.random.Generator, count: int) -> torch.Tensor | None:
+        rate = self.config.dropout
+        if not rate:
+            return None
+        kept = rng.random((count, len(self.member.head.mean)), dtype=np.float32) >= rate
+        return torch.from_numpy(kept / np.float32(1 - rate))
+
+    def _set_learning_rate(self) -> None:
+        """Warm up linearly, then fall to nought as a cosine, over the steps of the phase."""
+        total = self.plan.epochs * self.steps
+        warm = round(self.config.warmup * total)
+        done = self.place.updates
+        if done < warm:
+            factor = (done + 1) / warm
+        else:
+            factor = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["base"] * factor
+
+    def _unfreeze(self, count: int) -> None:
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(group.get("stage", -1) < count)
+
+    # ── judging ────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def _choosing(self) -> bool:
+        return self.plan.choosing and len(self.check) > 0
+
+    def _judge(self) -> dict[str, float]:
+        """Return loss and accuracy on the validation part, of the average where there is one."""
+        if not len(self.check):
+            return {}
+        judged = self.member if self.average is None else self.average.module
+        logits = self.outputs(self.check, judged, self.plan.precision)
+        labels = self.labels.cpu()[torch.from_numpy(self.check)]
+        objective = Objective(self.objective.weights.cpu())
+        return {
+            "val_loss": objective.judged(logits, labels),
+            "val_accuracy": float((logits.argmax(1) == labels).float().mean()),
+        }
+
+    def outputs(
+        self, images: Indices, network: nn.Module, precision: str = "float32"
+    ) -> torch.Tensor:
+        """Return what `network` makes of images as they are, `(n, …)` float32 on the CPU.
+
+        It is given what the member is given: the member itself makes logits, its tail features.
+        """
+        network = network.eval()
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        padded = np.resize(images, -(-len(images) // world) * world)
+        mine = padded[rank::world]
+        size = max(1, self.plan.batch_size // self.config.accumulation)
+        requests = [
+            Request(part, np.zeros(len(part), dtype=np.int64))
+            for part in (mine[start : start + size] for start in range(0, len(mine), size))
+        ]
+        with torch.no_grad(), autocast(self.device, precision):
+            parts = [
+                network(inputs.float() if precision == "float32" else inputs)
+                for inputs in self.source.stream(requests)
+            ]
+        own = torch.cat(parts).float()
+        gathered = self.accelerator.gather(own).view(world, len(mine), -1)
+        rows: torch.Tensor = gathered.transpose(0, 1).reshape(len(padded), -1)
+        return rows[: len(images)].cpu()
+
+    def _remember(self, entry: Mapping[str, float], epoch: int) -> None:
+        place = self.place
+        if entry["val_loss"] < place.best_loss:
+            place.best_loss, place.best_epoch = entry["val_loss"], epoch
+            judged = self.member if self.average is None else self.average.module
+            self.best = {k: v.detach().clone() for k, v in judged.state_dict().items()}
+
+    # ── state ──────────────────────────────────────────────────────────────────────────────
+
+    def _save(self) -> None:
+        self.run.save(self.snapshot)
+
+    def snapshot(self) -> Saved:
+        """Return the state of the training, everything that the next step depends on."""
+        tensors = {f"member.{k}": v for k, v in self.member.state_dict().items()}
+        for index, parameter in enumerate(self._parameters()):
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
+        if self.average is not None:
+            state = self.average.module.state_dict()
+            tensors |= {f"average.{k}": v for k, v in state.items()}
+        if self.best is not None:
+            tensors |= {f"best.{k}": v for k, v in self.best.items()}
+        # A copy of each: safetensors refuses tensors that share memory.
+        tensors = {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
+        place = vars(self.place) | {"best_loss": str(self.place.best_loss)}
+        facts = {
+            "member": self.number, "phase": self.plan.phase, "earlier": self.earlier,
+            "scaler": self.scaler.state_dict(), **place,
+        }  # fmt: skip
+        return Saved(tensors, facts)
+
+    def _load(self, saved: Saved) -> None:
+        self.member.load_state_dict(saved.part("member"))
+        parameters = list(self._parameters())
+        for name, value in saved.part("optimiser").items():
+            index, key = name.split(".")
+            parameter = parameters[int(index)]
+            # AdamW keeps the count of steps on the CPU.
+            target = value if key == "step" else value.to(self.device)
+            if target.ndim == 4:
+                target = target.contiguous(memory_format=torch.channels_last)
+            self.optimiser.state[parameter][key] = target
+        if self.average is not None:
+            self.average.module.load_state_dict(saved.part("average"))
+        best = saved.part("best")
+        self.best = {k: v.to(self.device) for k, v in best.items()} if best else None
+        self.scaler.load_state_dict(saved.facts["scaler"])
+        known = {k: saved.facts[k] for k in vars(self.place)}
+        self.place = Place(**known | {"best_loss": float(known["best_loss"])})
+
+    def _parameters(self) -> Iterator[torch.Tensor]:
+        for group in self.optimiser.param_groups:
+            yield from group["params"]
+
+    # ── what can go wrong ──────────────────────────────────────────────────────────────────
+
+    def _failed(self, error: Exception, step: int, parts: list[Indices]) -> Exception:
+        """Return the error to raise for one that ended a step; the weights are those before it."""
+        place = self.place
+        self.optimiser.zero_grad()
+        here = f"in epoch {place.epoch + 1}, step {step + 1} ({self.plan.phase}"
+        here += f", member {self.number + 1})" if self.number else ")"
+        if isinstance(error, AllkitError) and not isinstance(error, PluginError):
+            return error
+        if self.run.folder is not None:
+            self._save()
+        kept = self.run.where()
+        if isinstance(error, NotANumber):
+            rate = "learning_rate" if self.plan.phase == "head" else "tune_learning_rate"
+            return AllkitError(
+                f"The {error} is no longer a number {here}. Lower {rate} (now "
+                f"{self.plan.learning_rate:g}) or check the backbone's features. {kept}"
+            )
+        if out_of_memory(error):
+            at_once = max(len(part) for part in parts)
+            return AllkitError(f"{self._memory_advice(at_once)} It happened {here}. {kept}")
+        if isinstance(error, PluginError):
+            return PluginError(f"{error} It happened {here}. {kept}")
+        if self.plan.stages:
+            return PluginError(
+                f"The backbone {self.name!r} failed {here}: {type(error).__name__}: "
+                f"{str(error)[:300]}. {kept}"
+            )
+        return error
+
+    def _memory_advice(self, at_once: int) -> str:
+        said = f"Out of memory with {at_once} images at once on {self.device}."
+        size = at_once
+        while size > 1:
+            size = -(-size // 2)
+            if self.fits(size):
+                parts = self.config.accumulation * -(-at_once // size)
+                return f"{said} {size} fit: give --set accumulation={parts}, for the same result."
+        return f"{said} Not even one fits: use a smaller backbone, or another device."
+
+    def fits(self, count: int) -> bool:
+        """Say whether `count` images go through the network and back at once; nothing is learnt."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        images = np.resize(self.learn, count)
+        try:
+            request = Request(images, np.zeros(count, dtype=np.int64))
+            stream = self.source.stream([request])
+            with autocast(self.device, self.plan.precision):
+                logits = self.member(next(stream))
+                self.objective.losses(
+                    logits, self.labels[torch.from_numpy(images)]
+                ).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            if out_of_memory(error):
+                return False
+            raise
+        finally:
+            self.optimiser.zero_grad()
+        return True
+
+
+class NotANumber(Exception):
+    """The loss or the gradient of a step is infinite or no number; its text says which."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+
+
+def _peak_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

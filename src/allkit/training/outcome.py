@@ -1,0 +1,138 @@
+"""What comes out of a training: answers on held-out images, figures, description, pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
+from allkit.classifier import IMAGE_LEVEL, group_hash
+from allkit.config import TrainConfig
+from allkit.data.dataset import Dataset
+from allkit.data.labels import display_name
+from allkit.metrics import Evaluation, evaluate
+from allkit.plugins import registry
+from allkit.report.pictures import confusion_matrix, learning_curves
+from allkit.training.division import Division
+from allkit.training.loop import History
+
+__all__ = ["HeldOut", "describe", "figures_of", "pictures_of", "version"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What the members of one division make of the images that they did not learn from.
+
+    `images` are positions `(n,)` in the set; `logits` `(n, K)` float32 are the mean over the
+    members of this division; `features` `(n, D)` float32 are the ones its heads see (those of
+    several members with stages of their own side by side). With test-time augmentation both are
+    over the eight orientations.
+    """
+
+    images: npt.NDArray[np.int64]
+    features: npt.NDArray[np.float32]
+    logits: npt.NDArray[np.float32]
+
+
+def figures_of(division: Division, held_out: Sequence[HeldOut]) -> Evaluation | None:
+    """Return the figures over all held-out images, each judged by those that did not see it."""
+    images = np.concatenate([part.images for part in held_out])
+    if not len(images):
+        return None
+    logits = np.concatenate([part.logits for part in held_out]).astype(np.float64)
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    part = division.dataset.subset(images)
+    return evaluate(
+        part.labels, exponentials / exponentials.sum(axis=1, keepdims=True), part.classes,
+        verdicts=["review"] * len(part),
+        units=part.units if part.has_groups else None,
+        notes=[IMAGE_LEVEL] if division.by == "image" else [],
+    )  # fmt: skip
+
+
+def describe(
+    config: TrainConfig,
+    division: Division,
+    backbone: BackboneInfo,
+    figures: Evaluation | None,
+    histories: Sequence[History],
+) -> ModelInfo:
+    """Return the description that is saved with the model."""
+    dataset = division.dataset
+    return ModelInfo(
+        allkit=version("allkit"),
+        format=FORMAT,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        classes=dataset.classes,
+        display_names={name: display_name(name) for name in dataset.classes},
+        backbone=backbone,
+        plugins=_plugins(config),
+        config=_shareable(config),
+        data=_data_info(division),
+        validation=None if figures is None else figures.to_dict() | _protocol(division, config),
+        history=tuple(tuple(history) for history in histories),
+        versions={n: version(n) for n in ("torch", "timm", "numpy", "pillow")}
+        | {"python": platform.python_version()},
+    )
+
+
+def _protocol(division: Division, config: TrainConfig) -> dict[str, str]:
+    how = {"group": "by group", "image": "by image", None: "given by the user"}[division.by]
+    if config.folds:
+        return {"protocol": f"{config.folds}-fold cross-validation {how}, pooled"}
+    return {"protocol": f"Validation part, divided {how}, also used to decide when to stop"}
+
+
+def _data_info(division: Division) -> DataInfo:
+    dataset: Dataset = division.dataset
+    groups = {s.group or s.case for s in dataset} - {None}
+    return DataInfo(
+        fingerprint=dataset.fingerprint,
+        counts={name: dataset.counts[name] for name in dataset.classes},
+        images_sha256=tuple(sorted(set(dataset.hashes))),
+        groups_sha256=tuple(sorted(group_hash(group) for group in groups)),
+        split_by=division.by,
+        drawn=dataset.drawn,
+    )
+
+
+def _shareable(config: TrainConfig) -> TrainConfig:
+    """Return the settings as the model keeps them: the hash of the weights is, their folder is not."""
+    return config.model_copy(update={"weights": Path(config.weights).name})
+
+
+def _plugins(config: TrainConfig) -> dict[str, str]:
+    host = registry()
+    used = [host.provider("backbone", config.backbone)]
+    used += [host.provider("augmentation", name) for name in config.augment]
+    return {plugin.distribution: plugin.version for plugin in used}
+
+
+def pictures_of(
+    histories: Sequence[History], figures: Evaluation | None, info: ModelInfo
+) -> dict[str, bytes]:
+    """Return the pictures of a training, PNG by file name."""
+    title = f"{info.backbone.name}, {sum(info.data.counts.values()):,} images"
+    pictures = {"learning_curves.png": learning_curves(histories, title)}
+    if figures is not None and info.validation is not None:
+        names = [info.display_names[name] for name in info.classes]
+        caption = "; ".join([info.validation["protocol"], *figures.notes])
+        pictures["confusion.png"] = confusion_matrix(
+            figures.confusion, names, f"Validation: accuracy {figures.accuracy:.3f}", caption
+        )
+    return pictures
+
+
+def version(name: str) -> str:
+    """Return the installed version of a distribution."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,248 @@
+"""The run folder: what is needed to take a training up again, beside the model that it makes.
+
+run.json               settings, data, versions: what a resumed training must share
+state.safetensors      weights, optimiser, moving average, best weights; its header says where
+member-N.safetensors   a member of the ensemble that is finished
+lock                   held by the training that writes here
+
+Each file is written whole or not at all, and the state is one file, so that a process may be
+killed at any moment. Nothing in it can run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import filelock
+import torch
+
+from allkit.errors import AllkitError, CheckpointError, ConfigError
+from allkit.files import clear_stale, write_whole
+
+__all__ = ["Run", "Saved", "open_run"]
+
+FACTS, STATE, LOCK = "run.json", "state.safetensors", "lock"
+SAVE_SECONDS = 30.0
+"""Seconds between two saves of the state; it is also saved when a phase ends."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """Tensors by name, and the facts that belong to them, as plain values of JSON."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Return the tensors whose names begin with `prefix.`, without it."""
+        start = f"{prefix}."
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+@dataclass
+class Run:
+    """An open run folder. With `folder=None` nothing is kept."""
+
+    folder: Path | None = None
+    resumed: bool = False
+    """Whether there was something to take up."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        """Compare `facts` with those of the run that is taken up, or note them for a new one.
+
+        Raises `ConfigError` that names the first difference.
+        """
+        self.facts = dict(facts)
+        if self.folder is None:
+            return
+        if self.resumed:
+            before = _facts(self.folder / FACTS)
+            difference = _difference(before, facts)
+            if difference:
+                raise ConfigError(
+                    f"The training in {self.folder} was started with {difference}. Give the same, "
+                    f"or start again with --overwrite."
+                )
+            self.facts = before
+        else:
+            self.done()
+            self._note(json.dumps(self.facts, indent=1) + "\n")
+
+    def _note(self, text: str) -> None:
+        if self.folder is not None:
+            write_whole(self.folder / FACTS, text)
+
+    def state(self) -> Saved | None:
+        """Return where the training was when its state was last saved, if it was."""
+        return self._read(STATE)
+
+    def member(self, number: int) -> Saved | None:
+        """Return a member of the ensemble that is finished, if it is."""
+        return self._read(f"member-{number}.safetensors")
+
+    def due(self) -> bool:
+        """Say whether it is time to save the state again."""
+        return self.folder is not None and time.monotonic() - self._last >= SAVE_SECONDS
+
+    def save(self, make: Callable[[], Saved]) -> None:
+        """Save the state in place of the one before."""
+        self._write(STATE, make)
+        self._last = time.monotonic()
+
+    def finish(self, number: int, make: Callable[[], Saved]) -> None:
+        """Save a finished member; the state of its training is no longer needed."""
+        self._write(f"member-{number}.safetensors", make)
+        if self.folder is not None:
+            (self.folder / STATE).unlink(missing_ok=True)
+        self._last = time.monotonic()
+
+    def where(self) -> str:
+        """Return a sentence for an error: what is kept, and how to go on."""
+        if self.folder is None:
+            return "Nothing of it was kept."
+        kept = self.state()
+        if kept is None:
+            return "No state was saved yet."
+        facts = kept.facts
+        return (
+            f"The state before is kept in {self.folder} ({facts['phase']}, epoch "
+            f"{facts['epoch'] + 1}, step {facts['step'] + 1}); --resume goes on from there."
+        )
+
+    def done(self) -> None:
+        """Forget the state: the model is written. What others keep in the folder stays."""
+        if self.folder is None:
+            return
+        for path in [*self.folder.glob("member-*.safetensors"), self.folder / STATE]:
+            path.unlink(missing_ok=True)
+        (self.folder / FACTS).unlink(missing_ok=True)
+
+    def _write(self, name: str, make: Callable[[], Saved]) -> None:
+        if self.folder is None:
+            return
+        from safetensors.torch import save
+
+        saved = make()
+        tensors = {k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()}
+        metadata = {"allkit": json.dumps(saved.facts)}
+        try:
+            write_whole(self.folder / name, save(tensors, metadata))
+        except AllkitError as error:
+            raise AllkitError(f"{error} {self.where()}") from error
+
+    def _read(self, name: str) -> Saved | None:
+        if self.folder is None or not (self.folder / name).exists():
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.folder / name, "pt") as file:
+                facts = json.loads(file.metadata()["allkit"])
+                return Saved({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self.folder / name} is damaged ({error}). Start the training again with "
+                f"--overwrite."
+            ) from None
+
+
+@contextlib.contextmanager
+def open_run(
+    folder: Path | None, *, resume: bool, overwrite: bool, main: bool = True
+) -> Iterator[Run]:
+    """Open the run folder for one training, and close it when the training ends.
+
+    Only the main process of several locks and writes. Raises `ConfigError` at once when another
+    training has the folder open, and when it holds an unfinished run that is neither resumed nor
+    overwritten. Call `begin` before anything else.
+    """
+    if folder is None or not main:
+        there = folder is not None and resume and _begun(folder)
+        yield Run() if folder is None else _Reader(folder, there)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise ConfigError(
+            f"Another training is writing to {folder}. Wait for it, or choose another --out."
+        ) from None
+    try:
+        for name in (FACTS, STATE):
+            clear_stale(folder / name)
+        for path in folder.glob(".member-*.part"):
+            path.unlink(missing_ok=True)
+        there = _begun(folder)
+        if there and not resume and not overwrite:
+            raise ConfigError(
+                f"{folder} holds a training that was not finished. Give --resume to go on with "
+                f"it, or --overwrite to start again."
+            )
+        yield Run(folder, there and resume)
+    finally:
+        if not _begun(folder):
+            (folder / FACTS).unlink(missing_ok=True)
+        # Removed while it is still held: nobody can have opened it in between.
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only when nothing is left in it
+
+
+class _Reader(Run):
+    """What a process sees that does not write: it takes up what the main one does."""
+
+    def _write(self, name: str, make: Callable[[], Saved]) -> None:
+        pass
+
+    def finish(self, number: int, make: Callable[[], Saved]) -> None:
+        pass
+
+    def _note(self, text: str) -> None:
+        pass
+
+    def due(self) -> bool:
+        return False
+
+    def done(self) -> None:
+        pass
+
+
+def _begun(folder: Path) -> bool:
+    """Say whether there is anything to go on with."""
+    kept = [folder / STATE, *folder.glob("member-*.safetensors")]
+    return (folder / FACTS).exists() and any(path.exists() for path in kept)
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path} is damaged. Start the training again with --overwrite.")
+    return facts
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return the first difference in words, or an empty string. Threads are taken over."""
+    old, new = before.get("config", {}), now.get("config", {})
+    for key in [*new, *(k for k in old if k not in new)]:
+        if old.get(key) != new.get(key):
+            return f"{key} = {old.get(key)!r}, not {new.get(key)!r}"
+    for key, value in now.items():
+        if key not in ("config", "threads") and before.get(key) != value:
+            if key in ("images", "validation", "backbone"):
+                return f"other {'weights of the backbone' if key == 'backbone' else key}"
+            return f"{key} {before.get(key)}, not {value}"
+    return ""

@@ -1,0 +1,198 @@
+"""Training: features of the frozen backbone once, a head on them, and then what the strategy says."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from allkit.classifier import Classifier, fingerprints
+from allkit.config import TrainConfig
+from allkit.data.dataset import Dataset
+from allkit.features import FeatureCache, Progress
+from allkit.files import clear_stale, require_free
+from allkit.metrics_log import METRICS, open_log, require_trackers
+from allkit.passport import arrays_hash, division_hash, issue
+from allkit.training.device import choose_device, processes, threads
+from allkit.training.division import Division, divide
+from allkit.training.loop import History, Recorder
+from allkit.training.material import Material
+from allkit.training.member import Member
+from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, version
+from allkit.training.run import Run, open_run
+from allkit.training.session import Session
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Trains classifiers.
+
+        model = allkit.Trainer(backbone="vgg16").fit(split.train, split.val)
+
+    Settings are those of `allkit.config.TrainConfig`; unknown ones are refused. Features and
+    activations are kept in `cache`, by default the user's; `None` keeps none. `progress(what, done,
+    total)` is called as the work goes on, and `recorder.log(figures)` after every epoch.
+
+    Started by `torchrun` or `accelerate launch`, every process runs the same program and they
+    train together; each ends with the same classifier.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig | None = None,
+        *,
+        cache: FeatureCache | str | None = "default",
+        progress: Progress | None = None,
+        recorder: Recorder | None = None,
+        **settings: Any,
+    ) -> None:
+        values = (config.model_dump() if config else {}) | settings
+        self.config = TrainConfig.parse(values, source="the settings of Trainer")
+        self.cache = FeatureCache() if isinstance(cache, str) else cache
+        self.progress = progress
+        self.recorder = recorder
+
+    def fit(
+        self,
+        train: Dataset,
+        val: Dataset | None = None,
+        *,
+        out: str | Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+    ) -> Classifier:
+        """Train on `train` and return the classifier; `val` decides when to stop.
+
+        Without `val`, the share `config.val` of the training images is kept for it, by group.
+        With `config.folds` = k there are k divisions, each with another k-th kept for validation,
+        and the validation figure is pooled over the parts that were not learnt from. For each
+        division `config.members` members are trained from different seeds; the classifier answers
+        with the mean of all. The same images, settings and seed give the same weights on one kind
+        of processor.
+
+        With `out` the model is saved there, and the state of the training is kept in `OUT.run`
+        until then: after it was killed, the same call with `resume=True` ends with the same
+        weights, on a CPU to the bit.
+
+        Raises `DatasetError` (unreadable images, a class that cannot be on both sides),
+        `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
+        memory does not suffice.
+        """
+        folder = None if out is None else Path(out)
+        state = None if folder is None else folder.with_name(f"{folder.name}.run")
+        device = choose_device(self.config.device)
+        if folder is not None and state is not None:
+            if resume and folder.exists() and not (state / "run.json").exists():
+                return Classifier.load(folder, device=device)  # it was finished
+            require_free(folder, overwrite=overwrite or resume)
+        require_trackers(self.config.trackers)
+        with (
+            processes(device) as accelerator,
+            open_run(
+                state, resume=resume, overwrite=overwrite, main=accelerator.is_main_process
+            ) as run,
+        ):
+            accelerator.wait_for_everyone()
+            with self._recording(run, accelerator.is_main_process) as recorder:
+                model = self._fit(train, val, accelerator, run, recorder)
+            if folder is not None and accelerator.is_main_process:
+                clear_stale(folder)
+                model.save(folder, overwrite=overwrite or run.resumed)
+                run.done()
+            accelerator.wait_for_everyone()
+        return model
+
+    @contextlib.contextmanager
+    def _recording(self, run: Run, main: bool) -> Iterator[Recorder | None]:
+        """Give what takes the figures of every epoch: the user's, or the log of the run folder."""
+        if self.recorder is not None or not main:
+            yield self.recorder
+            return
+        if run.folder is not None and not run.resumed:
+            (run.folder / METRICS).unlink(missing_ok=True)
+        name = "allkit" if run.folder is None else run.folder.stem
+        settings = self.config.model_dump(mode="json")
+        with open_log(run.folder, self.config.trackers, name=name, config=settings) as log:
+            yield log
+
+    def _fit(
+        self,
+        train: Dataset,
+        val: Dataset | None,
+        accelerator: Accelerator,
+        run: Run,
+        recorder: Recorder | None,
+    ) -> Classifier:
+        config = self.config
+        division = divide(config, train, val)
+        learners = np.unique(np.concatenate([learn for learn, _ in division.parts]))
+        material = Material(
+            config, division.dataset, learners, accelerator, self.cache, self.progress
+        )
+        run.begin(_facts(config, division, material, accelerator))
+        session = Session(
+            config, accelerator, division, material, run, self.progress, recorder
+        )
+        with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
+            members: list[Member] = []
+            histories: list[History] = []
+            held_out: list[HeldOut] = []
+            for part in range(len(division.parts)):
+                numbers = [part * config.members + seed for seed in range(config.members)]
+                trained = [session.train(number) for number in numbers]
+                group = [member for member, _ in trained]
+                held_out.append(session.held_out(numbers, group))
+                members += group
+                histories += [history for _, history in trained]
+        figures = figures_of(division, held_out)
+        network = session.network(members)
+        info = describe(config, division, session.backbone_info(network), figures, histories)
+        passport = issue(
+            data=division.dataset.fingerprint,
+            division=division_hash(division.dataset.hashes, division.parts), seed=config.seed,
+            weights=material.fingerprint, engine=material.signature, device=accelerator.device,
+            plugins=info.plugins, processes=accelerator.num_processes,
+        )  # fmt: skip
+        result = arrays_hash(network.state_dict())
+        info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
+        model = Classifier(
+            network, info, device=accelerator.device,
+            pictures=pictures_of(histories, figures, info),
+            training=fingerprints(division.dataset),
+        )  # fmt: skip
+        # The place for whatever is fitted to answers on images that were not learnt from
+        # (calibration, familiarity): model, `division.dataset` and `held_out` are at hand.
+        return model
+
+
+def _facts(
+    config: TrainConfig, division: Division, material: Material, accelerator: Accelerator
+) -> dict[str, Any]:
+    """Return everything on which the weights depend: a resumed training must share it."""
+    settings = config.model_dump(mode="json")
+    settings["weights"] = Path(config.weights).name  # its content counts, not its place
+    dataset = division.dataset
+    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
+    return {
+        "config": settings,
+        "images": _digest([dataset.hashes, dataset.labels.tolist()]),
+        "validation": _digest(parts),
+        "backbone": material.fingerprint,
+        "precision": material.precision,
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "threads": torch.get_num_threads(),
+        **{name: version(name) for name in ("allkit", "torch", "numpy", *material.plugins)},
+    }
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
