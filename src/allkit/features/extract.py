@@ -35,7 +35,7 @@ def weights_hash(module: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
                      if tensor.ndim else str(tensor.item()).encode())  # fmt: skip
     return total.hexdigest()
 
