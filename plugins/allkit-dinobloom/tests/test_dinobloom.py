@@ -52,12 +52,6 @@ def test_without_a_network_one_error_names_the_ways_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@conformance("dinobloom-s")
-def test_conformance(check):
-    check()
-
-
-@pytest.mark.slow
 @conformance("allkit-dinobloom")
-def test_conformance_of_all(check):
+def test_conformance(check):
     check()
