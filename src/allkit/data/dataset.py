@@ -20,7 +20,7 @@ from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import allocate, join
 from allkit.data.labels import class_order
-from allkit.data.rows import Sample, Table, describe
+from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest
 from allkit.data.split import By, Split, as_csv
 from allkit.duplicates import (
@@ -73,8 +73,6 @@ class Dataset:
         self.name = name
         self.left_out = tuple(left_out)
         self.split_by = split_by
-
-    # ── reading ────────────────────────────────────────────────────────────────────────────
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
@@ -140,8 +138,6 @@ class Dataset:
             left_out=table.left_out,
             split_by="image" if table.split_by == "image" else "group" if table.split_by else None,
         )
-
-    # ── what is in it ──────────────────────────────────────────────────────────────────────
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -352,8 +348,6 @@ class Dataset:
             rows.append((name, [(self.read(i), self.samples[i].image) for i in chosen]))
         return contact_sheet(rows)
 
-    # ── dividing ───────────────────────────────────────────────────────────────────────────
-
     def subset(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str = "") -> Dataset:
         """Return the images at `indices`, in that order, with the same classes."""
         part = Dataset(
@@ -500,12 +494,3 @@ class Dataset:
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]
         return other
-
-
-def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:
-    """Return the error that lists every unreadable image."""
-    lines = "\n".join(f"  {error}" for error in errors)
-    return DatasetError(
-        f"{len(errors)} of {total} images of {name} cannot be read:\n{lines}\n"
-        f"Mend or remove them; nothing is skipped in silence."
-    )

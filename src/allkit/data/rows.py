@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from allkit.data.labels import ALL_CLASSES, canonical_label
 from allkit.data.sources import Source
+from allkit.errors import DatasetError
 
-__all__ = ["PARTS", "Sample", "Table", "check_labels", "describe"]
+__all__ = ["PARTS", "Sample", "Table", "check_labels", "describe", "unreadable"]
 
 PARTS = {
     "train": "train", "training": "train",
@@ -76,3 +77,12 @@ def check_labels(table: Table) -> None:
             f"{len(spellings):,} different labels on {len(table.rows):,} images ({some}, …): these "
             f"look like names of images or patients, not like classes"
         )
+
+
+def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:
+    """Return the error that lists every unreadable image."""
+    lines = "\n".join(f"  {error}" for error in errors)
+    return DatasetError(
+        f"{len(errors)} of {total} images of {name} cannot be read:\n{lines}\n"
+        f"Mend or remove them; nothing is skipped in silence."
+    )

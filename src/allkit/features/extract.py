@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from allkit.batches import read_ahead
-from allkit.data.dataset import Dataset, unreadable
+from allkit.data.dataset import Dataset
+from allkit.data.rows import unreadable
 from allkit.errors import AllkitError, ImageError, PluginError
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import FrozenPass
