@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.config import TrainConfig
-from allkit.data.dataset import By, Dataset, Split
+from allkit.data.dataset import Dataset
+from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = ["Division", "divide"]

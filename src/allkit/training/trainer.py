@@ -138,9 +138,7 @@ class Trainer:
             config, division.dataset, learners, accelerator, self.cache, self.progress
         )
         run.begin(_facts(config, division, material, accelerator))
-        session = Session(
-            config, accelerator, division, material, run, self.progress, recorder
-        )
+        session = Session(config, accelerator, division, material, run, self.progress, recorder)
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
             members: list[Member] = []
             histories: list[History] = []
