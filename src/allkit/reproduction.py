@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -57,7 +59,7 @@ def reproduce(
     *,
     weights: str | None = None,
     device: str | None = None,
-    cache: FeatureCache | str | None = None,
+    cache: FeatureCache | None = None,
     progress: Progress | None = None,
 ) -> tuple[Reproduction, Classifier | None]:
     """Train again with the model's settings, seed and number of threads; compare the two.
@@ -81,8 +83,13 @@ def reproduce(
     if strange:
         return Reproduction("different", strange, (strange,), retrained=False), None
     config = _settings(info.config, weights, device)
-    with _threads(passport.threads):
-        again = Trainer(config, cache=cache, progress=progress).fit(train, val)
+    with (
+        _threads(passport.threads),
+        tempfile.TemporaryDirectory(prefix="allkit-", ignore_cleanup_errors=True) as folder,
+    ):
+        # A cache of its own: nothing is found in it, and what is kept is rounded as it was.
+        kept = cache or FeatureCache(Path(folder))
+        again = Trainer(config, cache=kept, progress=progress).fit(train, val)
     now = again.info.passport
     if now is None:
         raise CheckpointError("The new training left no passport.")

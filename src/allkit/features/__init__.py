@@ -6,6 +6,7 @@ from allkit.features.engines import ENGINES, FrozenPass, native_bfloat16
 from allkit.features.extract import (
     Extractor,
     Progress,
+    feature_matrix,
     load_augmented,
     row_key,
     weights_hash,
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "activations_folder",
     "cache_folder",
+    "feature_matrix",
     "load_augmented",
     "native_bfloat16",
     "row_key",

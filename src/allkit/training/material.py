@@ -21,6 +21,7 @@ from allkit.features import (
     FeatureCache,
     FrozenPass,
     Progress,
+    feature_matrix,
     row_key,
     weights_hash,
 )
@@ -122,8 +123,9 @@ class Material:
             if rows is None:
                 rows = self._extracted(images, copy, label)
             if copy:
-                full = np.zeros_like(rows, shape=(len(everything), rows.shape[1]))
-                full[images] = rows
+                full = feature_matrix(len(everything), rows.shape[1])
+                for start in range(0, len(images), 4096):
+                    full[images[start : start + 4096]] = rows[start : start + 4096]
                 rows = full
             views.append(rows)
         return FeatureSource(views, self.accelerator.device)
@@ -165,18 +167,20 @@ class Material:
         tail.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
-        own: list[Features] = []
         requests = [Request(b, np.full(len(b), copy)) for b in blocks[rank::world]]
+        own = feature_matrix(sum(len(r.images) for r in requests), self.width)
+        parts: list[Features] = []
         done = 0
         with torch.no_grad(), autocast(self.accelerator.device, self.precision):
             for request, rows in zip(requests, source.stream(requests), strict=True):
-                own.append(tail(rows).float().cpu().numpy())
+                parts.append(own[done : done + len(request.images)])
+                parts[-1][:] = tail(rows).float().cpu().numpy()
                 done += len(request.images)
                 if self.progress:
                     self.progress(label, min(done * world, len(images)), len(images))
         if world == 1:
-            return np.concatenate(own)
-        every: list[list[Features]] = gather_object([own])
+            return own
+        every: list[list[Features]] = gather_object([parts])
         order = [every[i % world][i // world] for i in range(len(blocks))]
         return np.concatenate(order)
 
