@@ -4,8 +4,9 @@
 
 Protocol. `--count` real images, decoded before the clock starts, in batches of 16; standardisation
 is part of what is measured. One thread; processor time and not the clock's, so that what else the
-machine does counts little; the best of three passes after one to warm up. *Difference* is the largest ‖features − PyTorch float32‖ / ‖PyTorch float32‖ of an image. *Same alone*: an image has
-the same bits in a batch of one as in a batch of 16.
+machine does counts little; the best of three passes after one to warm up. *Difference* is the largest
+‖features − PyTorch float32‖ / ‖PyTorch float32‖ of an image. *Same alone*: an image has the same
+bits in a batch of one as in a batch of 16.
 """
 
 from __future__ import annotations

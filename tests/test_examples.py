@@ -15,11 +15,10 @@ EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
 @pytest.fixture(autouse=True)
 def _own_registry():
     """An example may register a plugin: it must not stay for the tests after it."""
-    from allkit.plugins import registry
+    from allkit.plugins import Registry, using
 
-    registry.cache_clear()
-    yield
-    registry.cache_clear()
+    with using(Registry()):
+        yield
 
 
 def run(path, *arguments):
