@@ -89,10 +89,10 @@ def test_test_images_are_never_seen(cli, data, tmp_path, monkeypatch, base):
     seen = set()
     fit = allkit.Trainer.fit
 
-    def watched(self, train, val=None):
+    def watched(self, train, val=None, **options):
         seen.update(train.hashes)
         seen.update(val.hashes if val is not None else ())
-        return fit(self, train, val)
+        return fit(self, train, val, **options)
 
     monkeypatch.setattr(allkit.Trainer, "fit", watched)
     data.to_csv(tmp_path / "split.csv")
