@@ -1,6 +1,6 @@
 """The model folder: written whole, checked before anything in it is parsed, free of pickle.
 
-model.safetensors   arrays, under `network.`
+model.safetensors   arrays, under `network.`, `calibration.`, `familiarity.`
 model.json          everything else that is needed to answer, and where it came from
 README.md           the model card, for people; editing it only warns
 SHA256SUMS          hashes of the above, in the form of sha256sum
@@ -90,6 +90,7 @@ class ModelInfo(_Part):
     config: TrainConfig
     data: DataInfo
     validation: dict[str, Any] | None = None
+    trust_notes: tuple[str, ...] = ()
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     passport: Passport | None = None

@@ -24,7 +24,9 @@ from allkit.plugins import registry
 from allkit.probes import QUICK, collect, score, too_few
 from allkit.records import Backbone, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
-from allkit.runtime.answers import answer, stream
+from allkit.runtime.answers import stream
+from allkit.runtime.trust import Outputs, Trust, set_table
+from allkit.trust import dataset_statistics
 
 __all__ = ["Classifier"]
 
@@ -41,11 +43,13 @@ class Classifier:
         network: Network,
         info: ModelInfo,
         *,
+        trust: Trust | None = None,
         device: torch.device | str = "cpu",
         pictures: Mapping[str, bytes] | None = None,
         training: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.info = info
+        self.trust = trust or Trust(info.classes)
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.pictures = dict(pictures or {})
@@ -91,19 +95,23 @@ class Classifier:
             isinstance(images, np.ndarray) and images.ndim <= 3
         ):
             images = [images]
-        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB."""
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB.
+
+        They are calibrated where the model is.
+        """
+        return self.trust.probabilities(self.outputs(images).logits)
+
+    def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
         return self._from_features(self._extractor.compute(list(images)))
 
-    def _from_features(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
             logits = self.network.classify(torch.from_numpy(features).to(self.device))
-            probabilities: npt.NDArray[np.float32] = (
-                torch.softmax(logits.float(), dim=1).cpu().numpy()
-            )
-        return probabilities
+        return Outputs(logits.float().cpu().numpy(), features)
 
     # ── judging ────────────────────────────────────────────────────────────────────────────
 
@@ -137,15 +145,15 @@ class Classifier:
             extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
         )
         features = extractor.extract(dataset, progress=progress, label="features")
-        probabilities = self._from_features(features)
+        outputs = self._from_features(features)
+        statistics = dataset_statistics(dataset, cache=cache, progress=progress)
+        decisions = self.trust.decide(outputs, statistics)
         position = {name: index for index, name in enumerate(self.classes)}
         truth = np.array([position[s.label] for s in dataset], dtype=np.int64)
-        verdicts = [
-            answer(s.image, row, self.classes).verdict
-            for s, row in zip(dataset, probabilities, strict=True)
-        ]
         return evaluate(
-            truth, probabilities, self.classes, verdicts=verdicts,
+            truth, self.trust.probabilities(outputs.logits), self.classes,
+            verdicts=[decision.verdict for decision in decisions],
+            sets=set_table(decisions, len(self.classes)) if self.trust.calibrated else None,
             units=dataset.units if dataset.has_groups else None, notes=self._cautions(dataset),
             extra={"shortcut_probe": strongest_probe(dataset)} if probes else {},
         )  # fmt: skip
@@ -199,7 +207,12 @@ class Classifier:
         arrays = {
             f"network.{name}": tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
-        } | {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
+        }
+        arrays |= {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
+        arrays |= {
+            name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in self.trust.to_arrays().items()
+        }
         card = model_card(self.info.model_dump(mode="json"))
         write_model(
             folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
@@ -219,6 +232,11 @@ class Classifier:
         network = _empty_network(record.build("none"), info)
         state = _under("network.", arrays)
         training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
+        trusted = {
+            name: array.numpy()
+            for name, array in arrays.items()
+            if name.startswith(("calibration.", "familiarity."))
+        }
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -229,7 +247,8 @@ class Classifier:
                 f"{info.backbone.distribution} {info.backbone.version}; install that version."
             ) from None
         _warn_of_another_version(info, network.backbone)
-        return cls(network, info, device=device, training=training)
+        trust = Trust.from_arrays(info.classes, trusted)
+        return cls(network, info, trust=trust, device=device, training=training)
 
     def export(
         self,
@@ -270,9 +289,13 @@ class Classifier:
         return difference
 
     def pipeline(self) -> Pipeline:
-        """Return the whole way from `(N, H, W, 3)` uint8 to `(N, K)` probabilities, on the CPU."""
+        """Return the whole way from `(N, H, W, 3)` uint8 pixels, on the CPU.
+
+        Its outputs: probabilities and logits `(N, K)`, features `(N, D)`.
+        """
         # A copy: moving the network itself would take it away from whoever answers with it.
-        return Pipeline(self.spec, copy.deepcopy(self.network).cpu()).eval()
+        temperature = self.trust.temperature or 1.0
+        return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), temperature).eval()
 
 
 def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:

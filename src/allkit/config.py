@@ -197,6 +197,18 @@ class TrainConfig(Config):
         le=50,
         description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
+    coverage: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="share of the images of each class whose prediction set must hold that class",
+    )
+    familiar: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="share of new images of known slides that must count as familiar",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",

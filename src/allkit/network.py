@@ -209,16 +209,22 @@ def pool(features: torch.Tensor, bags: torch.Tensor | None) -> torch.Tensor:
 
 
 class Pipeline(nn.Module):
-    """The whole way from uint8 pixels to probabilities, as one module: what exporters write."""
+    """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
 
-    def __init__(self, spec: InputSpec, network: Network) -> None:
+    `temperature` is that of the calibration, 1 without.
+    """
+
+    def __init__(self, spec: InputSpec, network: Network, temperature: float = 1.0) -> None:
         super().__init__()
         self.standardise = Standardise(spec)
         self.network = network
+        self.temperature = temperature
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map `(N, H, W, 3)` uint8 RGB to probabilities `(N, K)` float32."""
-        return torch.softmax(self.network(self.standardise(pixels)), dim=1)
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`."""
+        features = self.network.backbone(self.standardise(pixels))
+        logits = self.network.classify(features)
+        return torch.softmax(logits / self.temperature, dim=1), logits, features
 
 
 def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:

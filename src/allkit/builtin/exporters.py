@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
 from allkit.records import Exporter, Predictor
-from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor
+from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor, pack
 from allkit.runtime.seal import SEAL_BLANK, seal
 
 if TYPE_CHECKING:
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def _write(
     model: Any, path: Path, *, precision: str, calibration: list[npt.NDArray[np.uint8]] | None
 ) -> None:
-    """Write `model` as one ONNX file: `pixels` (N, H, W, 3) uint8 → `probabilities` (N, K)."""
+    """Write `model` as one ONNX file, from `pixels` (N, H, W, 3) uint8 on.
+
+    Its outputs: `probabilities` and `logits` (N, K), `features` (N, D).
+    """
     import logging
 
     import torch
@@ -37,7 +40,7 @@ def _write(
     try:
         program = torch.onnx.export(
             model.pipeline(), (pixels,), dynamo=True, dynamic_shapes=(sizes,), verbose=False,
-            input_names=["pixels"], output_names=["probabilities"],
+            input_names=["pixels"], output_names=["probabilities", "logits", "features"],
         )  # fmt: skip
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
@@ -58,6 +61,7 @@ def _write(
         "backbone": info.backbone.name,
         "precision": precision,
         "data": info.data.fingerprint,
+        "trust": pack(model.trust.to_arrays()),
         "sha256": SEAL_BLANK,
     }
     entry = proto.metadata_props.add()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from allkit.errors import ExportError
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.seal import check_seal
+from allkit.runtime.trust import Outputs, Trust
 
-__all__ = ["METADATA_KEY", "OnnxPredictor"]
+__all__ = ["METADATA_KEY", "OnnxPredictor", "pack", "unpack"]
 
 METADATA_KEY = "allkit"
 FORMAT = 1
@@ -54,6 +56,8 @@ class OnnxPredictor:
             ) from None
         self.info = _metadata(self.path, self._session)
 
+        self.trust = Trust.from_arrays(self.classes, unpack(self.info.get("trust")))
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the probabilities."""
@@ -61,18 +65,50 @@ class OnnxPredictor:
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
-        result = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        probabilities: npt.NDArray[np.float32] = self._run(images, ["probabilities"])[0]
+        return probabilities
+
+    def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
+        if "logits" not in {output.name for output in self._session.get_outputs()}:
+            # Written by allkit 0.1.0: probabilities only, and nothing to decide a verdict by.
+            logits = np.log(np.maximum(self.probabilities(images), 1e-12))
+            return Outputs(logits, np.empty((len(images), 0), np.float32))
+        return Outputs(*self._run(images, ["logits", "features"]))
+
+    def _run(self, images: Sequence[npt.NDArray[np.uint8]], names: list[str]) -> list[Any]:
+        rows: list[Any] = [None] * len(images)
         for indices, pixels in by_shape(images):
-            result[indices] = self._session.run(["probabilities"], {"pixels": pixels})[0]
-        return result
+            for index, values in zip(
+                indices, zip(*self._session.run(names, {"pixels": pixels}), strict=True),
+                strict=True,
+            ):  # fmt: skip
+                rows[index] = values
+        return [np.stack(column) for column in zip(*rows, strict=True)]
 
     def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory."""
-        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""
         return list(self.stream(images, batch_size=batch_size))
+
+
+def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Return arrays as text for the metadata: a safetensors file in base 64."""
+    from safetensors.numpy import save
+
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    return base64.b64encode(save(whole)).decode()
+
+
+def unpack(text: str | None) -> dict[str, npt.NDArray[Any]]:
+    """Return the arrays that `pack` wrote; none for a file without."""
+    from safetensors.numpy import load
+
+    arrays: dict[str, npt.NDArray[Any]] = load(base64.b64decode(text)) if text else {}
+    return arrays
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:

@@ -1,0 +1,81 @@
+"""Calibration: from logits of images that a model had not learnt from to probabilities to trust."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["confidence_floor", "conformal_thresholds", "examples_needed", "fit_temperature"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """Return the temperature T for which softmax(logits / T) has the smallest log loss.
+
+    Guo et al. 2017. The true class is asked for (n + 1) / (n + 2) instead of 1, as in Platt
+    1999: where every one of n images is right, nothing else keeps T from falling to nought.
+    `logits` is `(N, K)`, `labels` `(N,)`.
+    """
+    from scipy.optimize import minimize_scalar
+
+    count, classes = logits.shape
+    wanted = np.full((count, classes), 1 / (count + 2) / (classes - 1))
+    wanted[np.arange(count), labels] = (count + 1) / (count + 2)
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits.astype(np.float64) / math.exp(log_temperature)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        log_p = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        return float(-(wanted * log_p).sum(axis=1).mean())
+
+    best = minimize_scalar(loss, bounds=(math.log(0.02), math.log(50)), method="bounded")
+    return float(math.exp(best.x))
+
+
+def examples_needed(coverage: float) -> int:
+    """Return how many examples of a class a promise of `coverage` needs at least."""
+    # A millionth, since 1 / (1 - 0.95) is 20 but for the last bit.
+    return math.ceil(coverage / (1 - coverage) - 1e-6)
+
+
+def conformal_thresholds(probabilities: Floats, labels: Ints, coverage: float) -> Floats:
+    """Return for each class the largest 1 − p of its true class that still is in the set, `(K,)`.
+
+    Split conformal prediction, class by class (Vovk 2012; Sadinle, Lei & Wasserman 2019): for
+    new images of that class, exchangeable with these, the set holds it with probability
+    `coverage` at least. Infinite for a class with fewer than `examples_needed` images: it is in
+    every set, since nothing can be promised by leaving it out.
+    """
+    scores = 1 - probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    thresholds = np.full(probabilities.shape[1], np.inf)
+    for index in range(len(thresholds)):
+        own = np.sort(scores[labels == index])
+        rank = math.ceil((len(own) + 1) * coverage - 1e-9)
+        if rank <= len(own):
+            thresholds[index] = own[rank - 1]
+    return thresholds
+
+
+def confidence_floor(
+    probabilities: Floats, labels: Ints, single: npt.NDArray[np.bool_], error: float
+) -> float:
+    """Return the lowest confidence above which single answers are wrong in at most `error`.
+
+    `single` `(N,)` says which images have a set of one class. Never below one half: an answer
+    that is more likely wrong than right is for review.
+    """
+    confidence = probabilities.max(axis=1)
+    wrong = probabilities.argmax(axis=1) != labels
+    order = np.flatnonzero(single)[np.argsort(-confidence[single], kind="stable")]
+    if not len(order):
+        return 0.5
+    rate = np.cumsum(wrong[order]) / np.arange(1, len(order) + 1)
+    good = np.flatnonzero(rate <= error)
+    if not len(good):
+        return 1.0
+    return max(0.5, float(confidence[order[good[-1]]]))

@@ -1,0 +1,171 @@
+"""What makes a model trustworthy, fitted after training: calibration and familiarity."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.calibration import (
+    confidence_floor,
+    conformal_thresholds,
+    examples_needed,
+    fit_temperature,
+)
+from allkit.data.dataset import Dataset, unreadable
+from allkit.errors import ImageError
+from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
+from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
+from allkit.runtime.trust import Trust, signed_root
+
+__all__ = ["HeldOut", "TrustSettings", "dataset_statistics", "fit_trust"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+
+FEWEST_TO_CALIBRATE = 20
+CONTENT_WIDTH = 32
+
+
+class VectorCache(Protocol):
+    """What keeps vectors by keys; the feature cache does."""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
+        """Return the vectors that are there."""
+
+    def put(self, vectors: dict[bytes, npt.NDArray[np.float32]]) -> None:
+        """Keep vectors."""
+
+
+@dataclass(frozen=True)
+class TrustSettings:
+    """`coverage` of the prediction sets, `familiar`: share of images of known slides that must
+    count as such, `error`: share of single answers that may be wrong."""
+
+    coverage: float = 0.95
+    familiar: float = 0.95
+    error: float = 0.01
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Logits `(n, K)` of the images at `rows` `(n,)`, which the model had not learnt from."""
+
+    rows: Ints
+    logits: Floats
+
+
+def fit_trust(
+    dataset: Dataset,
+    features: Floats,
+    held_out: HeldOut,
+    *,
+    settings: TrustSettings,
+    divisions: Sequence[Part],
+    frozen: bool,
+    cache: VectorCache | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Trust, list[str]]:
+    """Fit calibration and familiarity, and say in words what could not be fitted and why.
+
+    `features` `(N, D)` are those of all images of `dataset`, as the finished model computes them;
+    `divisions` the (learnt from, held out) positions of the training. With a `frozen` backbone
+    the thresholds of familiarity are measured over grouped folds of all images; otherwise only
+    the held-out images are new to the features. Images without known groups stand alone.
+    """
+    classes, labels, notes = dataset.classes, dataset.labels, []
+    temperature, thresholds, confidence = None, None, 0.0
+    rows = held_out.rows
+    if len(rows) < FEWEST_TO_CALIBRATE:
+        notes.append(
+            f"Not calibrated: {len(rows)} validation images, {FEWEST_TO_CALIBRATE} needed. "
+            f"Give a larger validation part or `folds`."
+        )
+    else:
+        temperature = fit_temperature(held_out.logits, labels[rows])
+        probabilities = Trust(classes, temperature).probabilities(held_out.logits)
+        thresholds = conformal_thresholds(probabilities, labels[rows], settings.coverage)
+        single = ((1 - probabilities.astype(np.float64)) <= thresholds).sum(axis=1) == 1
+        confidence = confidence_floor(probabilities, labels[rows], single, settings.error)
+        counts = np.bincount(labels[rows], minlength=len(classes))
+        needed = examples_needed(settings.coverage)
+        notes += [
+            f"{name}: {count} validation images, {needed} needed to promise "
+            f"{settings.coverage:.0%} coverage; it is in every prediction set instead."
+            for name, count in zip(classes, counts, strict=True)
+            if count < needed
+        ]
+    statistics = dataset_statistics(dataset, cache=cache, progress=progress)
+    units = dataset.units
+    everything = np.arange(len(dataset), dtype=np.int64)
+    folds = grouped_parts(labels, units)
+    inside = folds if frozen else list(divisions)
+    learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
+    spaces = fit_spaces(
+        [(statistics, statistics.shape[1]), (signed_root(features), CONTENT_WIDTH)],
+        labels, units, [folds, inside], [everything, learnt],
+        len(classes), settings.familiar,
+    )  # fmt: skip
+    if spaces is None:
+        notes.append("No familiarity: too few images or groups to tell a known slide by.")
+    elif not dataset.has_groups:
+        notes.append(
+            "Familiarity was set without known groups: how new slides differ could not be "
+            "measured, so more of them will look unfamiliar than need be."
+        )
+    trust = Trust(
+        classes, temperature, settings.coverage, thresholds, confidence,
+        appearance=spaces[0] if spaces else None,
+        content=spaces[1] if spaces else None,
+        ranges=statistic_ranges(statistics) if spaces else None,
+        cell_floor=cell_floor(statistics) if spaces else 0.0,
+    )  # fmt: skip
+    return trust, notes
+
+
+def dataset_statistics(
+    dataset: Dataset,
+    *,
+    cache: VectorCache | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Return the statistics of every image, `(N, M)` float32, from the cache where they are in it.
+
+    Raises `DatasetError` that lists every unreadable image.
+    """
+    keys = [
+        hashlib.sha256(f"statistics {STATISTICS_VERSION} {digest}".encode()).digest()
+        for digest in dataset.hashes
+    ]
+    known = cache.get(keys) if cache else {}
+    todo = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in known}.items())
+
+    def compute(item: tuple[bytes, int]) -> npt.NDArray[np.float32] | ImageError:
+        try:
+            return image_statistics(dataset.read(item[1]))
+        except ImageError as error:
+            return error
+
+    fresh: dict[bytes, npt.NDArray[np.float32]] = {}
+    errors: list[str] = []
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        for number, (item, result) in enumerate(
+            zip(todo, pool.map(compute, todo), strict=True), start=1
+        ):
+            if isinstance(result, ImageError):
+                errors.append(str(result))
+            else:
+                fresh[item[0]] = result
+            if progress:
+                progress("statistics", len(keys) - len(todo) + number, len(keys))
+    if errors:
+        raise unreadable(errors, len(dataset), dataset.name)
+    if cache and fresh:
+        cache.put(fresh)
+    known = known | fresh
+    return np.stack([known[key] for key in keys])
