@@ -25,6 +25,16 @@ VERDICTS = {
 REASONS = {
     NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
     "to look at this field.",
+    "no familiarity data": "The model does not know which slides it was trained on, so it cannot "
+    "tell whether this one is like them.",
+    "unfamiliar slide": "This field is not like the slides the model was trained on: its answer "
+    "cannot be trusted here.",
+    "not a smear": "This is no blood smear of a kind that the model knows.",
+    "nothing to see": "There are no stained cells to be seen.",
+    "ambiguous": "More than one class is possible.",
+    "empty prediction set": "No class fits this field well.",
+    "low confidence": "The probability is too low to accept the answer.",
+    "too few calibration examples": "The model had too few examples of a class to rule it out.",
 }
 
 

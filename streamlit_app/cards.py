@@ -48,3 +48,6 @@ def show(field: Field, names: dict[str, str]) -> None:
             st.html(bars(field, names))
             reasons = " ".join(reason_in_words(reason) for reason in answer.reasons)
             st.markdown(f"**{VERDICTS.get(answer.verdict, answer.verdict)}.** {plain(reasons)}")
+            if answer.prediction_set and answer.verdict != "refused":
+                possible = ", ".join(names.get(name, name) for name in answer.prediction_set)
+                st.caption(f"Cannot be ruled out: {plain(possible)}")

@@ -281,7 +281,7 @@ class Classifier:
             name: torch.from_numpy(np.ascontiguousarray(array))
             for name, array in self.trust.to_arrays().items()
         }
-        card = model_card(self.info.model_dump(mode="json"))
+        card = model_card(self.info.model_dump(mode="json"), self.trust.summary())
         write_model(
             folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
         )

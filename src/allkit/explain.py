@@ -26,8 +26,8 @@ Method = Literal["hirescam", "gradcam", "occlusion"]
 METHODS = ("auto", "hirescam", "gradcam", "occlusion")
 
 GRID = 8  # positions of the occluding square on each axis
-STEPS = 10  # of the deletion and insertion curves
-RANDOM_ORDERS = 4
+STEPS = 8  # of the deletion and insertion curves
+RANDOM_ORDERS = 2
 ALIKE = 0.8
 """Correlation with the map of randomised weights above which a map does not show the model."""
 

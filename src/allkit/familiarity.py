@@ -58,8 +58,9 @@ def fit_spaces(
     classes: int,
     familiar: float,
     seed: int = 0,
-) -> list[Space] | None:
-    """Return one space for each of `spaces` (vectors `(N, D)`, dimensions at most).
+) -> tuple[list[Space], npt.NDArray[np.bool_]] | None:
+    """Return one space for each of `spaces` (vectors `(N, D)`, dimensions at most), and which
+    images were found familiar when they were kept out, `(N,)` (also where that is not known).
 
     `parts` holds, for each space, the divisions in which thresholds are measured; `references`
     the images that become its references. The thresholds are such that the share `familiar` of
@@ -94,7 +95,9 @@ def fit_spaces(
                 foreign=_foreign(space, classes),
             )
         )  # fmt: skip
-    return result
+    known = np.ones(len(labels), dtype=bool)
+    known[measured] = ranks <= level
+    return result, known
 
 
 def _space(vectors: Floats, labels: Ints, units: Ints, rows: Ints, width: int) -> Space:

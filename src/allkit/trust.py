@@ -79,6 +79,24 @@ def fit_trust(
     the held-out images are new to the features. Images without known groups stand alone.
     """
     classes, labels, notes = dataset.classes, dataset.labels, []
+    statistics = dataset_statistics(dataset, cache=cache, progress=progress)
+    everything = np.arange(len(dataset), dtype=np.int64)
+    folds = grouped_parts(labels, dataset.units)
+    inside = folds if frozen else list(divisions)
+    learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
+    found = fit_spaces(
+        [(statistics, statistics.shape[1]), (signed_root(features), CONTENT_WIDTH)],
+        labels, dataset.units, [folds, inside], [everything, learnt],
+        len(classes), settings.familiar,
+    )  # fmt: skip
+    spaces, familiar = found or (None, np.ones(len(dataset), dtype=bool))
+    if spaces is None:
+        notes.append("No familiarity: too few images or groups to tell a known slide by.")
+    elif not dataset.has_groups:
+        notes.append(
+            "Familiarity was set without known groups: how new slides differ could not be "
+            "measured, so more of them will look unfamiliar than need be."
+        )
     temperature, thresholds, confidence = None, None, 0.0
     rows = held_out.rows
     if len(rows) < FEWEST_TO_CALIBRATE:
@@ -91,33 +109,10 @@ def fit_trust(
         probabilities = Trust(classes, temperature).probabilities(held_out.logits)
         thresholds = conformal_thresholds(probabilities, labels[rows], settings.coverage)
         single = ((1 - probabilities.astype(np.float64)) <= thresholds).sum(axis=1) == 1
-        confidence = confidence_floor(probabilities, labels[rows], single, settings.error)
-        counts = np.bincount(labels[rows], minlength=len(classes))
-        needed = examples_needed(settings.coverage)
-        notes += [
-            f"{name}: {count} validation images, {needed} needed to promise "
-            f"{settings.coverage:.0%} coverage; it is in every prediction set instead."
-            for name, count in zip(classes, counts, strict=True)
-            if count < needed
-        ]
-    statistics = dataset_statistics(dataset, cache=cache, progress=progress)
-    units = dataset.units
-    everything = np.arange(len(dataset), dtype=np.int64)
-    folds = grouped_parts(labels, units)
-    inside = folds if frozen else list(divisions)
-    learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
-    spaces = fit_spaces(
-        [(statistics, statistics.shape[1]), (signed_root(features), CONTENT_WIDTH)],
-        labels, units, [folds, inside], [everything, learnt],
-        len(classes), settings.familiar,
-    )  # fmt: skip
-    if spaces is None:
-        notes.append("No familiarity: too few images or groups to tell a known slide by.")
-    elif not dataset.has_groups:
-        notes.append(
-            "Familiarity was set without known groups: how new slides differ could not be "
-            "measured, so more of them will look unfamiliar than need be."
+        confidence = confidence_floor(
+            probabilities, labels[rows], single & familiar[rows], settings.error
         )
+        notes += _too_few(labels[rows], classes, settings.coverage)
     trust = Trust(
         classes, temperature, settings.coverage, thresholds, confidence,
         appearance=spaces[0] if spaces else None,
@@ -126,6 +121,17 @@ def fit_trust(
         cell_floor=cell_floor(statistics) if spaces else 0.0,
     )  # fmt: skip
     return trust, notes
+
+
+def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]:
+    needed = examples_needed(coverage)
+    counts = np.bincount(labels, minlength=len(classes))
+    return [
+        f"{name}: {count} validation images, {needed} needed to promise {coverage:.0%} coverage; "
+        f"it is in every prediction set instead."
+        for name, count in zip(classes, counts, strict=True)
+        if count < needed
+    ]
 
 
 def dataset_statistics(

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.report.checklist import checklist
+
 __all__ = ["model_card"]
 
 
-def model_card(info: Mapping[str, Any]) -> str:
-    """Return the README.md of a model folder, from the content of its `model.json`."""
+def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) -> str:
+    """Return the README.md of a model folder, from the content of its `model.json`.
+
+    `trust` is what `Trust.summary` gives.
+    """
+    trust = trust or {"temperature": None, "familiarity": {}}
     names = info["display_names"]
     data, backbone, config = info["data"], info["backbone"], info["config"]
     counts = ", ".join(f"{names[c]} {data['counts'].get(c, 0):,}" for c in info["classes"])
@@ -18,12 +24,15 @@ def model_card(info: Mapping[str, Any]) -> str:
         "Research use only. **Not a diagnosis, not a medical device.** An answer is a hint for a "
         "person who looks at the smear; subtypes of acute lymphoblastic leukaemia are defined by "
         "immunophenotype and genetics, not by a picture.",
+        "## What it is for, and what not",
+        "For research on one field of a stained blood smear at a time, with a person who looks at "
+        "the same field. Not for deciding about a patient, not for screening, not for slides "
+        "whose answers are `review` or `refused`, and not for other diseases: what is not one of "
+        "its classes it cannot name.",
         "## What it answers",
-        f"For one field of a stained blood smear, one probability per class: "
-        f"{', '.join(names[c] for c in info['classes'])}. The probabilities are **not "
-        f"calibrated**, so every answer carries the verdict `review`. Nothing is known about how "
-        f"it does on slides, stainings, microscopes and hospitals other than those it was "
-        f"trained on; published systems for this task fail there.",
+        f"One probability per class: {', '.join(names[c] for c in info['classes'])}; the classes "
+        f"that cannot be ruled out; and a verdict, `accepted`, `review` or `refused`, with reasons.",
+        _trust(info, trust),
         "## What it was trained on",
         (
             "**Drawn images** made by a program, for trying things out: nothing follows for real "
@@ -34,7 +43,11 @@ def model_card(info: Mapping[str, Any]) -> str:
         + f"{sum(data['counts'].values()):,} images: {counts}. "
         f"Fingerprint of the set `{data['fingerprint'][:16]}…`; `model.json` holds the hash of "
         f"every image, so that a test image which was trained on can be told.",
+        "What such sets are known to suffer from: images of one slide are not independent, and "
+        "what tells the slides apart (stain, light, scale bar) can give the class away. "
+        "`allkit audit` measures how far; `allkit check` finds images that occur twice.",
         _protocol(info),
+        _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
         f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), frozen; "
@@ -49,6 +62,7 @@ def model_card(info: Mapping[str, Any]) -> str:
         + ". Plugins: "
         + ", ".join(f"{name} {version}" for name, version in info["plugins"].items())
         + ".",
+        checklist(info, trust),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -64,7 +78,13 @@ def _protocol(info: Mapping[str, Any]) -> str:
             ("accuracy", "accuracy"),
             ("balanced_accuracy", "balanced accuracy"),
             ("macro_f1", "macro F1"),
+            ("macro_roc_auc", "area under ROC, mean"),
+            ("malignant_sensitivity_at_specificity", "malignant: sensitivity at 95 % specificity"),
+            ("ece", "calibration error (ECE)"),
+            ("brier", "Brier score"),
+            ("log_loss", "log loss"),
         ]
+        if figures.get(key) is not None and key in intervals
     ]
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
@@ -82,3 +102,47 @@ def _protocol(info: Mapping[str, Any]) -> str:
 
 def _show(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
+    lines = []
+    if trust["temperature"] is None:
+        lines.append(
+            "The probabilities are **not calibrated**: every answer that is not refused carries "
+            "the verdict `review`."
+        )
+    else:
+        promised = ", ".join(info["display_names"][name] for name in trust["promised"])
+        lines.append(
+            f"Calibrated on images that were kept out of the training: temperature "
+            f"{trust['temperature']:.2f}. Prediction sets hold the true class in "
+            f"{trust['coverage']:.0%} of the images of each class ({promised or 'no class'}), "
+            f"as long as slides are like those of the training. Answers below a probability of "
+            f"{trust['confidence']:.2f} are for review."
+        )
+    for name, words in (
+        ("appearance", "stain, light, sharpness and size of the cells"),
+        ("content", "the network's features"),
+    ):
+        space = trust["familiarity"].get(name)
+        if space:
+            lines.append(
+                f"Familiarity by {words}: {space['references']:,} training images in "
+                f"{space['dimensions']} dimensions; farther than {space['familiar']:.1f} is an "
+                f"unfamiliar slide, farther than {space['foreign']:.1f} no smear that it knows."
+            )
+    if not trust["familiarity"]:
+        lines.append("It has no familiarity data: it does not notice an unknown slide.")
+    lines += [f"**{note}**" for note in info.get("trust_notes", ())]
+    return "\n\n".join(lines)
+
+
+def _not_measured(info: Mapping[str, Any]) -> str:
+    return (
+        "**Unseen slides.** The figures above are of slides that have other images in the "
+        "training. What it does on slides, stains, microscopes and hospitals it has not seen is "
+        "not measured by a training: `allkit evaluate MODEL DATA --leave-one-group-out COLUMN` "
+        "measures it, and published systems for this task fail there.\n\n"
+        "**Shortcuts.** What a classifier gets that sees no cell is not measured by a training: "
+        "`allkit audit DATA --model MODEL` measures it."
+    )

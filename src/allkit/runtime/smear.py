@@ -85,17 +85,18 @@ def image_statistics(image: Pixels) -> Floats:
         image = np.asarray(resized)
     small = image[::2, ::2]
     values: list[Any] = []
+    total = np.empty(3)
     for channel in range(3):
         counts = np.bincount(small[..., channel].ravel(), minlength=256)
         cut = np.searchsorted(np.cumsum(counts) / (small.size / 3), (0.9, 0.5, 0.1))
         values += [_DENSITY[min(255, int(level))] for level in cut]
-    light = _DENSITY[small]
+        total[channel] = counts @ _DENSITY
+    light = _DENSITY.take(small)
     density = light[..., 1] - light[..., 2]
     threshold = _threshold(density)
     cells = density > threshold
-    count = int(cells.sum())
-    total = light.reshape(-1, 3).sum(axis=0)
-    inside = light[cells].sum(axis=0)
+    count = int(np.count_nonzero(cells))
+    inside = cells.ravel().astype(np.float32) @ light.reshape(-1, 3)
     values += list(inside / max(1, count))
     values += list((total - inside) / max(1, cells.size - count))
     share = count / cells.size

@@ -220,6 +220,26 @@ class Trust:
                 names.append(aspect)
         return tuple(f"unusual {name}" for name in names)
 
+    def summary(self) -> dict[str, Any]:
+        """Return what was fitted in a few plain numbers, for the model card."""
+        spaces = {name: getattr(self, name) for name in ("appearance", "content")}
+        known = (
+            {} if self.thresholds is None else dict(zip(self.classes, self.thresholds, strict=True))
+        )
+        return {
+            "temperature": self.temperature,
+            "coverage": self.coverage,
+            "confidence": self.confidence,
+            "promised": [name for name, value in known.items() if np.isfinite(value)],
+            "familiarity": {
+                name: {
+                    "references": len(space.references), "dimensions": space.references.shape[1],
+                    "familiar": space.familiar, "foreign": space.foreign,
+                }
+                for name, space in spaces.items() if space is not None
+            },
+        }  # fmt: skip
+
     # ── keeping ────────────────────────────────────────────────────────────────────────────
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:

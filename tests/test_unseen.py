@@ -1,0 +1,92 @@
+"""Trained without one group at a time, and the evaluation's files."""
+
+import csv
+import json
+
+import pytest
+
+import allkit
+from allkit.config import TrainConfig
+from allkit.quality.unseen import leave_one_group_out
+
+SETTINGS = {"backbone": "timm:test_resnet", "weights": "none", "epochs": 2, "copies": 0}
+
+
+@pytest.fixture(scope="module")
+def with_slides(drawn, tmp_path_factory):
+    """The drawn table with a column `slide`: three values, one of them the only one with Pro."""
+    rows = list(csv.DictReader(drawn.open()))
+    path = drawn.parent / "slides.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*rows[0], "slide"])
+        writer.writeheader()
+        for row in rows:
+            number = int(row["group"].split("-")[-1])
+            slide = "pro" if row["label"] == "Pro" else f"s{number % 2}"
+            writer.writerow(row | {"slide": slide})
+    return path
+
+
+def test_every_value_is_judged_by_a_model_that_was_trained_without_it(with_slides):
+    data = allkit.Dataset.open(with_slides)
+    found = leave_one_group_out(TrainConfig(**SETTINGS), data, "slide")
+    assert sum(row.images for row in found.rows) == len(data) == found.figures.n
+    pro = next(row for row in found.rows if row.value == "pro")
+    assert pro.unnamed == ("Pro",)
+    assert pro.right == 0
+    assert found.figures.per_class["Pro"]["recall"] == 0
+    assert found.figures.interval_unit == "group"
+    assert found.figures.units == len(found.rows)
+    assert found.to_dict()["leave_one_group_out"]["column"] == "slide"
+    assert "no other images of Pro" in found.to_text()
+
+
+def test_a_column_that_is_not_there_is_named_with_those_that_are(with_slides):
+    data = allkit.Dataset.open(with_slides)
+    with pytest.raises(allkit.AllkitError, match="no column 'serie'"):
+        leave_one_group_out(TrainConfig(**SETTINGS), data, "serie")
+
+
+def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
+    cli, tiny_folder, drawn, tmp_path
+):
+    status, _, _ = cli("evaluate", tiny_folder, drawn, "--json", "e.json", "--html", "e.html")
+    assert status == 0
+    values = json.loads((tmp_path / "e.json").read_text())
+    for name in (
+        "n", "accuracy", "balanced_accuracy", "macro_f1", "per_class", "confusion", "classes",
+        "ece", "intervals", "verdicts", "accepted_accuracy", "silent_error_rate", "brier",
+        "log_loss", "classwise_ece", "area_risk_coverage", "macro_roc_auc", "curves",
+        "malignant_sensitivity_at_specificity", "shortcut_probe", "cases",
+    ):  # fmt: skip
+        assert name in values, name
+    assert {"specificity", "roc_auc", "average_precision"} <= set(values["per_class"]["Pro"])
+    page = (tmp_path / "e.html").read_text()
+    assert "http" not in page.replace("http-equiv", "")
+    assert page.count("data:image/png") == 3
+    assert "Strongest shortcut probe" in page or "No shortcut probe" in page
+
+
+def test_allkit_evaluate_trains_again_without_one_group_at_a_time(
+    cli, tiny_folder, with_slides, tmp_path
+):
+    status, out, _ = cli(
+        "evaluate", tiny_folder, with_slides, "--leave-one-group-out", "slide",
+        "--json", "u.json", "--html", "u.html",
+    )  # fmt: skip
+    assert status == 0
+    assert "trained without one slide at a time" in out
+    values = json.loads((tmp_path / "u.json").read_text())
+    assert len(values["leave_one_group_out"]["groups"]) == 3
+    assert "Trained without one slide at a time" in (tmp_path / "u.html").read_text()
+
+
+def test_two_models_are_compared_image_by_image(cli, tiny_folder, drawn, tmp_path):
+    status, out, _ = cli(
+        "evaluate", tiny_folder, drawn, "--compare", tiny_folder, "--json", "c.json"
+    )
+    assert status == 0
+    assert "can be chance" in out
+    found = json.loads((tmp_path / "c.json").read_text())["comparison"]
+    assert found["differences"]["accuracy"] == 0
+    assert (found["only_first"], found["only_second"]) == (0, 0)
