@@ -22,6 +22,9 @@ class Corner(nn.Module):
         nn.init.constant_(self.body[0].weight, 1.0)
         self.scale = nn.Parameter(torch.tensor([0.0, 1.0, 0.3]))
 
+    def layers(self, name):
+        return [self.get_submodule(name)]
+
     def forward(self, inputs):
         planes = self.body(inputs)
         corner = planes[:, :, :8, :8].mean(dim=(1, 2, 3))
@@ -39,7 +42,7 @@ def picture(seed=0):
 @pytest.mark.parametrize("method", ["hirescam", "occlusion"])
 def test_a_map_shows_the_place_that_the_answer_rests_on(method):
     network = Corner().eval()
-    mapper = Mapper(network, network, "body")
+    mapper = Mapper(network, "body")
     found = mapper.map(picture(), 1, method)
     large = enlarge(found, (32, 32))
     corner = np.zeros((32, 32), bool)
@@ -50,7 +53,7 @@ def test_a_map_shows_the_place_that_the_answer_rests_on(method):
 
 def test_a_true_map_passes_the_check_and_a_map_of_the_wrong_place_does_not():
     network = Corner().eval()
-    mapper = Mapper(network, network, "body")
+    mapper = Mapper(network, "body")
     found = mapper.map(picture(), 1, "hirescam")
     good = mapper.check(picture(), 1, "hirescam", found)
     assert good.deletion < good.deletion_random
@@ -63,7 +66,7 @@ def test_a_true_map_passes_the_check_and_a_map_of_the_wrong_place_does_not():
 def test_a_map_that_random_weights_give_too_does_not_pass():
     network = Corner().eval()
     # The place is built in, so that shuffled weights show the same corner.
-    mapper = Mapper(network, network, "body")
+    mapper = Mapper(network, "body")
     check = mapper.check(picture(), 1, "hirescam", mapper.map(picture(), 1, "hirescam"))
     assert check.random_weights > 0.8
     assert not check.faithful
@@ -72,7 +75,7 @@ def test_a_map_that_random_weights_give_too_does_not_pass():
 
 def test_hooks_are_gone_afterwards_also_when_it_fails():
     network = Corner().eval()
-    mapper = Mapper(network, network, "body")
+    mapper = Mapper(network, "body")
     mapper.map(picture(), 1, "gradcam")
     with pytest.raises(IndexError):
         mapper.map(picture(), 7, "hirescam")
@@ -81,7 +84,7 @@ def test_hooks_are_gone_afterwards_also_when_it_fails():
 
 def test_two_users_at_once_never_see_each_others_map():
     network = Corner().eval()
-    mapper = Mapper(network, network, "body")
+    mapper = Mapper(network, "body")
     alone = [mapper.map(picture(seed), 1, "hirescam") for seed in range(4)]
     wrong, stop = [], threading.Event()
 

@@ -21,7 +21,7 @@ from allkit.files import require_free
 from allkit.images import read_image
 from allkit.judgement import Judged, cases_of, cautions, strongest_probe
 from allkit.metrics import Evaluation, evaluate
-from allkit.network import Branches, Head, Network, Pipeline, cut, fingerprint
+from allkit.network import Branches, Head, Network, Pipeline, Plain, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
@@ -66,8 +66,7 @@ class Classifier:
         )
 
         self._standardise = Standardise(self.spec).to(self.device)
-        layer = _layer_for_maps(info.backbone.name)
-        self._mapper = Mapper(self.network, self.network.backbone, layer)
+        self._mapper = Mapper(Plain(self.network), _layer_for_maps(info.backbone.name))
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"

@@ -6,7 +6,7 @@ import copy
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +147,16 @@ class Explanation:
         return Path(path)
 
 
+class Explained(Protocol):
+    """A network that can be explained: it finds the modules that a layer's name means."""
+
+    def layers(self, name: str) -> list[nn.Module]:
+        """Return the module `name`, one of each member where they differ in it."""
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(N, 3, S, S)` to logits `(N, K)`."""
+
+
 class Mapper:
     """Makes maps with one network; safe to share between threads.
 
@@ -154,8 +164,8 @@ class Mapper:
     thread that set it, and one map is made at a time.
     """
 
-    def __init__(self, network: nn.Module, backbone: nn.Module, layer: str | None) -> None:
-        self.network, self.backbone, self.layer = network, backbone, layer
+    def __init__(self, network: Explained, layer: str | None) -> None:
+        self.network, self.layer = network, layer
         self._lock = threading.Lock()
 
     def choose(self, method: str) -> Method:
@@ -175,7 +185,16 @@ class Mapper:
         if method == "occlusion":
             return occlusion(self.network, inputs, target)
         with self._lock:
-            return cam(self.network, self.backbone, str(self.layer), inputs, target, method)
+            return cam(self.network, self._layers(), inputs, target, method)
+
+    def _layers(self) -> list[nn.Module]:
+        try:
+            return self.network.layers(str(self.layer))
+        except AttributeError:
+            raise PluginError(
+                f"The backbone has no layer {self.layer!r}, which its record names for maps. Its "
+                f"author has to mend `cam_layer`."
+            ) from None
 
     def check(
         self, inputs: torch.Tensor, target: int, method: Method, found: Floats
@@ -230,64 +249,57 @@ class Mapper:
         shuffled = copy.deepcopy(self.network)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
-            for parameter in shuffled.parameters():
+            for parameter in cast(nn.Module, shuffled).parameters():
                 flat = parameter.flatten()
                 order = torch.randperm(flat.numel(), generator=generator).to(flat.device)
                 parameter.copy_(flat[order].view_as(parameter))
-        backbone = shuffled.get_submodule(_name_of(self.network, self.backbone))
-        other = Mapper(shuffled, backbone, self.layer).map(inputs, target, method)
+        other = Mapper(shuffled, self.layer).map(inputs, target, method)
         a, b = found.ravel() - found.mean(), other.ravel() - other.mean()
         norm = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b / norm) if norm > 0 and np.isfinite(norm) else 0.0
 
 
 def cam(
-    network: nn.Module,
-    backbone: nn.Module,
-    layer: str,
-    inputs: torch.Tensor,
-    target: int,
-    method: Method,
+    network: Explained, layers: list[nn.Module], inputs: torch.Tensor, target: int, method: Method
 ) -> Floats:
-    """Return a class activation map from one layer's output.
+    """Return a class activation map from the output of one layer, or one of each member.
 
     HiResCAM (Draelos & Carin 2020): the positive part of Σ_c activation · gradient, which for a
     linear head on averaged features is what each place adds to the logit. Grad-CAM (Selvaraju et
     al. 2017): each channel weighted by its mean gradient.
     """
-    try:
-        module = backbone.get_submodule(layer)
-    except AttributeError:
-        raise PluginError(
-            f"The backbone has no layer {layer!r}, which its record names for maps. Its author has "
-            f"to mend `cam_layer`."
-        ) from None
-    mine, kept = threading.get_ident(), []
+    mine = threading.get_ident()
+    kept: list[torch.Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if threading.get_ident() == mine:
             kept.append(output)
 
-    handle = module.register_forward_hook(keep)
+    handles = [layer.register_forward_hook(keep) for layer in layers]
     try:
         with torch.enable_grad():
             logits = network(inputs.detach().clone().requires_grad_(True))
-        if not kept or not isinstance(kept[0], torch.Tensor):
-            raise PluginError(f"The layer {layer!r} gave no tensor; a map needs one.")
-        activation = kept[0]
-        (gradient,) = torch.autograd.grad(logits[0, target], activation)
+        if not kept or not all(isinstance(output, torch.Tensor) for output in kept):
+            raise PluginError("The layer for maps gave no tensor; a map needs one.")
+        gradients = torch.autograd.grad(logits[0, target], kept)
     finally:
-        handle.remove()
-    activation, gradient = _as_planes(activation.detach(), layer), _as_planes(gradient, layer)
-    # The head's square root has an infinite slope where a feature is nought; nought it adds.
-    gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-    if method == "gradcam":
-        gradient = gradient.mean(dim=(2, 3), keepdim=True)
-    found = (activation * gradient).sum(dim=1)[0].clamp(min=0)
-    return cast(Floats, found.float().cpu().numpy())
+        for handle in handles:
+            handle.remove()
+    total: torch.Tensor | None = None
+    for output, slope in zip(kept, gradients, strict=True):
+        activation, gradient = _as_planes(output.detach()), _as_planes(slope)
+        # The head's square root has an infinite slope where a feature is nought; nought it adds.
+        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
+        if method == "gradcam":
+            gradient = gradient.mean(dim=(2, 3), keepdim=True)
+        part = (activation * gradient).sum(dim=1)[0]
+        total = part if total is None else total + part
+    if total is None:
+        raise PluginError("The layer for maps was not run; a map needs its output.")
+    return cast(Floats, total.clamp(min=0).float().cpu().numpy())
 
 
-def _as_planes(values: torch.Tensor, layer: str) -> torch.Tensor:
+def _as_planes(values: torch.Tensor) -> torch.Tensor:
     """Return `(1, C, h, w)`; tokens `(1, L, C)` are laid out as the square that they came from."""
     if values.ndim == 4:
         return values
@@ -296,11 +308,11 @@ def _as_planes(values: torch.Tensor, layer: str) -> torch.Tensor:
         tokens = values[:, values.shape[1] - side * side :]
         return tokens.transpose(1, 2).reshape(1, values.shape[2], side, side)
     raise PluginError(
-        f"The layer {layer!r} gives {tuple(values.shape)}; a map needs (1, C, h, w) or (1, L, C)."
+        f"The layer for maps gives {tuple(values.shape)}; a map needs (1, C, h, w) or (1, L, C)."
     )
 
 
-def occlusion(network: nn.Module, inputs: torch.Tensor, target: int) -> Floats:
+def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Floats:
     """Return how much the log-probability of `target` falls when a square is covered, `(8, 8)`.
 
     Zeiler & Fergus 2014; the square is a quarter of the side and takes the background's colour.
@@ -329,7 +341,7 @@ def _background(inputs: torch.Tensor) -> torch.Tensor:
     return torch.quantile(inputs.flatten(2).float(), 0.9, dim=2)[:, :, None, None].to(inputs.dtype)
 
 
-def _probability(network: nn.Module, batch: torch.Tensor, target: int) -> npt.NDArray[Any]:
+def _probability(network: Explained, batch: torch.Tensor, target: int) -> npt.NDArray[Any]:
     rows = []
     with torch.inference_mode():
         for start in range(0, len(batch), 16):
@@ -338,9 +350,6 @@ def _probability(network: nn.Module, batch: torch.Tensor, target: int) -> npt.ND
     values: npt.NDArray[Any] = torch.cat(rows).numpy()
     return values
 
-
-def _name_of(network: nn.Module, part: nn.Module) -> str:
-    return next(str(name) for name, module in network.named_modules() if module is part)
 
 
 def enlarge(found: Floats, shape: tuple[int, int]) -> Floats:

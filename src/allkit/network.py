@@ -19,6 +19,7 @@ __all__ = [
     "Network",
     "Oriented",
     "Pipeline",
+    "Plain",
     "build_backbone",
     "cut",
     "fingerprint",
@@ -208,6 +209,22 @@ def pool(features: torch.Tensor, bags: torch.Tensor | None) -> torch.Tensor:
     return sums / sizes[:, None]
 
 
+class Plain(nn.Module):
+    """The network without test-time augmentation, one input an image: what maps are made of."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def layers(self, name: str) -> list[nn.Module]:
+        """Return the module `name`, one of each member where they differ in it."""
+        return self.network.layers(name)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`."""
+        return self.network.classify(self.network.backbone(inputs))
+
+
 class Pipeline(nn.Module):
     """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
 
@@ -222,7 +239,11 @@ class Pipeline(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`."""
-        features = self.network.backbone(self.standardise(pixels))
+        inputs = self.standardise(pixels)
+        if self.network.orientations:
+            features = over_orientations(self.network.backbone, inputs)
+        else:
+            features = self.network.backbone(inputs)
         logits = self.network.classify(features)
         return torch.softmax(logits / self.temperature, dim=1), logits, features
 

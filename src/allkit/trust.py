@@ -23,7 +23,7 @@ from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, stat
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
 
-__all__ = ["HeldOut", "TrustSettings", "dataset_statistics", "fit_trust"]
+__all__ = ["TrustSettings", "dataset_statistics", "fit_trust"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -52,18 +52,12 @@ class TrustSettings:
     error: float = 0.01
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """Logits `(n, K)` of the images at `rows` `(n,)`, which the model had not learnt from."""
-
-    rows: Ints
-    logits: Floats
-
 
 def fit_trust(
     dataset: Dataset,
     features: Floats,
-    held_out: HeldOut,
+    rows: Ints,
+    logits: Floats,
     *,
     settings: TrustSettings,
     divisions: Sequence[Part],
@@ -73,6 +67,7 @@ def fit_trust(
 ) -> tuple[Trust, list[str]]:
     """Fit calibration and familiarity, and say in words what could not be fitted and why.
 
+    `logits` `(n, K)` are of the images at `rows` `(n,)`, which the model had not learnt from.
     `features` `(N, D)` are those of all images of `dataset`, as the finished model computes them;
     `divisions` the (learnt from, held out) positions of the training. With a `frozen` backbone
     the thresholds of familiarity are measured over grouped folds of all images; otherwise only
@@ -98,15 +93,14 @@ def fit_trust(
             "measured, so more of them will look unfamiliar than need be."
         )
     temperature, thresholds, confidence = None, None, 0.0
-    rows = held_out.rows
     if len(rows) < FEWEST_TO_CALIBRATE:
         notes.append(
             f"Not calibrated: {len(rows)} validation images, {FEWEST_TO_CALIBRATE} needed. "
             f"Give a larger validation part or `folds`."
         )
     else:
-        temperature = fit_temperature(held_out.logits, labels[rows])
-        probabilities = Trust(classes, temperature).probabilities(held_out.logits)
+        temperature = fit_temperature(logits, labels[rows])
+        probabilities = Trust(classes, temperature).probabilities(logits)
         thresholds = conformal_thresholds(probabilities, labels[rows], settings.coverage)
         single = ((1 - probabilities.astype(np.float64)) <= thresholds).sum(axis=1) == 1
         confidence = confidence_floor(

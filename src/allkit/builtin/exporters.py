@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
 from allkit.records import Exporter, Predictor
-from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor, pack
+from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor
 from allkit.runtime.seal import SEAL_BLANK, seal
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _write(
         "backbone": info.backbone.name,
         "precision": precision,
         "data": info.data.fingerprint,
-        "trust": pack(model.trust.to_arrays()),
+        "trust": base64.b64encode(model.trust.to_bytes()).decode(),
         "sha256": SEAL_BLANK,
     }
     entry = proto.metadata_props.add()

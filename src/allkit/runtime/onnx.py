@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from allkit.runtime.answers import stream
 from allkit.runtime.seal import check_seal
 from allkit.runtime.trust import Outputs, Trust
 
-__all__ = ["METADATA_KEY", "OnnxPredictor", "pack", "unpack"]
+__all__ = ["METADATA_KEY", "OnnxPredictor"]
 
 METADATA_KEY = "allkit"
 FORMAT = 1
@@ -56,7 +56,7 @@ class OnnxPredictor:
             ) from None
         self.info = _metadata(self.path, self._session)
 
-        self.trust = Trust.from_arrays(self.classes, unpack(self.info.get("trust")))
+        self.trust = Trust.from_bytes(self.classes, base64.b64decode(self.info.get("trust", "")))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -93,22 +93,6 @@ class OnnxPredictor:
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""
         return list(self.stream(images, batch_size=batch_size))
-
-
-def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Return arrays as text for the metadata: a safetensors file in base 64."""
-    from safetensors.numpy import save
-
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return base64.b64encode(save(whole)).decode()
-
-
-def unpack(text: str | None) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays that `pack` wrote; none for a file without."""
-    from safetensors.numpy import load
-
-    arrays: dict[str, npt.NDArray[Any]] = load(base64.b64decode(text)) if text else {}
-    return arrays
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:

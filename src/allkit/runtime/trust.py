@@ -263,6 +263,21 @@ class Trust:
             arrays["familiarity.cell_floor"] = np.array([self.cell_floor])
         return arrays
 
+    def to_bytes(self) -> bytes:
+        """Return everything as a safetensors file, for exported files."""
+        from safetensors.numpy import save
+
+        arrays = {name: np.ascontiguousarray(a) for name, a in self.to_arrays().items()}
+        data: bytes = save(arrays)
+        return data
+
+    @classmethod
+    def from_bytes(cls, classes: Sequence[str], data: bytes | None) -> Self:
+        """Take what `to_bytes` made; `None` for a file that was exported without."""
+        from safetensors.numpy import load
+
+        return cls.from_arrays(classes, load(data) if data else {})
+
     @classmethod
     def from_arrays(cls, classes: Sequence[str], arrays: Mapping[str, Any]) -> Self:
         """Take the arrays that `to_arrays` made; what is not there is left out."""

@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
-from allkit.classifier import IMAGE_LEVEL, group_hash
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
+from allkit.judgement import IMAGE_LEVEL, group_hash
 from allkit.metrics import Evaluation, evaluate
 from allkit.plugins import registry
 from allkit.report.pictures import confusion_matrix, learning_curves
+from allkit.runtime.trust import Trust
 from allkit.training.division import Division
 from allkit.training.loop import History
 
@@ -41,17 +42,18 @@ class HeldOut:
     logits: npt.NDArray[np.float32]
 
 
-def figures_of(division: Division, held_out: Sequence[HeldOut]) -> Evaluation | None:
+def figures_of(
+    division: Division, held_out: Sequence[HeldOut], trust: Trust
+) -> Evaluation | None:
     """Return the figures over all held-out images, each judged by those that did not see it."""
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
         return None
-    logits = np.concatenate([part.logits for part in held_out]).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = trust.probabilities(np.concatenate([part.logits for part in held_out]))
     part = division.dataset.subset(images)
     return evaluate(
-        part.labels, exponentials / exponentials.sum(axis=1, keepdims=True), part.classes,
-        verdicts=["review"] * len(part),
+        part.labels, probabilities, part.classes,
+        verdicts=None,  # they were set on these very images
         units=part.units if part.has_groups else None,
         notes=[IMAGE_LEVEL] if division.by == "image" else [],
     )  # fmt: skip
@@ -63,6 +65,7 @@ def describe(
     backbone: BackboneInfo,
     figures: Evaluation | None,
     histories: Sequence[History],
+    trust_notes: Sequence[str],
 ) -> ModelInfo:
     """Return the description that is saved with the model."""
     dataset = division.dataset
@@ -77,6 +80,7 @@ def describe(
         config=_shareable(config),
         data=_data_info(division),
         validation=None if figures is None else figures.to_dict() | _protocol(division, config),
+        trust_notes=tuple(trust_notes),
         history=tuple(tuple(history) for history in histories),
         versions={n: version(n) for n in ("torch", "timm", "numpy", "pillow")}
         | {"python": platform.python_version()},
