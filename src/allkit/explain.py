@@ -351,7 +351,6 @@ def _probability(network: Explained, batch: torch.Tensor, target: int) -> npt.ND
     return values
 
 
-
 def enlarge(found: Floats, shape: tuple[int, int]) -> Floats:
     """Return a map at the size of the image, `(H, W)` float32, its strongest place 1."""
     values = torch.from_numpy(found)[None, None]

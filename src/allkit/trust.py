@@ -17,7 +17,8 @@ from allkit.calibration import (
     examples_needed,
     fit_temperature,
 )
-from allkit.data.dataset import Dataset, unreadable
+from allkit.data.dataset import Dataset
+from allkit.data.rows import unreadable
 from allkit.errors import ImageError
 from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
@@ -50,7 +51,6 @@ class TrustSettings:
     coverage: float = 0.95
     familiar: float = 0.95
     error: float = 0.01
-
 
 
 def fit_trust(

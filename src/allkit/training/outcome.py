@@ -42,9 +42,7 @@ class HeldOut:
     logits: npt.NDArray[np.float32]
 
 
-def figures_of(
-    division: Division, held_out: Sequence[HeldOut], trust: Trust
-) -> Evaluation | None:
+def figures_of(division: Division, held_out: Sequence[HeldOut], trust: Trust) -> Evaluation | None:
     """Return the figures over all held-out images, each judged by those that did not see it."""
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
