@@ -54,11 +54,12 @@ def test_each_class_is_in_its_sets_as_often_as_promised():
     members = (1 - softmax(new)) <= thresholds
     for index in range(3):
         own = truth == index
-        assert members[own, index].mean() == pytest.approx(0.9, abs=0.02)
+        assert 0.9 <= members[own, index].mean() < 0.94
 
 
 @pytest.mark.filterwarnings("ignore:WARNING. your conformalization:UserWarning")
-def test_the_thresholds_are_those_of_mapie_within_a_class():
+def test_without_the_margin_the_thresholds_are_those_of_mapie_within_a_class(monkeypatch):
+    monkeypatch.setattr("allkit.calibration.SURE", 0.0)
     classification = pytest.importorskip("mapie.classification")
     from sklearn.base import BaseEstimator, ClassifierMixin
 
@@ -130,7 +131,7 @@ def slides(groups=12, each=25, seed=0):
 def fitted(familiar=0.95):
     vectors, labels, units = slides()
     parts = grouped_parts(labels, units)
-    (space,) = fit_spaces(
+    (space,), _ = fit_spaces(
         [(vectors, 6)], labels, units, [parts], [np.arange(len(labels))], 3, familiar
     )
     return space
@@ -172,7 +173,7 @@ def test_with_too_few_images_there_is_no_familiarity():
 
 
 def test_the_mask_finds_the_stained_cells_and_not_the_red_ones():
-    field = draw_smears(4, groups=4, seed=4)[0]
+    field = next(iter(draw_smears(4, groups=4, seed=4)))
     image = np.full((100, 100, 3), 245, np.uint8)
     image[10:30, 10:30] = (110, 60, 160)  # a nucleus
     image[50:70, 50:70] = (190, 150, 150)  # a red cell
@@ -183,7 +184,7 @@ def test_the_mask_finds_the_stained_cells_and_not_the_red_ones():
 
 
 def test_statistics_have_names_and_do_not_depend_on_orientation_much():
-    image = draw_smears(4, groups=4, seed=4)[0].image
+    image = next(iter(draw_smears(4, groups=4, seed=4))).image
     first = image_statistics(image)
     assert first.shape == (len(STATISTICS),)
     turned = image_statistics(np.ascontiguousarray(image[::-1, ::-1]))
@@ -194,7 +195,7 @@ def test_statistics_have_names_and_do_not_depend_on_orientation_much():
 
 
 def smear_statistics():
-    return image_statistics(draw_smears(4, groups=4, seed=4)[0].image)[None]
+    return image_statistics(next(iter(draw_smears(4, groups=4, seed=4))).image)[None]
 
 
 def trusting(**changes):
