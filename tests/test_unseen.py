@@ -15,7 +15,8 @@ SETTINGS = {"backbone": "timm:test_resnet", "weights": "none", "epochs": 2, "cop
 @pytest.fixture(scope="module")
 def with_slides(drawn, tmp_path_factory):
     """The drawn table with a column `slide`: three values, one of them the only one with Pro."""
-    rows = list(csv.DictReader(drawn.open()))
+    with drawn.open() as stream:
+        rows = list(csv.DictReader(stream))
     path = drawn.parent / "slides.csv"
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*rows[0], "slide"])

@@ -201,7 +201,8 @@ class Mapper:
     ) -> Faithfulness:
         """Measure whether the map `found` (`(h, w)`) is faithful; see `Faithfulness`."""
         rng = np.random.default_rng(0)
-        order = np.argsort(-found.ravel(), kind="stable")
+        # Places of equal strength in random order: the image's own would favour its top.
+        order = np.lexsort((rng.permutation(found.size), -found.ravel()))
         deletion, insertion = self._curves(inputs, target, found.shape, order)
         chance = [
             self._curves(inputs, target, found.shape, rng.permutation(found.size))
