@@ -342,5 +342,5 @@ def test_a_class_that_is_missing_in_the_validation_part_is_named(tiny_settings):
     train, val = split.train, split.test
     val = val.subset([i for i, s in enumerate(val) if s.label != "Pro"])
     model = allkit.Trainer(**tiny_settings | {"epochs": 2}).fit(train, val)
-    assert any(note.startswith("Pro: 0 validation images") for note in model.info.trust_notes)
+    assert any(note.startswith("Pro: 0 held-out images") for note in model.info.trust_notes)
     assert np.isinf(model.trust.thresholds[3])

@@ -197,6 +197,13 @@ class TrainConfig(Config):
         le=50,
         description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
+    calibration_folds: int = Field(
+        4,
+        ge=0,
+        le=50,
+        description="heads trained beside the model, each without another part of the images, "
+        "for calibration only; 0 or 1: the validation part must suffice",
+    )
     coverage: float = Field(
         0.95,
         gt=0.5,

@@ -76,7 +76,7 @@ def fit_trust(
     classes, labels, notes = dataset.classes, dataset.labels, []
     statistics = dataset_statistics(dataset, cache=cache, progress=progress)
     everything = np.arange(len(dataset), dtype=np.int64)
-    folds = grouped_parts(labels, dataset.units)
+    folds = grouped_parts(labels, dataset.fields)
     inside = folds if frozen else list(divisions)
     learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
     found = fit_spaces(
@@ -95,7 +95,7 @@ def fit_trust(
     temperature, thresholds, confidence = None, None, 0.0
     if len(rows) < FEWEST_TO_CALIBRATE:
         notes.append(
-            f"Not calibrated: {len(rows)} validation images, {FEWEST_TO_CALIBRATE} needed. "
+            f"Not calibrated: {len(rows)} held-out images, {FEWEST_TO_CALIBRATE} needed. "
             f"Give a larger validation part or `folds`."
         )
     else:
@@ -121,7 +121,7 @@ def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]
     needed = examples_needed(coverage)
     counts = np.bincount(labels, minlength=len(classes))
     return [
-        f"{name}: {count} validation images, {needed} needed to promise {coverage:.0%} coverage; "
+        f"{name}: {count} held-out images, {needed} needed to promise {coverage:.0%} coverage; "
         f"it is in every prediction set instead."
         for name, count in zip(classes, counts, strict=True)
         if count < needed

@@ -24,6 +24,7 @@ from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network import Network
 from allkit.passport import arrays_hash, division_hash, issue
 from allkit.runtime.trust import Trust
+from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.loop import History, Recorder
@@ -155,9 +156,10 @@ class Trainer:
                 held_out.append(session.held_out(numbers, group))
                 members += group
                 histories += [history for _, history in trained]
+            further = further_held_out(session)
         network = session.network(members)
         backbone = session.backbone_info(network)
-        trust, notes = self._trust(session, division, held_out, network, backbone)
+        trust, notes = self._trust(session, division, [*held_out, *further], network, backbone)
         figures = figures_of(division, held_out, trust)
         info = describe(config, division, backbone, figures, histories, notes)
         passport = issue(
