@@ -32,7 +32,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
     import openvino
 
     from allkit.plugins import registry
-    from allkit.runtime.seal import SEAL_BLANK, seal
+    from allkit.runtime.seal import describe, seal
 
     if precision != "float32":
         raise ExportError(f"The openvino exporter writes float32, not {precision}.")
@@ -45,17 +45,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
         openvino.serialize(
             openvino.Core().read_model(graph), Path(folder) / "m.xml", Path(folder) / "m.bin"
         )
-        info = model.info
-        description = {
-            "format": FORMAT,
-            "allkit": info.allkit,
-            "classes": list(info.classes),
-            "display_names": info.display_names,
-            "backbone": info.backbone.name,
-            "precision": precision,
-            "data": info.data.fingerprint,
-            "sha256": SEAL_BLANK,
-        }
+        description = describe(model.info, format=FORMAT, precision=precision)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for name in ("m.xml", "m.bin"):
@@ -74,15 +64,10 @@ class OpenVinoPredictor:
     def __init__(self, path: str | Path) -> None:
         import openvino
 
-        from allkit.runtime.seal import check_seal
+        from allkit.runtime.seal import read_sealed
 
         self.path = Path(path)
-        if not self.path.is_file():
-            raise ExportError(
-                f"{self.path} does not exist. Give a file that `allkit export` wrote."
-            )
-        data = self.path.read_bytes()
-        check_seal(data, str(self.path))
+        data = read_sealed(self.path)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
                 self.info: dict[str, Any] = json.loads(file.comment)
@@ -110,14 +95,12 @@ class OpenVinoPredictor:
 
     def probabilities(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
+        from allkit.batches import by_shape
+
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
         result = np.empty((len(images), len(self.classes)), dtype=np.float32)
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            by_shape.setdefault(image.shape, []).append(index)
-        for indices in by_shape.values():
-            pixels = np.stack([images[i] for i in indices])
+        for indices, pixels in by_shape(images):
             result[indices] = self._requests.one.infer([pixels])[0]
         return result
 

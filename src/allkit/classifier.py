@@ -21,7 +21,7 @@ from allkit.files import require_free
 from allkit.metrics import Evaluation, evaluate
 from allkit.network import Branches, Head, Network, Pipeline, cut, fingerprint
 from allkit.plugins import registry
-from allkit.probes import QUICK, collect, score, too_few
+from allkit.probes import QUICK, collect, measure, score, too_few
 from allkit.records import Backbone, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.runtime.answers import answer, stream
@@ -319,7 +319,7 @@ def strongest_probe(dataset: Dataset) -> dict[str, Any]:
     reason = too_few(labels, units, dataset.classes)
     if reason:
         return {"name": None, "reason": reason}
-    seen = collect(len(dataset), lambda i: (dataset.read(i), dataset.samples[i].source.read()))
+    seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
     best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
     return {
         "name": best.name,

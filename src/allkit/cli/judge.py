@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allkit.cli.progress import bars, say
+from allkit.cli.reports import require_places, write_report
 from allkit.cli.train import needs_training_packages, told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError, ExportError
@@ -62,8 +63,7 @@ def run_evaluate(
     """Judge a model on the images of `data` and print the figures."""
     if part is not None and part not in PARTS:
         raise ConfigError(f"--part is {part!r}. It is one of: {', '.join(PARTS)}.")
-    if json_file is not None and not json_file.parent.is_dir():
-        raise ConfigError(f"The folder {json_file.parent} for --json does not exist.")
+    require_places(json_file)
     if model_path.is_file():
         raise ConfigError(
             f"{model_path} is an exported file; `evaluate` takes a model folder for now."
@@ -80,9 +80,7 @@ def run_evaluate(
     with bars() as progress:
         figures = model.evaluate(dataset, cache=FeatureCache(), progress=progress)
     sys.stdout.write(summary(figures, f"{dataset.name}, part: {chosen}"))
-    if json_file is not None:
-        write_whole(json_file, json.dumps(figures.to_dict() | {"part": chosen}, indent=1) + "\n")
-        say(f"Saved {json_file}.")
+    write_report(json_file, json.dumps(figures.to_dict() | {"part": chosen}, indent=1) + "\n")
 
 
 def _part(dataset: Dataset, name: str) -> Dataset:
