@@ -60,6 +60,17 @@ def test_last_trains_the_last_stage_and_nothing_before_it(data, settings):
     assert len(model.info.history[0]) == 4  # two epochs of the head, two of the stage
 
 
+def test_the_card_says_what_was_trained(data, settings):
+    from allkit.report.card import model_card
+
+    tuned = allkit.Trainer(**settings, strategy="last", tta=True).fit(data)
+    text = model_card(tuned.info.model_dump(mode="json"))
+    assert "with layer4 trained, its features averaged over the eight orientations" in text
+    assert "frozen" not in text
+    head = allkit.Trainer(**settings).fit(data)
+    assert "frozen; " in model_card(head.info.model_dump(mode="json"))
+
+
 def test_more_stages_are_trained_when_asked_for(data, settings):
     model = allkit.Trainer(**settings, strategy="last", unfreeze=2, keep="last").fit(data)
     assert changed(model, "layer3")
