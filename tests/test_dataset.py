@@ -540,6 +540,21 @@ def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_pat
     assert "lie on two sides of the division" in err
 
 
+def test_training_looks_at_each_image_for_its_field_once(cli, tmp_path, monkeypatch):
+    from allkit.data import dataset as module
+    from allkit.data.drawn import write_smears
+
+    Dataset.open(write_smears(tmp_path / "set", 32, groups=16, seed=5)).split(0.3).to_csv(
+        tmp_path / "split.csv"
+    )
+    looked = []
+    real = module.signature
+    monkeypatch.setattr(module, "signature", lambda *a: looked.append(a[1]) or real(*a))
+    settings = ["--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "1"]
+    assert cli("train", "split.csv", "--out", "model", *settings)[0] == 0
+    assert len(looked) == 32
+
+
 def test_the_summary_and_the_contact_sheet_show_what_is_there(tmp_path):
     from allkit.data.drawn import write_smears
 
