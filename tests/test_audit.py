@@ -91,6 +91,17 @@ def test_leaving_a_column_out_stands_beside_and_a_gap_in_it_is_refused(coloured,
         audit(Dataset.open(coloured), column="hospital")
 
 
+def test_every_unreadable_image_is_named(tmp_path):
+    folder = tmp_path / "set"
+    data = Dataset.open(write_smears(folder, 8, groups=8, seed=4))
+    broken = [folder / data.samples[i].image for i in (1, 5)]
+    for path in broken:
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DatasetError) as told:
+        audit(Dataset.open(folder / "index.csv"))
+    assert all(path.name in str(told.value) for path in broken)
+
+
 def test_without_two_units_of_every_class_it_is_undecided_and_says_why(drawn):
     data = Dataset.open(drawn)
     first = {}

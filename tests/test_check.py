@@ -246,14 +246,15 @@ def test_the_command_prints_names_and_writes_json_and_a_page_that_needs_nothing_
     assert "Pro/copy.png" in page
 
 
-def test_the_command_says_0_for_a_clean_set_and_2_for_a_mistake(cli, drawn):
+def test_the_command_says_0_for_a_clean_set_and_2_for_a_mistake(cli, drawn, tmp_path):
     assert cli("check", drawn)[0] == 0
     status, _, err = cli("check", "nowhere")
     assert status == 2
     assert "does not exist" in err
-    status, _, err = cli("check", drawn, "--suggest-groups", "g.csv")
+    status, _, err = cli("check", drawn, "--suggest-groups", "g.csv", "--json", "c.json")
     assert status == 2
     assert "has groups already" in err
+    assert not (tmp_path / "c.json").exists()
 
 
 def test_names_in_the_page_cannot_become_markup(tmp_path):

@@ -383,6 +383,30 @@ def test_near_duplicates_that_a_table_names_are_believed(tmp_path):
     assert data.fields.tolist() == [0, 1, 0, 2]
 
 
+def test_a_column_of_near_duplicates_does_not_hide_those_it_leaves_out(tmp_path):
+    from dataclasses import replace
+
+    from allkit.data.drawn import write_smears
+
+    known = Dataset.open(write_smears(tmp_path / "set", 32, groups=8, seed=5, same_fields=12))
+    alone = [
+        type(s)(s.image, s.source, s.label, columns={"near_duplicate_of": str(number)})
+        for number, s in enumerate(known)
+    ]
+    data = Dataset(alone, known.classes)
+    assert data.duplicates
+    assert all(data.fields[pair.a] == data.fields[pair.b] for pair in data.duplicates)
+    joined = Dataset([replace(s, columns={"near_duplicate_of": "1"}) for s in alone], data.classes)
+    assert len(set(joined.fields.tolist())) == 1
+
+
+def test_groups_from_names_keep_what_is_known_of_the_division(tmp_path):
+    rows = "image,label,split,split_by\na.png,Pro,train,image\nb.png,Pre,test,image\nc.png,Pro,test,image\nd.png,Pre,train,image\n"
+    data = Dataset.open(table(tmp_path, rows)).with_groups("(.)")
+    assert data.split_by == "image"
+    assert [s.part for s in data] == ["train", "test", "test", "train"]
+
+
 def test_further_columns_are_kept_and_written_again(tmp_path):
     rows = "image,label,group,series,note\na.png,Pro,1,S1,x\nb.png,Pre,2,S1,\nc.png,Pro,3,S2,y\nd.png,Pre,4,S2,\n"
     data = Dataset.open(table(tmp_path, rows))
@@ -514,6 +538,21 @@ def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_pat
     status, _, err = cli("train", "split.csv", "--out", "model", *settings)
     assert status == 0, err
     assert "lie on two sides of the division" in err
+
+
+def test_training_looks_at_each_image_for_its_field_once(cli, tmp_path, monkeypatch):
+    from allkit.data import dataset as module
+    from allkit.data.drawn import write_smears
+
+    Dataset.open(write_smears(tmp_path / "set", 32, groups=16, seed=5)).split(0.3).to_csv(
+        tmp_path / "split.csv"
+    )
+    looked = []
+    real = module.signature
+    monkeypatch.setattr(module, "signature", lambda *a: looked.append(a[1]) or real(*a))
+    settings = ["--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "1"]
+    assert cli("train", "split.csv", "--out", "model", *settings)[0] == 0
+    assert len(looked) == 32
 
 
 def test_the_summary_and_the_contact_sheet_show_what_is_there(tmp_path):

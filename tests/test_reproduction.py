@@ -23,6 +23,13 @@ def altered(model, **changes):
     return model
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(cli, tiny_folder, drawn):
+    status, _, err = cli("reproduce", tiny_folder, drawn, "--json", "nowhere/r.json")
+    assert status == 2
+    assert "nowhere does not exist" in err
+    assert "images (" not in err
+
+
 def test_a_model_says_what_it_was_made_of(tiny, data):
     passport = tiny.info.passport
     assert passport.data == data.train.fingerprint

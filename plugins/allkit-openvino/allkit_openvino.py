@@ -35,7 +35,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
     import openvino
 
     from allkit.plugins import registry
-    from allkit.runtime.seal import SEAL_BLANK, seal
+    from allkit.runtime.seal import describe, seal
 
     if precision != "float32":
         raise ExportError(f"The openvino exporter writes float32, not {precision}.")
@@ -48,17 +48,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
         openvino.serialize(
             openvino.Core().read_model(graph), Path(folder) / "m.xml", Path(folder) / "m.bin"
         )
-        info = model.info
-        description = {
-            "format": FORMAT,
-            "allkit": info.allkit,
-            "classes": list(info.classes),
-            "display_names": info.display_names,
-            "backbone": info.backbone.name,
-            "precision": precision,
-            "data": info.data.fingerprint,
-            "sha256": SEAL_BLANK,
-        }
+        description = describe(model.info, format=FORMAT, precision=precision)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for name in ("m.xml", "m.bin"):
@@ -78,15 +68,10 @@ class OpenVinoPredictor:
     def __init__(self, path: str | Path) -> None:
         import openvino
 
-        from allkit.runtime.seal import check_seal
+        from allkit.runtime.seal import read_sealed
 
         self.path = Path(path)
-        if not self.path.is_file():
-            raise ExportError(
-                f"{self.path} does not exist. Give a file that `allkit export` wrote."
-            )
-        data = self.path.read_bytes()
-        check_seal(data, str(self.path))
+        data = read_sealed(self.path)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
                 self.info: dict[str, Any] = json.loads(file.comment)
@@ -134,16 +119,14 @@ class OpenVinoPredictor:
 
     def _run(self, images: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
         """Return every output of the graph for N images, in their order."""
+        from allkit.batches import by_shape
+
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
         rows: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(images):
-            by_shape.setdefault(image.shape, []).append(index)
-        count = len(self._compiled.outputs)
-        for indices in by_shape.values():
-            found = self._requests.one.infer([np.stack([images[i] for i in indices])])
-            for output in range(count):
+        for indices, pixels in by_shape(images):
+            found = self._requests.one.infer([pixels])
+            for output in range(len(self._compiled.outputs)):
                 for index, row in zip(indices, np.array(found[output]), strict=True):
                     rows[index].append(row)
         return [np.stack(column) for column in zip(*rows, strict=True)]

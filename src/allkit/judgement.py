@@ -13,7 +13,7 @@ from allkit.data.dataset import Dataset
 from allkit.duplicates import match, pack, unpack
 from allkit.errors import DatasetError
 from allkit.metrics.answers import Answers
-from allkit.probes import QUICK, collect, score, too_few
+from allkit.probes import QUICK, collect, measure, score, too_few
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision
@@ -114,7 +114,7 @@ def strongest_probe(dataset: Dataset) -> dict[str, Any]:
     reason = too_few(labels, units, dataset.classes)
     if reason:
         return {"name": None, "reason": reason}
-    seen = collect(len(dataset), lambda i: (dataset.read(i), dataset.samples[i].source.read()))
+    seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
     best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
     return {
         "name": best.name,

@@ -9,8 +9,7 @@ cross-validation that keeps related images on one side.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +34,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Probe:
-    """What one probe gets: balanced accuracy, its 95 % interval over units, and which way it was judged.
+    """What one probe gets: balanced accuracy, and its 95 % interval.
 
     `low` and `high` are percentiles of a bootstrap over the units that were kept whole.
     """
@@ -120,21 +119,8 @@ def _file(file: bytes, height: int, width: int) -> list[float]:
     return [len(file), len(file) / (height * width), height, width, kind, *coarseness]
 
 
-def collect(
-    count: int,
-    load: Callable[[int], tuple[npt.NDArray[np.uint8], bytes]],
-    progress: Callable[[int, int], None] | None = None,
-) -> Features:
-    """Return what each probe sees of `count` images, (count, D) float32 by the probe's name.
-
-    `load` returns the pixels and the bytes of one image; no image is kept.
-    """
-    with ThreadPoolExecutor() as pool:
-        rows = []
-        for done, row in enumerate(pool.map(lambda i: measure(*load(i)), range(count)), start=1):
-            rows.append(row)
-            if progress:
-                progress(done, count)
+def collect(rows: Sequence[Features]) -> Features:
+    """Return what each probe sees of N images, (N, D) float32 by name, from their `measure`."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
 

@@ -12,7 +12,7 @@ from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
 from allkit.records import Exporter, Predictor
 from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor
-from allkit.runtime.seal import SEAL_BLANK, seal
+from allkit.runtime.seal import describe, seal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,18 +53,10 @@ def _write(
     if program is None:
         raise ExportError(f"torch wrote no ONNX program for {model.info.backbone.name!r}.")
     proto = program.model_proto
-    info = model.info
-    description = {
-        "format": FORMAT,
-        "allkit": info.allkit,
-        "classes": list(info.classes),
-        "display_names": info.display_names,
-        "backbone": info.backbone.name,
-        "precision": precision,
-        "data": info.data.fingerprint,
-        "trust": base64.b64encode(model.trust.to_bytes()).decode(),
-        "sha256": SEAL_BLANK,
-    }
+    description = describe(
+        model.info, format=FORMAT, precision=precision,
+        trust=base64.b64encode(model.trust.to_bytes()).decode(),
+    )  # fmt: skip
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(description)
     path.write_bytes(seal(proto.SerializeToString()))

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from allkit.cli.judge import load_folder
 from allkit.cli.progress import bars, say
+from allkit.cli.reports import require_places, write_report
 from allkit.cli.train import told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError
-from allkit.files import require_free, write_whole
+from allkit.files import require_free
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
@@ -85,9 +86,7 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
     sys.stdout.write(summary(figures, title))
     if compared is not None:
         sys.stdout.write(f"\nthis model less {options.compare}\n" + compared.to_text())
-    if options.json_file is not None:
-        write_whole(options.json_file, json.dumps(values | further, indent=1) + "\n")
-        say(f"Saved {options.json_file}.")
+    write_report(options.json_file, json.dumps(values | further, indent=1) + "\n")
     if options.html_file is not None:
         from allkit.report.evaluation import evaluation_page
 
@@ -98,16 +97,13 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
             f"only; not a diagnosis.",
             names=names, comparison=further.get("comparison"),
         )  # fmt: skip
-        write_whole(options.html_file, text)
-        say(f"Saved {options.html_file}.")
+        write_report(options.html_file, text)
 
 
 def _check(model_path: Path, options: EvaluateOptions) -> None:
     if options.part is not None and options.part not in PARTS:
         raise ConfigError(f"--part is {options.part!r}. It is one of: {', '.join(PARTS)}.")
-    for option, file in (("--json", options.json_file), ("--html", options.html_file)):
-        if file is not None and not file.parent.is_dir():
-            raise ConfigError(f"The folder {file.parent} for {option} does not exist.")
+    require_places(options.json_file, options.html_file)
     if model_path.is_file():
         raise ConfigError(
             f"{model_path} is an exported file; `evaluate` takes a model folder for now."
@@ -226,8 +222,7 @@ def run_explain(
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; the explanation is written as a .png file.")
     require_free(out, overwrite=overwrite)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise ConfigError(f"The folder {json_file.parent} for --json does not exist.")
+    require_places(out, json_file)
     model = load_folder(model_path, device)
     examples = cache = None
     if data is not None:
@@ -237,8 +232,7 @@ def run_explain(
         examples, cache = Dataset.open(data), FeatureCache()
     found = model.explain(image, target=target, method=method, data=examples, cache=cache)
     found.save(out, model.info.display_names)
-    if json_file is not None:
-        write_whole(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_report(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
     for line in found.lines(model.info.display_names):
         say(line)
     say(f"Saved {out}.")

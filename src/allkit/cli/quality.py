@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from allkit.cli.progress import bars, say
+from allkit.cli.reports import require_places, write_report
 from allkit.cli.train import needs_training_packages, told
 from allkit.errors import ConfigError
-from allkit.files import require_free, write_whole
+from allkit.files import require_free
 
 if TYPE_CHECKING:
     from allkit.probes import Probe
@@ -33,8 +34,7 @@ def run_check(
     overwrite: bool,
 ) -> int:
     """Look at a set and print what was found; return 1 when there is something to mend."""
-    for file in (json_file, html_file):
-        _check_place(file)
+    require_places(json_file, html_file)
     if suggest is not None:
         require_free(suggest, overwrite=overwrite)
     needs_training_packages()
@@ -43,15 +43,15 @@ def run_check(
 
     with bars() as progress:
         found = check(data, backbone=backbone, weights=weights, pattern=pattern, progress=progress)
+    if suggest is not None and found.suggestion is None:
+        raise ConfigError(
+            f"{data} has groups already, so none are suggested. Leave --suggest-groups out."
+        )
     sys.stdout.write(check_text(found))
-    _write(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_report(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
-        _write(html_file, check_page(found))
-    if suggest is not None:
-        if found.suggestion is None:
-            raise ConfigError(
-                f"{data} has groups already, so none are suggested. Leave --suggest-groups out."
-            )
+        write_report(html_file, check_page(found))
+    if suggest is not None and found.suggestion is not None:
         found.suggestion.to_csv(suggest)
         say(f"Saved {suggest}: a guess. Look at its evidence before you train on it.")
     return 0 if found.ok else 1
@@ -63,7 +63,7 @@ def check_text(found: Check) -> str:
     lines = [f"{data.name}: {len(data) + len(found.unreadable):,} images", ""]
     width = max(len(name) for name in data.classes) + 2
     lines += [f"  {name:<{width}}{data.counts[name]:>8,}" for name in data.classes]
-    known = {s.group or s.case for s in data} - {None}
+    known = data.origins
     facts = [
         ("sizes", ", ".join(f"{s} ({n:,})" for s, n in list(found.sizes.items())[:4])),
         ("groups", f"{len(known):,}" if known else "none are known"),
@@ -108,8 +108,7 @@ def run_audit(
     html_file: Path | None,
 ) -> None:
     """Measure the shortcut probes of a set and print them with the verdict."""
-    for file in (json_file, html_file):
-        _check_place(file)
+    require_places(json_file, html_file)
     needs_training_packages()
     from allkit.cli.judge import load_folder
     from allkit.data.dataset import Dataset
@@ -124,9 +123,9 @@ def run_audit(
     with bars() as progress:
         found = audit(dataset, model, column=column, progress=progress)
     sys.stdout.write(audit_text(found))
-    _write(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_report(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
-        _write(html_file, audit_page(found, dataset.name))
+        write_report(html_file, audit_page(found, dataset.name))
 
 
 def audit_text(found: Audit) -> str:
@@ -155,14 +154,3 @@ def audit_text(found: Audit) -> str:
     lines += [f"CAUTION  {note}" for note in found.model_notes]
     lines += [f"- {line}" for line in found.advice]
     return "\n".join(lines) + "\n"
-
-
-def _check_place(file: Path | None) -> None:
-    if file is not None and not file.parent.is_dir():
-        raise ConfigError(f"The folder {file.parent} does not exist. Make it first.")
-
-
-def _write(file: Path | None, text: Any) -> None:
-    if file is not None:
-        write_whole(file, text)
-        say(f"Saved {file}.")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from allkit.cli.progress import bars
-from allkit.files import write_whole
+from allkit.cli.reports import require_places, write_report
 
 __all__ = ["run_reproduce"]
 
@@ -18,6 +18,7 @@ def run_reproduce(
     """Train again as the model says; return 1 when the result is different."""
     from allkit.cli.train import needs_training_packages, parts, told
 
+    require_places(json_file)
     needs_training_packages()
     from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
@@ -29,8 +30,7 @@ def run_reproduce(
     train, val = parts(dataset, saved.info.config)
     with bars() as progress:
         result, _ = reproduce(saved, train, val, weights=weights, device=device, progress=progress)
-    if json_file:
-        write_whole(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
+    write_report(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
     sys.stdout.write(f"{result.verdict}: {result.message}\n")
     if result.retrained:
         for reason in result.reasons:

@@ -82,15 +82,17 @@ def parts(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset | Non
     """Return the images to train on, and those for validation if the set names them."""
     if not dataset.has_parts:
         return dataset, None
-    train, val = dataset.part("train"), dataset.part("val")
     unplaced = sum(s.part is None for s in dataset)
     if unplaced:
         raise DatasetError(
             f"{unplaced} of {len(dataset)} rows of {dataset.name} have no split. Fill the column "
             f"with train, val or test, or remove it."
         )
+    # Before the parts are taken, so that they know what was found out about their images.
+    leaks = dataset.leaks() if dataset.split_by != "image" else []
+    train, val = dataset.part("train"), dataset.part("val")
     say(f"Training on {len(train):,}, validation on {len(val) or 'a share of these'}.")
-    for leak in dataset.leaks() if dataset.split_by != "image" else ():
+    for leak in leaks:
         say(f"CAUTION  {leak}")
     if config.folds:
         return dataset.part("train", "val"), None

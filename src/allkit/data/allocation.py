@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from allkit.errors import DatasetError
 
-__all__ = ["allocate", "join"]
+__all__ = ["allocate", "join", "torn"]
 
 
 def join(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
@@ -35,6 +35,16 @@ def join(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
     roots = [root(index) for index in range(count)]
     number = {value: position for position, value in enumerate(sorted(set(roots)))}
     return np.array([number[value] for value in roots], dtype=np.int64)
+
+
+def torn(units: npt.NDArray[np.int64], sides: Sequence[str | None]) -> tuple[int, int]:
+    """Return how many units lie on two sides, and how many images they have; `None` is no side."""
+    held: dict[int, set[str]] = {}
+    for unit, side in zip(units.tolist(), sides, strict=True):
+        if side is not None:
+            held.setdefault(unit, set()).add(side)
+    split = [unit for unit, found in held.items() if len(found) > 1]
+    return len(split), int(np.isin(units, split).sum())
 
 
 def allocate(

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from allkit.batches import read_ahead
 from allkit.data import readers, tables
-from allkit.data.allocation import allocate, join
+from allkit.data.allocation import allocate, join, torn
 from allkit.data.labels import class_order
 from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest
@@ -91,9 +91,9 @@ class Dataset:
     def from_csv(cls, path: str | Path) -> Dataset:
         """Read a table with `image,label` and optionally `group`, `case`, `split`, `fold`.
 
-        Paths are relative to the table. Further columns are kept (`column`), and one of them means
-        something: images that share `near_duplicate_of` show the same field. Raises `DatasetError` that
-        names missing columns, rows without a label, and files that do not exist.
+        Paths are relative to the table. Further columns are kept (`column`); images that share
+        `near_duplicate_of` show the same field. Raises `DatasetError` that names missing columns,
+        rows without a label, and files that do not exist.
         """
         return cls._from_rows(tables.read_table(Path(path)))
 
@@ -167,6 +167,11 @@ class Dataset:
         return any(s.group is not None or s.case is not None for s in self.samples)
 
     @property
+    def origins(self) -> set[str]:
+        """The groups that are known; of an image without one, the case."""
+        return {origin for s in self.samples if (origin := s.group or s.case)}
+
+    @property
     def drawn(self) -> bool:
         """Whether all images were drawn by this program, which their names say."""
         names = (PurePosixPath(s.image).name for s in self.samples)
@@ -174,8 +179,13 @@ class Dataset:
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
+        return self.load(index)[0]
+
+    def load(self, index: int) -> tuple[npt.NDArray[np.uint8], bytes]:
+        """Return image `index` as `read` does, and the bytes of its file, read once for both."""
         sample = self.samples[index]
-        return read_image(sample.source.read(), name=sample.image)
+        file = sample.source.read()
+        return read_image(file, name=sample.image), file
 
     @cached_property
     def hashes(self) -> tuple[str, ...]:
@@ -183,8 +193,7 @@ class Dataset:
 
         Raises `DatasetError` that names every file which cannot be opened.
         """
-        results = self._each(lambda index: digest(self.samples[index].source))
-        return tuple(results)
+        return tuple(self.each(lambda index: digest(self.samples[index].source)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -194,10 +203,15 @@ class Dataset:
 
     def verify(self) -> None:
         """Decode every image once; raise `DatasetError` that lists all that are unreadable."""
-        self._each(lambda index: self.read(index) is None)
+        self.each(lambda index: self.read(index) is None)
 
-    def _each(self, function: Callable[[int], T]) -> list[T]:
-        """Call `function` for every position, in threads; name every image that fails."""
+    def each(
+        self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
+    ) -> list[T]:
+        """Return what `function` makes of every position, in threads, few images at a time.
+
+        Raises `DatasetError` that names every image for which it raised `ImageError`.
+        """
 
         def attempt(index: int) -> T | ImageError:
             try:
@@ -213,6 +227,8 @@ class Dataset:
                     errors.append(str(value))
                 else:
                     values.append(value)
+            if progress:
+                progress(len(values) + len(errors), len(self))
         if errors:
             raise unreadable(errors, len(self), self.name)
         return values
@@ -234,20 +250,19 @@ class Dataset:
     def fields(self) -> npt.NDArray[np.int64]:
         """`(N,)` int64: images with one number must stay on one side of a split.
 
-        They are of one unit, or show the same field: `near_duplicate_of` says so where every
-        image has it, else `duplicates`.
+        They are of one unit, or show the same field or part of it: the column `near_duplicate_of`
+        says so, or `duplicates` does.
         """
-        given = [s.columns.get("near_duplicate_of") for s in self.samples]
-        if None not in given:
-            return join(len(self), self.units.tolist(), given)
         found = clusters(len(self), self.duplicates)
         field_of = {index: number for number, members in enumerate(found) for index in members}
-        return join(len(self), self.units.tolist(), [field_of.get(i) for i in range(len(self))])
+        given = [s.columns.get("near_duplicate_of") for s in self.samples]
+        seen = [field_of.get(index) for index in range(len(self))]
+        return join(len(self), self.units.tolist(), given, seen)
 
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
         """What is kept of each image to recognise its field, 3.5 KB each."""
-        return tuple(self._each(lambda i: signature(self.read(i), self.hashes[i])))
+        return tuple(self.each(lambda i: signature(self.read(i), self.hashes[i])))
 
     @cached_property
     def duplicates(self) -> tuple[DuplicatePair, ...]:
@@ -292,7 +307,7 @@ class Dataset:
                 f"{strange[0]!r}. Mend the pattern, or give a column `group`."
             )
         samples = [replace(s, group=m[1]) for s, m in zip(self.samples, found, strict=True) if m]
-        return self._kept(Dataset(samples, self.classes, name=self.name, left_out=self.left_out))
+        return self._same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:
         """Return what lies on two sides of the set's own division, in sentences; empty if nothing.
@@ -300,38 +315,21 @@ class Dataset:
         Compares the parts `train`, `val` and `test`: groups and cases, and images of one field.
         """
         parts = [s.part for s in self.samples]
-        found = []
-        for numbers, what in ((self.units, "groups or cases"), (self.fields, "fields")):
-            sides: dict[int, set[str]] = {}
-            for number, part in zip(numbers.tolist(), parts, strict=True):
-                if part is not None:
-                    sides.setdefault(number, set()).add(part)
-            torn = {number for number, held in sides.items() if len(held) > 1}
-            if torn:
-                images = int(np.isin(numbers, list(torn)).sum())
-                found.append(
-                    f"{len(torn):,} {what} ({images:,} images) lie on two sides of the division: "
-                    f"figures on it are too high. Divide again with `allkit split`."
-                )
         # Images of one group are mostly of one field too: once is enough.
-        return found[:1]
+        for numbers, what in ((self.units, "groups or cases"), (self.fields, "fields")):
+            units, images = torn(numbers, parts)
+            if units:
+                return [
+                    f"{units:,} {what} ({images:,} images) lie on two sides of the division: "
+                    f"figures on it are too high. Divide again with `allkit split`."
+                ]
+        return []
 
     def summary(self) -> str:
         """Return a table of what is in the set: images, groups and cases of each class, and parts."""
-        lines = [f"{self.name}: {len(self):,} images"]
-        for name in self.classes:
-            own = [s for s in self.samples if s.label == name]
-            facts = [f"{len(own):>7,} images"]
-            for what in ("group", "case"):
-                values = {getattr(s, what) for s in own} - {None}
-                facts += [f"{len(values):,} {what}{'' if len(values) == 1 else 's'}"] * bool(values)
-            lines.append(f"  {name:<20}{', '.join(facts)}")
-        if self.has_parts:
-            sizes = Counter(s.part or "no part" for s in self.samples)
-            lines.append("  parts: " + ", ".join(f"{p} {n:,}" for p, n in sizes.items()))
-        if self.left_out:
-            lines.append(f"  not taken: {len(self.left_out):,} files that are no images by name")
-        return "\n".join(lines)
+        from allkit.data.overview import summary
+
+        return summary(self)
 
     def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
         """Return a contact sheet as a matplotlib figure: a row of images for each class.
@@ -485,11 +483,11 @@ class Dataset:
         self, parts: Sequence[str | None], by: By, seed: int, held_out: str | None = None
     ) -> Split:
         samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
-        whole = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
-        return Split.of(self._kept(whole), by, seed, held_out)
+        return Split.of(self._same_images(samples, by), by, seed, held_out)
 
-    def _kept(self, other: Dataset) -> Dataset:
-        """Hand what was found out about the images to a set of the same images."""
+    def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
+        """Return a set of the same images, which knows what was found out about them."""
+        other = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
         for known in ("hashes", "signatures", "duplicates"):
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]

@@ -103,7 +103,6 @@ def audit(
     """
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
     unit = "group" if data.has_groups else "field"
-    facts = {"chance": chance, "unit": unit, "images": len(data)}
     units = data.fields
     groups = len(np.unique(units)) if data.has_groups else 0
     reason = probes.too_few(labels, units, data.classes)
@@ -122,12 +121,11 @@ def audit(
             f"out value by value."
         )
 
-    def load(index: int) -> tuple[npt.NDArray[np.uint8], bytes]:
-        return data.read(index), data.samples[index].source.read()
-
-    seen = probes.collect(
-        len(data), load, progress and (lambda done, total: progress("probes", done, total))
+    rows = data.each(
+        lambda index: probes.measure(*data.load(index)),
+        progress and (lambda done, total: progress("probes", done, total)),
     )
+    seen = probes.collect(rows)
     found = probes.score(seen, labels, units, seed=seed)
     verdict = _verdict(found, chance)
     left = _left_out(data, seen[found[0].name], column, labels, units) if column else None
@@ -137,12 +135,14 @@ def audit(
         verdict=verdict,
         message=_message(found, verdict, chance, data, own),
         advice=_advice(found, verdict, data),
+        chance=chance,
         groups=groups,
+        unit=unit,
+        images=len(data),
         model=own,
         model_notes=notes,
         column=column,
         left_out=left,
-        **facts,  # type: ignore[arg-type]
     )
 
 

@@ -6,8 +6,7 @@ import hashlib
 import itertools
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from allkit.data.rows import Table
 from allkit.duplicates import Signature, closed_pairs, signature
 from allkit.errors import DatasetError, ImageError
 from allkit.features import Progress
-from allkit.images import read_image
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
@@ -67,7 +65,7 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, in the form of `allkit check --json`."""
         data = self.data
-        known = {s.group or s.case for s in data} - {None}
+        known = data.origins
         return {
             "images": len(data) + len(self.unreadable),
             "problems": list(self.problems),
@@ -186,7 +184,7 @@ def check(
         if whole.has_groups or not len(kept)
         else suggest_groups(kept, seen.colours[readable]),
     )
-    return Check(**{**vars(result), "findings": tuple(_findings(result, near))})
+    return replace(result, findings=tuple(_findings(result, near)))
 
 
 def _look(data: Dataset, progress: Progress | None) -> _Seen:
@@ -197,8 +195,7 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
     def look(index: int) -> None:
         sample = data.samples[index]
         try:
-            file = sample.source.read()
-            image = read_image(file, name=sample.image)
+            image, file = data.load(index)
         except ImageError as error:
             with lock:
                 seen.errors[index] = str(error)
@@ -212,10 +209,7 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
             if float(image.std(axis=(0, 1)).max()) < _BLANK:
                 seen.blank.append(index)
 
-    with ThreadPoolExecutor() as pool:
-        for done, _ in enumerate(pool.map(look, range(count)), start=1):
-            if progress:
-                progress("images", done, count)
+    data.each(look, progress and (lambda done, total: progress("images", done, total)))
     return seen
 
 

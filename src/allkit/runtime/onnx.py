@@ -15,7 +15,7 @@ from allkit.batches import by_shape, cores
 from allkit.errors import ExportError
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
-from allkit.runtime.seal import check_seal
+from allkit.runtime.seal import read_sealed
 from allkit.runtime.trust import Outputs, Trust
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
@@ -36,12 +36,7 @@ class OnnxPredictor:
         import onnxruntime
 
         self.path = Path(path)
-        if not self.path.is_file():
-            raise ExportError(
-                f"{self.path} does not exist. Give a file that `allkit export` wrote."
-            )
-        data = self.path.read_bytes()
-        check_seal(data, str(self.path))
+        data = read_sealed(self.path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3

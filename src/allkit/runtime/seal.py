@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
+from typing import Any
 
 from allkit.errors import ExportError
 
-__all__ = ["SEAL_BLANK", "check_seal", "seal"]
+__all__ = ["SEAL_BLANK", "check_seal", "describe", "read_sealed", "seal"]
 
 SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
 
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+
+
+def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[str, Any]:
+    """Return what every exported file says of itself; `info` is that of a `Classifier`.
+
+    `further` is what one format adds. It holds the blank seal, so it goes into the file before
+    `seal`.
+    """
+    return {
+        "format": format,
+        "allkit": info.allkit,
+        "classes": list(info.classes),
+        "display_names": info.display_names,
+        "backbone": info.backbone.name,
+        "precision": precision,
+        "data": info.data.fingerprint,
+        **further,
+        "sha256": SEAL_BLANK,
+    }
+
+
+def read_sealed(path: Path) -> bytes:
+    """Return the bytes of an exported file; raise `ExportError` if it is missing or was altered."""
+    if not path.is_file():
+        raise ExportError(f"{path} does not exist. Give a file that `allkit export` wrote.")
+    data = path.read_bytes()
+    check_seal(data, str(path))
+    return data
 
 
 def seal(data: bytes) -> bytes:

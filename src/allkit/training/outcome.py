@@ -94,12 +94,11 @@ def _protocol(division: Division, config: TrainConfig) -> dict[str, str]:
 
 def _data_info(division: Division) -> DataInfo:
     dataset: Dataset = division.dataset
-    groups = {s.group or s.case for s in dataset} - {None}
     return DataInfo(
         fingerprint=dataset.fingerprint,
         counts={name: dataset.counts[name] for name in dataset.classes},
         images_sha256=tuple(sorted(set(dataset.hashes))),
-        groups_sha256=tuple(sorted(group_hash(group) for group in groups)),
+        groups_sha256=tuple(sorted(group_hash(group) for group in dataset.origins)),
         split_by=division.by,
         drawn=dataset.drawn,
     )

@@ -146,7 +146,8 @@ class ImageSource:
     def place(self, images: list[npt.NDArray[np.uint8]]) -> torch.Tensor:
         """Return the inputs of decoded images on the device."""
         if self.trunk is not None:
-            return _to(self.trunk(images), self.device)
+            # A copy, because a tensor that was made in inference mode cannot be learnt from.
+            return _to(self.trunk(images).clone(), self.device)
         parts: list[torch.Tensor] = []
         order: list[int] = []
         for indices, pixels in to_batches(images):
