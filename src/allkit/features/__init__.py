@@ -7,6 +7,7 @@ from allkit.features.extract import (
     Extractor,
     Progress,
     load_augmented,
+    matrix,
     row_key,
     weights_hash,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "activations_folder",
     "cache_folder",
     "load_augmented",
+    "matrix",
     "native_bfloat16",
     "row_key",
     "weights_hash",

@@ -20,7 +20,7 @@ from allkit.features.cache import FeatureCache
 from allkit.features.engines import FrozenPass
 from allkit.records import Augmentation, InputSpec
 
-__all__ = ["Extractor", "Progress", "load_augmented", "row_key", "weights_hash"]
+__all__ = ["Extractor", "Progress", "load_augmented", "matrix", "row_key", "weights_hash"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -160,7 +160,7 @@ class Extractor:
                 fresh = self.compute(list(images.values()))
                 _require_finite(fresh, [dataset.samples[i].image for i in images], self.identity)
                 if rows is None:
-                    rows = _matrix(total, fresh.shape[1])
+                    rows = matrix(total, fresh.shape[1])
                 rows[list(images)] = fresh
                 if self.cache:
                     self.cache.put(
@@ -191,12 +191,12 @@ class Extractor:
                 vector = known.get(key)
                 if vector is not None:
                     if rows is None:
-                        rows = _matrix(len(keys), len(vector))
+                        rows = matrix(len(keys), len(vector))
                     rows[index], found[index] = vector, True
         return rows, found
 
 
-def _matrix(count: int, width: int) -> npt.NDArray[np.float32]:
+def matrix(count: int, width: int) -> npt.NDArray[np.float32]:
     """Return an uninitialised `(count, width)` float32 matrix, in a mapped file when it is large."""
     if count * width * 4 <= IN_MEMORY:
         return np.empty((count, width), np.float32)

@@ -37,7 +37,7 @@ def model_card(info: Mapping[str, Any]) -> str:
         _protocol(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
-        f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), frozen; "
+        f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), {_trained(info)}; "
         f"{backbone['width']} features of the whole field resized to {backbone['size']} × "
         f"{backbone['size']}; {backbone['members']} linear head"
         f"{'' if backbone['members'] == 1 else 's, averaged'}. "
@@ -51,6 +51,19 @@ def model_card(info: Mapping[str, Any]) -> str:
         + ".",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _trained(info: Mapping[str, Any]) -> str:
+    """Say which part of the backbone was trained, and how it looks at an image."""
+    stages = info["backbone"].get("trained") or ()
+    how = "frozen"
+    if stages:
+        part = "the whole of it" if tuple(stages) == ("all",) else ", ".join(stages)
+        adapters = " through low-rank adapters" if info["config"]["strategy"] == "lora" else ""
+        how = f"with {part} trained{adapters}"
+    if info["backbone"].get("orientations"):
+        how += ", its features averaged over the eight orientations of the image"
+    return how
 
 
 def _protocol(info: Mapping[str, Any]) -> str:

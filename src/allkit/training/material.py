@@ -21,6 +21,7 @@ from allkit.features import (
     FeatureCache,
     FrozenPass,
     Progress,
+    matrix,
     row_key,
     weights_hash,
 )
@@ -121,12 +122,8 @@ class Material:
             rows = self._through_tail(images, copy, label) if self.cached else None
             if rows is None:
                 rows = self._extracted(images, copy, label)
-            if copy:
-                full = np.zeros_like(rows, shape=(len(everything), rows.shape[1]))
-                full[images] = rows
-                rows = full
             views.append(rows)
-        return FeatureSource(views, self.accelerator.device)
+        return FeatureSource(views, self.accelerator.device, self.learners)
 
     def over_orientations(self, backbone: nn.Module, images: Indices, identity: str) -> Features:
         """Return the mean of `backbone` over the eight orientations of images, `(n, D)`."""
@@ -165,20 +162,24 @@ class Material:
         tail.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
-        own: list[Features] = []
         requests = [Request(b, np.full(len(b), copy)) for b in blocks[rank::world]]
+        own = matrix(sum(len(request.images) for request in requests), self.width)
         done = 0
         with torch.no_grad(), autocast(self.accelerator.device, self.precision):
-            for request, rows in zip(requests, source.stream(requests), strict=True):
-                own.append(tail(rows).float().cpu().numpy())
-                done += len(request.images)
+            for _, rows in zip(requests, source.stream(requests), strict=True):
+                own[done : done + len(rows)] = tail(rows).float().cpu().numpy()
+                done += len(rows)
                 if self.progress:
                     self.progress(label, min(done * world, len(images)), len(images))
         if world == 1:
-            return np.concatenate(own)
-        every: list[list[Features]] = gather_object([own])
-        order = [every[i % world][i // world] for i in range(len(blocks))]
-        return np.concatenate(order)
+            return own
+        every: list[Features] = gather_object([own])
+        whole = matrix(len(images), self.width)
+        for number, block in enumerate(blocks):
+            start = number // world * BLOCK
+            part = every[number % world][start : start + len(block)]
+            whole[number * BLOCK : number * BLOCK + len(block)] = part
+        return whole
 
     # ── what the trained stages see ────────────────────────────────────────────────────────
 
