@@ -16,6 +16,7 @@ from torch import nn
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.features import (
+    BLOCK,
     ActivationStore,
     Extractor,
     FeatureCache,
@@ -34,8 +35,6 @@ from allkit.training.sources import ActivationSource, FeatureSource, ImageSource
 
 __all__ = ["Material"]
 
-BLOCK = 16
-"""Images that go through the trunk together."""
 WORTH_AN_ENGINE = 500
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

@@ -19,7 +19,7 @@ import torch
 from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, PluginError
-from allkit.features import ActivationStore, FrozenPass, load_augmented
+from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
 from allkit.records import Augmentation, InputSpec
 from allkit.transforms import Standardise, to_batches
 
@@ -154,7 +154,7 @@ class ImageSource:
         """Return the inputs of decoded images on the device."""
         if self.trunk is not None:
             # A copy, because a tensor that was made in inference mode cannot be learnt from.
-            return _to(self.trunk(images).clone(), self.device)
+            return _to(self.trunk(images, block=BLOCK).clone(), self.device)
         parts: list[torch.Tensor] = []
         order: list[int] = []
         for indices, pixels in to_batches(images):
