@@ -122,3 +122,21 @@ def test_features_that_are_no_numbers_stop_the_training_and_name_the_image(drawn
     data = allkit.Dataset.open(drawn).subset(range(4))
     with pytest.raises(AllkitError, match=r"no numbers for .*drawn-00000"):
         Extractor(Broken(), SPEC, ("broken",), CPU).extract(data)
+
+
+def test_an_image_gets_the_same_bits_whichever_others_are_computed_with_it(drawn):
+    seen = []
+
+    class Watched(torch.nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.mean((2, 3)) * len(x)  # as if it rounded by the size of the batch
+
+    data = allkit.Dataset.open(drawn)
+    frozen = FrozenPass(Watched(), SPEC, CPU)
+    images = [data.read(i) for i in range(20)]
+    whole = frozen(images, block=16)
+    assert torch.equal(frozen(images[3:5], block=16), whole[3:5])
+    extract = Extractor(Watched(), SPEC, ("watched",), CPU).extract
+    np.testing.assert_array_equal(extract(data)[:20], whole.numpy())
+    assert set(seen) == {16}

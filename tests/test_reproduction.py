@@ -135,3 +135,12 @@ def test_the_command_says_what_came_of_it(cli, drawn, tiny_settings):
     status, out, _ = cli("reproduce", "m", "other/index.csv")
     assert status == 1
     assert out.startswith("different: These are not the images")
+
+
+def test_a_training_of_the_last_stage_is_repeated_to_the_bit(tmp_path, tiny_settings, data):
+    from allkit.features import FeatureCache
+
+    settings = tiny_settings | {"cache": FeatureCache(tmp_path), "epochs": 3}
+    model = allkit.Trainer(**settings, strategy="last", tune_epochs=2).fit(data.train)
+    result, _ = reproduce(model, data.train)
+    assert (result.verdict, result.reasons) == ("identical", ())

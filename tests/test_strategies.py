@@ -366,6 +366,55 @@ def test_the_options_of_the_loss_and_the_sampler_train(data, settings, more):
     assert all(np.isfinite(entry["train_loss"]) for entry in model.info.history[0])
 
 
+# ── finders ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("strategy", ["head", "last"])
+def test_finders_leave_everything_as_it_was(data, settings, strategy):
+    trainer = allkit.Trainer(**settings | {"strategy": strategy})
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    rates = trainer.find_learning_rate(data)
+    sizes = trainer.find_batch_size(data)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert 1e-7 <= rates.suggestion <= 0.1
+    assert len(rates.rates) == len(rates.losses) > 10
+    assert sizes.largest >= sizes.fastest >= 1
+    with_finder = trainer.fit(data).network.state_dict()
+    without = allkit.Trainer(**settings | {"strategy": strategy}).fit(data).network.state_dict()
+    assert all(torch.equal(with_finder[k], without[k]) for k in without)
+
+
+def test_a_finder_leaves_the_loop_as_it_was(data, settings):
+    from allkit.training.finders import batch_sizes, learning_rates
+
+    trainer = allkit.Trainer(**settings | {"strategy": "last"})
+    with trainer._prepared(data, None) as session:
+        loop = session.last_loop()
+        before = {k: v.clone() for k, v in loop.snapshot().tensors.items()}
+        learning_rates(loop, steps=20)
+        batch_sizes(loop, most=8)
+        after = loop.snapshot().tensors
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_the_largest_batch_is_the_one_that_fits(data, settings, monkeypatch):
+    def act(module, x):
+        if module.training and len(x) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return x
+
+    sizes = odd(settings, act, monkeypatch).find_batch_size(data)
+    assert sizes.sizes == (1, 2, 4)
+
+
+def test_a_processor_is_not_filled_to_find_a_batch_size(data, settings, monkeypatch):
+    monkeypatch.setattr("allkit.training.finders.free_bytes", lambda: 8 * 2**20)
+    sizes = allkit.Trainer(**settings, strategy="full").find_batch_size(data)
+    assert sizes.largest <= 2
+
+
 # ── several processes ─────────────────────────────────────────────────────────────────────────
 
 TOGETHER = """

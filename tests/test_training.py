@@ -14,8 +14,9 @@ from allkit.config import TrainConfig
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
 from allkit.network import Head
 from allkit.training.device import processes
-from allkit.training.loop import Loop, Plan
+from allkit.training.loop import Loop
 from allkit.training.member import Member
+from allkit.training.plan import Plan
 from allkit.training.sources import FeatureSource
 
 

@@ -88,6 +88,13 @@ def train(
     print_config: Annotated[
         bool, typer.Option("--print-config", help="show every setting and exit")
     ] = False,
+    find: Annotated[
+        str | None,
+        typer.Option(
+            help="learning-rate or batch-size: try which is good, show it and exit",
+            metavar="WHAT",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="go on with a training that was ended before its end")
     ] = False,
@@ -101,7 +108,7 @@ def train(
         "val": val, "folds": folds, "seed": seed, "device": device,
     }  # fmt: skip
     given = {key: value for key, value in options.items() if value is not None}
-    run_train(data, out, config, given, assign or [], print_config, resume, overwrite)
+    run_train(data, out, config, given, assign or [], print_config, find, resume, overwrite)
 
 
 @app.command()

@@ -14,6 +14,7 @@ from allkit.files import require_free
 
 if TYPE_CHECKING:
     from allkit.data.dataset import Dataset
+    from allkit.training import Trainer
 
 __all__ = ["needs_training_packages", "run_train"]
 
@@ -25,6 +26,7 @@ def run_train(
     given: dict[str, Any],
     assignments: list[str],
     print_config: bool,
+    find: str | None,
     resume: bool,
     overwrite: bool,
 ) -> None:
@@ -35,9 +37,12 @@ def run_train(
     if print_config:
         sys.stdout.write(config.to_yaml())
         return
-    if out is None:
+    if find not in (None, "learning-rate", "batch-size"):
+        raise ConfigError(f"--find {find!r} is not known. It finds learning-rate or batch-size.")
+    if out is None and not find:
         raise ConfigError("--out is missing. Name the model folder to write.")
-    require_free(out, overwrite=overwrite or resume)
+    if out is not None:
+        require_free(out, overwrite=overwrite or resume)
     needs_training_packages()
     from allkit.data.dataset import Dataset
     from allkit.plugins import registry, resolve_weights
@@ -53,6 +58,9 @@ def run_train(
     train, val = parts(dataset, config)
     with bars() as progress:
         trainer = Trainer(config, progress=progress)
+        if find or out is None:
+            _found(trainer, find, train, val)
+            return
         model = trainer.fit(train, val, out=out, resume=resume, overwrite=overwrite)
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes that trained together; the first one reports
@@ -66,6 +74,22 @@ def run_train(
         for note in figures["notes"]:
             say(f"Caution: {note}")
     say(f"Saved {out}. Pictures in {out / 'plots'}.")
+
+
+def _found(trainer: Trainer, what: str | None, train: Dataset, val: Dataset | None) -> None:
+    """Show what the finders found; the last line on standard output is the setting to use."""
+    head = trainer.config.strategy == "head"
+    if what == "learning-rate":
+        found = trainer.find_learning_rate(train, val)
+        for rate, loss in list(zip(found.rates, found.losses, strict=True))[::10]:
+            say(f"learning rate {rate:.1e}  loss {loss:.3f}")
+        sys.stdout.write(f"{'' if head else 'tune_'}learning_rate={found.suggestion:g}\n")
+        return
+    sizes = trainer.find_batch_size(train, val)
+    for size, speed in zip(sizes.sizes, sizes.images_per_second, strict=True):
+        say(f"{size} at once: {speed:.1f} images a second")
+    say(f"{sizes.largest} fit at once; {sizes.fastest} are the fastest.")
+    sys.stdout.write(f"{'' if head else 'tune_'}batch_size={sizes.fastest}\n")
 
 
 def told(dataset: Dataset) -> None:

@@ -2,7 +2,7 @@
 
 from allkit.features.activations import ActivationStore
 from allkit.features.cache import FeatureCache
-from allkit.features.engines import ENGINES, FrozenPass, native_bfloat16
+from allkit.features.engines import BLOCK, ENGINES, FrozenPass, native_bfloat16
 from allkit.features.extract import (
     Extractor,
     Progress,
@@ -14,6 +14,7 @@ from allkit.features.extract import (
 from allkit.features.folder import activations_folder, cache_folder
 
 __all__ = [
+    "BLOCK",
     "ENGINES",
     "ActivationStore",
     "Extractor",

@@ -19,10 +19,12 @@ from allkit.errors import ConfigError
 from allkit.records import InputSpec
 from allkit.transforms import Standardise, to_batches
 
-__all__ = ["ENGINES", "FrozenPass", "native_bfloat16"]
+__all__ = ["BLOCK", "ENGINES", "FrozenPass", "native_bfloat16"]
 
 ENGINES = ("auto", "torch", "openvino")
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+BLOCK = 16
+"""Images that go through a frozen module together while a training prepares."""
 CHECKED = 4
 """Images on which an engine is compared with PyTorch before it is used."""
 FLOOR, FACTOR = 1e-3, 1.5
@@ -72,20 +74,27 @@ class FrozenPass:
         return (self.engine, version, self.device.type, self.precision)
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
-        """Return `(N, …)` float32 on the CPU for N images, in order."""
-        self.prepare(images)
-        rows: torch.Tensor | None = None
-        for indices, pixels in to_batches(images):
-            outputs = self._run(self._standardise(pixels.to(self.device))).float().cpu()
-            if rows is None:
-                if len(indices) == len(images):
-                    return outputs
-                rows = outputs.new_empty((len(images), *outputs.shape[1:]))
-            rows[indices] = outputs
-        if rows is None:
+    def __call__(self, images: Sequence[npt.NDArray[np.uint8]], *, block: int = 0) -> torch.Tensor:
+        """Return `(N, …)` float32 on the CPU for N images, in order.
+
+        With `block`, that many images go through the module at a time, always: the last ones are
+        filled up. A convolution may round differently in a batch of another size; so an image
+        gets the same bits whichever others are computed with it.
+        """
+        if not images:
             raise ValueError("no images were given")
-        return rows
+        self.prepare(images)
+        size = self._standardise.size
+        inputs = torch.empty((len(images), 3, size, size), device=self.device)
+        for indices, pixels in to_batches(images):
+            inputs[indices] = self._standardise(pixels.to(self.device))
+        if not block:
+            return self._run(inputs).float().cpu()
+        rows = []
+        for part in (inputs[start : start + block] for start in range(0, len(inputs), block)):
+            full = torch.cat([part, part[-1:].expand(block - len(part), -1, -1, -1)])
+            rows.append(self._run(full)[: len(part)].float().cpu())
+        return torch.cat(rows)
 
     @torch.inference_mode()
     def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:

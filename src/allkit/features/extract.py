@@ -18,7 +18,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
 from allkit.errors import AllkitError, ImageError, PluginError
 from allkit.features.cache import FeatureCache
-from allkit.features.engines import FrozenPass
+from allkit.features.engines import BLOCK, FrozenPass
 from allkit.records import Augmentation, InputSpec
 
 __all__ = ["Extractor", "Progress", "feature_matrix", "load_augmented", "row_key", "weights_hash"]
@@ -26,7 +26,6 @@ __all__ = ["Extractor", "Progress", "feature_matrix", "load_augmented", "row_key
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
-BATCH = 16
 IN_MEMORY = 64 * 2**20
 """Bytes of features from which on they lie in a file that is mapped into memory."""
 
@@ -147,7 +146,7 @@ class Extractor:
             except ImageError as error:
                 return error
 
-        for batch in read_ahead(todo, load, BATCH):
+        for batch in read_ahead(todo, load, BLOCK):
             images = {i: image for i, image in batch if not isinstance(image, ImageError)}
             errors += [str(image) for _, image in batch if isinstance(image, ImageError)]
             if images and not errors:
@@ -158,7 +157,8 @@ class Extractor:
                         dataset, augment=augment, names=names, copy=copy, seed=seed,
                         progress=progress, label=label,
                     )  # fmt: skip
-                fresh = self.compute(list(images.values()))
+                block = BLOCK if total >= BLOCK else 0  # a handful need not be filled up
+                fresh = self.frozen(list(images.values()), block=block).numpy()
                 _require_finite(fresh, [dataset.samples[i].image for i in images], self.identity)
                 if rows is None:
                     rows = feature_matrix(total, fresh.shape[1])

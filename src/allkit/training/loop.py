@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,64 +21,15 @@ from allkit.training.averaging import Average
 from allkit.training.chance import epoch_order, generator, seed_of
 from allkit.training.device import autocast
 from allkit.training.member import Member
+from allkit.training.memory import out_of_memory, peak_bytes
 from allkit.training.objective import Objective, class_weights, mix
+from allkit.training.plan import History, Place, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.sources import Request, Source
 
-__all__ = ["History", "Loop", "Plan", "Recorder"]
+__all__ = ["Loop"]
 
-History = list[dict[str, float]]
 Indices = npt.NDArray[np.int64]
-
-
-class Recorder(Protocol):
-    """Takes the figures of every epoch, for a log."""
-
-    def log(self, values: Mapping[str, float | int | str]) -> None:
-        """Take one line of figures."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How one phase goes."""
-
-    phase: str
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    precision: str = "float32"
-    clip: float = 0.0
-    stages: tuple[nn.Module, ...] = ()
-    """The stages that are trained beside the head, the last first."""
-    progressive: bool = False
-    """Unfreeze one stage after another in the first half of the epochs, instead of all at once."""
-    choosing: bool = True
-    """Whether the validation part may choose the epoch; in cross-validation it may not."""
-    starts_good: bool = False
-    """Whether the weights at the start are a candidate for the best."""
-    offset: int = 0
-    """Epochs of the phases before."""
-
-    def unfrozen(self, epoch: int) -> int:
-        """Return how many stages learn in epoch number `epoch`, counted from 0."""
-        if not self.progressive:
-            return len(self.stages)
-        return min(len(self.stages), 1 + 2 * epoch * len(self.stages) // max(self.epochs, 1))
-
-
-@dataclass
-class Place:
-    """Where a phase is, and what it knows: everything that is saved beside the weights."""
-
-    epoch: int = 0
-    step: int = 0
-    updates: int = 0
-    loss: float = 0.0
-    hits: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = 0
-    stopped: bool = False
-    history: History = field(default_factory=list)
 
 
 @dataclass
@@ -123,6 +73,10 @@ class Loop:
         self.average = Average(self.member, config.ema) if config.ema else None
         self.steps = -(-len(self.learn) // plan.batch_size)
         self.place = Place()
+        self._network: nn.Module | None = None
+        self._learning = 0
+        self.rate: float | None = None
+        """A learning rate in place of the schedule's."""
         self.best: dict[str, torch.Tensor] | None = None
 
     def _groups(self) -> Iterator[dict[str, Any]]:
@@ -157,6 +111,7 @@ class Loop:
             while self.place.epoch < self.plan.epochs and not self.place.stopped:
                 self._epoch()
             self._save()
+        self._release()
         if self.best is not None and self.config.keep == "best":
             self.member.load_state_dict(self.best)
         elif self.average is not None:
@@ -167,9 +122,7 @@ class Loop:
     def _epoch(self) -> None:
         place, plan = self.place, self.plan
         start, waited, first = time.perf_counter(), self.source.waited, place.step
-        self._unfreeze(plan.unfrozen(place.epoch))
-        # Anew in every epoch: which weights have gradients may have changed.
-        network = self.accelerator.prepare_model(self.member)
+        network = self._prepared(plan.unfrozen(place.epoch))
         self.member.train()
         batches = self._batches(place.epoch)
         shares = [self._share(len(images)) for images, _ in batches]
@@ -182,7 +135,10 @@ class Loop:
             try:
                 loss, hits = self._step(network, step, batches[step][0], shares[step], stream)
             except Exception as error:
-                raise self._failed(error, step, shares[step]) from error
+                told = self._failed(error, step, shares[step])
+                if told is error:
+                    raise
+                raise told from error
             place.loss += loss * len(batches[step][0])
             place.hits += hits
             place.step, place.updates = step + 1, place.updates + 1
@@ -205,7 +161,7 @@ class Loop:
             self.recorder.log({
                 "member": self.number, "phase": plan.phase, **entry, "seconds": seconds,
                 "waited_seconds": self.source.waited - waited,
-                "images_per_second": images / seconds, "memory_mb": _peak_mb(self.device),
+                "images_per_second": images / seconds, "memory_mb": peak_bytes(self.device) / 2**20,
                 "learning_rate": self.optimiser.param_groups[0]["lr"],
             })  # fmt: skip
         self.progress(place.epoch, plan.epochs)
@@ -301,12 +257,51 @@ class Loop:
         total = self.plan.epochs * self.steps
         warm = round(self.config.warmup * total)
         done = self.place.updates
-        if done < warm:
+        if self.rate is not None:
+            factor = self.rate / self.plan.learning_rate
+        elif done < warm:
             factor = (done + 1) / warm
         else:
             factor = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
         for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * factor
+
+    def trial(self, rates: Iterable[float]) -> Iterator[float]:
+        """Take one step at each learning rate, all stages learning; yield the losses.
+
+        For the finders, on a copy. It ends with a loss that is no number.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        self._unfreeze(len(self.plan.stages))
+        for number, self.rate in enumerate(rates):
+            epoch, step = divmod(number, self.steps)
+            images, copies = self._batches(epoch)[step]
+            parts = self._share(len(images))
+            requests = [Request(images[part], copies[part]) for part in parts]
+            self.member.train()
+            with torch.random.fork_rng(devices=devices):
+                try:
+                    stream = self.source.stream(requests)
+                    loss, _ = self._step(self.member, step, images, parts, stream)
+                except NotANumber:
+                    loss = math.nan
+            yield loss
+            if not math.isfinite(loss):
+                return
+
+    def _prepared(self, count: int) -> nn.Module:
+        """Return the member with `count` stages learning, as the processes train it together."""
+        if self._network is None or count != self._learning:
+            self._release()
+            self._unfreeze(count)
+            self._network, self._learning = self.accelerator.prepare_model(self.member), count
+        return self._network
+
+    def _release(self) -> None:
+        # What wraps the member for several processes listens to its weights for as long as it
+        # lives: two at once would add up gradients twice.
+        self._network = None
+        self.accelerator.free_memory()
 
     def _unfreeze(self, count: int) -> None:
         for group in self.optimiser.param_groups:
@@ -459,6 +454,7 @@ class Loop:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         images = np.resize(self.learn, count)
+        self.member.train()
         try:
             request = Request(images, np.zeros(count, dtype=np.int64))
             stream = self.source.stream([request])
@@ -478,23 +474,3 @@ class Loop:
 
 class NotANumber(Exception):
     """The loss or the gradient of a step is infinite or no number; its text says which."""
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that the device has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
-
-
-def _peak_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    if sys.platform == "win32":
-        return 0.0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -16,6 +16,7 @@ from torch import nn
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.features import (
+    BLOCK,
     ActivationStore,
     Extractor,
     FeatureCache,
@@ -34,8 +35,6 @@ from allkit.training.sources import ActivationSource, FeatureSource, ImageSource
 
 __all__ = ["Material"]
 
-BLOCK = 16
-"""Images that go through the trunk together."""
 WORTH_AN_ENGINE = 500
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -122,13 +121,8 @@ class Material:
             rows = self._through_tail(images, copy, label) if self.cached else None
             if rows is None:
                 rows = self._extracted(images, copy, label)
-            if copy:
-                full = feature_matrix(len(everything), rows.shape[1])
-                for start in range(0, len(images), 4096):
-                    full[images[start : start + 4096]] = rows[start : start + 4096]
-                rows = full
             views.append(rows)
-        return FeatureSource(views, self.accelerator.device)
+        return FeatureSource(views, self.accelerator.device, self.learners)
 
     def over_orientations(self, backbone: nn.Module, images: Indices, identity: str) -> Features:
         """Return the mean of `backbone` over the eight orientations of images, `(n, D)`."""
@@ -168,21 +162,23 @@ class Material:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
         requests = [Request(b, np.full(len(b), copy)) for b in blocks[rank::world]]
-        own = feature_matrix(sum(len(r.images) for r in requests), self.width)
-        parts: list[Features] = []
+        own = feature_matrix(sum(len(request.images) for request in requests), self.width)
         done = 0
         with torch.no_grad(), autocast(self.accelerator.device, self.precision):
-            for request, rows in zip(requests, source.stream(requests), strict=True):
-                parts.append(own[done : done + len(request.images)])
-                parts[-1][:] = tail(rows).float().cpu().numpy()
-                done += len(request.images)
+            for _, rows in zip(requests, source.stream(requests), strict=True):
+                own[done : done + len(rows)] = tail(rows).float().cpu().numpy()
+                done += len(rows)
                 if self.progress:
                     self.progress(label, min(done * world, len(images)), len(images))
         if world == 1:
             return own
-        every: list[list[Features]] = gather_object([parts])
-        order = [every[i % world][i // world] for i in range(len(blocks))]
-        return np.concatenate(order)
+        every: list[Features] = gather_object([own])
+        whole = feature_matrix(len(images), self.width)
+        for number, block in enumerate(blocks):
+            start = number // world * BLOCK
+            part = every[number % world][start : start + len(block)]
+            whole[number * BLOCK : number * BLOCK + len(block)] = part
+        return whole
 
     # ── what the trained stages see ────────────────────────────────────────────────────────
 

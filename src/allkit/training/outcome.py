@@ -22,7 +22,7 @@ from allkit.plugins import registry
 from allkit.report.pictures import confusion_matrix, learning_curves
 from allkit.runtime.trust import Trust
 from allkit.training.division import Division
-from allkit.training.loop import History
+from allkit.training.plan import History
 
 __all__ = ["HeldOut", "describe", "figures_of", "pictures_of", "version"]
 

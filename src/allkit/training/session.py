@@ -15,15 +15,16 @@ from torch import nn
 
 from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
-from allkit.features import Progress, weights_hash
+from allkit.features import Progress, feature_matrix, weights_hash
 from allkit.network import Branches, Head, Network, joined
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
 from allkit.training.division import Division
-from allkit.training.loop import History, Loop, Plan, Recorder
+from allkit.training.loop import Loop
 from allkit.training.material import Material
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.outcome import HeldOut
+from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.sources import FeatureSource, Source
 
@@ -97,6 +98,15 @@ class Session:
         self.run.finish(number, lambda: Saved(tensors, {"history": history}))
         return member.eval(), history
 
+    def last_loop(self) -> Loop:
+        """Return the loop of the first member's last phase, ready to begin; for the finders."""
+        head = self.empty_head(0)
+        if not self.tuned:
+            head.fit_scale(self._blocks(self.parts(0)[0]))
+            return self.head(0, head)
+        member, history = self._train_head(0, head, None)
+        return self.tuning(0, member.head, history)
+
     def empty_head(self, number: int) -> Head:
         """Return the head of a member before its training."""
         classes = len(self.division.dataset.classes)
@@ -166,9 +176,9 @@ class Session:
         )  # fmt: skip
 
     def _blocks(self, learn: Indices) -> Iterator[torch.Tensor]:
-        for view in self.features.views:
+        for number in range(len(self.features.views)):
             for start in range(0, len(learn), ROWS):
-                yield torch.from_numpy(view[learn[start : start + ROWS]])
+                yield torch.from_numpy(self.features.rows(learn[start : start + ROWS], number))
 
     # ── what came out ──────────────────────────────────────────────────────────────────────
 
@@ -185,9 +195,11 @@ class Session:
             if self.tuned or not features:
                 features.append(self._features(number, member, check))
             with torch.inference_mode():
-                rows = torch.from_numpy(features[-1])
-                logits.append(copy.deepcopy(member.head).cpu()(rows).numpy())
-        return HeldOut(check, np.concatenate(features, axis=1), np.mean(logits, axis=0))
+                head = copy.deepcopy(member.head).cpu()
+                blocks = torch.split(torch.from_numpy(features[-1]), ROWS)
+                logits.append(torch.cat([head(block) for block in blocks]).numpy())
+        joint = features[0] if len(features) == 1 else np.concatenate(features, axis=1)
+        return HeldOut(check, joint, np.mean(logits, axis=0))
 
     def _features(self, number: int, member: Member, check: Indices) -> npt.NDArray[np.float32]:
         if self.config.tta:
@@ -196,7 +208,10 @@ class Session:
                 backbone = joined(self.material.halves()[0], member.tail)
             return self.material.over_orientations(backbone, check, weights_hash(backbone))
         if not self.tuned:
-            return self.features.views[0][check]
+            rows = feature_matrix(len(check), self.material.width)
+            for start in range(0, len(check), ROWS):
+                rows[start : start + ROWS] = self.features.rows(check[start : start + ROWS], 0)
+            return rows
         loop = self.tuning(number, member.head, [])
         return loop.outputs(check, member.tail).numpy()
 

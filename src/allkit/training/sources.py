@@ -19,7 +19,7 @@ import torch
 from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, PluginError
-from allkit.features import ActivationStore, FrozenPass, load_augmented
+from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
 from allkit.records import Augmentation, InputSpec
 from allkit.transforms import Standardise, to_batches
 
@@ -53,14 +53,15 @@ class Source(Protocol):
 
 @dataclass
 class FeatureSource:
-    """Features of the whole backbone: row `images[i]` of matrix `copies[i]`.
+    """Features of the whole backbone.
 
-    `views[c]` is `(N, D)` float32; rows of images that are never learnt from may be anything for
-    c ≥ 1.
+    `views[0]` is `(N, D)` float32, those of every image as it is; `views[c]` those of copy c of the
+    images `learners`, in ascending order, or of all.
     """
 
     views: Sequence[npt.NDArray[np.float32]]
     device: torch.device
+    learners: Indices | None = None
     fresh: bool = False
     waited: float = 0.0
 
@@ -69,13 +70,19 @@ class FeatureSource:
         """The augmented copies there are."""
         return len(self.views) - 1
 
+    def rows(self, images: Indices, copy: int) -> npt.NDArray[np.float32]:
+        """Return the features `(n, D)` float32 of one copy of some images."""
+        if copy and self.learners is not None:
+            images = np.searchsorted(self.learners, images)
+        return self.views[copy][images]
+
     def stream(self, requests: Sequence[Request]) -> Iterator[torch.Tensor]:
         """Yield `(n, D)` float32 for each request."""
         for images, copies in requests:
             rows = np.empty((len(images), self.views[0].shape[1]), np.float32)
             for copy in np.unique(copies):
                 chosen = copies == copy
-                rows[chosen] = self.views[copy][images[chosen]]
+                rows[chosen] = self.rows(images[chosen], int(copy))
             yield torch.from_numpy(rows).to(self.device)
 
 
@@ -147,7 +154,7 @@ class ImageSource:
         """Return the inputs of decoded images on the device."""
         if self.trunk is not None:
             # A copy, because a tensor that was made in inference mode cannot be learnt from.
-            return _to(self.trunk(images).clone(), self.device)
+            return _to(self.trunk(images, block=BLOCK).clone(), self.device)
         parts: list[torch.Tensor] = []
         order: list[int] = []
         for indices, pixels in to_batches(images):

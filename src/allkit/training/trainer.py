@@ -27,10 +27,11 @@ from allkit.runtime.trust import Trust
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
-from allkit.training.loop import History, Recorder
+from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.material import Material
 from allkit.training.member import Member
 from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, version
+from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
 from allkit.trust import TrustSettings, fit_trust
@@ -115,6 +116,33 @@ class Trainer:
                 run.done()
             accelerator.wait_for_everyone()
         return model
+
+    def find_learning_rate(self, train: Dataset, val: Dataset | None = None) -> LearningRates:
+        """Try a hundred rising learning rates on a copy, and suggest one.
+
+        It is for `learning_rate` with the strategy head, else for `tune_learning_rate`. A training
+        afterwards gives the same weights as without it.
+        """
+        with self._prepared(train, val) as session:
+            return learning_rates(session.last_loop())
+
+    def find_batch_size(self, train: Dataset, val: Dataset | None = None) -> BatchSizes:
+        """Try how many images go through the network and back at once, on a copy.
+
+        With the strategy head, a batch of features is never too large for the memory.
+        """
+        with self._prepared(train, val) as session:
+            return batch_sizes(session.last_loop())
+
+    @contextlib.contextmanager
+    def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
+        division = divide(self.config, train, val)
+        learners = np.unique(np.concatenate([learn for learn, _ in division.parts]))
+        with processes(choose_device(self.config.device)) as accelerator:
+            material = Material(
+                self.config, division.dataset, learners, accelerator, self.cache, self.progress
+            )
+            yield Session(self.config, accelerator, division, material, Run(), self.progress)
 
     @contextlib.contextmanager
     def _recording(self, run: Run, main: bool) -> Iterator[Recorder | None]:

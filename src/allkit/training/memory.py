@@ -1,0 +1,37 @@
+"""How much memory there is and was taken, and whether it ran out."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+
+__all__ = ["free_bytes", "out_of_memory", "peak_bytes"]
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Return the most that was taken at once since the start; 0 where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_bytes() -> int:
+    """Return the processor's free memory."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that the device has no memory left."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    signs = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)

@@ -1,0 +1,64 @@
+"""How one phase of a training goes, and where it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import nn
+
+__all__ = ["History", "Place", "Plan", "Recorder"]
+
+History = list[dict[str, float]]
+
+
+class Recorder(Protocol):
+    """Takes the figures of every epoch, for a log."""
+
+    def log(self, values: Mapping[str, float | int | str]) -> None:
+        """Take one line of figures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one phase goes."""
+
+    phase: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    precision: str = "float32"
+    clip: float = 0.0
+    stages: tuple[nn.Module, ...] = ()
+    """The stages that are trained beside the head, the last first."""
+    progressive: bool = False
+    """Unfreeze one stage after another in the first half of the epochs, instead of all at once."""
+    choosing: bool = True
+    """Whether the validation part may choose the epoch; in cross-validation it may not."""
+    starts_good: bool = False
+    """Whether the weights at the start are a candidate for the best."""
+    offset: int = 0
+    """Epochs of the phases before."""
+
+    def unfrozen(self, epoch: int) -> int:
+        """Return how many stages learn in epoch number `epoch`, counted from 0."""
+        if not self.progressive:
+            return len(self.stages)
+        return min(len(self.stages), 1 + 2 * epoch * len(self.stages) // max(self.epochs, 1))
+
+
+@dataclass
+class Place:
+    """Where a phase is, and what it knows: everything that is saved beside the weights."""
+
+    epoch: int = 0
+    step: int = 0
+    updates: int = 0
+    loss: float = 0.0
+    hits: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    stopped: bool = False
+    history: History = field(default_factory=list)
