@@ -36,7 +36,8 @@ def grouped_parts(labels: Ints, units: Ints, folds: int = 5, seed: int = 0) -> l
     """Return (references, kept out) for each of up to five folds, units whole."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    count = min(folds, len(np.unique(units)))
+    # The division refuses more parts than every class has images.
+    count = min(folds, len(np.unique(units)), int(np.bincount(labels).max(initial=0)))
     if count < 2:
         return []
     division = StratifiedGroupKFold(count, shuffle=True, random_state=seed)

@@ -346,11 +346,17 @@ class Dataset:
             rows.append((name, [(self.read(i), self.samples[i].image) for i in chosen]))
         return contact_sheet(rows)
 
-    def subset(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str = "") -> Dataset:
-        """Return the images at `indices`, in that order, with the same classes."""
+    def subset(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        name: str = "",
+        classes: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Return the images at `indices`, in that order, with the same classes or those given."""
         part = Dataset(
             [self.samples[i] for i in indices],
-            self.classes,
+            self.classes if classes is None else classes,
             name=name or self.name,
             left_out=self.left_out,
             split_by=self.split_by,

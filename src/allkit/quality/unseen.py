@@ -158,10 +158,8 @@ def _without_empty_classes(split: Split) -> Dataset:
             f"Without {split.held_out!r} only {', '.join(present) or 'nothing'} is left to train "
             f"on; a classifier needs two classes. Leave out a smaller column."
         )
-    return Dataset(
-        train.samples, present, name=f"{train.name} without {split.held_out}",
-        left_out=train.left_out, split_by=train.split_by,
-    )  # fmt: skip
+    name = f"{train.name} without {split.held_out}"
+    return train.subset(range(len(train)), name=name, classes=present)
 
 
 def _in_order(
