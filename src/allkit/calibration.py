@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.runtime.trust import STRANGEST
+
 __all__ = ["confidence_floor", "conformal_thresholds", "examples_needed", "fit_temperature"]
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -17,27 +19,34 @@ SURE = 0.9
 """Share of calibration sets for which the promised coverage shall hold."""
 
 
-def fit_temperature(logits: Floats, labels: Ints) -> float:
-    """Return the temperature T for which softmax(logits / T) has the smallest log loss.
+def fit_temperature(
+    logits: Floats, labels: Ints, strangeness: Floats | None = None
+) -> tuple[float, float]:
+    """Return temperature T and softening b: softmax(logits / (T · exp(b · s))) loses least.
 
-    Guo et al. 2017. The true class is asked for (n + 1) / (n + 2) instead of 1, as in Platt
-    1999: where every one of n images is right, nothing else keeps T from falling to nought.
-    `logits` is `(N, K)`, `labels` `(N,)`.
+    Guo et al. 2017; that an image which is strange by s ≥ 0 deserves a higher temperature, and b
+    ≥ 0 says by how much, is density-aware calibration (Tomani et al. 2023). Without `strangeness`
+    `(N,)` b is 0. The true class is asked for (n + 1) / (n + 2) instead of 1, as in Platt 1999:
+    where every one of n images is right, nothing else keeps T from falling to nought. `logits` is
+    `(N, K)`, `labels` `(N,)`.
     """
-    from scipy.optimize import minimize_scalar
+    from scipy.optimize import minimize
 
     count, classes = logits.shape
     wanted = np.full((count, classes), 1 / (count + 2) / (classes - 1))
     wanted[np.arange(count), labels] = (count + 1) / (count + 2)
+    strange = np.zeros(count) if strangeness is None else np.clip(strangeness, 0, STRANGEST)
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits.astype(np.float64) / math.exp(log_temperature)
+    def loss(parameters: npt.NDArray[np.float64]) -> float:
+        divisor = np.exp(parameters[0] + parameters[1] * strange)[:, None]
+        scaled = logits.astype(np.float64) / divisor
         scaled -= scaled.max(axis=1, keepdims=True)
         log_p = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
         return float(-(wanted * log_p).sum(axis=1).mean())
 
-    best = minimize_scalar(loss, bounds=(math.log(0.02), math.log(50)), method="bounded")
-    return float(math.exp(best.x))
+    bounds = [(math.log(0.02), math.log(50)), (0.0, 1.0 if strange.any() else 0.0)]
+    best = minimize(loss, np.zeros(2), bounds=bounds, method="L-BFGS-B")
+    return float(math.exp(best.x[0])), float(best.x[1])
 
 
 def examples_needed(coverage: float) -> int:

@@ -21,7 +21,8 @@ from allkit.files import require_free
 from allkit.images import read_image
 from allkit.judgement import Judged, cases_of, cautions, strongest_probe
 from allkit.metrics import Evaluation, evaluate
-from allkit.network import Branches, Head, Network, Pipeline, Plain, cut, fingerprint
+from allkit.network import Branches, Head, Network, Plain, cut, fingerprint
+from allkit.pipeline import Pipeline
 from allkit.plugins import registry
 from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
@@ -29,7 +30,7 @@ from allkit.report.pictures import Example
 from allkit.runtime.answers import answers, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.smear import cell_mask
-from allkit.runtime.trust import Outputs, Trust, set_table, signed_root
+from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
 from allkit.trust import dataset_statistics
 
@@ -114,7 +115,7 @@ class Classifier:
 
         They are calibrated where the model is.
         """
-        return self.trust.probabilities(self.outputs(images).logits)
+        return self.trust.probabilities(self.outputs(images))
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
@@ -183,9 +184,9 @@ class Classifier:
         features = extractor.extract(dataset, progress=progress, label="features")
         outputs = self._from_features(features)
         statistics = dataset_statistics(dataset, cache=cache, progress=progress)
-        decisions = self.trust.decide(outputs, statistics)
-        sets = set_table(decisions, len(self.classes)) if self.trust.calibrated else None
-        return Judged(self.trust.probabilities(outputs.logits), decisions, sets)
+        probabilities, decisions = self.trust.judge(outputs, statistics)
+        sets = self.trust.sets(probabilities) if self.trust.calibrated else None
+        return Judged(probabilities, decisions, sets)
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 
@@ -361,8 +362,7 @@ class Classifier:
         Its outputs: probabilities and logits `(N, K)`, features `(N, D)`.
         """
         # A copy: moving the network itself would take it away from whoever answers with it.
-        temperature = self.trust.temperature or 1.0
-        return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), temperature).eval()
+        return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), self.trust).eval()
 
 
 def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:

@@ -211,10 +211,11 @@ class TrainConfig(Config):
         description="share of the images of each class whose prediction set must hold that class",
     )
     familiar: float = Field(
-        0.95,
+        0.99,
         gt=0.5,
         lt=1,
-        description="share of new images of known slides that must count as familiar",
+        description="share of new images of known slides that should count as familiar; odd slides "
+        "of the training do not move the limit, so that it can be less",
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
     engine: Literal["auto", "torch", "openvino"] = Field(

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit.runtime.smear import STATISTICS
-from allkit.runtime.trust import Space
+from allkit.runtime.trust import NEAREST, Space
 
-__all__ = ["cell_floor", "fit_spaces", "grouped_parts", "statistic_ranges"]
+__all__ = ["Familiarity", "cell_floor", "fit_spaces", "grouped_parts", "statistic_ranges"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -28,6 +29,8 @@ Part = tuple[Ints, Ints]
 MOST_REFERENCES = 4000
 FEWEST_IMAGES = 20
 SHRINKAGE = 0.05
+LEAST_SPREAD = 0.02
+"""Of the logarithm of a distance: copies of one image would leave no room for any other."""
 MARGIN = 1.2
 """A refusal claims more than a review does, so it asks for more distance."""
 
@@ -50,6 +53,28 @@ def grouped_parts(labels: Ints, units: Ints, folds: int = 5, seed: int = 0) -> l
         ]
 
 
+class Familiarity(NamedTuple):
+    """What `fit_spaces` finds.
+
+    `spaces`, and the `limit` of the strangeness summed over them. `distances` holds, for each
+    space, those that images had to every class when they were kept out, `(N, K)`; NaN for images
+    that never were.
+    """
+
+    spaces: tuple[Space, ...]
+    limit: float
+    distances: tuple[Floats, ...]
+
+    def strangeness(self, rows: Ints, answered: Ints) -> Floats:
+        """Return, for each space, how strange images `rows` were among the class `answered`."""
+        return np.stack(
+            [
+                space.strangeness(distance[rows, answered])
+                for space, distance in zip(self.spaces, self.distances, strict=True)
+            ]
+        )
+
+
 def fit_spaces(
     spaces: Sequence[tuple[Floats, int]],
     labels: Ints,
@@ -59,57 +84,67 @@ def fit_spaces(
     classes: int,
     familiar: float,
     seed: int = 0,
-) -> tuple[list[Space], npt.NDArray[np.bool_]] | None:
-    """Return one space for each of `spaces` (vectors `(N, D)`, dimensions at most), and which
-    images were found familiar when they were kept out, `(N,)` (also where that is not known).
+) -> Familiarity | None:
+    """Return one space for each of `spaces` (vectors `(N, D)`, dimensions at most).
 
-    `parts` holds, for each space, the divisions in which thresholds are measured; `references`
-    the images that become its references. The thresholds are such that the share `familiar` of
-    the images that were kept out lies within all of them at once. `None` when there are too few
-    images for that.
+    `parts` holds, for each space, the divisions in which images are kept out; `references` the
+    images that become its references. The strangeness of the kept-out images of known slides is
+    described by its median and the median deviation from it, and the limit is where the share
+    `familiar` of them would lie within if it were normally distributed. A few slides that have
+    nothing like them among the others do not move it (Leys et al. 2013), as a quantile would be
+    moved: they are what an unknown slide looks like. `None` when there are too few images.
     """
+    from scipy.stats import norm
+
     rng = np.random.default_rng(seed)
-    distances = []
+    tables = []
     for (vectors, width), divisions in zip(spaces, parts, strict=True):
-        own = np.full(len(labels), np.nan)
+        table = np.full((len(labels), classes), np.nan)
         for learn, kept in divisions:
             space = _space(vectors, labels, units, _sampled(learn, labels, rng), width)
-            found = space.distances(vectors[kept], classes)
-            own[kept] = found[np.arange(len(kept)), labels[kept]]
-        distances.append(own)
-    table = np.stack(distances)
-    measured = np.isfinite(table).all(axis=0)
-    if measured.sum() < FEWEST_IMAGES:
+            table[kept] = space.distances(vectors[kept], classes)
+        tables.append(table)
+    own = np.stack([table[np.arange(len(labels)), labels] for table in tables])
+    # An image whose class was kept out whole is infinitely far: nothing is known of it.
+    own = own[:, np.isfinite(own).all(axis=0)]
+    if own.shape[1] < FEWEST_IMAGES:
         return None
-    table = table[:, measured]
-    # The rank of an image among all, in the space where it is most unusual.
-    ranks = np.argsort(np.argsort(table, axis=1), axis=1).max(axis=0) / (table.shape[1] - 1)
-    level = float(np.quantile(ranks, familiar))
-    result = []
+    fitted = []
     for number, (vectors, width) in enumerate(spaces):
         chosen = _sampled(references[number], labels, rng)
         space = _space(vectors, labels, units, chosen, width)
-        result.append(
-            Space(
-                space.mean, space.projection, space.references, space.owners,
-                familiar=float(np.quantile(table[number], level)),
+        centre, scale = _median_and_spread(np.log(np.maximum(own[number], NEAREST)))
+        fitted.append(
+            replace(
+                space,
+                centre=centre,
+                scale=max(scale, LEAST_SPREAD),
                 foreign=_foreign(space, classes),
             )
-        )  # fmt: skip
-    known = np.ones(len(labels), dtype=bool)
-    known[measured] = ranks <= level
-    return result, known
+        )
+    total = np.sum([s.strangeness(d) for s, d in zip(fitted, own, strict=True)], axis=0)
+    centre, scale = _median_and_spread(total)
+    limit = centre + float(norm.ppf(familiar)) * scale
+    return Familiarity(tuple(fitted), limit, tuple(tables))
+
+
+def _median_and_spread(values: Floats) -> tuple[float, float]:
+    """Return the median, and the median deviation from it as a standard deviation."""
+    middle = float(np.median(values))
+    return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
 def _space(vectors: Floats, labels: Ints, units: Ints, rows: Ints, width: int) -> Space:
-    """Return the whitened space of the images `rows`, without thresholds."""
+    """Return the whitened space of the images `rows`, without limits."""
+    from sklearn.utils.extmath import randomized_svd
+
     points = vectors[rows].astype(np.float64)
     mean = points.mean(axis=0)
     centred = points - mean
     # Fewer dimensions for fewer images: a covariance needs several images for each.
     width = max(1, min(width, points.shape[1], len(rows) // 8))
-    _, _, basis = np.linalg.svd(centred, full_matrices=False)
-    basis = basis[:width].T
+    _, _, directions = randomized_svd(centred, width, n_iter=4, random_state=0)
+    basis = directions.T
     reduced = centred @ basis
     unit, sizes = np.unique(units[rows], return_inverse=True, return_counts=True)[1:]
     # Without known groups the class takes the place of the slide.
@@ -126,7 +161,8 @@ def _space(vectors: Floats, labels: Ints, units: Ints, rows: Ints, width: int) -
         projection.astype(np.float32),
         (centred @ projection).astype(np.float32),
         labels[rows],
-        familiar=np.inf,
+        centre=0.0,
+        scale=1.0,
         foreign=np.inf,
     )
 
@@ -153,7 +189,7 @@ def _foreign(space: Space, classes: int) -> float:
         others = Space(
             np.zeros(space.references.shape[1], np.float32),
             np.eye(space.references.shape[1], dtype=np.float32),
-            space.references[~own], space.owners[~own], np.inf, np.inf,
+            space.references[~own], space.owners[~own], 0.0, 1.0, np.inf,
         )  # fmt: skip
         between.append(others.distances(space.references[own], classes).min(axis=1))
     if not between:

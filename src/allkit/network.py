@@ -11,14 +11,12 @@ from torch import nn
 
 from allkit.errors import AllkitError, PluginError
 from allkit.records import Backbone, InputSpec, Weights
-from allkit.transforms import Standardise
 
 __all__ = [
     "Branches",
     "Head",
     "Network",
     "Oriented",
-    "Pipeline",
     "Plain",
     "build_backbone",
     "cut",
@@ -183,11 +181,13 @@ class Network(nn.Module):
         `bags` is `(M,)` int64, the image of each input, ascending from 0; `None` when every input
         is an image of its own (M = N).
         """
+        return self.classify(pool(self.features(inputs), bags))
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(M, 3, S, S)` float32 to features `(M, D)`, orientations included."""
         if self.orientations:
-            features = over_orientations(self.backbone, inputs)
-        else:
-            features = self.backbone(inputs)
-        return self.classify(pool(features, bags))
+            return over_orientations(self.backbone, inputs)
+        return cast(torch.Tensor, self.backbone(inputs))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Map pooled features `(N, D)`, or `(N, M · D)` of branches, float32 to logits `(N, K)`."""
@@ -223,29 +223,6 @@ class Plain(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`."""
         return self.network.classify(self.network.backbone(inputs))
-
-
-class Pipeline(nn.Module):
-    """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
-
-    `temperature` is that of the calibration, 1 without.
-    """
-
-    def __init__(self, spec: InputSpec, network: Network, temperature: float = 1.0) -> None:
-        super().__init__()
-        self.standardise = Standardise(spec)
-        self.network = network
-        self.temperature = temperature
-
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`."""
-        inputs = self.standardise(pixels)
-        if self.network.orientations:
-            features = over_orientations(self.network.backbone, inputs)
-        else:
-            features = self.network.backbone(inputs)
-        logits = self.network.classify(features)
-        return torch.softmax(logits / self.temperature, dim=1), logits, features
 
 
 def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, stat
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
 
-__all__ = ["TrustSettings", "dataset_statistics", "fit_trust"]
+__all__ = ["Fitted", "TrustSettings", "dataset_statistics", "fit_trust"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -45,12 +45,21 @@ class VectorCache(Protocol):
 
 @dataclass(frozen=True)
 class TrustSettings:
-    """`coverage` of the prediction sets, `familiar`: share of images of known slides that must
-    count as such, `error`: share of single answers that may be wrong."""
+    """`coverage` of the prediction sets; `familiar`: share of new images of known slides that
+    should count as such; `error`: share of single answers that may be wrong."""
 
     coverage: float = 0.95
-    familiar: float = 0.95
+    familiar: float = 0.99
     error: float = 0.01
+
+
+class Fitted(NamedTuple):
+    """What `fit_trust` gives: the trust, the probabilities `(n, K)` of the held-out images as they
+    were measured (among references that do not hold their groups), and what could not be fitted."""
+
+    trust: Trust
+    probabilities: npt.NDArray[np.float32]
+    notes: tuple[str, ...]
 
 
 def fit_trust(
@@ -64,7 +73,7 @@ def fit_trust(
     frozen: bool,
     cache: VectorCache | None = None,
     progress: Callable[[str, int, int], None] | None = None,
-) -> tuple[Trust, list[str]]:
+) -> Fitted:
     """Fit calibration and familiarity, and say in words what could not be fitted and why.
 
     `logits` `(n, K)` are of the images at `rows` `(n,)`, which the model had not learnt from.
@@ -79,42 +88,46 @@ def fit_trust(
     folds = grouped_parts(labels, dataset.fields)
     inside = folds if frozen else list(divisions)
     learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
-    found = fit_spaces(
+    known = fit_spaces(
         [(statistics, statistics.shape[1]), (signed_root(features), CONTENT_WIDTH)],
         labels, dataset.units, [folds, inside], [everything, learnt],
         len(classes), settings.familiar,
     )  # fmt: skip
-    spaces, familiar = found or (None, np.ones(len(dataset), dtype=bool))
-    if spaces is None:
+    trust = Trust(classes, coverage=settings.coverage)
+    by_content = np.zeros(len(rows))
+    familiar = np.ones(len(rows), dtype=bool)
+    if known is None:
         notes.append("No familiarity: too few images or groups to tell a known slide by.")
-    elif not dataset.has_groups:
-        notes.append(
-            "Familiarity was set without known groups: how new slides differ could not be "
-            "measured, so more of them will look unfamiliar than need be."
-        )
-    temperature, thresholds, confidence = None, None, 0.0
+    else:
+        trust = replace(
+            trust, appearance=known.spaces[0], content=known.spaces[1], familiar=known.limit,
+            ranges=statistic_ranges(statistics), cell_floor=cell_floor(statistics),
+        )  # fmt: skip
+        strange = known.strangeness(rows, logits.argmax(axis=1))
+        # What was never kept out is not known to be strange.
+        by_content = np.nan_to_num(strange[1], nan=0.0)
+        familiar = ~(strange.sum(axis=0) > known.limit)
+        if not dataset.has_groups:
+            notes.append(
+                "Familiarity was set without known groups: how new slides differ could not be "
+                "measured, so more of them will look unfamiliar than need be."
+            )
     if len(rows) < FEWEST_TO_CALIBRATE:
         notes.append(
             f"Not calibrated: {len(rows)} held-out images, {FEWEST_TO_CALIBRATE} needed. "
             f"Give a larger validation part or `folds`."
         )
-    else:
-        temperature = fit_temperature(logits, labels[rows])
-        probabilities = Trust(classes, temperature).probabilities(logits)
-        thresholds = conformal_thresholds(probabilities, labels[rows], settings.coverage)
-        single = ((1 - probabilities.astype(np.float64)) <= thresholds).sum(axis=1) == 1
-        confidence = confidence_floor(
-            probabilities, labels[rows], single & familiar[rows], settings.error
-        )
-        notes += _too_few(labels[rows], classes, settings.coverage)
-    trust = Trust(
-        classes, temperature, settings.coverage, thresholds, confidence,
-        appearance=spaces[0] if spaces else None,
-        content=spaces[1] if spaces else None,
-        ranges=statistic_ranges(statistics) if spaces else None,
-        cell_floor=cell_floor(statistics) if spaces else 0.0,
-    )  # fmt: skip
-    return trust, notes
+        return Fitted(trust, trust.softened(logits, by_content), tuple(notes))
+    temperature, softening = fit_temperature(logits, labels[rows], by_content)
+    trust = replace(trust, temperature=temperature, softening=softening)
+    probabilities = trust.softened(logits, by_content)
+    trust = replace(
+        trust, thresholds=conformal_thresholds(probabilities, labels[rows], settings.coverage)
+    )
+    single = trust.sets(probabilities).sum(axis=1) == 1
+    floor = confidence_floor(probabilities, labels[rows], single & familiar, settings.error)
+    notes += _too_few(labels[rows], classes, settings.coverage)
+    return Fitted(replace(trust, confidence=floor), probabilities, tuple(notes))
 
 
 def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]:

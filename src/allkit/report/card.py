@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -129,7 +130,8 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         promised = ", ".join(info["display_names"][name] for name in trust["promised"])
         lines.append(
             f"Calibrated on images that were kept out of the training: temperature "
-            f"{trust['temperature']:.2f}. Prediction sets hold the true class in "
+            f"{trust['temperature']:.2f}, times {math.exp(trust['softening']):.2f} for each standard "
+            f"deviation that an image is stranger than usual. Prediction sets hold the true class in "
             f"{trust['coverage']:.0%} of the images of each class ({promised or 'no class'}), "
             f"as long as slides are like those of the training. Answers below a probability of "
             f"{trust['confidence']:.2f} are for review."
@@ -142,9 +144,14 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         if space:
             lines.append(
                 f"Familiarity by {words}: {space['references']:,} training images in "
-                f"{space['dimensions']} dimensions; farther than {space['familiar']:.1f} is an "
-                f"unfamiliar slide, farther than {space['foreign']:.1f} no smear that it knows."
+                f"{space['dimensions']} dimensions; farther than {space['foreign']:.1f} is no "
+                f"smear that it knows."
             )
+    if trust["familiarity"]:
+        lines.append(
+            f"A slide is unfamiliar when the two together are more than {trust['familiar']:.1f} "
+            f"standard deviations above what is usual."
+        )
     if not trust["familiarity"]:
         lines.append("It has no familiarity data: it does not notice an unknown slide.")
     lines += [f"**{note}**" for note in info.get("trust_notes", ())]

@@ -48,9 +48,10 @@ def answers(
     named: Sequence[tuple[str, Images]], outputs: Outputs, trust: Trust
 ) -> list[Prediction]:
     """Return the answers for N images, `(name, pixels)`, from what the network gave for them."""
+    if not named:
+        return []
     statistics = [image_statistics(image) for _, image in named]
-    decisions = trust.decide(outputs, np.stack(statistics)) if named else []
-    probabilities = trust.probabilities(outputs.logits)
+    probabilities, decisions = trust.judge(outputs, np.stack(statistics))
     return [
         answer(name, row, decision, trust.classes)
         for (name, _), row, decision in zip(named, probabilities, decisions, strict=True)

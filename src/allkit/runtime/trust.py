@@ -22,10 +22,13 @@ __all__ = [
     "EMPTY_SET",
     "FEW_EXAMPLES",
     "LOW_CONFIDENCE",
+    "NEAREST",
+    "NEIGHBOURS",
     "NOTHING_TO_SEE",
     "NOT_A_SMEAR",
     "NOT_CALIBRATED",
     "NO_FAMILIARITY",
+    "STRANGEST",
     "UNFAMILIAR",
     "Decision",
     "Outputs",
@@ -48,6 +51,10 @@ LOW_CONFIDENCE = "low confidence"
 FEW_EXAMPLES = "too few calibration examples"
 
 NEIGHBOURS = 5
+NEAREST = 1e-3
+"""Standard deviations: what is nearer than this is as near as a copy of the image."""
+STRANGEST = 10.0
+"""Strangeness above which a probability does not fall further."""
 FLAT = 0.05
 """Optical density between the background and the dark end below which a picture is empty."""
 
@@ -72,16 +79,18 @@ class Space:
     """The training images in a space where the differences within a slide have unit variance.
 
     `mean` `(D,)` and `projection` `(D, d)` map a vector into it; `references` `(R, d)` are
-    training images, `owners` `(R,)` the positions of their classes. An image is unfamiliar when
-    it is farther than `familiar` from the images of the class it was given, and unlike anything
-    trained on when it is farther than `foreign` from all of them.
+    training images, `owners` `(R,)` the positions of their classes. `centre` and `scale` are
+    median and spread of the logarithm of the distance that images of known slides have to the
+    images of their own class. What is farther than `foreign` from all of them is unlike anything
+    trained on.
     """
 
     mean: Floats
     projection: Floats
     references: Floats
     owners: npt.NDArray[np.int64]
-    familiar: float
+    centre: float
+    scale: float
     foreign: float
 
     def distances(self, vectors: Floats, classes: int) -> Floats:
@@ -105,25 +114,35 @@ class Space:
                 result[:, index] = np.sqrt(nearest.mean(axis=1))
         return result
 
+    def strangeness(self, distances: Floats) -> Floats:
+        """Return how unusual distances are: 0 is usual, each 1 a standard deviation farther."""
+        result: Floats = (np.log(np.maximum(distances, NEAREST)) - self.centre) / self.scale
+        return result
+
 
 @dataclass(frozen=True)
 class Trust:
     """What a model knows about how far it can be trusted; every part may be missing.
 
-    `thresholds` `(K,)`: a class is in the set of an image when 1 − its probability does not
-    exceed its threshold; infinite where there were too few examples to promise `coverage`.
-    `confidence` is the probability below which an answer is for review. `ranges` `(M, 2)` are
-    the 0.5 and 99.5 % quantiles of the training images' statistics; `cell_floor` the share of
-    stained cells below which there is nothing to see.
+    `temperature` divides the logits of an image that is at home among the training images;
+    `softening` says how it rises for each standard deviation that the image is stranger by its
+    content. `thresholds` `(K,)`: a class is in the set of an image when 1 − its probability does
+    not exceed its threshold; infinite where there were too few examples to promise `coverage`.
+    `confidence` is the probability below which an answer is for review. An image is unfamiliar
+    when its strangeness, summed over `appearance` and `content`, exceeds `familiar`. `ranges`
+    `(M, 2)` are the 0.5 and 99.5 % quantiles of the training images' statistics; `cell_floor` the
+    share of stained cells below which there is nothing to see.
     """
 
     classes: tuple[str, ...]
     temperature: float | None = None
+    softening: float = 0.0
     coverage: float = 0.95
     thresholds: Floats | None = None
     confidence: float = 0.0
     appearance: Space | None = None
     content: Space | None = None
+    familiar: float = np.inf
     ranges: Floats | None = None
     cell_floor: float = 0.0
 
@@ -132,9 +151,16 @@ class Trust:
         """Whether probabilities are calibrated and prediction sets can be made."""
         return self.temperature is not None and self.thresholds is not None
 
-    def probabilities(self, logits: Floats) -> npt.NDArray[np.float32]:
+    def probabilities(self, outputs: Outputs) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities, calibrated where the model is."""
-        scaled = logits.astype(np.float64) / (self.temperature or 1.0)
+        if self.content is None or not self.softening:
+            return self.softened(outputs.logits, np.zeros(len(outputs.logits)))
+        return self.softened(outputs.logits, self._strange(self.content, outputs))
+
+    def softened(self, logits: Floats, strangeness: Floats) -> npt.NDArray[np.float32]:
+        """Return the probabilities of N images from logits `(N, K)` and strangeness `(N,)`."""
+        rise = np.exp(self.softening * np.clip(strangeness, 0, STRANGEST))
+        scaled = logits.astype(np.float64) / ((self.temperature or 1.0) * rise)[:, None]
         scaled -= scaled.max(axis=1, keepdims=True)
         powers = np.exp(scaled)
         result: npt.NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(
@@ -142,27 +168,42 @@ class Trust:
         )
         return result
 
+    def _strange(self, space: Space, outputs: Outputs) -> Floats:
+        """Return the strangeness `(N,)` of features among the class that was answered."""
+        distance = space.distances(signed_root(outputs.features), len(self.classes))
+        label = outputs.logits.argmax(axis=1)
+        return space.strangeness(distance[np.arange(len(label)), label])
+
     def decide(self, outputs: Outputs, statistics: Floats) -> list[Decision]:
         """Return the verdict on each of N images; `statistics` is `(N, M)`."""
+        return self.judge(outputs, statistics)[1]
+
+    def judge(
+        self, outputs: Outputs, statistics: Floats
+    ) -> tuple[npt.NDArray[np.float32], list[Decision]]:
+        """Return the probabilities `(N, K)` and the verdict on each of N images."""
         if not len(statistics):
-            return []
-        probabilities = self.probabilities(outputs.logits)
-        label = probabilities.argmax(axis=1)
+            return np.empty((0, len(self.classes)), np.float32), []
+        label = outputs.logits.argmax(axis=1)
         rows = np.arange(len(label))
-        members = self._sets(probabilities)
-        near: list[tuple[Space, Floats]] = []
-        if self.appearance is not None:
-            near.append((self.appearance, self.appearance.distances(statistics, len(self.classes))))
-        if self.content is not None:
-            vectors = signed_root(outputs.features)
-            near.append((self.content, self.content.distances(vectors, len(self.classes))))
-        unfamiliar = np.zeros(len(label), dtype=bool)
+        strange: Floats = np.zeros(len(label))
         foreign = np.zeros(len(label), dtype=bool)
-        for space, distance in near:
+        by_content: Floats = np.zeros(len(label))
+        if self.appearance is not None:
+            distance = self.appearance.distances(statistics, len(self.classes))
+            strange = strange + self.appearance.strangeness(distance[rows, label])
             # Not `>`: a distance that is not a number must not pass for near.
-            unfamiliar |= ~(distance[rows, label] <= space.familiar)
-            foreign |= ~(distance.min(axis=1) <= space.foreign)
+            foreign |= ~(distance.min(axis=1) <= self.appearance.foreign)
+        if self.content is not None:
+            distance = self.content.distances(signed_root(outputs.features), len(self.classes))
+            by_content = self.content.strangeness(distance[rows, label])
+            strange = strange + by_content
+            foreign |= ~(distance.min(axis=1) <= self.content.foreign)
+        unfamiliar = ~(strange <= self.familiar)
+        probabilities = self.softened(outputs.logits, by_content)
+        members = self.sets(probabilities)
         empty = self._empty(statistics)
+        known = self.appearance is not None or self.content is not None
         decisions = []
         for row in rows:
             chosen = tuple(int(i) for i in np.flatnonzero(members[row])) if self.calibrated else ()
@@ -176,7 +217,7 @@ class Trust:
             found: list[str] = []
             if not self.calibrated:
                 found.append(NOT_CALIBRATED)
-            if not near and self.calibrated:
+            elif not known:
                 found.append(NO_FAMILIARITY)
             if unfamiliar[row]:
                 found += [UNFAMILIAR, *self._unusual(statistics[row])]
@@ -190,9 +231,10 @@ class Trust:
                 if probabilities[row, label[row]] < self.confidence:
                     found.append(LOW_CONFIDENCE)
             decisions.append(Decision("review" if found else "accepted", tuple(found), chosen))
-        return decisions
+        return probabilities, decisions
 
-    def _sets(self, probabilities: Floats) -> npt.NDArray[np.bool_]:
+    def sets(self, probabilities: Floats) -> npt.NDArray[np.bool_]:
+        """Return which classes are in the prediction sets, `(N, K)`; none without calibration."""
         if self.thresholds is None:
             return np.zeros(probabilities.shape, dtype=bool)
         members: npt.NDArray[np.bool_] = (1 - probabilities.astype(np.float64)) <= self.thresholds
@@ -229,12 +271,14 @@ class Trust:
         return {
             "temperature": self.temperature,
             "coverage": self.coverage,
+            "softening": self.softening,
             "confidence": self.confidence,
+            "familiar": self.familiar,
             "promised": [name for name, value in known.items() if np.isfinite(value)],
             "familiarity": {
                 name: {
                     "references": len(space.references), "dimensions": space.references.shape[1],
-                    "familiar": space.familiar, "foreign": space.foreign,
+                    "foreign": space.foreign,
                 }
                 for name, space in spaces.items() if space is not None
             },
@@ -247,6 +291,7 @@ class Trust:
         arrays: dict[str, npt.NDArray[Any]] = {}
         if self.temperature is not None and self.thresholds is not None:
             arrays["calibration.temperature"] = np.array([self.temperature])
+            arrays["calibration.softening"] = np.array([self.softening])
             arrays["calibration.coverage"] = np.array([self.coverage])
             arrays["calibration.thresholds"] = np.asarray(self.thresholds, np.float64)
             arrays["calibration.confidence"] = np.array([self.confidence])
@@ -259,6 +304,7 @@ class Trust:
                         np.asarray(value) if isinstance(value, np.ndarray) else np.array([value])
                     )
         if self.ranges is not None:
+            arrays["familiarity.familiar"] = np.array([self.familiar])
             arrays["familiarity.ranges"] = np.asarray(self.ranges, np.float32)
             arrays["familiarity.cell_floor"] = np.array([self.cell_floor])
         return arrays
@@ -284,16 +330,17 @@ class Trust:
         values = {name: np.asarray(value) for name, value in arrays.items()}
         parts: dict[str, Any] = {}
         if "calibration.temperature" in values:
-            for name in ("temperature", "coverage", "confidence"):
+            for name in ("temperature", "softening", "coverage", "confidence"):
                 parts[name] = float(values[f"calibration.{name}"][0])
             parts["thresholds"] = values["calibration.thresholds"]
         for name in ("appearance", "content"):
             own = {f.name: values.get(f"familiarity.{name}.{f.name}") for f in fields(Space)}
             if all(value is not None for value in own.values()):
-                for limit in ("familiar", "foreign"):
-                    own[limit] = float(own[limit][0])  # type: ignore[index, assignment]
+                for number in ("centre", "scale", "foreign"):
+                    own[number] = float(own[number][0])  # type: ignore[index, assignment]
                 parts[name] = Space(**own)  # type: ignore[arg-type]
         if "familiarity.ranges" in values:
+            parts["familiar"] = float(values["familiarity.familiar"][0])
             parts["ranges"] = values["familiarity.ranges"]
             parts["cell_floor"] = float(values["familiarity.cell_floor"][0])
         return cls(tuple(classes), **parts)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,6 @@ from allkit.judgement import IMAGE_LEVEL, group_hash
 from allkit.metrics import Evaluation, evaluate
 from allkit.plugins import registry
 from allkit.report.pictures import confusion_matrix, learning_curves
-from allkit.runtime.trust import Trust
 from allkit.training.division import Division
 from allkit.training.plan import History
 
@@ -42,12 +42,18 @@ class HeldOut:
     logits: npt.NDArray[np.float32]
 
 
-def figures_of(division: Division, held_out: Sequence[HeldOut], trust: Trust) -> Evaluation | None:
-    """Return the figures over all held-out images, each judged by those that did not see it."""
+def figures_of(
+    division: Division,
+    held_out: Sequence[HeldOut],
+    probabilities: npt.NDArray[np.floating[Any]],
+) -> Evaluation | None:
+    """Return the figures over all held-out images, each judged by those that did not see it.
+
+    `probabilities` `(n, K)` are those of the held-out images, in their order.
+    """
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
         return None
-    probabilities = trust.probabilities(np.concatenate([part.logits for part in held_out]))
     part = division.dataset.subset(images)
     return evaluate(
         part.labels, probabilities, part.classes,

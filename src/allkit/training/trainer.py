@@ -23,7 +23,6 @@ from allkit.judgement import fingerprints
 from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network import Network
 from allkit.passport import arrays_hash, division_hash, issue
-from allkit.runtime.trust import Trust
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
@@ -34,7 +33,7 @@ from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, 
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
-from allkit.trust import TrustSettings, fit_trust
+from allkit.trust import Fitted, TrustSettings, fit_trust
 
 __all__ = ["Trainer"]
 
@@ -187,9 +186,10 @@ class Trainer:
             further = further_held_out(session)
         network = session.network(members)
         backbone = session.backbone_info(network)
-        trust, notes = self._trust(session, division, [*held_out, *further], network, backbone)
-        figures = figures_of(division, held_out, trust)
-        info = describe(config, division, backbone, figures, histories, notes)
+        fitted = self._trust(session, division, [*held_out, *further], network, backbone)
+        own = sum(len(part.images) for part in held_out)
+        figures = figures_of(division, held_out, fitted.probabilities[:own])
+        info = describe(config, division, backbone, figures, histories, fitted.notes)
         passport = issue(
             data=division.dataset.fingerprint,
             division=division_hash(division.dataset.hashes, division.parts), seed=config.seed,
@@ -199,7 +199,7 @@ class Trainer:
         result = arrays_hash(network.state_dict())
         info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
         return Classifier(
-            network, info, trust=trust, device=accelerator.device,
+            network, info, trust=fitted.trust, device=accelerator.device,
             pictures=pictures_of(histories, figures, info),
             training=fingerprints(division.dataset),
         )  # fmt: skip
@@ -211,7 +211,7 @@ class Trainer:
         held_out: list[HeldOut],
         network: Network,
         backbone: BackboneInfo,
-    ) -> tuple[Trust, list[str]]:
+    ) -> Fitted:
         """Fit calibration and familiarity on what the members did not learn from."""
         config = self.config
         if config.strategy == "head" and not config.tta:
