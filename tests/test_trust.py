@@ -37,12 +37,24 @@ def sample(count, sharpness=1.0, seed=0):
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
 def test_the_temperature_undoes_over_and_under_confidence(sharpness):
     logits, labels = sample(4000, sharpness)
-    assert fit_temperature(logits, labels) == pytest.approx(sharpness, rel=0.1)
+    temperature, softening = fit_temperature(logits, labels)
+    assert temperature == pytest.approx(sharpness, rel=0.1)
+    assert softening == 0
+
+
+def test_strange_images_get_a_higher_temperature_where_they_are_wrong_more_often():
+    logits, labels = sample(4000)
+    strange = np.repeat([0.0, 2.0], 2000)
+    sharper = logits * np.where(strange > 0, 3.0, 1.0)[:, None]
+    temperature, softening = fit_temperature(sharper, labels, strange)
+    assert temperature == pytest.approx(1, rel=0.1)
+    assert np.exp(2 * softening) == pytest.approx(3, rel=0.15)
+    assert fit_temperature(logits, labels, strange)[1] < 0.05
 
 
 def test_when_every_image_is_right_the_model_does_not_become_certain():
     logits = np.eye(3)[np.arange(60) % 3]
-    temperature = fit_temperature(logits, np.arange(60) % 3)
+    temperature, _ = fit_temperature(logits, np.arange(60) % 3)
     highest = softmax(logits / temperature).max()
     assert 0.9 < highest < 0.999
 
@@ -128,28 +140,28 @@ def slides(groups=12, each=25, seed=0):
     return np.concatenate(vectors).astype(np.float32), np.array(labels), np.array(units)
 
 
-def fitted(familiar=0.95):
-    vectors, labels, units = slides()
+def fitted(vectors, labels, units, familiar=0.95):
     parts = grouped_parts(labels, units)
-    (space,), _ = fit_spaces(
-        [(vectors, 6)], labels, units, [parts], [np.arange(len(labels))], 3, familiar
-    )
-    return space
+    return fit_spaces([(vectors, 6)], labels, units, [parts], [np.arange(len(labels))], 3, familiar)
+
+
+def strangeness(space, vectors, labels):
+    return space.strangeness(space.distances(vectors, 3)[np.arange(len(labels)), labels])
 
 
 def test_new_groups_of_known_slides_are_familiar_as_often_as_asked():
-    space = fitted()
+    found = fitted(*slides())
     vectors, labels, _ = slides(groups=30, seed=9)
-    near = space.distances(vectors, 3)[np.arange(len(labels)), labels] <= space.familiar
-    assert near.mean() > 0.88
+    assert (strangeness(found.spaces[0], vectors, labels) <= found.limit).mean() > 0.88
 
 
 def test_an_unknown_slide_is_unfamiliar_and_another_world_is_foreign():
-    space = fitted()
+    found = fitted(*slides())
+    space = found.spaces[0]
     rng = np.random.default_rng(3)
     unknown = np.eye(6)[4] * 8 + rng.normal(0, 1, (50, 6))
     distances = space.distances(unknown.astype(np.float32), 3).min(1)
-    assert (distances > space.familiar).all()
+    assert (space.strangeness(distances) > found.limit).all()
     assert (distances < space.foreign).mean() > 0.9
     elsewhere = space.distances(np.full((1, 6), 300, np.float32), 3).min()
     assert elsewhere > space.foreign
@@ -157,10 +169,17 @@ def test_an_unknown_slide_is_unfamiliar_and_another_world_is_foreign():
 
 def test_the_class_that_was_answered_must_be_the_one_that_is_near():
     """An image that lies among the slides of one class and is called another is no known slide."""
-    space = fitted()
+    found = fitted(*slides())
     vectors, labels, _ = slides(seed=5)
-    other = space.distances(vectors, 3)[np.arange(len(labels)), (labels + 1) % 3]
-    assert (other > space.familiar).all()
+    assert (strangeness(found.spaces[0], vectors, (labels + 1) % 3) > found.limit).all()
+
+
+def test_a_slide_that_is_like_no_other_does_not_make_unknown_slides_familiar():
+    vectors, labels, units = slides()
+    plain = fitted(vectors, labels, units)
+    odd = vectors.copy()
+    odd[units == 11] += 6 * np.eye(6, dtype=np.float32)[5]
+    assert fitted(odd, labels, units).limit < plain.limit + 0.5
 
 
 def test_with_too_few_images_there_is_no_familiarity():
@@ -204,10 +223,10 @@ def trusting(**changes):
     size = here.shape[1]
     space = Space(
         here[0], np.eye(size, dtype=np.float32), np.zeros((3, size), np.float32),
-        np.arange(3), familiar=1.0, foreign=50.0,
+        np.arange(3), centre=0.0, scale=1.0, foreign=50.0,
     )  # fmt: skip
     parts = {
-        "temperature": 1.0, "thresholds": np.array([0.3, 0.3, 0.3]), "confidence": 0.6,
+        "temperature": 1.0, "familiar": 0.0, "thresholds": np.array([0.3, 0.3, 0.3]), "confidence": 0.6,
         "appearance": space, "ranges": np.concatenate([here - 1, here + 1]).T,
     }  # fmt: skip
     return Trust(CLASSES, **parts | changes)
@@ -272,12 +291,46 @@ def test_a_plain_image_is_refused_even_by_a_model_without_any_calibration(tiny, 
     assert answer.label in tiny.classes
 
 
+def test_the_answer_for_a_strange_image_is_less_certain():
+    space = trusting().appearance
+    size = space.references.shape[1]
+    trust = Trust(CLASSES, 1.0, 0.5, content=space)
+    home = np.sign(space.mean) * space.mean**2  # its signed root is where the references are
+    logits = np.array([[3.0, 0.0, 0.0]], np.float32)
+    near = trust.probabilities(Outputs(logits, home[None]))[0, 0]
+    far = trust.probabilities(Outputs(logits, home[None] + np.full((1, size), 900.0)))[0, 0]
+    assert near == pytest.approx(softmax(logits)[0, 0], abs=1e-6)
+    assert 1 / 3 < far < near - 0.2
+
+
+def test_the_module_that_is_exported_softens_as_the_runtime_does():
+    import torch
+
+    from allkit.pipeline import Calibrated
+
+    rng = np.random.default_rng(0)
+    # Class 1 has fewer references than neighbours are looked for, class 2 has none.
+    owners = np.array([0] * 20 + [1] * 3)
+    space = Space(
+        rng.normal(size=6).astype(np.float32), rng.normal(size=(6, 4)).astype(np.float32),
+        rng.normal(size=(23, 4)).astype(np.float32), owners, centre=0.2, scale=0.3, foreign=9.0,
+    )  # fmt: skip
+    trust = Trust(CLASSES, 0.8, 0.4, content=space)
+    logits = rng.normal(0, 3, (50, 3)).astype(np.float32)
+    features = rng.normal(0, 4, (50, 6)).astype(np.float32)
+    found = Calibrated(trust)(torch.from_numpy(logits), torch.from_numpy(features))
+    np.testing.assert_allclose(
+        found.numpy(), trust.probabilities(Outputs(logits, features)), atol=1e-5
+    )
+
+
 def test_what_a_model_knows_of_itself_survives_as_arrays():
     trust = trusting()
     arrays = trust.to_arrays()
     assert all(name.startswith(("calibration.", "familiarity.")) for name in arrays)
     again = Trust.from_arrays(CLASSES, arrays)
     assert decided(again) == decided(trust)
+    assert (again.familiar, again.softening) == (trust.familiar, trust.softening)
     assert Trust.from_arrays(CLASSES, {}).calibrated is False
 
 
