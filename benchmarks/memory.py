@@ -40,7 +40,9 @@ def write_images(folder: Path, count: int) -> Path:
         )
         place.write_bytes(stream.getvalue())
         part = "val" if index % 5 == 4 else "train"
-        lines.append(f"{place.relative_to(folder)},{CLASSES[index // 5 % 4]},g{index // 50},{part}")
+        label = CLASSES[index // 5 % 4]
+        group = f"{label}-{part}-{index // 100}"
+        lines.append(f"{place.relative_to(folder)},{label},{group},{part}")
     table = folder / "index.csv"
     table.write_text("\n".join(lines) + "\n")
     return table

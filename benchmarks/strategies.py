@@ -1,4 +1,4 @@
-"""Time, accuracy and memory of the strategies of training, against the usual loop.
+"""Time and accuracy of the strategies of training, against the usual loop.
 
     python benchmarks/strategies.py --data index.csv --weights vgg16.safetensors --out figures.json
 
@@ -10,18 +10,14 @@ training its linear layer on features that are computed once: for a frozen netwo
 augmentation that is the same computation. *allkit*: `Trainer` with its defaults and an empty cache,
 one process, from decoding to the trained model. Test: groups that neither saw, three divisions.
 *last*: the same epochs with activations kept, and without. *Loader*: seconds that an epoch waited
-for its images. *Memory*: the largest resident set of a process that trains on references to 48
-drawn images, repeated.
+for its images (`loading.py` measures decoding alone, and `memory.py` the memory).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,9 +27,7 @@ import torch
 from torch import nn
 
 import allkit
-from allkit.batches import read_ahead
-from allkit.features import FeatureCache, load_augmented
-from allkit.plugins import registry
+from allkit.features import FeatureCache
 
 BATCH, EPOCHS = 32, 10
 
@@ -200,13 +194,7 @@ def last_figures(data: allkit.Dataset, weights: Path, folder: Path, count: int) 
 
 
 def loader_figures(data: allkit.Dataset, weights: Path, count: int) -> dict:
-    """Measure decoding and augmenting alone, and how long an epoch of `full` waits for it."""
-    augment = [registry().get("augmentation", "standard")]
-    some = data.subset(range(0, len(data), len(data) // 400))
-    start = time.perf_counter()
-    for _ in read_ahead(range(len(some)), lambda i: load_augmented(some, i, augment, 1, 0), 16):
-        pass
-    speed = len(some) / (time.perf_counter() - start)
+    """Measure how long an epoch of `full` waits for its images."""
     figures = Figures()
     allkit.Trainer(
         backbone="vgg16", weights=str(weights), cache=None, val=0.0, epochs=1, copies=0,
@@ -214,40 +202,9 @@ def loader_figures(data: allkit.Dataset, weights: Path, count: int) -> dict:
     ).fit(data.subset(np.random.default_rng(1).permutation(len(data))[:count]))  # fmt: skip
     line = figures.phase("full")[-1]
     return {
-        "decode_augment_images_per_second": speed,
         "full_waited": line["waited_seconds"] / line["seconds"],
         "full_images_per_second": line["images_per_second"],
     }
-
-
-MEMORY = """
-import json, resource, sys, tempfile, dataclasses
-import allkit
-from pathlib import Path
-from allkit.features import FeatureCache
-from allkit.data.drawn import write_smears
-count, strategy = json.loads(sys.argv[1])
-folder = Path(tempfile.mkdtemp())
-drawn = allkit.Dataset.open(write_smears(folder, 48, groups=12, seed=3))
-samples = [drawn.samples[i % 48] for i in range(count)]
-data = allkit.Dataset(samples, drawn.classes, split_by="image")
-allkit.Trainer(backbone="timm:test_resnet", weights="none", strategy=strategy, epochs=1,
-               tune_epochs=1, val=0.0, cache=FeatureCache(folder / "cache")).fit(data)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-"""
-
-
-def memory_figures(sizes: list[int]) -> dict:
-    """Measure the largest resident set of trainings of different size."""
-    result = {}
-    for strategy, some in (("head", sizes), ("last", [size // 10 for size in sizes])):
-        for count in some:
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", "-c", MEMORY, json.dumps([count, strategy])],
-                capture_output=True, text=True, check=True, env=dict(os.environ),
-            )  # fmt: skip
-            result[f"{strategy} {count}"] = float(done.stdout.split()[-1])
-    return result
 
 
 def main() -> None:
@@ -257,9 +214,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--images", type=int, default=256, help="on which times are taken")
-    parser.add_argument(
-        "--only", nargs="*", default=["time", "accuracy", "last", "loader", "memory"]
-    )
+    parser.add_argument("--only", nargs="*", default=["time", "accuracy", "last", "loader"])
     options = parser.parse_args()
     figures = json.loads(options.out.read_text()) if options.out.exists() else {}
     data = allkit.Dataset.open(options.data)
@@ -271,7 +226,6 @@ def main() -> None:
             "accuracy": lambda: accuracy_figures(data, options.weights),
             "last": lambda: last_figures(data, options.weights, folder, options.images // 2),
             "loader": lambda: loader_figures(data, options.weights, 64),
-            "memory": lambda: memory_figures([10_000, 100_000]),
         }
         for what in options.only:
             figures[what] = measures[what]()

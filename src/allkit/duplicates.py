@@ -22,15 +22,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.arrays import large_array
+
 __all__ = ["DuplicatePair", "Signature", "closed_pairs", "clusters", "find_duplicates", "match"]
-__all__ += ["pack", "signature", "unpack"]
+__all__ += ["SignatureStore", "pack", "signature", "unpack"]
 
 _Array = npt.NDArray[Any]
 _Bytes = npt.NDArray[np.uint8]
@@ -108,6 +110,25 @@ def signature(image: _Bytes, sha256: str) -> Signature:
     bits = np.concatenate([entries > level for level in _LEVELS], axis=1)
     height, width = image.shape[:2]
     return Signature(sha256, width, height, keypoints, np.packbits(bits, axis=1))
+
+
+class SignatureStore:
+    """Room for the signatures of `count` images, which need not fit into the memory."""
+
+    def __init__(self, count: int) -> None:
+        self._keypoints = large_array((count, _KEYPOINTS, 4), np.int16)
+        self._descriptors = large_array((count, _KEYPOINTS, 32), np.uint8)
+
+    def keep(self, index: int, one: Signature) -> Signature:
+        """Return `one` with its arrays in this store, as those of image number `index`."""
+        found = len(one.keypoints)
+        self._keypoints[index, :found] = one.keypoints
+        self._descriptors[index, :found] = one.descriptors
+        return replace(
+            one,
+            keypoints=self._keypoints[index, :found],
+            descriptors=self._descriptors[index, :found],
+        )
 
 
 def find_duplicates(
@@ -247,7 +268,7 @@ def _candidates(
     length = min(32, _KEY_BITS + max(0, len(target).bit_length() - 8))
     places = _places(target)
     origins = places if known is None else _places(query)
-    table = np.zeros(sum(len(one.keypoints) for one in target), np.uint64)
+    table = large_array((sum(len(one.keypoints) for one in target),), np.uint64)
     found = [np.zeros(0, np.int64)]
     for _ in range(_TABLES):
         bits, end = rng.permutation(256)[:length], 0
@@ -293,9 +314,9 @@ def _keys(signatures: Sequence[Signature], bits: _Array) -> Iterator[npt.NDArray
 
 
 def _places(signatures: Sequence[Signature]) -> npt.NDArray[np.int16]:
-    places = np.zeros((len(signatures), _KEYPOINTS, 4), np.int16)
+    places = large_array((len(signatures), _KEYPOINTS, 4), np.int16)
     for place, one in zip(places, signatures, strict=True):
-        place[: len(one.keypoints)] = one.keypoints
+        place[: len(one.keypoints)], place[len(one.keypoints) :] = one.keypoints, 0
     return places.reshape(-1, 4)
 
 

@@ -94,7 +94,7 @@ def group_hash(group: str | None) -> str:
     return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
 
 
-FINGERPRINTS = 20_000
+FINGERPRINTS = 10_000
 """Images whose fingerprints a model keeps, at most: 3.5 KB each."""
 
 
@@ -102,7 +102,7 @@ def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
     """Return what is kept of a set's images to know their fields again, as plain arrays.
 
     Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
-    20,000 images, as many are taken at equal distances.
+    10,000 images, as many are taken at equal distances.
     """
     step = max(1, -(-len(dataset) // FINGERPRINTS))
     return pack(dataset.subset(range(0, len(dataset), step)).signatures)

@@ -26,6 +26,7 @@ from allkit.data.split import By, Split, as_csv
 from allkit.duplicates import (
     DuplicatePair,
     Signature,
+    SignatureStore,
     clusters,
     find_duplicates,
     signature,
@@ -262,7 +263,8 @@ class Dataset:
     @cached_property
     def signatures(self) -> tuple[Signature, ...]:
         """What is kept of each image to recognise its field, 3.5 KB each."""
-        return tuple(self.each(lambda i: signature(self.read(i), self.hashes[i])))
+        store = SignatureStore(len(self))
+        return tuple(self.each(lambda i: store.keep(i, signature(self.read(i), self.hashes[i]))))
 
     @cached_property
     def duplicates(self) -> tuple[DuplicatePair, ...]:

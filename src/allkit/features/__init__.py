@@ -6,7 +6,6 @@ from allkit.features.engines import BLOCK, ENGINES, FrozenPass, native_bfloat16
 from allkit.features.extract import (
     Extractor,
     Progress,
-    feature_matrix,
     load_augmented,
     row_key,
     weights_hash,
@@ -23,7 +22,6 @@ __all__ = [
     "Progress",
     "activations_folder",
     "cache_folder",
-    "feature_matrix",
     "load_augmented",
     "native_bfloat16",
     "row_key",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from allkit.arrays import large_array
 from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
@@ -21,13 +21,10 @@ from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK, FrozenPass
 from allkit.records import Augmentation, InputSpec
 
-__all__ = ["Extractor", "Progress", "feature_matrix", "load_augmented", "row_key", "weights_hash"]
+__all__ = ["Extractor", "Progress", "load_augmented", "row_key", "weights_hash"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
-
-IN_MEMORY = 64 * 2**20
-"""Bytes of features from which on they lie in a file that is mapped into memory."""
 
 
 def weights_hash(module: nn.Module) -> str:
@@ -161,7 +158,7 @@ class Extractor:
                 fresh = self.frozen(list(images.values()), block=block).numpy()
                 _require_finite(fresh, [dataset.samples[i].image for i in images], self.identity)
                 if rows is None:
-                    rows = feature_matrix(total, fresh.shape[1])
+                    rows = large_array((total, fresh.shape[1]), np.float32)
                 rows[list(images)] = fresh
                 if self.cache:
                     self.cache.put(
@@ -192,18 +189,9 @@ class Extractor:
                 vector = known.get(key)
                 if vector is not None:
                     if rows is None:
-                        rows = feature_matrix(len(keys), len(vector))
+                        rows = large_array((len(keys), len(vector)), np.float32)
                     rows[index], found[index] = vector, True
         return rows, found
-
-
-def feature_matrix(count: int, width: int) -> npt.NDArray[np.float32]:
-    """Return an uninitialised `(count, width)` float32 matrix, in a mapped file when it is large."""
-    if count * width * 4 <= IN_MEMORY:
-        return np.empty((count, width), np.float32)
-    # The file has no name: it goes when the last array on it goes, also when the process is killed.
-    with tempfile.TemporaryFile(prefix="allkit-") as stream:
-        return np.memmap(stream, np.float32, "w+", shape=(count, width))
 
 
 def _require_finite(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from allkit.data import readers
 from allkit.data.dataset import Dataset
 from allkit.data.rows import Table
-from allkit.duplicates import Signature, closed_pairs, signature
+from allkit.duplicates import Signature, SignatureStore, closed_pairs, signature
 from allkit.errors import DatasetError, ImageError
 from allkit.features import Progress
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
@@ -189,6 +189,7 @@ def check(
 
 def _look(data: Dataset, progress: Progress | None) -> _Seen:
     count = len(data)
+    store = SignatureStore(count)
     seen = _Seen([None] * count, [None] * count, np.zeros((count, 6), np.float32))
     lock = threading.Lock()
 
@@ -201,7 +202,7 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
                 seen.errors[index] = str(error)
             return
         seen.hashes[index] = hashlib.sha256(file).hexdigest()
-        seen.signatures[index] = signature(image, seen.hashes[index] or "")
+        seen.signatures[index] = store.keep(index, signature(image, seen.hashes[index] or ""))
         seen.colours[index] = acquisition(image)
         seen.marks.add(image, sample.label)
         with lock:

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
+from allkit.arrays import large_array
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.features import (
@@ -22,7 +23,6 @@ from allkit.features import (
     FeatureCache,
     FrozenPass,
     Progress,
-    feature_matrix,
     row_key,
     weights_hash,
 )
@@ -162,7 +162,7 @@ class Material:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
         requests = [Request(b, np.full(len(b), copy)) for b in blocks[rank::world]]
-        own = feature_matrix(sum(len(request.images) for request in requests), self.width)
+        own = large_array((sum(len(r.images) for r in requests), self.width), np.float32)
         done = 0
         with torch.no_grad(), autocast(self.accelerator.device, self.precision):
             for _, rows in zip(requests, source.stream(requests), strict=True):
@@ -173,7 +173,7 @@ class Material:
         if world == 1:
             return own
         every: list[Features] = gather_object([own])
-        whole = feature_matrix(len(images), self.width)
+        whole = large_array((len(images), self.width), np.float32)
         for number, block in enumerate(blocks):
             start = number // world * BLOCK
             part = every[number % world][start : start + len(block)]

@@ -13,9 +13,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from allkit.arrays import large_array
 from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
-from allkit.features import Progress, feature_matrix, weights_hash
+from allkit.features import Progress, weights_hash
 from allkit.network import Branches, Head, Network, joined
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
@@ -208,7 +209,7 @@ class Session:
                 backbone = joined(self.material.halves()[0], member.tail)
             return self.material.over_orientations(backbone, check, weights_hash(backbone))
         if not self.tuned:
-            rows = feature_matrix(len(check), self.material.width)
+            rows = large_array((len(check), self.material.width), np.float32)
             for start in range(0, len(check), ROWS):
                 rows[start : start + ROWS] = self.features.rows(check[start : start + ROWS], 0)
             return rows
