@@ -338,15 +338,9 @@ class Dataset:
 
         The images of a class are drawn at random with `seed`. `figure.savefig(path)` keeps it.
         """
-        from allkit.report.pictures import contact_sheet
+        from allkit.data.overview import sheet
 
-        rng = np.random.default_rng(seed)
-        rows = []
-        for name in self.classes:
-            own = np.flatnonzero(self.labels == self.classes.index(name))
-            chosen = np.sort(rng.permutation(own)[:per_class])
-            rows.append((name, [(self.read(i), self.samples[i].image) for i in chosen]))
-        return contact_sheet(rows)
+        return sheet(self, per_class, seed)
 
     def subset(
         self,
