@@ -318,7 +318,7 @@ def test_a_saved_model_answers_to_the_bit_like_before(tiny, tiny_folder, data):
         "README.md", "SHA256SUMS", "model.json", "model.safetensors", "plots",
     ]  # fmt: skip
     assert {p.name for p in (tiny_folder / "plots").iterdir()} == {
-        "learning_curves.png", "confusion.png",
+        "learning_curves.png", "confusion.png", "reliability.png",
     }  # fmt: skip
 
 

@@ -82,6 +82,26 @@ def test_allkit_evaluate_trains_again_without_one_group_at_a_time(
     assert "Trained without one slide at a time" in (tmp_path / "u.html").read_text()
 
 
+def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
+    cli, tiny, drawn, with_slides, tmp_path
+):
+    import warnings
+
+    folder = tiny.save(tmp_path / "model")
+    column = ("--leave-one-group-out", "slide")
+    for arguments in ((drawn,), (drawn,), (with_slides, *column)):
+        assert cli("evaluate", folder, *arguments, "--card")[0] == 0
+    card = (folder / "README.md").read_text()
+    assert card.count("## Judged: ") == 1
+    assert card.count("## Trained without one slide at a time: ") == 1
+    assert card.index("## Judged: ") < card.index("## How it works")
+    assert "| pro | " in card
+    assert "**Shortcut.**" in card
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        allkit.Classifier.load(folder)
+
+
 def test_two_models_are_compared_image_by_image(cli, tiny_folder, drawn, tmp_path):
     status, out, _ = cli(
         "evaluate", tiny_folder, drawn, "--compare", tiny_folder, "--json", "c.json"

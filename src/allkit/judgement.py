@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from allkit.data.dataset import Dataset
 from allkit.duplicates import match, pack, unpack
 from allkit.errors import DatasetError
 from allkit.metrics.answers import Answers
-from allkit.probes import QUICK, collect, measure, score, too_few
+from allkit.probes import QUICK, collect, leave_out, measure, score, too_few
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision
@@ -108,14 +109,25 @@ def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
     return pack(dataset.subset(range(0, len(dataset), step)).signatures)
 
 
-def strongest_probe(dataset: Dataset) -> dict[str, Any]:
-    """Return the strongest shortcut probe on a set, or why there is none, as plain values."""
+def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, Any]:
+    """Return the strongest shortcut probe on a set, or why there is none, as plain values.
+
+    With `column`, each of its values is left out in turn, as in `leave_one_group_out`.
+    """
     labels, units = dataset.labels, dataset.fields
     reason = too_few(labels, units, dataset.classes)
     if reason:
         return {"name": None, "reason": reason}
     seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
-    best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
+    if column is None:
+        best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
+    else:
+        groups = np.unique([str(v) for v in dataset.column(column)], return_inverse=True)[1]
+        found = [
+            replace(leave_out(seen[name], labels, groups, units, trees=30), name=name)
+            for name in QUICK
+        ]
+        best = max(found, key=lambda probe: probe.balanced_accuracy)
     return {
         "name": best.name,
         "balanced_accuracy": best.balanced_accuracy,

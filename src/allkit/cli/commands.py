@@ -189,12 +189,15 @@ def evaluate(
     html_file: Annotated[
         Path | None, typer.Option("--html", help="write one page with figures and plots")
     ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="write the figures into the model card too")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Judge a model on labelled images."""
     from allkit.cli.evaluate import EvaluateOptions, run_evaluate
 
-    options = EvaluateOptions(part, leave_out, weights, compare, json_file, html_file, device)
+    options = EvaluateOptions(part, leave_out, weights, compare, json_file, html_file, card, device)
     run_evaluate(model, data, options)
 
 

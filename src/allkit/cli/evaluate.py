@@ -47,6 +47,7 @@ class EvaluateOptions:
     compare: Path | None = None
     json_file: Path | None = None
     html_file: Path | None = None
+    card: bool = False
     device: str = "auto"
 
 
@@ -98,6 +99,12 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
             names=names, comparison=further.get("comparison"),
         )  # fmt: skip
         write_report(options.html_file, text)
+    if options.card:
+        from allkit.checkpoint import read_card, write_card
+        from allkit.report.card import judged_card
+
+        write_card(model_path, judged_card(read_card(model_path), title, values))
+        say(f"Wrote the figures into {model_path / 'README.md'}.")
 
 
 def _check(model_path: Path, options: EvaluateOptions) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from allkit.metrics.answers import Answers, rates
 
-__all__ = ["RESAMPLES", "Evaluation", "bootstrap", "evaluate"]
+__all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float64]
 RESAMPLES = 1000
 CELLS = 60_000  # of a table of weights, which bounds the memory
 VERDICTS = ("accepted", "review", "refused")
+FOLD_FIGURES = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -181,21 +182,39 @@ def _plain(value: np.floating[Any]) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _curves(answers: Answers) -> dict[str, Any]:
+def by_fold(
+    classes: Sequence[str], truth: Ints, probabilities: npt.NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    """Return accuracy and calibration on one fold of N images, as plain values."""
+    answers = Answers(tuple(classes), truth, probabilities.astype(np.float64), None)
+    figures = answers.figures(np.ones((1, len(truth))))
+    return {
+        "n": len(truth),
+        **{name: _plain(figures[name][0]) for name in FOLD_FIGURES},
+        "reliability": _reliability(answers),
+    }
+
+
+def _reliability(answers: Answers) -> dict[str, list[float] | list[int]]:
     once = np.ones((1, len(answers.truth)))
     scores, hits, mass = (
         part[0] for part in answers.reliability(once, answers.confidence, ~answers.wrong)
     )
     filled = mass > 0
     confidence, share = scores[filled] / mass[filled], hits[filled] / mass[filled]
+    return {
+        "confidence": [float(v) for v in confidence],
+        "accuracy": [float(v) for v in share],
+        "images": [int(v) for v in mass[filled]],
+    }
+
+
+def _curves(answers: Answers) -> dict[str, Any]:
+    once = np.ones((1, len(answers.truth)))
     answered, risk = (part[0] for part in answers.risk_coverage(once))
     keep = np.unique(np.linspace(0, len(answered) - 1, 200).astype(int))
     curves: dict[str, Any] = {
-        "reliability": {
-            "confidence": [float(v) for v in confidence],
-            "accuracy": [float(v) for v in share],
-            "images": [int(v) for v in mass[filled]],
-        },
+        "reliability": _reliability(answers),
         "risk_coverage": {
             "coverage": [float(v) for v in answered[keep]],
             "risk": [float(v) for v in risk[keep]],

@@ -13,7 +13,7 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset, Split
 from allkit.errors import DatasetError
 from allkit.features import FeatureCache, Progress
-from allkit.judgement import Judged
+from allkit.judgement import Judged, strongest_probe
 from allkit.metrics import Evaluation, evaluate
 from allkit.training import Trainer
 
@@ -146,6 +146,7 @@ def leave_one_group_out(
             f"Every image was judged by a model that was trained without its {column}; intervals "
             f"resample the {len(rows)} values of {column}.",
         ),
+        extra={"shortcut_probe": strongest_probe(dataset, column)},
     )
     return Unseen(column, tuple(rows), figures)
 

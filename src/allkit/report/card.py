@@ -8,7 +8,24 @@ from typing import Any
 
 from allkit.report.checklist import checklist
 
-__all__ = ["model_card"]
+__all__ = ["judged_card", "model_card"]
+
+MEASURED = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_roc_auc": "area under ROC, mean",
+    "malignant_sensitivity_at_specificity": "malignant: sensitivity at 95 % specificity",
+    "ece": "calibration error (ECE)",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
+JUDGED = MEASURED | {
+    "set_coverage": "prediction sets that hold the true class",
+    "accepted_share": "share accepted",
+    "accepted_accuracy": "accuracy of the accepted",
+    "silent_error_rate": "silent errors (accepted and wrong)",
+}
 
 
 def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) -> str:
@@ -69,6 +86,63 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
     return "\n\n".join(parts) + "\n"
 
 
+def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
+    """Return a card with the figures of an evaluation on the set `name`, in place of older ones.
+
+    `figures` are those of `Evaluation.to_dict`, also of `Unseen.to_dict`.
+    """
+    left_out = figures.get("leave_one_group_out")
+    title = f"Trained without one {left_out['column']} at a time" if left_out else "Judged"
+    heading = f"## {title}: {name}"
+    begin = card.find(heading + "\n")
+    if begin >= 0:
+        end = card.find("\n## ", begin + len(heading))
+        card = card[:begin] + (card[end + 1 :] if end >= 0 else "")
+    section = "\n\n".join([heading, *_judged(figures, left_out)])
+    place = card.find("## How it works")
+    place = len(card) if place < 0 else place
+    return f"{card[:place].rstrip()}\n\n{section}\n\n{card[place:]}".rstrip() + "\n"
+
+
+def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
+    counts = ", ".join(f"{count:,} {name}" for name, count in figures["verdicts"].items())
+    parts = [
+        f"{figures['n']:,} images ({counts}); 95 % intervals by resampling "
+        f"{figures['interval_unit']}s.",
+        *(f"**{note}**" for note in figures["notes"]),
+    ]
+    probe = figures.get("shortcut_probe")
+    if probe and probe["name"]:
+        low, high = probe["interval"]
+        parts.append(
+            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, gets a "
+            f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
+            f"is {probe['chance']:.3f}."
+        )
+    parts.append(_table(figures, JUDGED))
+    if left_out:
+        rows = [
+            f"| {group['value']} | {group['images']} | {group['dropped']} | {group['right']} | "
+            f"{group['accepted_right']} | {group['accepted_wrong']} |"
+            for group in left_out["groups"]
+        ]
+        parts.append(
+            "| left out | images | related, dropped | right | accepted and right | accepted and "
+            "wrong |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+        )
+    return parts
+
+
+def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    intervals = figures["intervals"]
+    rows = [
+        f"| {label} | {figures[key]:.3f} | {intervals[key][0]:.3f}–{intervals[key][1]:.3f} |"
+        for key, label in names.items()
+        if figures.get(key) is not None and key in intervals
+    ]
+    return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
+
+
 def _trained(info: Mapping[str, Any]) -> str:
     """Say which part of the backbone was trained, and how it looks at an image."""
     stages = tuple(info["backbone"]["trained"])
@@ -86,32 +160,29 @@ def _protocol(info: Mapping[str, Any]) -> str:
     figures = info["validation"]
     if figures is None:
         return "## Figures\n\nNone: it was trained without a validation part."
-    intervals = figures["intervals"]
-    rows = [
-        f"| {label} | {figures[key]:.3f} | {intervals[key][0]:.3f}–{intervals[key][1]:.3f} |"
-        for key, label in [
-            ("accuracy", "accuracy"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("macro_f1", "macro F1"),
-            ("macro_roc_auc", "area under ROC, mean"),
-            ("malignant_sensitivity_at_specificity", "malignant: sensitivity at 95 % specificity"),
-            ("ece", "calibration error (ECE)"),
-            ("brier", "Brier score"),
-            ("log_loss", "log loss"),
-        ]
-        if figures.get(key) is not None and key in intervals
-    ]
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
         f"{_show(v['f1'])} | {v['support']} |"
         for name, v in figures["per_class"].items()
     ]
     notes = "".join(f"\n\n**{note}**" for note in figures["notes"])
+    folds = [
+        f"| {number} | {fold['n']} | {fold['accuracy']:.3f} | {fold['ece']:.3f} | "
+        f"{fold['brier']:.3f} | {fold['log_loss']:.3f} |"
+        for number, fold in enumerate(figures.get("folds", ()), start=1)
+    ]
+    each = (
+        "\n\n| fold | images | accuracy | calibration error | Brier score | log loss |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(folds)
+        if folds
+        else ""
+    )
     return (
         f"## Figures\n\n{figures['protocol']}: {figures['n']:,} images, 95 % intervals by "
-        f"resampling {figures['interval_unit']}s.{notes}\n\n"
-        "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "| class | precision | recall | F1 | images |\n|---|---|---|---|---|\n" + "\n".join(classes)
+        f"resampling {figures['interval_unit']}s.{notes}\n\n" + _table(figures, MEASURED) + "\n\n"
+        "| class | precision | recall | F1 | images |\n|---|---|---|---|---|\n"
+        + "\n".join(classes)
+        + each
     )
 
 
@@ -162,8 +233,9 @@ def _not_measured(info: Mapping[str, Any]) -> str:
     return (
         "**Unseen slides.** The figures above are of slides that have other images in the "
         "training. What it does on slides, stains, microscopes and hospitals it has not seen is "
-        "not measured by a training: `allkit evaluate MODEL DATA --leave-one-group-out COLUMN` "
-        "measures it, and published systems for this task fail there.\n\n"
+        "not measured by a training: `allkit evaluate MODEL DATA --leave-one-group-out COLUMN --card` "
+        "measures it and writes it here, and published systems for this task fail there.\n\n"
         "**Shortcuts.** What a classifier gets that sees no cell is not measured by a training: "
-        "`allkit audit DATA --model MODEL` measures it."
+        "`allkit evaluate MODEL DATA --card` writes it here, `allkit audit DATA --model MODEL` shows "
+        "more."
     )

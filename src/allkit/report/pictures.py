@@ -248,11 +248,20 @@ def explanation_picture(
     return _png(figure)
 
 
-def reliability_picture(curve: Mapping[str, Sequence[float]], error: float | None) -> bytes:
-    """Return the reliability diagram as PNG bytes: confidence against the share that was right."""
+def reliability_picture(
+    curve: Mapping[str, Sequence[float]],
+    error: float | None,
+    folds: Sequence[Mapping[str, Sequence[float]]] = (),
+) -> bytes:
+    """Return the reliability diagram as PNG bytes: confidence against the share that was right.
+
+    The curves of single `folds` stand behind the one of all images.
+    """
     figure = _figure(4.4, 4.2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8)
+    for fold in folds:
+        axes.plot(fold["confidence"], fold["accuracy"], color=MUTED, lw=0.6, ls=":")
     axes.plot(curve["confidence"], curve["accuracy"], "o-", color=TRAIN, ms=4, lw=1.2)
     lowest = min([*curve["confidence"], *curve["accuracy"], 0.9])
     axes.set_xlim(max(0, lowest - 0.05), 1.01)

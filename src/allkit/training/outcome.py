@@ -18,9 +18,9 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.judgement import IMAGE_LEVEL, group_hash
-from allkit.metrics import Evaluation, evaluate
+from allkit.metrics import Evaluation, by_fold, evaluate
 from allkit.plugins import registry
-from allkit.report.pictures import confusion_matrix, learning_curves
+from allkit.report.pictures import confusion_matrix, learning_curves, reliability_picture
 from allkit.training.division import Division
 from allkit.training.plan import History
 
@@ -49,17 +49,26 @@ def figures_of(
 ) -> Evaluation | None:
     """Return the figures over all held-out images, each judged by those that did not see it.
 
-    `probabilities` `(n, K)` are those of the held-out images, in their order.
+    `probabilities` `(n, K)` are those of the held-out images, in their order. Where there are
+    several divisions, the figures of each stand in `extra` under `folds`.
     """
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
         return None
     part = division.dataset.subset(images)
+    ends = np.cumsum([len(fold.images) for fold in held_out])[:-1]
+    folds = [
+        by_fold(part.classes, labels, rows)
+        for labels, rows in zip(
+            np.split(part.labels, ends), np.split(probabilities, ends), strict=True
+        )
+    ]
     return evaluate(
         part.labels, probabilities, part.classes,
         verdicts=None,  # they were set on these very images
         units=part.units if part.has_groups else None,
         notes=[IMAGE_LEVEL] if division.by == "image" else [],
+        extra={"folds": folds} if len(folds) > 1 else {},
     )  # fmt: skip
 
 
@@ -131,6 +140,10 @@ def pictures_of(
     if figures is not None and info.validation is not None:
         names = [info.display_names[name] for name in info.classes]
         caption = "; ".join([info.validation["protocol"], *figures.notes])
+        pictures["reliability.png"] = reliability_picture(
+            figures.curves["reliability"], figures.ece,
+            [fold["reliability"] for fold in figures.extra.get("folds", ())],
+        )  # fmt: skip
         pictures["confusion.png"] = confusion_matrix(
             figures.confusion, names, f"Validation: accuracy {figures.accuracy:.3f}", caption
         )
