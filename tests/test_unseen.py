@@ -97,9 +97,25 @@ def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
     assert card.index("## Judged: ") < card.index("## How it works")
     assert "| pro | " in card
     assert "**Shortcut.**" in card
+    assert "--leave-one-group-out`, not run" not in card
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         allkit.Classifier.load(folder)
+
+
+def test_an_exported_file_is_judged_like_its_model(cli, tiny, tiny_folder, drawn, tmp_path):
+    tiny.export(tmp_path / "model.onnx")
+    assert cli("evaluate", tiny_folder, drawn, "--json", "a.json")[0] == 0
+    status, out, _ = cli("evaluate", "model.onnx", drawn, "--json", "b.json")
+    assert status == 0
+    assert "does not keep which images it was trained on" in out
+    ours, theirs = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "ab")
+    for name in ("n", "accuracy", "confusion", "verdicts", "shortcut_probe"):
+        assert ours[name] == theirs[name]
+    assert ours["brier"] == pytest.approx(theirs["brier"], abs=1e-4)
+    status, _, err = cli("evaluate", "model.onnx", drawn, "--card")
+    assert status == 2
+    assert "Give the model folder" in err
 
 
 def test_two_models_are_compared_image_by_image(cli, tiny_folder, drawn, tmp_path):

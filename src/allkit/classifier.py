@@ -19,8 +19,8 @@ from allkit.explain import Explanation, Mapper, enlarge, share_on
 from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.images import read_image
-from allkit.judgement import Judged, cases_of, cautions, strongest_probe
-from allkit.metrics import Evaluation, evaluate
+from allkit.judgement import Judged, cautions, figures_of, require_labels
+from allkit.metrics import Evaluation
 from allkit.network import Branches, Head, Network, Plain, cut, fingerprint
 from allkit.pipeline import Pipeline
 from allkit.plugins import registry
@@ -145,24 +145,10 @@ class Classifier:
         notes of the result say when the figures are worth less than they look: images that were
         trained on, a division by image, drawn images.
         """
-        strange = sorted(set(dataset.classes) & set(dataset.counts) - set(self.classes))
-        if strange:
-            raise DatasetError(
-                f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-                f"does not know. It knows: {', '.join(self.classes)}."
-            )
+        require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress)
-        position = {name: index for index, name in enumerate(self.classes)}
-        truth = np.array([position[s.label] for s in dataset], dtype=np.int64)
-        return evaluate(
-            truth, judged.probabilities, self.classes,
-            verdicts=[decision.verdict for decision in judged.decisions],
-            sets=judged.sets,
-            units=dataset.units if dataset.has_groups else None,
-            notes=cautions(self.info, self.training, dataset),
-            extra=(cases_of(dataset, judged, self.classes) or {})
-            | ({"shortcut_probe": strongest_probe(dataset)} if probes else {}),
-        )  # fmt: skip
+        notes = cautions(self.info, self.training, dataset)
+        return figures_of(dataset, judged, self.classes, notes, probes=probes)
 
     def judge(
         self,

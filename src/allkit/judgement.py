@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,25 +11,31 @@ import numpy.typing as npt
 
 from allkit.checkpoint import ModelInfo
 from allkit.data.dataset import Dataset
+from allkit.data.rows import unreadable
 from allkit.duplicates import match, pack, unpack
 from allkit.errors import DatasetError
+from allkit.metrics import Evaluation, evaluate
 from allkit.metrics.answers import Answers
 from allkit.probes import QUICK, collect, leave_out, measure, score, too_few
+from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
-from allkit.runtime.trust import Decision
+from allkit.runtime.trust import Decision, set_table
 
 __all__ = [
     "IMAGE_LEVEL",
     "Judged",
     "as_answers",
-    "cases_of",
+    "ask",
     "cautions",
+    "figures_of",
     "fingerprints",
     "group_hash",
+    "require_labels",
     "strongest_probe",
 ]
 
+Progress = Callable[[str, int, int], None]
 IMAGE_LEVEL = (
     "Image-level split: images of the same slide, even of the same field, were trained on and "
     "tested. This is the protocol of the published systems; its figures are inflated."
@@ -45,6 +51,71 @@ class Judged(NamedTuple):
     probabilities: npt.NDArray[np.float32]
     decisions: list[Decision]
     sets: npt.NDArray[np.bool_] | None
+
+
+def ask(predictor: Predictor, dataset: Dataset, progress: Progress | None = None) -> Judged:
+    """Return what an exported file says of every image of a set.
+
+    Raises `DatasetError` that lists every unreadable image.
+    """
+    files = (sample.source.read() for sample in dataset)
+    found: list[Prediction] = []
+    for answer in predictor.stream(files):
+        found.append(answer)
+        if progress:
+            progress("answers", len(found), len(dataset))
+    errors = [
+        f"{sample.image}: {answer.error}"
+        for sample, answer in zip(dataset, found, strict=True)
+        if answer.verdict == "unreadable"
+    ]
+    if errors:
+        raise unreadable(errors, len(dataset), dataset.name)
+    classes = predictor.classes
+    decisions = [
+        Decision(a.verdict, a.reasons, tuple(classes.index(name) for name in a.prediction_set))
+        for a in found
+    ]
+    table = np.array([[a.probabilities[name] for name in classes] for a in found], np.float32)
+    # A file without calibration makes no sets; one with calibration may make an empty one.
+    known = any(decision.prediction_set for decision in decisions)
+    return Judged(table, decisions, set_table(decisions, len(classes)) if known else None)
+
+
+def figures_of(
+    dataset: Dataset,
+    judged: Judged,
+    classes: tuple[str, ...],
+    notes: Sequence[str],
+    *,
+    probes: bool = True,
+) -> Evaluation:
+    """Return the figures of what a model said about a set, the strongest probe beside them.
+
+    Raises `DatasetError` when a label is none of the model's.
+    """
+    answers = as_answers(dataset, judged, classes)
+    return evaluate(
+        answers.truth, judged.probabilities, classes,
+        verdicts=[decision.verdict for decision in judged.decisions],
+        sets=judged.sets,
+        units=dataset.units if dataset.has_groups else None,
+        notes=notes,
+        extra=cases_of(dataset, judged, classes)
+        | ({"shortcut_probe": strongest_probe(dataset)} if probes else {}),
+    )  # fmt: skip
+
+
+def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
+    """Raise `DatasetError` when a set has no images, or labels that a model does not know."""
+    if len(dataset) == 0:
+        raise DatasetError(f"{dataset.name} holds no images to evaluate.")
+    strange = sorted(set(dataset.counts) - set(classes))
+    if strange:
+        raise DatasetError(
+            f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
+            f"does not know. It knows: {', '.join(classes)}."
+        )
 
 
 def cautions(
@@ -185,12 +256,7 @@ def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> An
 
     Raises `DatasetError` when a label is none of the model's.
     """
-    strange = sorted(set(dataset.counts) - set(classes))
-    if strange:
-        raise DatasetError(
-            f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-            f"does not know. It knows: {', '.join(classes)}."
-        )
+    require_labels(dataset, classes)
     position = {name: index for index, name in enumerate(classes)}
     return Answers(
         classes,

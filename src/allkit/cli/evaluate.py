@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.cli.judge import load_folder
+from allkit.cli.judge import load_folder, open_model
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
-from allkit.cli.train import told
+from allkit.cli.train import needs_training_packages, told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError
 from allkit.files import require_free
@@ -20,10 +21,16 @@ if TYPE_CHECKING:
     from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
     from allkit.metrics import Comparison, Evaluation
+    from allkit.quality.unseen import Unseen
+    from allkit.records import Predictor
 
 __all__ = ["EvaluateOptions", "run_evaluate", "run_explain", "summary"]
 
 PARTS = ("all", "train", "val", "test")
+EXPORTED = (
+    "An exported file does not keep which images it was trained on: if these were among them, the "
+    "figures are too high."
+)
 MAIN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -54,7 +61,7 @@ class EvaluateOptions:
 def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None:
     """Judge a model on the images of `data` and print the figures."""
     _check(model_path, options)
-    model = load_folder(model_path, options.device)
+    needs_training_packages()
     from allkit.data.dataset import Dataset
     from allkit.features import FeatureCache
 
@@ -68,19 +75,18 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
     further: dict[str, Any] = {"part": chosen}
     compared = None
     with bars() as progress:
-        if options.leave_out is not None:
-            from allkit.quality.unseen import leave_one_group_out
-
-            config = _retraining(model, options)
-            unseen = leave_one_group_out(
-                config, dataset, options.leave_out, cache=FeatureCache(), progress=progress
-            )
-            figures = unseen.figures
-            values = unseen.to_dict()
-            sys.stdout.write(unseen.to_text() + "\n")
-        else:
-            figures = model.evaluate(dataset, cache=FeatureCache(), progress=progress)
+        if model_path.is_file():
+            figures = _of_file(open_model(model_path), dataset, progress)
             values = figures.to_dict()
+        else:
+            model = load_folder(model_path, options.device)
+            if options.leave_out is not None:
+                unseen = _unseen(model, dataset, options, progress)
+                figures, values = unseen.figures, unseen.to_dict()
+                sys.stdout.write(unseen.to_text() + "\n")
+            else:
+                figures = model.evaluate(dataset, cache=FeatureCache(), progress=progress)
+                values = figures.to_dict()
             if options.compare is not None:
                 compared = _compare(model, dataset, options, progress)
                 further["comparison"] = compared.to_dict() | {"with": options.compare.name}
@@ -94,8 +100,7 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
         names = {name: display_name(name) for name in figures.classes}
         text = evaluation_page(
             values, title=f"{model_path.name} on {title}",
-            lead=f"allkit {model.info.allkit}, backbone {model.info.backbone.name}. Research use "
-            f"only; not a diagnosis.",
+            lead=f"allkit {version('allkit')}. Research use only; not a diagnosis.",
             names=names, comparison=further.get("comparison"),
         )  # fmt: skip
         write_report(options.html_file, text)
@@ -111,14 +116,33 @@ def _check(model_path: Path, options: EvaluateOptions) -> None:
     if options.part is not None and options.part not in PARTS:
         raise ConfigError(f"--part is {options.part!r}. It is one of: {', '.join(PARTS)}.")
     require_places(options.json_file, options.html_file)
-    if model_path.is_file():
+    retrained = options.leave_out or options.compare or options.card
+    if model_path.is_file() and retrained:
         raise ConfigError(
-            f"{model_path} is an exported file; `evaluate` takes a model folder for now."
+            f"{model_path} is an exported file, which cannot be trained again, compared, or given "
+            f"a card. Give the model folder that it was exported from."
         )
     if options.leave_out is not None and options.compare is not None:
         raise ConfigError(
             "--leave-one-group-out and --compare exclude each other. Compare the two JSON files."
         )
+
+
+def _of_file(file: Predictor, dataset: Dataset, progress: Any) -> Evaluation:
+    from allkit.judgement import ask, figures_of, require_labels
+
+    require_labels(dataset, file.classes)
+    return figures_of(dataset, ask(file, dataset, progress), file.classes, [EXPORTED])
+
+
+def _unseen(model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any) -> Unseen:
+    from allkit.features import FeatureCache
+    from allkit.quality.unseen import leave_one_group_out
+
+    config = _retraining(model, options)
+    return leave_one_group_out(
+        config, dataset, str(options.leave_out), cache=FeatureCache(), progress=progress
+    )
 
 
 def _retraining(model: Classifier, options: EvaluateOptions) -> Any:

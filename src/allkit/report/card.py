@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.report.checklist import checklist
+from allkit.report.checklist import NOT_RUN, RUN, checklist
 
 __all__ = ["judged_card", "model_card"]
 
@@ -98,6 +98,8 @@ def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
     if begin >= 0:
         end = card.find("\n## ", begin + len(heading))
         card = card[:begin] + (card[end + 1 :] if end >= 0 else "")
+    if left_out:
+        card = card.replace(NOT_RUN, RUN)
     section = "\n\n".join([heading, *_judged(figures, left_out)])
     place = card.find("## How it works")
     place = len(card) if place < 0 else place

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["checklist"]
+__all__ = ["NOT_RUN", "RUN", "checklist"]
 
 TO_FILL = "not known to the training; fill in"
+NOT_RUN = "`allkit evaluate --leave-one-group-out`, not run"
+RUN = "`allkit evaluate --leave-one-group-out`, above"
 
 
 def checklist(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
@@ -65,7 +67,7 @@ def _items(info: Mapping[str, Any], trust: Mapping[str, Any]) -> list[tuple[str,
         ("metrics and their intervals", "C T",
          "none" if figures is None else f"above; bootstrap over {figures['interval_unit']}s"),
         ("calibration", "T", "temperature and prediction sets" if calibrated else "not calibrated"),
-        ("robustness and failure analysis", "C", "`allkit evaluate --leave-one-group-out`, not run"),
+        ("robustness and failure analysis", "C", NOT_RUN),
         ("explanation", "C", "`allkit explain`, with a check of each map"),
         ("internal evaluation", "C T", "none" if figures is None else figures["protocol"]),
         ("external evaluation", "C T", TO_FILL),
