@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 import warnings
 from collections import Counter
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 
 import allkit
 from allkit.config import TrainConfig
@@ -31,6 +31,7 @@ from allkit.quality.unseen import leave_one_group_out
 from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Outputs
 
+FOLD = ("accuracy", "ece", "classwise_ece", "brier", "log_loss", "accepted_share")
 OTHERS = ("ood/photograph", "ood/ordinary_blood_smear", "cnmc_subset")
 
 
@@ -83,8 +84,12 @@ def known(config: TrainConfig, data: allkit.Dataset, cache: FeatureCache) -> dic
             units=split.test.units,
         )  # fmt: skip
         folds.append(
-            {name: figures.figures[name] for name in ("accuracy", "ece", "accepted_share")}
-            | {"n": len(labels), "temperature": model.trust.temperature}
+            {name: figures.figures[name] for name in FOLD}
+            | {
+                "n": len(labels),
+                "temperature": model.trust.temperature,
+                "softening": model.trust.softening,
+            }
         )
         reasons += Counter(r for d in judged.decisions for r in d.reasons)
         truth.append(labels)
@@ -100,8 +105,8 @@ def known(config: TrainConfig, data: allkit.Dataset, cache: FeatureCache) -> dic
     coverage = {}
     for name, row in figures.per_class.items():
         count = int(row["support"] or 0)
-        # Lower end of the 95 % interval of a share of 0.95 in that many images.
-        lower = 0.95 - 1.96 * math.sqrt(0.95 * 0.05 / max(1, count))
+        # Lower end of the 95 % binomial interval of a share of 0.95 in that many images.
+        lower = float(binom.ppf(0.025, count, 0.95)) / max(1, count)
         coverage[name] = {"coverage": row["set_coverage"], "lower_end": lower, "images": count}
     names = ("accuracy", "ece", "classwise_ece", "brier", "log_loss", "accepted_share",
              "accepted_accuracy", "silent_error_rate", "set_size", "empty_sets",
