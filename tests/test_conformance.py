@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from allkit import Augmentation, Backbone, Exporter, InputSpec
+from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec
 from allkit.errors import ExportError, PluginError
 from allkit.plugins import Registry, registry
 from allkit.testing import ConformanceError, Skipped, checks_of, conformance, run_checks
@@ -331,6 +331,34 @@ def test_an_expected_failure_is_told_with_its_reason_and_must_be_true():
 def test_a_name_that_is_nowhere_is_answered_with_the_nearest():
     with pytest.raises(PluginError, match="Did you mean 'standard'"):
         checks_of("standart")
+
+
+def test_the_command_takes_failures_that_are_expected_and_images_of_ones_own(
+    cli, monkeypatch, drawn
+):
+    monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
+    status, out, _ = cli("plugins", "check", "flip", "--expect", "is_quick=a slow disk")
+    assert status == 0
+    assert "8 passed, 1 expected." in out
+    status, _, err = cli("plugins", "check", "flip", "--expect", "is_quick")
+    assert (status, "lacks its reason" in err) == (2, True)
+    seen = []
+
+    def watched(image, rng):
+        seen.append(image.tobytes())
+        return image[:, ::-1].copy()
+
+    data = Dataset.open(drawn)
+    image = data.read(0)
+    run_checks(Augmentation("watched", watched, "flips"), images=[image])
+    assert image.tobytes() in seen
+    seen.clear()
+    run_checks(Augmentation("watched", watched, "flips"))
+    assert image.tobytes() not in seen
+    status, out, _ = cli("plugins", "check", "onnx", "--data", str(drawn))
+    assert (status, "failed" in out) == (0, False)
+    status, _, err = cli("plugins", "check", "flip", "--data", "nowhere")
+    assert (status, "nowhere" in err) == (2, True)
 
 
 def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatch):

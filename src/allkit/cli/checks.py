@@ -5,17 +5,33 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from allkit.cli.train import needs_training_packages
+from allkit.errors import ConfigError
 from allkit.plugins import Registry, using
 from allkit.testing.checks import Outcome, line, run_checks, summary
 
 __all__ = ["run_check"]
 
 
-def run_check(name: str, *, as_json: bool) -> int:
+SAMPLES = 8
+"""Images of `--data` that are looked at."""
+
+
+def run_check(name: str, *, expected: list[str], data: Path | None, as_json: bool) -> int:
     """Check a package, or one record; return 1 when a check fails."""
     needs_training_packages()
+    reasons = {}
+    for text in expected:
+        check, separator, reason = text.partition("=")
+        if not separator or not reason.strip():
+            raise ConfigError(f"--expect {text!r} lacks its reason. Write --expect CHECK='why'.")
+        reasons[check.strip()] = reason.strip()
+    images = _samples(data) if data else []
     subject = None
 
     def told(outcome: Outcome) -> None:
@@ -29,9 +45,18 @@ def run_check(name: str, *, as_json: bool) -> int:
         sys.stdout.flush()
 
     with using(Registry(fresh=True)):
-        outcomes = run_checks(name, told=told)
+        outcomes = run_checks(name, expected_failures=reasons, images=images, told=told)
     if as_json:
         sys.stdout.write(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
     else:
         sys.stdout.write(f"{summary(outcomes)}.\n")
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
+
+
+def _samples(data: Path) -> list[npt.NDArray[np.uint8]]:
+    """Read a few images of a set, at equal distances."""
+    from allkit.data.dataset import Dataset
+
+    dataset = Dataset.open(data)
+    step = max(1, len(dataset) // SAMPLES)
+    return [dataset.read(index) for index in range(0, len(dataset), step)][:SAMPLES]

@@ -347,12 +347,19 @@ def plugins_check(
     name: Annotated[
         str, typer.Argument(help="a package, or the name of a backbone, augmentation or exporter")
     ],
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK=REASON", help="a check that may fail, and why; repeatable"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="check on images of this set, not on drawn ones")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as JSON")] = False,
 ) -> None:
     """Run the conformance checks. Exit status 1 when one fails."""
     from allkit.cli.checks import run_check
 
-    raise typer.Exit(run_check(name, as_json=as_json))
+    raise typer.Exit(run_check(name, expected=expect or [], data=data, as_json=as_json))
 
 
 @cache_app.callback()

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from allkit.records import Augmentation
 from allkit.testing.checks import require
-from allkit.testing.material import drawn_images
+from allkit.testing.material import sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 
 __all__ = ["CHECKS"]
@@ -49,10 +49,10 @@ def takes_blank_images(record: Augmentation) -> None:
 
 def same_seed_gives_same_image(record: Augmentation) -> None:
     """The same image and the same state of `rng` give the same result, also after other calls."""
-    for image in drawn_images()[:4]:
+    for image in sample_images()[:4]:
         first = _run(record, image, 5)
         for seed in (1, 2, 3):
-            _run(record, drawn_images()[0], seed)
+            _run(record, sample_images()[0], seed)
         require(
             np.array_equal(first, _run(record, image, 5)),
             "Twice the same seed gave two images. `rng` must be the only source of chance.",
@@ -61,14 +61,14 @@ def same_seed_gives_same_image(record: Augmentation) -> None:
 
 def other_seeds_give_other_images(record: Augmentation) -> None:
     """It is a random change: among sixteen seeds, some results differ."""
-    image = drawn_images()[0]
+    image = sample_images()[0]
     results = {_run(record, image, seed).tobytes() for seed in range(16)}
     require(len(results) > 1, "Sixteen seeds gave one and the same image.")
 
 
 def leaves_its_input_untouched(record: Augmentation) -> None:
     """The image that is given stays as it is, and may be one that cannot be written to."""
-    image = drawn_images()[0].copy()
+    image = sample_images()[0].copy()
     before = image.copy()
     result = record.apply(image, np.random.default_rng(0))
     require(np.array_equal(image, before), "It changed the image it was given.")
@@ -79,7 +79,7 @@ def leaves_its_input_untouched(record: Augmentation) -> None:
 
 def threads_do_not_disturb_each_other(record: Augmentation) -> None:
     """Eight threads at once get what each would get alone."""
-    image = drawn_images()[0]
+    image = sample_images()[0]
     alone = [_run(record, image, seed) for seed in range(16)]
     with ThreadPoolExecutor(8) as pool:
         together = list(pool.map(lambda seed: _run(record, image, seed), range(16)))
@@ -97,7 +97,7 @@ def goes_to_worker_processes(record: Augmentation) -> None:
         sent: Callable[..., Image] = ForkingPickler.loads(bytes(ForkingPickler.dumps(record.apply)))
     except Exception as error:  # noqa: BLE001 - pickling raises whatever the object raises
         require(False, f"`apply` cannot be sent: {error}. Make it a function of the module.")
-    image = drawn_images()[0]
+    image = sample_images()[0]
     there = sent(image.copy(), np.random.default_rng(3))
     require(
         np.array_equal(there, _run(record, image, 3)), "After being sent it gave another image."
@@ -106,7 +106,7 @@ def goes_to_worker_processes(record: Augmentation) -> None:
 
 def ignores_and_keeps_global_state(record: Augmentation) -> None:
     """Global seeds do not matter, and nothing of the process is changed; no network is used."""
-    image = drawn_images()[0]
+    image = sample_images()[0]
     _run(record, image, 0)  # the first call may import libraries
     with no_network() as attempts:
         before = global_state()
@@ -127,7 +127,7 @@ def ignores_and_keeps_global_state(record: Augmentation) -> None:
 
 def is_quick(record: Augmentation) -> None:
     """One field of 224 × 224 pixels takes at most a quarter of a second."""
-    image = drawn_images()[0]
+    image = sample_images()[0]
     _run(record, image, 0)
     start = time.perf_counter()
     for seed in range(3):

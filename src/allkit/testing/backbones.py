@@ -19,7 +19,7 @@ from allkit.errors import AllkitError
 from allkit.network import measure_width
 from allkit.records import Backbone
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.material import drawn_images, model_of
+from allkit.testing.material import model_of, sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 from allkit.transforms import Standardise, to_batches
 
@@ -42,7 +42,7 @@ def _net(record: Backbone) -> nn.Module:
 def _inputs(record: Backbone, count: int = 3) -> torch.Tensor:
     """Return `(count, 3, S, S)` float32: drawn smears of several sizes, as the network gets them."""
     standardise = Standardise(record.input)
-    images = list(drawn_images())[:count]
+    images = list(sample_images())[:count]
     rows = torch.empty(len(images), 3, record.input.size, record.input.size)
     for indices, pixels in to_batches(images):
         rows[indices] = standardise(pixels)
@@ -228,7 +228,7 @@ def goes_through_the_model_folder(record: Backbone) -> None:
     from allkit.plugins import using
     from allkit.testing.material import host_of
 
-    images = list(drawn_images())
+    images = list(sample_images())
     model = model_of(record)
     with tempfile.TemporaryDirectory() as folder, using(host_of(record)):
         again = allkit.Classifier.load(model.save(Path(folder) / "model"))
@@ -240,7 +240,7 @@ def exports_to_onnx(record: Backbone) -> None:
     """A classifier on it, written as ONNX, answers like the classifier."""
     with tempfile.TemporaryDirectory() as folder:
         # `export` runs the file on these images and raises when an answer differs.
-        model_of(record).export(Path(folder) / "model.onnx", check=list(drawn_images()))
+        model_of(record).export(Path(folder) / "model.onnx", check=list(sample_images()))
 
 
 def stages_can_be_cut(record: Backbone) -> None:

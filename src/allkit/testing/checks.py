@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from allkit.errors import PluginError, did_you_mean
 from allkit.plugins import registry
 from allkit.plugins.loading import Kind
 from allkit.records import Augmentation, Backbone, BackboneFamily, Exporter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "Check",
@@ -136,19 +140,24 @@ def run_checks(
     subject: str | Subject,
     *,
     expected_failures: Mapping[str, str] | None = None,
+    images: Sequence[npt.NDArray[np.uint8]] = (),
     told: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Run every check and return what came of each, in order; `told` hears each as it ends.
 
     `expected_failures` maps the name of a check to the reason why it may fail; one that passes
     all the same has failed, so that the list stays true. An unknown name is a `PluginError`.
+    The checks look at `images`, `(H, W, 3)` uint8, or at drawn smears.
     """
+    from allkit.testing.material import using_images
+
     checks = checks_of(subject)
     reasons = _known_reasons(checks, expected_failures)
     outcomes = []
     for check in checks:
         start = time.perf_counter()
-        state, message = _state(check, reasons.get(check.name))
+        with using_images(images):
+            state, message = _state(check, reasons.get(check.name))
         outcome = Outcome(check.name, check.subject, state, message, time.perf_counter() - start)
         outcomes.append(outcome)
         if told:

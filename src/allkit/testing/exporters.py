@@ -14,7 +14,7 @@ import numpy as np
 from allkit.errors import ExportError
 from allkit.records import Exporter, Predictor
 from allkit.testing.checks import require
-from allkit.testing.material import drawn_images, tiny_model
+from allkit.testing.material import sample_images, tiny_model
 from allkit.testing.surroundings import changed, global_state
 
 __all__ = ["CHECKS"]
@@ -47,7 +47,7 @@ def writes_one_file(record: Exporter) -> None:
 
 def answers_like_the_model(record: Exporter) -> None:
     """On images of several sizes, classes and answers are the model's, probabilities to 0.0001."""
-    images = list(drawn_images())
+    images = list(sample_images())
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
         require(isinstance(predictor, Predictor), "What `open` returns is no Predictor.")
@@ -68,7 +68,7 @@ def answers_like_the_model(record: Exporter) -> None:
 
 def takes_any_number_of_images(record: Exporter) -> None:
     """One, two and five images at once are answered like each alone."""
-    image = drawn_images()[0]
+    image = sample_images()[0]
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
         images = [np.roll(image, 17 * k, axis=0) for k in range(5)]
@@ -85,7 +85,7 @@ def takes_any_number_of_images(record: Exporter) -> None:
 def answers_unreadable_images_too(record: Exporter) -> None:
     """A file that is no image gets the verdict `unreadable`; the others are still answered."""
     with tempfile.TemporaryDirectory() as folder:
-        answers = _opened(record, folder).predict([b"no image", drawn_images()[0]])
+        answers = _opened(record, folder).predict([b"no image", sample_images()[0]])
     verdicts = [answer.verdict for answer in answers]
     require(
         verdicts[0] == "unreadable" and verdicts[1] != "unreadable" and len(verdicts) == 2,
@@ -168,7 +168,7 @@ def may_be_shared_between_threads(record: Exporter) -> None:
     """Four threads at once get what each would get alone."""
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
-        images = drawn_images()
+        images = sample_images()
         alone = [predictor.probabilities([image]) for image in images]
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda image: predictor.probabilities([image]), images))
@@ -178,7 +178,7 @@ def may_be_shared_between_threads(record: Exporter) -> None:
 
 def leaves_the_model_as_it_was(record: Exporter) -> None:
     """Writing changes neither the model's answers nor the state of the process."""
-    images = list(drawn_images()[:2])
+    images = list(sample_images()[:2])
     model = tiny_model()
     first = model.probabilities(images)
     _written(record)  # the first time may import libraries

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,17 +17,36 @@ if TYPE_CHECKING:
     from allkit.plugins import Registry
     from allkit.records import Backbone
 
-__all__ = ["drawn_images", "host_of", "model_of", "tiny_model", "trained"]
+__all__ = ["host_of", "model_of", "sample_images", "tiny_model", "trained", "using_images"]
 
 Image = npt.NDArray[np.uint8]
 
 
+_given: tuple[Image, ...] = ()
+
+
+def sample_images() -> tuple[Image, ...]:
+    """Return the images to check on: those of `using_images`, else eight drawn smears."""
+    return _given or _drawn()
+
+
+@contextlib.contextmanager
+def using_images(images: Sequence[Image]) -> Iterator[None]:
+    """Check on these `(H, W, 3)` uint8 images, or, where there are none, on drawn ones."""
+    global _given
+    before, _given = _given, tuple(images)
+    try:
+        yield
+    finally:
+        _given = before
+
+
 @cache
-def drawn_images(count: int = 8) -> tuple[Image, ...]:
+def _drawn() -> tuple[Image, ...]:
     """Return drawn smears `(224, 224, 3)` uint8; two of them cut to other sizes."""
     from allkit.data.drawn import draw_smears
 
-    images = [field.image for field in draw_smears(count, groups=4, seed=20)]
+    images = [field.image for field in draw_smears(8, groups=4, seed=20)]
     images[1] = np.ascontiguousarray(images[1][:120, :160])
     images[3] = np.ascontiguousarray(images[3][:200, 20:116])
     return tuple(images)

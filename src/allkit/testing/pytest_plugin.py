@@ -32,9 +32,9 @@ def allkit_registry() -> Iterator[Registry]:
 @pytest.fixture
 def allkit_images() -> list[npt.NDArray[np.uint8]]:
     """Eight drawn smears, `(H, W, 3)` uint8, two of them of other sizes than 224 × 224."""
-    from allkit.testing.material import drawn_images
+    from allkit.testing.material import sample_images
 
-    return [image.copy() for image in drawn_images()]
+    return [image.copy() for image in sample_images()]
 
 
 @pytest.fixture
