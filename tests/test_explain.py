@@ -131,6 +131,17 @@ def test_the_nearest_training_examples_of_a_training_image_begin_with_itself(tin
     assert found.to_dict()["neighbours"][0]["image"] == data.samples[3].image
 
 
+def test_examples_are_training_images_and_others_are_not_shown(tiny, drawn):
+    data = allkit.Dataset.open(drawn)
+    others = allkit.Dataset.sample(16, groups=8, seed=99)
+    with pytest.raises(allkit.AllkitError, match="None of the 16 images"):
+        tiny.explain(data.read(3), check=False, data=others)
+    mixed = allkit.Dataset([*others.samples, *data.samples[:4]], data.classes)
+    found = tiny.explain(others.read(0), check=False, data=mixed)
+    assert found.neighbours
+    assert {n.name for n in found.neighbours} <= {s.image for s in data.samples[:4]}
+
+
 def test_allkit_explain_writes_a_picture_and_says_what_it_found(cli, tiny_folder, drawn, tmp_path):
     image = drawn.parent / allkit.Dataset.open(drawn).samples[0].image
     status, _, err = cli("explain", tiny_folder, image, "--out", "map.png", "--json", "map.json")

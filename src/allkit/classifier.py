@@ -190,10 +190,12 @@ class Classifier:
 
         `target` is the class to explain, by default the answer's. `method` is `hirescam` or
         `gradcam` where the backbone names a layer for it, `occlusion`, or `auto`. `check`
-        measures whether the map is faithful. With `data`, the training set, the nearest training
-        examples are shown; their features come from `cache`. Safe to call from several threads.
+        measures whether the map is faithful. With `data`, a set that holds the training images,
+        the nearest of these are shown; their features come from `cache`. Safe to call from
+        several threads.
 
-        Raises `ImageError`, and `ConfigError` for an unknown class or method.
+        Raises `ImageError`, `ConfigError` for an unknown class or method, and `DatasetError` when
+        no image of `data` was trained on.
         """
         name = str(image) if isinstance(image, (str, Path)) else "image 0"
         pixels = read_image(image, name=name)
@@ -228,7 +230,15 @@ class Classifier:
     def _neighbours(
         self, outputs: Outputs, data: Dataset, cache: FeatureCache | None, count: int = 5
     ) -> tuple[Example, ...]:
-        """Return the nearest images of a set, in the space that familiarity is measured in."""
+        """Return the nearest images that were trained on, in the space of familiarity."""
+        trained = set(self.info.data.images_sha256)
+        learnt = [i for i, digest in enumerate(data.hashes) if digest in trained]
+        if not learnt:
+            raise DatasetError(
+                f"None of the {len(data)} images of {data.name} was trained on. Give the images "
+                f"that the model was trained on."
+            )
+        data = data.subset(learnt)
         extractor = self._extractor
         extractor = Extractor(
             extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache

@@ -23,11 +23,12 @@ __all__ = ["METHODS", "Explanation", "Faithfulness", "Mapper"]
 
 Floats = npt.NDArray[np.float32]
 Method = Literal["hirescam", "gradcam", "occlusion"]
+NAMES = {"hirescam": "HiResCAM", "gradcam": "Grad-CAM", "occlusion": "occlusion"}
 METHODS = ("auto", "hirescam", "gradcam", "occlusion")
 
 GRID = 8  # positions of the occluding square on each axis
 STEPS = 8  # of the deletion and insertion curves
-RANDOM_ORDERS = 2
+RANDOM_ORDERS = 4
 ALIKE = 0.8
 """Correlation with the map of randomised weights above which a map does not show the model."""
 
@@ -121,7 +122,7 @@ class Explanation:
         shown = names or {}
         return explanation_picture(
             self.image, self.map, cell_mask(self.image),
-            title=f"{shown.get(self.target, self.target)}: {self.method}",
+            title=f"What speaks for {shown.get(self.target, self.target)} ({NAMES[self.method]})",
             lines=self.lines(shown), examples=self.neighbours,
             curves=self.check.curves if self.check else {},
         )  # fmt: skip
@@ -129,9 +130,12 @@ class Explanation:
     def lines(self, names: dict[str, str]) -> list[str]:
         """Return what is to be said beside the map."""
         answer = self.answer
-        best = names.get(str(answer.label), str(answer.label))
-        text = [f"Answer: {best} ({answer.probability:.2f}), {answer.verdict}"]
-        text += [f"  {reason}" for reason in answer.reasons]
+        best = f"{names.get(str(answer.label), str(answer.label))} ({answer.probability:.2f})"
+        reasons = "; ".join(answer.reasons)
+        text = {
+            "accepted": [f"Accepted: {best}."],
+            "review": [f"For review: {reasons}.", f"Most probable: {best}."],
+        }.get(answer.verdict, [f"No answer: {reasons}."])
         if self.on_cells is not None:
             text.append(
                 f"{self.on_cells:.0%} of the map lies on stained cells, which cover "
@@ -203,9 +207,11 @@ class Mapper:
         rng = np.random.default_rng(0)
         # Places of equal strength in random order: the image's own would favour its top.
         order = np.lexsort((rng.permutation(found.size), -found.ravel()))
-        deletion, insertion = self._curves(inputs, target, found.shape, order)
+        cover = _background(inputs)
+        ends = _probability(self.network, torch.cat([inputs, cover.expand_as(inputs)]), target)
+        deletion, insertion = self._curves(inputs, target, found.shape, order, ends)
         chance = [
-            self._curves(inputs, target, found.shape, rng.permutation(found.size))
+            self._curves(inputs, target, found.shape, rng.permutation(found.size), ends)
             for _ in range(RANDOM_ORDERS)
         ]
         random_deletion = np.mean([c[0] for c in chance], axis=0)
@@ -225,8 +231,14 @@ class Mapper:
         )
 
     def _curves(
-        self, inputs: torch.Tensor, target: int, shape: tuple[int, ...], order: npt.NDArray[Any]
+        self,
+        inputs: torch.Tensor,
+        target: int,
+        shape: tuple[int, ...],
+        order: npt.NDArray[Any],
+        ends: npt.NDArray[Any],
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Return the curves of deletion and insertion; `ends` are of the whole and no field."""
         cover = _background(inputs)
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
@@ -234,14 +246,15 @@ class Mapper:
         places = nn.functional.interpolate(
             places[None, None].float(), inputs.shape[-2:], mode="nearest"
         )
-        cuts = np.linspace(0, len(order), STEPS + 1)
+        cuts = np.linspace(0, len(order), STEPS + 1)[1:-1]
         covered = [places < cut for cut in cuts]
         batch = torch.cat(
             [torch.where(mask, cover, inputs) for mask in covered]
             + [torch.where(mask, inputs, cover) for mask in covered]
         )
-        values = _probability(self.network, batch, target)
-        return values[: STEPS + 1], values[STEPS + 1 :]
+        falling, rising = np.split(_probability(self.network, batch, target), 2)
+        whole, nothing = ends
+        return np.array([whole, *falling, nothing]), np.array([nothing, *rising, whole])
 
     def _random_weights(
         self, inputs: torch.Tensor, target: int, method: Method, found: Floats

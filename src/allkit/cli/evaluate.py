@@ -69,9 +69,9 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
     told(dataset)
     default = "test" if dataset.has_parts and options.leave_out is None else "all"
     chosen = options.part or default
+    title = f"{dataset.name}, part: {chosen}"
     if chosen != "all":
         dataset = _part(dataset, chosen)
-    title = f"{dataset.name}, part: {chosen}"
     further: dict[str, Any] = {"part": chosen}
     compared = None
     with bars() as progress:
