@@ -198,7 +198,7 @@ def test_the_mask_finds_the_stained_cells_and_not_the_red_ones():
     image[50:70, 50:70] = (190, 150, 150)  # a red cell
     mask = cell_mask(image)
     assert mask[12:28, 12:28].all()
-    assert 380 <= mask.sum() <= 400  # its corners are rounded
+    assert 370 <= mask.sum() <= 400  # its corners are rounded
     assert 0.005 < cell_mask(field.image).mean() < 0.6
 
 

@@ -130,12 +130,15 @@ class Explanation:
     def lines(self, names: dict[str, str]) -> list[str]:
         """Return what is to be said beside the map."""
         answer = self.answer
-        best = f"{names.get(str(answer.label), str(answer.label))} ({answer.probability:.2f})"
+        share = answer.probability or 0.0
+        # Never certainty: no answer is 1.00.
+        number = "> 0.99" if share >= 0.995 else f"{share:.2f}"
+        best = f"{names.get(str(answer.label), str(answer.label))} ({number})"
         reasons = "; ".join(answer.reasons)
         text = {
             "accepted": [f"Accepted: {best}."],
             "review": [f"For review: {reasons}.", f"Most probable: {best}."],
-        }.get(answer.verdict, [f"No answer: {reasons}."])
+        }.get(answer.verdict, [f"No answer: {reasons}.", "Nothing follows from the map of it."])
         if self.on_cells is not None:
             text.append(
                 f"{self.on_cells:.0%} of the map lies on stained cells, which cover "

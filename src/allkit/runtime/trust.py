@@ -229,7 +229,7 @@ class Trust:
             found: list[str] = []
             if not self.calibrated:
                 found.append(NOT_CALIBRATED)
-            elif not known:
+            if not known:
                 found.append(NO_FAMILIARITY)
             if unfamiliar[row]:
                 found += [UNFAMILIAR, *self._unusual(statistics[row])]
