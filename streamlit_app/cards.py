@@ -5,7 +5,15 @@ from __future__ import annotations
 import html
 
 import streamlit as st
-from answers import VERDICTS, Field, plain, probability, reason_in_words, sentence
+from answers import (
+    VERDICTS,
+    Field,
+    may_be_shown,
+    plain,
+    probability,
+    reason_in_words,
+    sentence,
+)
 
 STRONG, FAINT, TRACK = "#1f5f7a", "#9fb3bf", "#e8edf0"
 
@@ -58,7 +66,8 @@ def show(field: Field, names: dict[str, str]) -> None:
             st.subheader(plain(heading), anchor=False)
             reasons = " ".join(reason_in_words(reason) for reason in answer.reasons)
             st.markdown(f"**{VERDICTS.get(answer.verdict, answer.verdict)}.** {plain(reasons)}")
-            if answer.verdict == "refused":
+            if not may_be_shown(answer):
+                st.caption("What the model would answer is not shown, but is in the download.")
                 return
             best = plain(probability(answer.probabilities[answer.label]))
             if sure:

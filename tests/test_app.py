@@ -340,6 +340,18 @@ def test_only_an_accepted_answer_is_headed_by_a_class_and_a_refused_one_shows_no
     assert headed("refused") == ("No answer", False)
 
 
+def test_what_a_model_would_say_of_a_slide_that_it_does_not_know_is_not_shown(answers):
+    from allkit.records import Prediction
+
+    def shown(verdict, *reasons):
+        return answers.may_be_shown(Prediction("a", verdict, reasons, "Pre", 0.9, {"Pre": 0.9}))
+
+    assert shown("accepted")
+    assert shown("review", "ambiguous")
+    assert not shown("review", "unfamiliar slide", "unusual sharpness")
+    assert not shown("refused", "not a smear")
+
+
 def test_no_probability_is_shown_as_certain(answers):
     shown = [answers.probability(value) for value in (1.0, 0.9951, 0.99, 0.5, 0.0049, 0.0)]
     assert shown == ["> 0.99", "> 0.99", "0.99", "0.50", "< 0.01", "< 0.01"]
