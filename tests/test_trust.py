@@ -142,7 +142,15 @@ def slides(groups=12, each=25, seed=0):
 
 def fitted(vectors, labels, units, familiar=0.95):
     parts = grouped_parts(labels, units)
-    return fit_spaces([(vectors, 6)], labels, units, [parts], [np.arange(len(labels))], 3, familiar)
+    return fit_spaces(
+        [(lambda own: vectors[own], 6)],
+        labels,
+        units,
+        [parts],
+        [np.arange(len(labels))],
+        3,
+        familiar,
+    )
 
 
 def strangeness(space, vectors, labels):
@@ -185,7 +193,12 @@ def test_a_slide_that_is_like_no_other_does_not_make_unknown_slides_familiar():
 def test_with_too_few_images_there_is_no_familiarity():
     vectors, labels, units = (part[:15] for part in slides())
     parts = grouped_parts(labels, units)
-    assert fit_spaces([(vectors, 6)], labels, units, [parts], [np.arange(15)], 3, 0.95) is None
+    assert (
+        fit_spaces(
+            [(lambda own: vectors[own], 6)], labels, units, [parts], [np.arange(15)], 3, 0.95
+        )
+        is None
+    )
 
 
 # ── what a picture looks like ──────────────────────────────────────────────────────────────────

@@ -9,7 +9,7 @@ kinds: how unknown slides, other stains or photographs look need not be known.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -25,6 +25,9 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
 Part = tuple[Ints, Ints]
 """Positions of images that serve as references, and of those whose distance to them is measured."""
+
+Rows = Callable[[Ints], Floats]
+"""Gives the vectors `(n, D)` of the images at positions `(n,)`."""
 
 MOST_REFERENCES = 4000
 FEWEST_IMAGES = 20
@@ -76,7 +79,7 @@ class Familiarity(NamedTuple):
 
 
 def fit_spaces(
-    spaces: Sequence[tuple[Floats, int]],
+    spaces: Sequence[tuple[Rows, int]],
     labels: Ints,
     units: Ints,
     parts: Sequence[Sequence[Part]],
@@ -85,7 +88,8 @@ def fit_spaces(
     familiar: float,
     seed: int = 0,
 ) -> Familiarity | None:
-    """Return one space for each of `spaces` (vectors `(N, D)`, dimensions at most).
+    """Return one space for each of `spaces`: what gives the vectors `(n, D)` of images by their
+    positions, of which there may be more than the memory holds, and the dimensions at most.
 
     `parts` holds, for each space, the divisions in which images are kept out; `references` the
     images that become its references. The strangeness of the kept-out images of known slides is
@@ -98,11 +102,11 @@ def fit_spaces(
 
     rng = np.random.default_rng(seed)
     tables = []
-    for (vectors, width), divisions in zip(spaces, parts, strict=True):
+    for (read, width), divisions in zip(spaces, parts, strict=True):
         table = np.full((len(labels), classes), np.nan)
         for learn, kept in divisions:
-            space = _space(vectors, labels, units, _sampled(learn, labels, rng), width)
-            table[kept] = space.distances(vectors[kept], classes)
+            space = _space(read, labels, units, _sampled(learn, labels, rng), width)
+            table[kept] = space.distances(read(kept), classes)
         tables.append(table)
     own = np.stack([table[np.arange(len(labels)), labels] for table in tables])
     # An image whose class was kept out whole is infinitely far: nothing is known of it.
@@ -110,9 +114,9 @@ def fit_spaces(
     if own.shape[1] < FEWEST_IMAGES:
         return None
     fitted = []
-    for number, (vectors, width) in enumerate(spaces):
+    for number, (read, width) in enumerate(spaces):
         chosen = _sampled(references[number], labels, rng)
-        space = _space(vectors, labels, units, chosen, width)
+        space = _space(read, labels, units, chosen, width)
         centre, scale = _median_and_spread(np.log(np.maximum(own[number], NEAREST)))
         fitted.append(
             replace(
@@ -134,11 +138,11 @@ def _median_and_spread(values: Floats) -> tuple[float, float]:
     return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
-def _space(vectors: Floats, labels: Ints, units: Ints, rows: Ints, width: int) -> Space:
+def _space(read: Rows, labels: Ints, units: Ints, rows: Ints, width: int) -> Space:
     """Return the whitened space of the images `rows`, without limits."""
     from sklearn.utils.extmath import randomized_svd
 
-    points = vectors[rows].astype(np.float64)
+    points = read(rows).astype(np.float64)
     mean = points.mean(axis=0)
     centred = points - mean
     # Fewer dimensions for fewer images: a covariance needs several images for each.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -18,8 +17,6 @@ from allkit.calibration import (
     fit_temperature,
 )
 from allkit.data.dataset import Dataset
-from allkit.data.rows import unreadable
-from allkit.errors import ImageError
 from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
@@ -89,7 +86,10 @@ def fit_trust(
     inside = folds if frozen else list(divisions)
     learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
     known = fit_spaces(
-        [(statistics, statistics.shape[1]), (signed_root(features), CONTENT_WIDTH)],
+        [
+            (lambda own: statistics[own], statistics.shape[1]),
+            (lambda own: signed_root(np.asarray(features[own])), CONTENT_WIDTH),
+        ],
         labels, dataset.units, [folds, inside], [everything, learnt],
         len(classes), settings.familiar,
     )  # fmt: skip
@@ -156,28 +156,17 @@ def dataset_statistics(
         for digest in dataset.hashes
     ]
     known = cache.get(keys) if cache else {}
-    todo = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in known}.items())
+    # Each file once, however often it occurs.
+    todo = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
+    part = dataset.subset(sorted(todo.values()))
+    done = len(dataset) - len(part)
 
-    def compute(item: tuple[bytes, int]) -> npt.NDArray[np.float32] | ImageError:
-        try:
-            return image_statistics(dataset.read(item[1]))
-        except ImageError as error:
-            return error
+    def report(number: int, _: int) -> None:
+        if progress:
+            progress("statistics", done + number, len(dataset))
 
-    fresh: dict[bytes, npt.NDArray[np.float32]] = {}
-    errors: list[str] = []
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        for number, (item, result) in enumerate(
-            zip(todo, pool.map(compute, todo), strict=True), start=1
-        ):
-            if isinstance(result, ImageError):
-                errors.append(str(result))
-            else:
-                fresh[item[0]] = result
-            if progress:
-                progress("statistics", len(keys) - len(todo) + number, len(keys))
-    if errors:
-        raise unreadable(errors, len(dataset), dataset.name)
+    values = part.each(lambda index: image_statistics(part.read(index)), report)
+    fresh = {keys[i]: value for i, value in zip(sorted(todo.values()), values, strict=True)}
     if cache and fresh:
         cache.put(fresh)
     known = known | fresh

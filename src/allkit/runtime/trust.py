@@ -52,6 +52,7 @@ LOW_CONFIDENCE = "low confidence"
 FEW_EXAMPLES = "too few calibration examples"
 
 NEIGHBOURS = 5
+BLOCK = 1024  # images whose distances are in hand at once
 NEAREST = 1e-3
 """Standard deviations: what is nearer than this is as near as a copy of the image."""
 STRANGEST = 10.0
@@ -99,15 +100,17 @@ class Space:
 
         A class with fewer references takes what there is; one without is infinitely far.
         """
-        points = (vectors - self.mean) @ self.projection
-        squares = points @ self._doubled
-        np.subtract(self._norms, squares, out=squares)
-        squares += (points**2).sum(axis=1)[:, None]
-        result = np.full((len(points), classes), np.inf)
-        for index, own in self._by_class:
-            count = min(NEIGHBOURS, len(own))
-            nearest = np.partition(squares[:, own], count - 1, axis=1)[:, :count]
-            result[:, index] = np.sqrt(np.maximum(nearest, 0).sum(axis=1) / count)
+        result = np.full((len(vectors), classes), np.inf)
+        for start in range(0, len(vectors), BLOCK):
+            points = (vectors[start : start + BLOCK] - self.mean) @ self.projection
+            squares = points @ self._doubled
+            np.subtract(self._norms, squares, out=squares)
+            squares += (points**2).sum(axis=1)[:, None]
+            for index, own in self._by_class:
+                count = min(NEIGHBOURS, len(own))
+                nearest = np.partition(squares[:, own], count - 1, axis=1)[:, :count]
+                means = np.maximum(nearest, 0).sum(axis=1) / count
+                result[start : start + BLOCK, index] = np.sqrt(means)
         return result
 
     # What does not depend on the image, once: an answer takes a fraction of a millisecond then.
