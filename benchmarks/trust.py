@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--backbone", default="vgg16")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--folds", type=int, default=0, help="folds inside each training")
+    parser.add_argument("--division", type=int, default=7, help="seed of the five folds")
+    parser.add_argument("--only-known", action="store_true", help="the five folds and no more")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -50,8 +52,10 @@ def main() -> None:
     cache = FeatureCache()
     data = allkit.Dataset.open(arguments.shared / "data/taleqani/index.csv")
     result: dict[str, Any] = {"backbone": arguments.backbone, "inner_folds": arguments.folds}
-    result["known"] = known(config, data, cache)
+    result["known"] = known(config, data, cache, arguments.division)
     print(json.dumps(result["known"], indent=1))
+    if arguments.only_known:
+        return
     unseen = leave_one_group_out(config, data, "series", cache=cache)
     print(unseen.to_text())
     result["unseen"] = {
@@ -70,11 +74,13 @@ def main() -> None:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def known(config: TrainConfig, data: allkit.Dataset, cache: FeatureCache) -> dict[str, Any]:
+def known(
+    config: TrainConfig, data: allkit.Dataset, cache: FeatureCache, seed: int
+) -> dict[str, Any]:
     """Return figures on unseen groups of known series, pooled over five folds and for each."""
     truth, tables, sets, verdicts, units, folds = [], [], [], [], [], []
     reasons: Counter[str] = Counter()
-    for split in data.folds(5, seed=7):
+    for split in data.folds(5, seed=seed):
         model = allkit.Trainer(config, cache=cache).fit(split.train)
         judged = model.judge(split.test, cache=cache)
         labels = split.test.labels
