@@ -225,6 +225,13 @@ def test_an_image_that_is_refused_stops_training_splitting_and_judging(
     assert second["verdict"] in ("review", "refused")
 
 
+def test_training_says_what_it_could_not_calibrate(cli, drawn):
+    status, _, err = cli("train", drawn, "--out", "m", *TINY, "--set", "calibration_folds=0")
+    assert status == 0
+    assert "CAUTION  Not calibrated: " in err
+    assert "20 needed" in err
+
+
 def test_images_of_other_kinds_are_answered_rightly(cli, tiny_folder, drawn, tmp_path):
     """16-bit TIFF, CMYK JPEG and a rotated EXIF JPEG give the answer of the plain field."""
     field = Image.open(drawn.parent / "images" / "drawn-00000.png").convert("RGB")

@@ -122,6 +122,10 @@ def _check(model_path: Path, options: EvaluateOptions) -> None:
             f"{model_path} is an exported file, which cannot be trained again, compared, or given "
             f"a card. Give the model folder that it was exported from."
         )
+    if options.compare is not None and not options.compare.is_dir():
+        raise ConfigError(
+            f"{options.compare} is no model folder. Give --compare the folder of another model."
+        )
     if options.leave_out is not None and options.compare is not None:
         raise ConfigError(
             "--leave-one-group-out and --compare exclude each other. Compare the two JSON files."
