@@ -23,6 +23,7 @@ from allkit.config import TrainConfig
 from allkit.errors import CheckpointError
 from allkit.files import whole_folder, write_whole
 from allkit.passport import Passport
+from allkit.records import View
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_card", "read_model"]
 __all__ += ["write_card", "write_model"]
@@ -56,6 +57,7 @@ class BackboneInfo(_Part):
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    view: View = "rgb"
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 

@@ -80,7 +80,8 @@ class Classifier:
     @property
     def spec(self) -> InputSpec:
         """How an image is standardised for the backbone."""
-        return InputSpec(self.info.backbone.size, self.info.backbone.mean, self.info.backbone.std)
+        saved = self.info.backbone
+        return InputSpec(saved.size, saved.mean, saved.std, saved.view)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────
 

@@ -88,6 +88,11 @@ class TrainConfig(Config):
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
+    view: Literal["rgb", "haematoxylin"] = Field(
+        "rgb",
+        description="what the network is shown. rgb: the colours; haematoxylin: how much nuclear "
+        "stain is where, without the colours, which on small sets are a shortcut",
+    )
     strategy: Literal["head", "last", "full", "lora"] = Field(
         "head",
         description="what is trained. head: a head on features of the frozen backbone; last: then "

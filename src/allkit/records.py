@@ -57,17 +57,23 @@ def _require_callable(kind: str, name: str, field_name: str, value: object) -> N
         )
 
 
+View = Literal["rgb", "haematoxylin"]
+"""What a network is shown of an image: its colours, or how much nuclear stain is where."""
+
+
 @dataclass(frozen=True)
 class InputSpec:
     """What a backbone wants to be given: the side of its square input and its normalisation.
 
     An image is resized to `size` × `size` pixels, scaled to 0–1, and each channel (red, green,
-    blue) becomes `(value - mean) / std`.
+    blue) becomes `(value - mean) / std`. `view` says what the network is shown in place of the
+    colours; the settings of a training choose it, a backbone leaves it at `rgb`.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    view: View = "rgb"
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 2048:

@@ -52,7 +52,7 @@ def row_key(
     the `FrozenPass`, `augment` holds the names and versions of the augmentations.
     """
     augmented = [list(augment), copy, seed] if copy else []
-    view = [spec.size, *spec.mean, *spec.std, "rgb"]
+    view = [spec.size, *spec.mean, *spec.std, spec.view]
     text = json.dumps([image_hash, list(identity), view, augmented, list(engine)])
     return hashlib.sha256(text.encode()).digest()
 

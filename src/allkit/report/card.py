@@ -71,7 +71,7 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), "
         f"{_trained(info)}; "
         f"{backbone['width']} features of the whole field resized to {backbone['size']} × "
-        f"{backbone['size']}; {backbone['members']} linear head"
+        f"{backbone['size']}{VIEWS[backbone['view']]}; {backbone['members']} linear head"
         f"{'' if backbone['members'] == 1 else 's, averaged'}. "
         f"Augmentation: {', '.join(config['augment']) or 'none'}, {config['copies']} augmented "
         f"cop{'y' if config['copies'] == 1 else 'ies'} of each training image. Seed {config['seed']}.",
@@ -143,6 +143,9 @@ def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
         if figures.get(key) is not None and key in intervals
     ]
     return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
+
+
+VIEWS = {"rgb": "", "haematoxylin": ", shown as the density of the nuclear stain without colour"}
 
 
 def _trained(info: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -63,6 +63,7 @@ class Material:
     def __post_init__(self) -> None:
         config, host = self.config, registry()
         self.record = host.get("backbone", config.backbone)
+        self.record = replace(self.record, input=replace(self.record.input, view=config.view))
         self.provider = host.provider("backbone", config.backbone)
         self.augment: list[Augmentation] = [host.get("augmentation", n) for n in config.augment]
         self.sources = [f"{n} {host.provider('augmentation', n).origin}" for n in config.augment]

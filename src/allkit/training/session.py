@@ -241,4 +241,5 @@ class Session:
             cut=material.cut if isinstance(network.backbone, Branches) else None,
             trained=trained, orientations=self.config.tta,
             size=record.input.size, mean=record.input.mean, std=record.input.std,
+            view=record.input.view,
         )  # fmt: skip
