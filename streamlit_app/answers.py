@@ -16,6 +16,7 @@ import allkit
 SHOWN_SIDE = 1024
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NOT_CALIBRATED = "not calibrated"
+UNFAMILIAR = "unfamiliar slide"
 VERDICTS = {
     "accepted": "Accepted",
     "review": "For review",
@@ -25,6 +26,16 @@ VERDICTS = {
 REASONS = {
     NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
     "to look at this field.",
+    "no familiarity data": "The model does not know which slides it was trained on, so it cannot "
+    "tell whether this one is like them.",
+    UNFAMILIAR: "This field is not like the slides the model was trained on: its answer "
+    "cannot be trusted here.",
+    "not a smear": "This is no blood smear of a kind that the model knows.",
+    "nothing to see": "There are no stained cells to be seen.",
+    "ambiguous": "More than one class is possible.",
+    "empty prediction set": "No class fits this field well.",
+    "low confidence": "The probability is too low to accept the answer.",
+    "too few calibration examples": "The model had too few examples of a class to rule it out.",
 }
 
 
@@ -112,6 +123,14 @@ def probability(value: float) -> str:
 def reason_in_words(reason: str) -> str:
     """Return a reason as a sentence; one that is not known here is shown as it is."""
     return REASONS.get(reason, f"{reason[:1].upper()}{reason[1:]}.")
+
+
+def may_be_shown(answer: allkit.Prediction) -> bool:
+    """Tell whether class and probabilities may be seen: not on what the model does not know.
+
+    A name with a high probability is believed, whatever stands above it.
+    """
+    return answer.verdict != "refused" and UNFAMILIAR not in answer.reasons
 
 
 def is_uncalibrated(fields: Sequence[Field]) -> bool:

@@ -5,16 +5,36 @@ from __future__ import annotations
 import html
 
 import streamlit as st
-from answers import VERDICTS, Field, plain, probability, reason_in_words, sentence
+from answers import (
+    VERDICTS,
+    Field,
+    may_be_shown,
+    plain,
+    probability,
+    reason_in_words,
+    sentence,
+)
 
 STRONG, FAINT, TRACK = "#1f5f7a", "#9fb3bf", "#e8edf0"
 
 
-def bars(field: Field, names: dict[str, str]) -> str:
+def heading_of(field: Field, names: dict[str, str]) -> tuple[str, bool]:
+    """Return what stands above an answer, and whether that is a class.
+
+    Only an accepted answer is read first as a class: whoever sees a name and a high probability
+    on a slide that the model does not know has seen a wrong answer, whatever stands below it.
+    """
+    answer = field.answer
+    if answer.verdict == "accepted" and answer.label is not None:
+        return names.get(answer.label, answer.label), True
+    return ("No answer" if answer.verdict == "refused" else "Look at this field yourself"), False
+
+
+def bars(field: Field, names: dict[str, str], *, strong: bool = True) -> str:
     """Return HTML with one bar per class; the widest text decides where the bars begin."""
     rows = []
     for label, value in field.answer.probabilities.items():
-        best = label == field.answer.label
+        best = strong and label == field.answer.label
         weight, colour = ("600", STRONG) if best else ("400", FAINT)
         rows.append(
             f'<div style="font-weight:{weight};overflow-wrap:anywhere">'
@@ -42,9 +62,20 @@ def show(field: Field, names: dict[str, str]) -> None:
         left.image(field.picture, width="stretch", alt=f"Field {field.name}")
         with right:
             st.text(field.name)
-            st.subheader(plain(names.get(answer.label, answer.label)), anchor=False)
-            best = answer.probabilities[answer.label]
-            st.markdown(f"Probability **{plain(probability(best))}**")
-            st.html(bars(field, names))
+            heading, sure = heading_of(field, names)
+            st.subheader(plain(heading), anchor=False)
             reasons = " ".join(reason_in_words(reason) for reason in answer.reasons)
             st.markdown(f"**{VERDICTS.get(answer.verdict, answer.verdict)}.** {plain(reasons)}")
+            if not may_be_shown(answer):
+                st.caption("What the model would answer is not shown, but is in the download.")
+                return
+            best = plain(probability(answer.probabilities[answer.label]))
+            if sure:
+                st.markdown(f"Probability **{best}**")
+            else:
+                likely = plain(names.get(answer.label, answer.label))
+                st.markdown(f"Most probable: {likely}, probability {best}")
+            st.html(bars(field, names, strong=sure))
+            if len(answer.prediction_set) > 1:
+                possible = ", ".join(names.get(name, name) for name in answer.prediction_set)
+                st.caption(f"Cannot be ruled out: {plain(possible)}")

@@ -41,7 +41,13 @@ def drawn(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_settings():
     """Settings of a training that takes a second: a small network with random weights."""
-    return {"backbone": "timm:test_resnet", "weights": "none", "epochs": 8, "cache": None}
+    return {
+        "backbone": "timm:test_resnet",
+        "weights": "none",
+        "epochs": 8,
+        "cache": None,
+        "calibration_folds": 0,
+    }
 
 
 @pytest.fixture(scope="session")

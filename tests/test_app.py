@@ -163,10 +163,10 @@ def test_one_upload_gets_its_class_probabilities_and_verdict(started, tiny_folde
     upload(page, ("field.png", png))
     (answer,) = tiny.predict(png)
     text = words(page)
-    assert tiny.info.display_names[answer.label] in [
-        re.sub(r"\\(.)", r"\1", e.value) for e in page.subheader
-    ]
-    assert f"Probability **{answer.probability:.2f}**" in text
+    # An answer that is for review is not read first as a class.
+    assert [e.value for e in page.subheader] == ["Look at this field yourself"]
+    likely = f"Most probable: {tiny.info.display_names[answer.label]}, probability"
+    assert f"{likely} {answer.probability:.2f}" in text
     (bars,) = page.html
     for label, value in answer.probabilities.items():
         assert tiny.info.display_names[label] in bars.value
@@ -177,6 +177,14 @@ def test_one_upload_gets_its_class_probabilities_and_verdict(started, tiny_folde
     assert NOTICE in page.sidebar.warning[0].value
     assert "field.png" in text
     assert len(page.image) == 1
+
+
+def test_a_blank_field_is_refused_without_a_class_or_a_probability(started, tiny_folder):
+    page = upload(started(tiny_folder), ("white.png", encoded(Image.new("RGB", (90, 90), "white"))))
+    assert [e.value for e in page.subheader] == ["No answer"]
+    assert "no stained cells" in words(page)
+    assert "robability" not in words(page)
+    assert not page.html
 
 
 def test_bad_uploads_are_named_and_the_others_answered(started, tiny_folder, png, downloads):
@@ -312,6 +320,36 @@ def answers(monkeypatch):
 
     yield answers
     sys.modules.pop("answers", None)
+
+
+def test_only_an_accepted_answer_is_headed_by_a_class_and_a_refused_one_shows_none(
+    answers, monkeypatch
+):
+    import cards
+
+    from allkit.records import Prediction
+
+    sys.modules.pop("cards")
+
+    def headed(verdict):
+        answer = Prediction("a", verdict, (), "Pre", 0.9, {"Pre": 0.9, "Pro": 0.1}, ("Pre",))
+        return cards.heading_of(answers.Field("a", answer, b""), {"Pre": "Pre-B"})
+
+    assert headed("accepted") == ("Pre-B", True)
+    assert headed("review") == ("Look at this field yourself", False)
+    assert headed("refused") == ("No answer", False)
+
+
+def test_what_a_model_would_say_of_a_slide_that_it_does_not_know_is_not_shown(answers):
+    from allkit.records import Prediction
+
+    def shown(verdict, *reasons):
+        return answers.may_be_shown(Prediction("a", verdict, reasons, "Pre", 0.9, {"Pre": 0.9}))
+
+    assert shown("accepted")
+    assert shown("review", "ambiguous")
+    assert not shown("review", "unfamiliar slide", "unusual sharpness")
+    assert not shown("refused", "not a smear")
 
 
 def test_no_probability_is_shown_as_certain(answers):

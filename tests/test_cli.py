@@ -221,7 +221,15 @@ def test_an_image_that_is_refused_stops_training_splitting_and_judging(
     )
     assert status == 1
     first, second = map(json.loads, out.splitlines())
-    assert (first["verdict"], second["verdict"]) == ("unreadable", "review")
+    assert first["verdict"] == "unreadable"
+    assert second["verdict"] in ("review", "refused")
+
+
+def test_training_says_what_it_could_not_calibrate(cli, drawn):
+    status, _, err = cli("train", drawn, "--out", "m", *TINY, "--set", "calibration_folds=0")
+    assert status == 0
+    assert "CAUTION  Not calibrated: " in err
+    assert "20 needed" in err
 
 
 def test_images_of_other_kinds_are_answered_rightly(cli, tiny_folder, drawn, tmp_path):

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    roc_auc_score,
+)
 
-from allkit.metrics import calibration_error, evaluate
+from allkit.metrics import Comparison, compare, evaluate
+from allkit.metrics.answers import Answers
 
 CLASSES = ("a", "b", "c", "d")
 
@@ -66,10 +74,14 @@ def test_calibration_error_is_nought_when_confidence_is_accuracy_and_large_when_
     confidence = rng.uniform(0.5, 1.0, 20_000)
     truth = (rng.random(20_000) > confidence).astype(np.int64)
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
-    assert calibration_error(truth, probabilities) < 0.015
-    assert calibration_error(truth, np.tile([1.0, 0.0], (20_000, 1))) == pytest.approx(
-        0.25, abs=0.02
-    )
+    once = np.ones((1, 20_000))
+
+    def error(p):
+        answers = Answers(("a", "b"), truth, p, None)
+        return answers.figures(once)["ece"][0]
+
+    assert error(probabilities) < 0.015
+    assert error(np.tile([1.0, 0.0], (20_000, 1))) == pytest.approx(0.25, abs=0.02)
 
 
 def test_silent_errors_are_accepted_and_wrong():
@@ -87,3 +99,60 @@ def test_silent_errors_are_accepted_and_wrong():
 def test_the_same_answers_give_the_same_intervals():
     truth, probabilities = answers()
     assert judged(truth, probabilities).intervals == judged(truth, probabilities).intervals
+
+
+def test_areas_and_probability_scores_are_those_of_scikit_learn():
+    truth, probabilities = answers()
+    result = judged(truth, probabilities)
+    for index, name in enumerate(CLASSES):
+        row = result.per_class[name]
+        own = truth == index
+        assert row["roc_auc"] == pytest.approx(roc_auc_score(own, probabilities[:, index]))
+        assert row["average_precision"] == pytest.approx(
+            average_precision_score(own, probabilities[:, index])
+        )
+        answered = probabilities.argmax(1) == index
+        assert row["specificity"] == pytest.approx((~answered)[~own].mean())
+    assert result.figures["log_loss"] == pytest.approx(log_loss(truth, probabilities))
+    brier = ((probabilities - np.eye(4)[truth]) ** 2).sum(1).mean()
+    assert result.figures["brier"] == pytest.approx(brier)
+
+
+def test_weights_of_a_bootstrap_count_an_image_as_often_as_it_was_drawn():
+    truth, probabilities = answers(count=60)
+    chosen = np.random.default_rng(0).integers(60, size=60)
+    weights = np.bincount(chosen, minlength=60).astype(float)
+    sets = probabilities > 0.2
+    accepted = probabilities.max(1) > 0.5
+    whole = Answers(CLASSES, truth, probabilities, accepted, sets)
+    drawn = Answers(CLASSES, truth[chosen], probabilities[chosen], accepted[chosen], sets[chosen])
+    ours, theirs = whole.figures(weights[None]), drawn.figures(np.ones((1, 60)))
+    # Bins of equal mass may divide the copies of one image; everything else is exact.
+    for name in set(ours) - {"ece", "classwise_ece", "area_risk_coverage"}:
+        assert ours[name] == pytest.approx(theirs[name]), name
+
+
+def test_sensitivity_at_fixed_specificity_keeps_to_it_with_equal_scores():
+    truth = np.array([0] * 20 + [1] * 20)
+    score = np.array([0.9] * 10 + [0.6] * 10 + [0.6] * 2 + [0.1] * 18)
+    result = Answers(("a", "b"), truth, np.stack([score, 1 - score], 1), None).per_class(
+        np.ones((1, 40))
+    )
+    # At 0.6 two of twenty would be false alarms, which is more than 5 %.
+    assert result["a"]["sensitivity_at_specificity"] == 0.5
+
+
+def test_two_models_that_answer_alike_do_not_differ_and_a_better_one_does():
+    truth, probabilities = answers(count=400)
+    better = probabilities.copy()
+    better[np.arange(400), truth] += 1.0
+    better /= better.sum(1, keepdims=True)
+    first, second = (Answers(CLASSES, truth, p, None) for p in (probabilities, better))
+    same = compare(first, first, None)
+    assert same.differences["accuracy"] == 0
+    assert same.intervals["accuracy"] == [0, 0]
+    result: Comparison = compare(first, second, np.repeat(np.arange(40), 10))
+    assert result.only_second > 0
+    assert result.only_first == 0
+    assert result.intervals["accuracy"][0] > 0
+    assert "is more than chance" in result.to_text()

@@ -112,9 +112,7 @@ def test_folds_judge_every_image_once_and_answer_with_the_mean(data, tiny_settin
     image = data.read(0)
     features = torch.from_numpy(model._extractor.compute([image]))
     mean = torch.stack([head(features) for head in model.network.heads]).mean(0)
-    np.testing.assert_allclose(
-        model.probabilities([image]), torch.softmax(mean, 1).numpy(), atol=1e-6
-    )
+    np.testing.assert_allclose(model.outputs([image]).logits, mean.numpy(), atol=1e-5)
 
 
 def test_a_training_without_validation_says_that_it_has_no_figures(data, tiny_settings):
@@ -184,7 +182,8 @@ def test_an_answer_has_probabilities_that_sum_to_one_and_waits_for_review(tiny, 
     (answer,) = tiny.predict(data.read(0))
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert answer.label == max(answer.probabilities, key=answer.probabilities.get)
-    assert (answer.verdict, answer.reasons) == ("review", ("not calibrated",))
+    assert answer.verdict == "review"
+    assert "not calibrated" in answer.reasons  # eight validation images are too few
 
 
 def test_answers_come_in_order_and_bad_images_are_answers_too(tiny, data, tmp_path):
@@ -319,7 +318,7 @@ def test_a_saved_model_answers_to_the_bit_like_before(tiny, tiny_folder, data):
         "README.md", "SHA256SUMS", "model.json", "model.safetensors", "plots",
     ]  # fmt: skip
     assert {p.name for p in (tiny_folder / "plots").iterdir()} == {
-        "learning_curves.png", "confusion.png",
+        "learning_curves.png", "confusion.png", "reliability.png",
     }  # fmt: skip
 
 

@@ -13,13 +13,16 @@ import threading
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit import Exporter, Prediction, hookimpl
 from allkit.errors import ExportError
+
+if TYPE_CHECKING:
+    from allkit.runtime.trust import Outputs
 
 api_version = 1
 
@@ -28,7 +31,7 @@ Image = npt.NDArray[np.uint8]
 
 
 def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | None) -> None:
-    """Write `model` as `(N, H, W, 3)` uint8 → `(N, K)` float32 probabilities, in float32."""
+    """Write `model` as `(N, H, W, 3)` uint8 → probabilities, logits and features, in float32."""
     import openvino
 
     from allkit.plugins import registry
@@ -51,6 +54,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
             for name in ("m.xml", "m.bin"):
                 entry = zipfile.ZipInfo(f"model{Path(name).suffix}")  # without the time of day
                 file.writestr(entry, (Path(folder) / name).read_bytes())
+            file.writestr(zipfile.ZipInfo("trust.safetensors"), model.trust.to_bytes())
             file.comment = json.dumps(description).encode()
     path.write_bytes(seal(packed.getvalue()))
 
@@ -72,6 +76,8 @@ class OpenVinoPredictor:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
                 self.info: dict[str, Any] = json.loads(file.comment)
                 xml, weights = file.read("model.xml"), file.read("model.bin")
+                known = "trust.safetensors" in file.namelist()
+                trust = file.read("trust.safetensors") if known else None
             version = int(self.info["format"])
             if version > FORMAT:
                 raise ExportError(
@@ -86,6 +92,9 @@ class OpenVinoPredictor:
             raise ExportError(
                 f"{self.path} is not an OpenVINO file of allkit: {str(error)[:200]} Export it again."
             ) from None
+        from allkit.runtime.trust import Trust
+
+        self.trust = Trust.from_bytes(self.classes, trust)
         self._requests = threading.local()
 
     @property
@@ -95,20 +104,38 @@ class OpenVinoPredictor:
 
     def probabilities(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
+        return self._run(images)[0]
+
+    def outputs(self, images: Sequence[Image]) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
+        from allkit.runtime.trust import Outputs
+
+        found = self._run(images)
+        if len(found) == 1:  # written before verdicts were exported
+            return Outputs(
+                np.log(np.maximum(found[0], 1e-12)), np.empty((len(images), 0), np.float32)
+            )
+        return Outputs(found[1], found[2])
+
+    def _run(self, images: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
+        """Return every output of the graph for N images, in their order."""
         from allkit.batches import by_shape
 
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
-        result = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        rows: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
         for indices, pixels in by_shape(images):
-            result[indices] = self._requests.one.infer([pixels])[0]
-        return result
+            found = self._requests.one.infer([pixels])
+            for output in range(len(self._compiled.outputs)):
+                for index, row in zip(indices, np.array(found[output]), strict=True):
+                    rows[index].append(row)
+        return [np.stack(column) for column in zip(*rows, strict=True)]
 
     def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory."""
         from allkit.runtime.answers import stream
 
-        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from allkit.records import Augmentation as Augmentation
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
+    from allkit.records import CasePrediction as CasePrediction
     from allkit.records import Exporter as Exporter
     from allkit.records import InputSpec as InputSpec
     from allkit.records import Prediction as Prediction
+    from allkit.runtime.cases import combine as combine
     from allkit.training import Trainer as Trainer
     from allkit.weights import load_weights as load_weights
 
@@ -33,6 +35,7 @@ _HOME = {
     "Augmentation": "allkit.records",
     "Backbone": "allkit.records",
     "BackboneFamily": "allkit.records",
+    "CasePrediction": "allkit.records",
     "Check": "allkit.quality.check",
     "Classifier": "allkit.classifier",
     "Dataset": "allkit.data.dataset",
@@ -43,6 +46,7 @@ _HOME = {
     "Trainer": "allkit.training",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
+    "combine": "allkit.runtime.cases",
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.weights",
     "read_image": "allkit.images",

@@ -1,6 +1,6 @@
 """The model folder: written whole, checked before anything in it is parsed, free of pickle.
 
-model.safetensors   arrays, under `network.`
+model.safetensors   arrays, under `network.`, `calibration.`, `familiarity.`
 model.json          everything else that is needed to answer, and where it came from
 README.md           the model card, for people; editing it only warns
 SHA256SUMS          hashes of the above, in the form of sha256sum
@@ -21,10 +21,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allkit.config import TrainConfig
 from allkit.errors import CheckpointError
-from allkit.files import whole_folder
+from allkit.files import whole_folder, write_whole
 from allkit.passport import Passport
 
-__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_model", "write_model"]
+__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_card", "read_model"]
+__all__ += ["write_card", "write_model"]
 
 FORMAT = 1
 ARRAYS, INFO, CARD, SUMS = "model.safetensors", "model.json", "README.md", "SHA256SUMS"
@@ -90,6 +91,7 @@ class ModelInfo(_Part):
     config: TrainConfig
     data: DataInfo
     validation: dict[str, Any] | None = None
+    trust_notes: tuple[str, ...] = ()
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     passport: Passport | None = None
@@ -121,6 +123,22 @@ def write_model(
         (building / "plots").mkdir()
         for name, data in pictures.items():
             (building / "plots" / name).write_bytes(data)
+
+
+def read_card(folder: Path) -> str:
+    """Return the model card of a folder; empty where it was removed."""
+    path = folder / CARD
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Replace the model card of a folder, and its hash."""
+    sums = (folder / SUMS).read_text(encoding="ascii").splitlines()
+    kept = [line for line in sums if not line.endswith(f"  {CARD}")]
+    # The card first: between the two, a load warns of it, and answers.
+    write_whole(folder / CARD, card)
+    own = f"{hashlib.sha256(card.encode()).hexdigest()}  {CARD}"
+    write_whole(folder / SUMS, "\n".join([*kept, own]) + "\n")
 
 
 def read_model(folder: Path) -> tuple[ModelInfo, dict[str, Any]]:

@@ -14,17 +14,25 @@ import torch
 
 from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
-from allkit.duplicates import match, pack, unpack
-from allkit.errors import CheckpointError, DatasetError, ExportError, PluginError
+from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError, PluginError
+from allkit.explain import Explanation, Mapper, enlarge, share_on
 from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import require_free
-from allkit.metrics import Evaluation, evaluate
-from allkit.network import Branches, Head, Network, Pipeline, cut, fingerprint
+from allkit.images import read_image
+from allkit.judgement import Judged, cautions, figures_of, require_labels
+from allkit.metrics import Evaluation
+from allkit.network import Branches, Head, Network, Plain, cut, fingerprint
+from allkit.pipeline import Pipeline
 from allkit.plugins import registry
-from allkit.probes import QUICK, collect, measure, score, too_few
-from allkit.records import Backbone, Exporter, InputSpec, Prediction
+from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
-from allkit.runtime.answers import answer, stream
+from allkit.report.pictures import Example
+from allkit.runtime.answers import answers, stream
+from allkit.runtime.cases import combine
+from allkit.runtime.smear import cell_mask
+from allkit.runtime.trust import Outputs, Trust, signed_root
+from allkit.transforms import Standardise
+from allkit.trust import dataset_statistics
 
 __all__ = ["Classifier"]
 
@@ -41,11 +49,13 @@ class Classifier:
         network: Network,
         info: ModelInfo,
         *,
+        trust: Trust | None = None,
         device: torch.device | str = "cpu",
         pictures: Mapping[str, bytes] | None = None,
         training: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.info = info
+        self.trust = trust or Trust(info.classes)
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.pictures = dict(pictures or {})
@@ -55,6 +65,9 @@ class Classifier:
         self._extractor = Extractor(
             network.embedding(), self.spec, info.backbone.identity, self.device
         )
+
+        self._standardise = Standardise(self.spec).to(self.device)
+        self._mapper = Mapper(Plain(self.network), _layer_for_maps(info.backbone.name))
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
@@ -85,25 +98,33 @@ class Classifier:
         """
         return list(self.stream(images, batch_size=batch_size))
 
+    def predict_case(self, images: Iterable[Any], case: str = "") -> CasePrediction:
+        """Return one answer for several fields of one patient, as `allkit.combine` makes it."""
+        return combine(self.predict(list(images)), case)
+
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory."""
         if isinstance(images, (str, Path, bytes)) or (
             isinstance(images, np.ndarray) and images.ndim <= 3
         ):
             images = [images]
-        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB."""
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB.
+
+        They are calibrated where the model is.
+        """
+        return self.trust.probabilities(self.outputs(images))
+
+    def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
         return self._from_features(self._extractor.compute(list(images)))
 
-    def _from_features(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
             logits = self.network.classify(torch.from_numpy(features).to(self.device))
-            probabilities: npt.NDArray[np.float32] = (
-                torch.softmax(logits.float(), dim=1).cpu().numpy()
-            )
-        return probabilities
+        return Outputs(logits.float().cpu().numpy(), features)
 
     # ── judging ────────────────────────────────────────────────────────────────────────────
 
@@ -124,65 +145,116 @@ class Classifier:
         notes of the result say when the figures are worth less than they look: images that were
         trained on, a division by image, drawn images.
         """
+        require_labels(dataset, self.classes)
+        judged = self.judge(dataset, cache=cache, progress=progress)
+        notes = cautions(self.info, self.training, dataset)
+        return figures_of(dataset, judged, self.classes, notes, probes=probes)
+
+    def judge(
+        self,
+        dataset: Dataset,
+        *,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+    ) -> Judged:
+        """Return probabilities and decisions on every image of a set; labels are not looked at.
+
+        Raises `DatasetError` when it is empty or an image is unreadable.
+        """
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-        strange = sorted(set(dataset.classes) & set(dataset.counts) - set(self.classes))
-        if strange:
-            raise DatasetError(
-                f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-                f"does not know. It knows: {', '.join(self.classes)}."
-            )
         extractor = self._extractor
         extractor = Extractor(
             extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
         )
         features = extractor.extract(dataset, progress=progress, label="features")
-        probabilities = self._from_features(features)
-        position = {name: index for index, name in enumerate(self.classes)}
-        truth = np.array([position[s.label] for s in dataset], dtype=np.int64)
-        verdicts = [
-            answer(s.image, row, self.classes).verdict
-            for s, row in zip(dataset, probabilities, strict=True)
-        ]
-        return evaluate(
-            truth, probabilities, self.classes, verdicts=verdicts,
-            units=dataset.units if dataset.has_groups else None, notes=self._cautions(dataset),
-            extra={"shortcut_probe": strongest_probe(dataset)} if probes else {},
+        outputs = self._from_features(features)
+        statistics = dataset_statistics(dataset, cache=cache, progress=progress)
+        probabilities, decisions = self.trust.judge(outputs, statistics)
+        sets = self.trust.sets(probabilities) if self.trust.calibrated else None
+        return Judged(probabilities, decisions, sets)
+
+    # ── explaining ─────────────────────────────────────────────────────────────────────────
+
+    def explain(
+        self,
+        image: str | Path | bytes | npt.NDArray[np.uint8],
+        *,
+        target: str | None = None,
+        method: str = "auto",
+        check: bool = True,
+        data: Dataset | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Explanation:
+        """Show where the network looked for an answer, and whether that map can be believed.
+
+        `target` is the class to explain, by default the answer's. `method` is `hirescam` or
+        `gradcam` where the backbone names a layer for it, `occlusion`, or `auto`. `check`
+        measures whether the map is faithful. With `data`, a set that holds the training images,
+        the nearest of these are shown; their features come from `cache`. Safe to call from
+        several threads.
+
+        Raises `ImageError`, `ConfigError` for an unknown class or method, and `DatasetError` when
+        no image of `data` was trained on.
+        """
+        name = str(image) if isinstance(image, (str, Path)) else "image 0"
+        pixels = read_image(image, name=name)
+        outputs = self.outputs([pixels])
+        (answer,) = answers([(name, pixels)], outputs, self.trust)
+        chosen = target or str(answer.label)
+        if chosen not in self.classes:
+            raise ConfigError(
+                f"The model knows no class {chosen!r}. It knows: {', '.join(self.classes)}."
+            )
+        way = self._mapper.choose(method)
+        inputs = self._standardise(torch.from_numpy(pixels[None]).to(self.device))
+        index = self.classes.index(chosen)
+        found = self._mapper.map(inputs, index, way)
+        large = enlarge(found, (pixels.shape[0], pixels.shape[1]))
+        cells = cell_mask(pixels)
+        notes = []
+        if not found.any():
+            notes.append("The map is empty: no place speaks for this class.")
+        if method == "auto" and way == "occlusion":
+            notes.append("This backbone names no layer for maps, so squares were covered instead.")
+        return Explanation(
+            answer=answer, target=chosen, method=way,
+            layer=None if way == "occlusion" else self._mapper.layer,
+            map=large, image=pixels, on_cells=share_on(large, cells),
+            cell_area=float(cells.mean()),
+            check=self._mapper.check(inputs, index, way, found) if check and found.any() else None,
+            neighbours=self._neighbours(outputs, data, cache) if data is not None else (),
+            notes=tuple(notes),
         )  # fmt: skip
 
-    def _cautions(self, dataset: Dataset) -> list[str]:
+    def _neighbours(
+        self, outputs: Outputs, data: Dataset, cache: FeatureCache | None, count: int = 5
+    ) -> tuple[Example, ...]:
+        """Return the nearest images that were trained on, in the space of familiarity."""
         trained = set(self.info.data.images_sha256)
-        seen = sum(digest in trained for digest in dataset.hashes)
-        groups = set(self.info.data.groups_sha256)
-        shared = sum(group_hash(s.group or s.case) in groups for s in dataset if s.group or s.case)
-        notes = []
-        if seen:
-            notes.append(
-                f"{seen} of these {len(dataset)} images were trained on: the figures are too high."
+        learnt = [i for i, digest in enumerate(data.hashes) if digest in trained]
+        if not learnt:
+            raise DatasetError(
+                f"None of the {len(data)} images of {data.name} was trained on. Give the images "
+                f"that the model was trained on."
             )
-        if shared > seen:
-            notes.append(
-                f"{shared} of these {len(dataset)} images come from groups that were trained on: "
-                f"the figures say nothing about new slides."
+        data = data.subset(learnt)
+        extractor = self._extractor
+        extractor = Extractor(
+            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
+        )
+        features = extractor.extract(data, label="features")
+        own, others = signed_root(outputs.features), signed_root(features)
+        if self.trust.content is not None:
+            own, others = (
+                own @ self.trust.content.projection,
+                others @ self.trust.content.projection,
             )
-        shown = {index for index, _ in match(dataset.signatures, unpack(self.training))}
-        shown -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
-        if shown:
-            notes.append(
-                f"{len(shown)} of these {len(dataset)} images show a field that was trained on, "
-                f"photographed again: the figures are too high."
-            )
-        kept = len(self.training.get("counts", ()))
-        if self.training and kept < len(trained):
-            notes.append(
-                f"Images of the same field were looked for among {kept:,} of the {len(trained):,} "
-                f"training images; the model keeps no more."
-            )
-        if "image" in (dataset.split_by, self.info.data.split_by):
-            notes.append(IMAGE_LEVEL)
-        if self.info.data.drawn:
-            notes.append("The model was trained on drawn images: nothing follows for real smears.")
-        return notes
+        distances = np.sqrt(((others - own) ** 2).sum(axis=1))
+        return tuple(
+            Example(data.samples[i].image, data.samples[i].label, float(distances[i]), data.read(i))
+            for i in np.argsort(distances, kind="stable")[:count].tolist()
+        )
 
     # ── keeping ────────────────────────────────────────────────────────────────────────────
 
@@ -199,8 +271,13 @@ class Classifier:
         arrays = {
             f"network.{name}": tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
-        } | {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
-        card = model_card(self.info.model_dump(mode="json"))
+        }
+        arrays |= {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
+        arrays |= {
+            name: torch.from_numpy(np.ascontiguousarray(array))
+            for name, array in self.trust.to_arrays().items()
+        }
+        card = model_card(self.info.model_dump(mode="json"), self.trust.summary())
         write_model(
             folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
         )
@@ -219,6 +296,11 @@ class Classifier:
         network = _empty_network(record.build("none"), info)
         state = _under("network.", arrays)
         training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
+        trusted = {
+            name: array.numpy()
+            for name, array in arrays.items()
+            if name.startswith(("calibration.", "familiarity."))
+        }
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
@@ -229,7 +311,8 @@ class Classifier:
                 f"{info.backbone.distribution} {info.backbone.version}; install that version."
             ) from None
         _warn_of_another_version(info, network.backbone)
-        return cls(network, info, device=device, training=training)
+        trust = Trust.from_arrays(info.classes, trusted)
+        return cls(network, info, trust=trust, device=device, training=training)
 
     def export(
         self,
@@ -270,9 +353,12 @@ class Classifier:
         return difference
 
     def pipeline(self) -> Pipeline:
-        """Return the whole way from `(N, H, W, 3)` uint8 to `(N, K)` probabilities, on the CPU."""
+        """Return the whole way from `(N, H, W, 3)` uint8 pixels, on the CPU.
+
+        Its outputs: probabilities and logits `(N, K)`, features `(N, D)`.
+        """
         # A copy: moving the network itself would take it away from whoever answers with it.
-        return Pipeline(self.spec, copy.deepcopy(self.network).cpu()).eval()
+        return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), self.trust).eval()
 
 
 def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
@@ -286,48 +372,11 @@ def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
 
 
 AGREEMENT = 1e-4
-IMAGE_LEVEL = (
-    "Image-level split: images of the same slide, even of the same field, were trained on and "
-    "tested. This is the protocol of the published systems; its figures are inflated."
-)
 
 
-def group_hash(group: str | None) -> str:
-    """Return the hash by which a group is remembered: its name may be a patient's."""
-    import hashlib
-
-    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
-
-
-FINGERPRINTS = 10_000
-"""Images whose fingerprints a model keeps, at most: 3.5 KB each."""
-
-
-def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
-    """Return what is kept of a set's images to know their fields again, as plain arrays.
-
-    Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
-    10,000 images, as many are taken at equal distances.
-    """
-    step = max(1, -(-len(dataset) // FINGERPRINTS))
-    return pack(dataset.subset(range(0, len(dataset), step)).signatures)
-
-
-def strongest_probe(dataset: Dataset) -> dict[str, Any]:
-    """Return the strongest shortcut probe on a set, or why there is none, as plain values."""
-    labels, units = dataset.labels, dataset.fields
-    reason = too_few(labels, units, dataset.classes)
-    if reason:
-        return {"name": None, "reason": reason}
-    seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
-    best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
-    return {
-        "name": best.name,
-        "balanced_accuracy": best.balanced_accuracy,
-        "interval": [best.low, best.high],
-        "chance": 1 / len(np.unique(labels)),
-        "blind_to_cells": best.blind,
-    }
+def _layer_for_maps(backbone: str) -> str | None:
+    record: Backbone = registry().get("backbone", backbone)
+    return record.cam_layer
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,26 @@ class TrainConfig(Config):
         le=50,
         description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
+    calibration_folds: int = Field(
+        4,
+        ge=0,
+        le=50,
+        description="heads trained beside the model, each without another part of the images, "
+        "for calibration only; 0 or 1: the validation part must suffice",
+    )
+    coverage: float = Field(
+        0.95,
+        gt=0.5,
+        lt=1,
+        description="share of the images of each class whose prediction set must hold that class",
+    )
+    familiar: float = Field(
+        0.99,
+        gt=0.5,
+        lt=1,
+        description="share of new images of known slides that should count as familiar; odd slides "
+        "of the training do not move the limit, so that it can be less",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",

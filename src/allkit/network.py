@@ -11,14 +11,13 @@ from torch import nn
 
 from allkit.errors import AllkitError, PluginError
 from allkit.records import Backbone, InputSpec, Weights
-from allkit.transforms import Standardise
 
 __all__ = [
     "Branches",
     "Head",
     "Network",
     "Oriented",
-    "Pipeline",
+    "Plain",
     "build_backbone",
     "cut",
     "fingerprint",
@@ -182,11 +181,13 @@ class Network(nn.Module):
         `bags` is `(M,)` int64, the image of each input, ascending from 0; `None` when every input
         is an image of its own (M = N).
         """
+        return self.classify(pool(self.features(inputs), bags))
+
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(M, 3, S, S)` float32 to features `(M, D)`, orientations included."""
         if self.orientations:
-            features = over_orientations(self.backbone, inputs)
-        else:
-            features = self.backbone(inputs)
-        return self.classify(pool(features, bags))
+            return over_orientations(self.backbone, inputs)
+        return cast(torch.Tensor, self.backbone(inputs))
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Map pooled features `(N, D)`, or `(N, M · D)` of branches, float32 to logits `(N, K)`."""
@@ -208,17 +209,20 @@ def pool(features: torch.Tensor, bags: torch.Tensor | None) -> torch.Tensor:
     return sums / sizes[:, None]
 
 
-class Pipeline(nn.Module):
-    """The whole way from uint8 pixels to probabilities, as one module: what exporters write."""
+class Plain(nn.Module):
+    """The network without test-time augmentation, one input an image: what maps are made of."""
 
-    def __init__(self, spec: InputSpec, network: Network) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.standardise = Standardise(spec)
         self.network = network
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Map `(N, H, W, 3)` uint8 RGB to probabilities `(N, K)` float32."""
-        return torch.softmax(self.network(self.standardise(pixels)), dim=1)
+    def layers(self, name: str) -> list[nn.Module]:
+        """Return the module `name`, one of each member where they differ in it."""
+        return self.network.layers(name)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`."""
+        return self.network.classify(self.network.backbone(inputs))
 
 
 def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:

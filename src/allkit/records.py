@@ -18,6 +18,7 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "BackboneFamily",
+    "CasePrediction",
     "Exporter",
     "InputSpec",
     "Prediction",
@@ -238,3 +239,33 @@ class Prediction:
             "reasons": list(self.reasons),
             "prediction_set": list(self.prediction_set),
         }
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """One answer for several fields of one patient.
+
+    `label`, `probability` and `probabilities` rest on `used` of `fields` images; they are empty
+    when there was none to use. `votes` counts the classes that these gave, `agreement` is the
+    share that gave `label`, and `spread` the standard deviation of its probability over them.
+    `refused` and `unreadable` name the fields that took no part.
+    """
+
+    case: str
+    verdict: Verdict
+    reasons: tuple[str, ...] = ()
+    label: str | None = None
+    probability: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    votes: Mapping[str, int] = field(default_factory=dict)
+    agreement: float | None = None
+    spread: float | None = None
+    fields: int = 0
+    used: int = 0
+    refused: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as plain values, ready for JSON."""
+        values = asdict(self)
+        return values | {name: list(values[name]) for name in ("reasons", "refused", "unreadable")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 def _write(
     model: Any, path: Path, *, precision: str, calibration: list[npt.NDArray[np.uint8]] | None
 ) -> None:
-    """Write `model` as one ONNX file: `pixels` (N, H, W, 3) uint8 → `probabilities` (N, K)."""
+    """Write `model` as one ONNX file, from `pixels` (N, H, W, 3) uint8 on.
+
+    Its outputs: `probabilities` and `logits` (N, K), `features` (N, D).
+    """
     import logging
 
     import torch
@@ -37,7 +41,7 @@ def _write(
     try:
         program = torch.onnx.export(
             model.pipeline(), (pixels,), dynamo=True, dynamic_shapes=(sizes,), verbose=False,
-            input_names=["pixels"], output_names=["probabilities"],
+            input_names=["pixels"], output_names=["probabilities", "logits", "features"],
         )  # fmt: skip
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
@@ -49,7 +53,10 @@ def _write(
     if program is None:
         raise ExportError(f"torch wrote no ONNX program for {model.info.backbone.name!r}.")
     proto = program.model_proto
-    description = describe(model.info, format=FORMAT, precision=precision)
+    description = describe(
+        model.info, format=FORMAT, precision=precision,
+        trust=base64.b64encode(model.trust.to_bytes()).decode(),
+    )  # fmt: skip
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(description)
     path.write_bytes(seal(proto.SerializeToString()))

@@ -171,13 +171,59 @@ def evaluate(
     part: Annotated[
         str | None, typer.Option(help="all, train, val or test [default: test, or all]")
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            "--leave-one-group-out",
+            metavar="COLUMN",
+            help="train the model's settings again without one value of COLUMN at a time",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="to train again, if the model began with a file")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="another model, image by image")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write the figures")] = None,
+    html_file: Annotated[
+        Path | None, typer.Option("--html", help="write one page with figures and plots")
+    ] = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="write the figures into the model card too")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
 ) -> None:
     """Judge a model on labelled images."""
-    from allkit.cli.judge import run_evaluate
+    from allkit.cli.evaluate import EvaluateOptions, run_evaluate
 
-    run_evaluate(model, data, part, json_file, device)
+    options = EvaluateOptions(part, leave_out, weights, compare, json_file, html_file, card, device)
+    run_evaluate(model, data, options)
+
+
+@app.command()
+def explain(
+    model: Folder,
+    image: Annotated[str, typer.Argument(help="one image")],
+    out: Annotated[Path, typer.Option(help="the .png to write")],
+    target: Annotated[
+        str | None, typer.Option("--class", help="the class to explain [default: the answer]")
+    ] = None,
+    method: Annotated[str, typer.Option(help="auto, hirescam, gradcam or occlusion")] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="the training images, to show the nearest of them")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write the figures")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Show where the network looked for an answer, and whether that map can be believed."""
+    from allkit.cli.evaluate import run_explain
+
+    run_explain(
+        model, image, out, target=target, method=method, data=data, json_file=json_file,
+        device=device, overwrite=overwrite,
+    )  # fmt: skip
 
 
 @app.command()

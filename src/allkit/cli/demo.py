@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from allkit.cli.judge import summary
+from allkit.cli.evaluate import summary
 from allkit.cli.progress import bars, say
 from allkit.cli.train import needs_training_packages, told
 from allkit.config import TrainConfig

@@ -1,4 +1,4 @@
-"""`allkit evaluate`, `allkit predict` and `allkit export`."""
+"""`allkit predict` and `allkit export`."""
 
 from __future__ import annotations
 
@@ -10,22 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allkit.cli.progress import bars, say
-from allkit.cli.reports import require_places, write_report
-from allkit.cli.train import needs_training_packages, told
-from allkit.data.labels import display_name
+from allkit.cli.train import needs_training_packages
 from allkit.errors import ConfigError, DatasetError, ExportError
 from allkit.files import require_free, write_whole
 from allkit.plugins import registry
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
-    from allkit.data.dataset import Dataset
-    from allkit.metrics import Evaluation
     from allkit.records import Predictor
 
-__all__ = ["open_model", "run_evaluate", "run_export", "run_predict", "summary", "write_rows"]
+__all__ = ["load_folder", "open_model", "run_export", "run_predict", "write_rows"]
 
-PARTS = ("all", "train", "val", "test")
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
@@ -55,91 +50,6 @@ def load_folder(path: Path, device: str = "auto") -> Classifier:
     from allkit.training import choose_device
 
     return Classifier.load(path, device=choose_device(device))
-
-
-def run_evaluate(
-    model_path: Path, data: Path, part: str | None, json_file: Path | None, device: str
-) -> None:
-    """Judge a model on the images of `data` and print the figures."""
-    if part is not None and part not in PARTS:
-        raise ConfigError(f"--part is {part!r}. It is one of: {', '.join(PARTS)}.")
-    require_places(json_file)
-    if model_path.is_file():
-        raise ConfigError(
-            f"{model_path} is an exported file; `evaluate` takes a model folder for now."
-        )
-    model = load_folder(model_path, device)
-    from allkit.data.dataset import Dataset
-    from allkit.features import FeatureCache
-
-    dataset = Dataset.open(data)
-    told(dataset)
-    chosen = part or ("test" if dataset.has_parts else "all")
-    if chosen != "all":
-        dataset = _part(dataset, chosen)
-    with bars() as progress:
-        figures = model.evaluate(dataset, cache=FeatureCache(), progress=progress)
-    sys.stdout.write(summary(figures, f"{dataset.name}, part: {chosen}"))
-    write_report(json_file, json.dumps(figures.to_dict() | {"part": chosen}, indent=1) + "\n")
-
-
-def _part(dataset: Dataset, name: str) -> Dataset:
-    if not dataset.has_parts:
-        raise DatasetError(f"{dataset.name} has no split column, so there is no part {name!r}.")
-    chosen = dataset.part(name)
-    if not len(chosen):
-        raise DatasetError(
-            f"No row of {dataset.name} has the split {name!r}. --part all takes all."
-        )
-    return chosen
-
-
-def summary(figures: Evaluation, title: str) -> str:
-    """Return the figures as text, cautions first."""
-    lines = [title, ""]
-    lines += [f"CAUTION  {note}" for note in figures.notes] + ([""] if figures.notes else [])
-    for key, name in [
-        ("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy"), ("macro_f1", "macro F1"),
-    ]:  # fmt: skip
-        low, high = figures.intervals[key]
-        lines.append(f"{name:<22}{getattr(figures, key):.3f}   ({low:.3f}–{high:.3f})")
-    lines.append(
-        f"{'images':<22}{figures.n}   (95 % intervals by resampling {figures.interval_unit}s)"
-    )
-    lines += _probe(figures)
-    lines.append(
-        "accepted / review / refused: "
-        + " / ".join(str(figures.verdicts[v]) for v in ("accepted", "review", "refused"))
-    )
-    names = [display_name(name) for name in figures.classes]
-    width = max(len(name) for name in names) + 2
-    lines += ["", f"{'':<{width}}precision  recall     F1  images"]
-    for key, name in zip(figures.classes, names, strict=True):
-        row = figures.per_class[key]
-        cells = [
-            f"{row[k]:>9.3f}" if row[k] is not None else "        –"
-            for k in ("precision", "recall")
-        ]
-        f1 = f"{row['f1']:.3f}" if row["f1"] is not None else "–"
-        lines.append(f"{name:<{width}}{cells[0]}{cells[1]:>8}{f1:>7}{row['support']:>8}")
-    lines += ["", "confusion (rows true, columns predicted)"]
-    for name, counts in zip(names, figures.confusion, strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>7}" for count in counts))
-    return "\n".join(lines) + "\n"
-
-
-def _probe(figures: Evaluation) -> list[str]:
-    """Return the line that stands beside every accuracy: what is reached without reading a cell."""
-    probe = figures.extra.get("shortcut_probe")
-    if probe is None:
-        return []
-    if probe["name"] is None:
-        return [f"{'shortcut probe':<22}none: {probe['reason']}"]
-    low, high = probe["interval"]
-    return [
-        f"{'strongest shortcut':<22}{probe['balanced_accuracy']:.3f}   ({low:.3f}–{high:.3f})  balanced "
-        f"accuracy of {probe['name']} alone, chance {probe['chance']:.2f}"
-    ]
 
 
 def run_predict(

@@ -73,6 +73,8 @@ def run_train(
         )
         for note in figures["notes"]:
             say(f"Caution: {note}")
+    for note in model.info.trust_notes:
+        say(f"CAUTION  {note}")
     say(f"Saved {out}. Pictures in {out / 'plots'}.")
 
 

@@ -338,21 +338,21 @@ class Dataset:
 
         The images of a class are drawn at random with `seed`. `figure.savefig(path)` keeps it.
         """
-        from allkit.report.pictures import contact_sheet
+        from allkit.data.overview import sheet
 
-        rng = np.random.default_rng(seed)
-        rows = []
-        for name in self.classes:
-            own = np.flatnonzero(self.labels == self.classes.index(name))
-            chosen = np.sort(rng.permutation(own)[:per_class])
-            rows.append((name, [(self.read(i), self.samples[i].image) for i in chosen]))
-        return contact_sheet(rows)
+        return sheet(self, per_class, seed)
 
-    def subset(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str = "") -> Dataset:
-        """Return the images at `indices`, in that order, with the same classes."""
+    def subset(
+        self,
+        indices: Sequence[int] | npt.NDArray[np.int64],
+        *,
+        name: str = "",
+        classes: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Return the images at `indices`, in that order, with the same classes or those given."""
         part = Dataset(
             [self.samples[i] for i in indices],
-            self.classes,
+            self.classes if classes is None else classes,
             name=name or self.name,
             left_out=self.left_out,
             split_by=self.split_by,

@@ -1,14 +1,18 @@
-"""What is in a set, in a few lines for a person."""
+"""What is in a set, for a person: a few lines, and a sheet of images."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from allkit.data.dataset import Dataset
 
-__all__ = ["summary"]
+__all__ = ["sheet", "summary"]
 
 
 def summary(data: Dataset) -> str:
@@ -27,3 +31,15 @@ def summary(data: Dataset) -> str:
     if data.left_out:
         lines.append(f"  not taken: {len(data.left_out):,} files that are no images by name")
     return "\n".join(lines)
+
+
+def sheet(data: Dataset, per_class: int, seed: int) -> Figure:
+    """Return a contact sheet: a row of images, drawn at random with `seed`, for each class."""
+    from allkit.report.pictures import contact_sheet
+
+    rng = np.random.default_rng(seed)
+    rows = []
+    for index, name in enumerate(data.classes):
+        chosen = np.sort(rng.permutation(np.flatnonzero(data.labels == index))[:per_class])
+        rows.append((name, [(data.read(i), data.samples[i].image) for i in chosen]))
+    return contact_sheet(rows)

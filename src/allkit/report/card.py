@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["model_card"]
+from allkit.report.checklist import NOT_RUN, RUN, checklist
+
+__all__ = ["judged_card", "model_card"]
+
+MEASURED = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_roc_auc": "area under ROC, mean",
+    "malignant_sensitivity_at_specificity": "malignant: sensitivity at 95 % specificity",
+    "ece": "calibration error (ECE)",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
+JUDGED = MEASURED | {
+    "set_coverage": "prediction sets that hold the true class",
+    "accepted_share": "share accepted",
+    "accepted_accuracy": "accuracy of the accepted",
+    "silent_error_rate": "silent errors (accepted and wrong)",
+}
 
 
-def model_card(info: Mapping[str, Any]) -> str:
-    """Return the README.md of a model folder, from the content of its `model.json`."""
+def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) -> str:
+    """Return the README.md of a model folder, from the content of its `model.json`.
+
+    `trust` is what `Trust.summary` gives.
+    """
+    trust = trust or {"temperature": None, "familiarity": {}}
     names = info["display_names"]
     data, backbone, config = info["data"], info["backbone"], info["config"]
     counts = ", ".join(f"{names[c]} {data['counts'].get(c, 0):,}" for c in info["classes"])
@@ -18,12 +42,15 @@ def model_card(info: Mapping[str, Any]) -> str:
         "Research use only. **Not a diagnosis, not a medical device.** An answer is a hint for a "
         "person who looks at the smear; subtypes of acute lymphoblastic leukaemia are defined by "
         "immunophenotype and genetics, not by a picture.",
+        "## What it is for, and what not",
+        "For research on one field of a stained blood smear at a time, with a person who looks at "
+        "the same field. Not for deciding about a patient, not for screening, not for slides "
+        "whose answers are `review` or `refused`, and not for other diseases: what is not one of "
+        "its classes it cannot name.",
         "## What it answers",
-        f"For one field of a stained blood smear, one probability per class: "
-        f"{', '.join(names[c] for c in info['classes'])}. The probabilities are **not "
-        f"calibrated**, so every answer carries the verdict `review`. Nothing is known about how "
-        f"it does on slides, stainings, microscopes and hospitals other than those it was "
-        f"trained on; published systems for this task fail there.",
+        f"One probability per class: {', '.join(names[c] for c in info['classes'])}; the classes "
+        f"that cannot be ruled out; and a verdict, `accepted`, `review` or `refused`, with reasons.",
+        _trust(info, trust),
         "## What it was trained on",
         (
             "**Drawn images** made by a program, for trying things out: nothing follows for real "
@@ -34,7 +61,11 @@ def model_card(info: Mapping[str, Any]) -> str:
         + f"{sum(data['counts'].values()):,} images: {counts}. "
         f"Fingerprint of the set `{data['fingerprint'][:16]}…`; `model.json` holds the hash of "
         f"every image, so that a test image which was trained on can be told.",
+        "What such sets are known to suffer from: images of one slide are not independent, and "
+        "what tells the slides apart (stain, light, scale bar) can give the class away. "
+        "`allkit audit` measures how far; `allkit check` finds images that occur twice.",
         _protocol(info),
+        _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
         f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), "
@@ -50,8 +81,68 @@ def model_card(info: Mapping[str, Any]) -> str:
         + ". Plugins: "
         + ", ".join(f"{name} {version}" for name, version in info["plugins"].items())
         + ".",
+        checklist(info, trust),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
+    """Return a card with the figures of an evaluation on the set `name`, in place of older ones.
+
+    `figures` are those of `Evaluation.to_dict`, also of `Unseen.to_dict`.
+    """
+    left_out = figures.get("leave_one_group_out")
+    title = f"Trained without one {left_out['column']} at a time" if left_out else "Judged"
+    heading = f"## {title}: {name}"
+    begin = card.find(heading + "\n")
+    if begin >= 0:
+        end = card.find("\n## ", begin + len(heading))
+        card = card[:begin] + (card[end + 1 :] if end >= 0 else "")
+    if left_out:
+        card = card.replace(NOT_RUN, RUN)
+    section = "\n\n".join([heading, *_judged(figures, left_out)])
+    place = card.find("## How it works")
+    place = len(card) if place < 0 else place
+    return f"{card[:place].rstrip()}\n\n{section}\n\n{card[place:]}".rstrip() + "\n"
+
+
+def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
+    counts = ", ".join(f"{count:,} {name}" for name, count in figures["verdicts"].items())
+    parts = [
+        f"{figures['n']:,} images ({counts}); 95 % intervals by resampling "
+        f"{figures['interval_unit']}s.",
+        *(f"**{note}**" for note in figures["notes"]),
+    ]
+    probe = figures.get("shortcut_probe")
+    if probe and probe["name"]:
+        low, high = probe["interval"]
+        parts.append(
+            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, gets a "
+            f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
+            f"is {probe['chance']:.3f}."
+        )
+    parts.append(_table(figures, JUDGED))
+    if left_out:
+        rows = [
+            f"| {group['value']} | {group['images']} | {group['dropped']} | {group['right']} | "
+            f"{group['accepted_right']} | {group['accepted_wrong']} |"
+            for group in left_out["groups"]
+        ]
+        parts.append(
+            "| left out | images | related, dropped | right | accepted and right | accepted and "
+            "wrong |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
+        )
+    return parts
+
+
+def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    intervals = figures["intervals"]
+    rows = [
+        f"| {label} | {figures[key]:.3f} | {intervals[key][0]:.3f}–{intervals[key][1]:.3f} |"
+        for key, label in names.items()
+        if figures.get(key) is not None and key in intervals
+    ]
+    return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
 
 
 def _trained(info: Mapping[str, Any]) -> str:
@@ -71,28 +162,82 @@ def _protocol(info: Mapping[str, Any]) -> str:
     figures = info["validation"]
     if figures is None:
         return "## Figures\n\nNone: it was trained without a validation part."
-    intervals = figures["intervals"]
-    rows = [
-        f"| {label} | {figures[key]:.3f} | {intervals[key][0]:.3f}–{intervals[key][1]:.3f} |"
-        for key, label in [
-            ("accuracy", "accuracy"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("macro_f1", "macro F1"),
-        ]
-    ]
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
         f"{_show(v['f1'])} | {v['support']} |"
         for name, v in figures["per_class"].items()
     ]
     notes = "".join(f"\n\n**{note}**" for note in figures["notes"])
+    folds = [
+        f"| {number} | {fold['n']} | {fold['accuracy']:.3f} | {fold['ece']:.3f} | "
+        f"{fold['brier']:.3f} | {fold['log_loss']:.3f} |"
+        for number, fold in enumerate(figures.get("folds", ()), start=1)
+    ]
+    each = (
+        "\n\n| fold | images | accuracy | calibration error | Brier score | log loss |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(folds)
+        if folds
+        else ""
+    )
     return (
         f"## Figures\n\n{figures['protocol']}: {figures['n']:,} images, 95 % intervals by "
-        f"resampling {figures['interval_unit']}s.{notes}\n\n"
-        "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows) + "\n\n"
-        "| class | precision | recall | F1 | images |\n|---|---|---|---|---|\n" + "\n".join(classes)
+        f"resampling {figures['interval_unit']}s.{notes}\n\n" + _table(figures, MEASURED) + "\n\n"
+        "| class | precision | recall | F1 | images |\n|---|---|---|---|---|\n"
+        + "\n".join(classes)
+        + each
     )
 
 
 def _show(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
+    lines = []
+    if trust["temperature"] is None:
+        lines.append(
+            "The probabilities are **not calibrated**: every answer that is not refused carries "
+            "the verdict `review`."
+        )
+    else:
+        promised = ", ".join(info["display_names"][name] for name in trust["promised"])
+        lines.append(
+            f"Calibrated on images that were kept out of the training: temperature "
+            f"{trust['temperature']:.2f}, times {math.exp(trust['softening']):.2f} for each standard "
+            f"deviation that an image is stranger than usual. Prediction sets hold the true class in "
+            f"{trust['coverage']:.0%} of the images of each class ({promised or 'no class'}), "
+            f"as long as slides are like those of the training. Answers below a probability of "
+            f"{trust['confidence']:.2f} are for review."
+        )
+    for name, words in (
+        ("appearance", "stain, light, sharpness and size of the cells"),
+        ("content", "the network's features"),
+    ):
+        space = trust["familiarity"].get(name)
+        if space:
+            lines.append(
+                f"Familiarity by {words}: {space['references']:,} training images in "
+                f"{space['dimensions']} dimensions; farther than {space['foreign']:.1f} is no "
+                f"smear that it knows."
+            )
+    if trust["familiarity"]:
+        lines.append(
+            f"A slide is unfamiliar when the two together are more than {trust['familiar']:.1f} "
+            f"standard deviations above what is usual."
+        )
+    if not trust["familiarity"]:
+        lines.append("It has no familiarity data: it does not notice an unknown slide.")
+    lines += [f"**{note}**" for note in info.get("trust_notes", ())]
+    return "\n\n".join(lines)
+
+
+def _not_measured(info: Mapping[str, Any]) -> str:
+    return (
+        "**Unseen slides.** The figures above are of slides that have other images in the "
+        "training. What it does on slides, stains, microscopes and hospitals it has not seen is "
+        "not measured by a training: `allkit evaluate MODEL DATA --leave-one-group-out COLUMN --card` "
+        "measures it and writes it here, and published systems for this task fail there.\n\n"
+        "**Shortcuts.** What a classifier gets that sees no cell is not measured by a training: "
+        "`allkit evaluate MODEL DATA --card` writes it here, `allkit audit DATA --model MODEL` shows "
+        "more."
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,17 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["confusion_matrix", "contact_sheet", "learning_curves", "thumbnail", "trials_picture"]
+__all__ = [
+    "Example",
+    "confusion_matrix",
+    "contact_sheet",
+    "curves_picture",
+    "explanation_picture",
+    "learning_curves",
+    "reliability_picture",
+    "thumbnail",
+    "trials_picture",
+]
 
 INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
 
@@ -171,6 +182,118 @@ def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=82)
     return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Example:
+    """A training image beside an answer: its name, class, distance, and pixels where at hand."""
+
+    name: str
+    label: str
+    distance: float
+    image: npt.NDArray[np.uint8] | None = None
+
+
+def explanation_picture(
+    image: npt.NDArray[np.uint8],
+    found: npt.NDArray[np.floating[Any]],
+    cells: npt.NDArray[np.bool_],
+    *,
+    title: str,
+    lines: Sequence[str],
+    examples: Sequence[Example],
+    curves: Mapping[str, Sequence[float]],
+) -> bytes:
+    """Return field, map with outlined cells, check and nearest examples as PNG bytes."""
+    import textwrap
+
+    shown = [example for example in examples if example.image is not None][:5]
+    figure = _figure(11.0, 4.4 + (2.2 if shown else 0.0))
+    grid = figure.add_gridspec(2 if shown else 1, 15, height_ratios=[2, 1] if shown else [1])
+    field_axes = figure.add_subplot(grid[0, :5])
+    field_axes.imshow(image)
+    field_axes.set_title("field", loc="left", fontsize=10, color=INK)
+    map_axes = figure.add_subplot(grid[0, 5:10])
+    map_axes.imshow(image)
+    map_axes.imshow(found, cmap="inferno", alpha=0.25 + 0.5 * found, vmin=0, vmax=1)
+    if cells.any() and not cells.all():
+        map_axes.contour(cells, levels=[0.5], colors="white", linewidths=0.5)
+    map_axes.set_title("map; outlined: stained cells", loc="left", fontsize=10, color=INK)
+    side = figure.add_subplot(grid[0, 10:])
+    side.axis("off")
+    text = "\n".join("\n".join(textwrap.wrap(line, 44)) for line in lines)
+    side.text(0, 1, text, va="top", fontsize=8.5, color=INK, transform=side.transAxes)
+    if curves:
+        inset = side.inset_axes((0.08, 0.02, 0.9, 0.4))
+        for name, values in curves.items():
+            colour = TRAIN if name.startswith("deletion") else VAL
+            style = ":" if "random" in name else "-"
+            places = [i / (len(values) - 1) for i in range(len(values))]
+            inset.plot(places, values, style, color=colour, lw=1.2, label=name)
+        inset.set_ylim(-0.02, 1.02)
+        inset.set_xlabel("share covered, uncovered", fontsize=7)
+        inset.legend(frameon=False, fontsize=5.5)
+        _quiet(inset)
+    for number, example in enumerate(shown):
+        axes = figure.add_subplot(grid[1, 3 * number : 3 * number + 3])
+        if example.image is not None:
+            axes.imshow(example.image)
+        axes.set_title(
+            f"{example.label}, distance {example.distance:.1f}\n{example.name[-28:]}", fontsize=7
+        )
+        axes.axis("off")
+    for axes in (field_axes, map_axes):
+        axes.axis("off")
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
+    return _png(figure)
+
+
+def reliability_picture(
+    curve: Mapping[str, Sequence[float]],
+    error: float | None,
+    folds: Sequence[Mapping[str, Sequence[float]]] = (),
+) -> bytes:
+    """Return the reliability diagram as PNG bytes: confidence against the share that was right.
+
+    The curves of single `folds` stand behind the one of all images.
+    """
+    figure = _figure(4.4, 4.2)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8)
+    for fold in folds:
+        axes.plot(fold["confidence"], fold["accuracy"], color=MUTED, lw=0.6, ls=":")
+    axes.plot(curve["confidence"], curve["accuracy"], "o-", color=TRAIN, ms=4, lw=1.2)
+    lowest = min([*curve["confidence"], *curve["accuracy"], 0.9])
+    axes.set_xlim(max(0, lowest - 0.05), 1.01)
+    axes.set_ylim(max(0, lowest - 0.05), 1.01)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share that was right")
+    text = "Reliability" if error is None else f"Reliability: ECE {error:.3f}"
+    axes.set_title(text, loc="left", fontsize=10, color=INK)
+    _quiet(axes)
+    return _png(figure)
+
+
+def curves_picture(curves: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
+    """Return ROC, precision–recall and risk–coverage curves side by side as PNG bytes."""
+    figure = _figure(11.0, 3.6)
+    roc, pr, risk = (figure.add_subplot(1, 3, position) for position in (1, 2, 3))
+    for name, points in curves["per_class"].items():
+        roc.plot(points["fpr"], points["tpr"], lw=1.3, label=names.get(name, name))
+        pr.plot(points["tpr"], points["precision"], lw=1.3, label=names.get(name, name))
+    risk.plot(curves["risk_coverage"]["coverage"], curves["risk_coverage"]["risk"], color=VAL)
+    risk.set_ylim(bottom=0)
+    for axes, title, x, y in [
+        (roc, "ROC", "1 − specificity", "sensitivity"),
+        (pr, "Precision–recall", "sensitivity (recall)", "precision"),
+        (risk, "Risk–coverage", "share answered, surest first", "share wrong of it"),
+    ]:
+        axes.set_title(title, loc="left", fontsize=10, color=INK)
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        _quiet(axes)
+    roc.legend(frameon=False, fontsize=8)
+    return _png(figure)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -17,29 +17,45 @@ from allkit.batches import read_ahead
 from allkit.errors import ImageError
 from allkit.images import read_image
 from allkit.records import Prediction
+from allkit.runtime.smear import image_statistics
+from allkit.runtime.trust import Decision, Outputs, Trust
 
-__all__ = ["answer", "stream", "unreadable"]
+__all__ = ["answer", "answers", "stream", "unreadable"]
 
 Images = npt.NDArray[np.uint8]
-NOT_CALIBRATED = "not calibrated"
 
 
 def answer(
-    image: str, probabilities: npt.NDArray[np.floating[Any]], classes: Sequence[str]
+    image: str,
+    probabilities: npt.NDArray[np.floating[Any]],
+    decision: Decision,
+    classes: Sequence[str],
 ) -> Prediction:
-    """Turn one image's `(K,)` probabilities into its answer.
-
-    A model without calibration cannot say how sure it is, so its answers are for review.
-    """
+    """Turn one image's `(K,)` probabilities and the decision about them into its answer."""
     best = int(np.argmax(probabilities))
     return Prediction(
         image=image,
-        verdict="review",
-        reasons=(NOT_CALIBRATED,),
+        verdict=decision.verdict,
+        reasons=decision.reasons,
         label=classes[best],
         probability=float(probabilities[best]),
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
+        prediction_set=tuple(classes[i] for i in decision.prediction_set),
     )
+
+
+def answers(
+    named: Sequence[tuple[str, Images]], outputs: Outputs, trust: Trust
+) -> list[Prediction]:
+    """Return the answers for N images, `(name, pixels)`, from what the network gave for them."""
+    if not named:
+        return []
+    statistics = [image_statistics(image) for _, image in named]
+    probabilities, decisions = trust.judge(outputs, np.stack(statistics))
+    return [
+        answer(name, row, decision, trust.classes)
+        for (name, _), row, decision in zip(named, probabilities, decisions, strict=True)
+    ]
 
 
 def unreadable(image: str, error: ImageError) -> Prediction:
@@ -49,8 +65,8 @@ def unreadable(image: str, error: ImageError) -> Prediction:
 
 def stream(
     images: Iterable[Any],
-    probabilities: Callable[[Sequence[Images]], npt.NDArray[np.float32]],
-    classes: Sequence[str],
+    network: Callable[[Sequence[Images]], Outputs],
+    trust: Trust,
     *,
     batch_size: int = 16,
 ) -> Iterator[Prediction]:
@@ -61,13 +77,11 @@ def stream(
     """
     for batch in read_ahead(enumerate(images), _read, batch_size):
         read = [named for _, named in batch]
-        readable = [image for _, image in read if not isinstance(image, ImageError)]
-        rows = iter(probabilities(readable)) if readable else iter(())
+        readable = [(name, image) for name, image in read if not isinstance(image, ImageError)]
+        outputs = network([image for _, image in readable]) if readable else None
+        found = iter(answers(readable, outputs, trust) if outputs is not None else ())
         for name, image in read:
-            if isinstance(image, ImageError):
-                yield unreadable(name, image)
-            else:
-                yield answer(name, next(rows), classes)
+            yield unreadable(name, image) if isinstance(image, ImageError) else next(found)
 
 
 def _read(numbered: tuple[int, Any]) -> tuple[str, Images | ImageError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from allkit.errors import ExportError
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.seal import read_sealed
+from allkit.runtime.trust import Outputs, Trust
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
 
@@ -49,6 +51,8 @@ class OnnxPredictor:
             ) from None
         self.info = _metadata(self.path, self._session)
 
+        self.trust = Trust.from_bytes(self.classes, base64.b64decode(self.info.get("trust", "")))
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The class names, in the order of the probabilities."""
@@ -56,14 +60,30 @@ class OnnxPredictor:
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
-        result = np.empty((len(images), len(self.classes)), dtype=np.float32)
+        probabilities: npt.NDArray[np.float32] = self._run(images, ["probabilities"])[0]
+        return probabilities
+
+    def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
+        if "logits" not in {output.name for output in self._session.get_outputs()}:
+            # Written by allkit 0.1.0: probabilities only, and nothing to decide a verdict by.
+            logits = np.log(np.maximum(self.probabilities(images), 1e-12))
+            return Outputs(logits, np.empty((len(images), 0), np.float32))
+        return Outputs(*self._run(images, ["logits", "features"]))
+
+    def _run(self, images: Sequence[npt.NDArray[np.uint8]], names: list[str]) -> list[Any]:
+        rows: list[Any] = [None] * len(images)
         for indices, pixels in by_shape(images):
-            result[indices] = self._session.run(["probabilities"], {"pixels": pixels})[0]
-        return result
+            for index, values in zip(
+                indices, zip(*self._session.run(names, {"pixels": pixels}), strict=True),
+                strict=True,
+            ):  # fmt: skip
+                rows[index] = values
+        return [np.stack(column) for column in zip(*rows, strict=True)]
 
     def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory."""
-        return stream(images, self.probabilities, self.classes, batch_size=batch_size)
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""

@@ -17,10 +17,11 @@ SEAL_BLANK = "0" * 64
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 
 
-def describe(info: Any, *, format: int, precision: str) -> dict[str, Any]:
+def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[str, Any]:
     """Return what every exported file says of itself; `info` is that of a `Classifier`.
 
-    It holds the blank seal, so it goes into the file before `seal`.
+    `further` is what one format adds. It holds the blank seal, so it goes into the file before
+    `seal`.
     """
     return {
         "format": format,
@@ -30,6 +31,7 @@ def describe(info: Any, *, format: int, precision: str) -> dict[str, Any]:
         "backbone": info.backbone.name,
         "precision": precision,
         "data": info.data.fingerprint,
+        **further,
         "sha256": SEAL_BLANK,
     }
 

@@ -8,18 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
-from allkit.classifier import IMAGE_LEVEL, group_hash
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
-from allkit.metrics import Evaluation, evaluate
+from allkit.judgement import IMAGE_LEVEL, group_hash
+from allkit.metrics import Evaluation, by_fold, evaluate
 from allkit.plugins import registry
-from allkit.report.pictures import confusion_matrix, learning_curves
+from allkit.report.pictures import confusion_matrix, learning_curves, reliability_picture
 from allkit.training.division import Division
 from allkit.training.plan import History
 
@@ -41,19 +42,33 @@ class HeldOut:
     logits: npt.NDArray[np.float32]
 
 
-def figures_of(division: Division, held_out: Sequence[HeldOut]) -> Evaluation | None:
-    """Return the figures over all held-out images, each judged by those that did not see it."""
+def figures_of(
+    division: Division,
+    held_out: Sequence[HeldOut],
+    probabilities: npt.NDArray[np.floating[Any]],
+) -> Evaluation | None:
+    """Return the figures over all held-out images, each judged by those that did not see it.
+
+    `probabilities` `(n, K)` are those of the held-out images, in their order. Where there are
+    several divisions, the figures of each stand in `extra` under `folds`.
+    """
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
         return None
-    logits = np.concatenate([part.logits for part in held_out]).astype(np.float64)
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     part = division.dataset.subset(images)
+    ends = np.cumsum([len(fold.images) for fold in held_out])[:-1]
+    folds = [
+        by_fold(part.classes, labels, rows)
+        for labels, rows in zip(
+            np.split(part.labels, ends), np.split(probabilities, ends), strict=True
+        )
+    ]
     return evaluate(
-        part.labels, exponentials / exponentials.sum(axis=1, keepdims=True), part.classes,
-        verdicts=["review"] * len(part),
+        part.labels, probabilities, part.classes,
+        verdicts=None,  # they were set on these very images
         units=part.units if part.has_groups else None,
         notes=[IMAGE_LEVEL] if division.by == "image" else [],
+        extra={"folds": folds} if len(folds) > 1 else {},
     )  # fmt: skip
 
 
@@ -63,6 +78,7 @@ def describe(
     backbone: BackboneInfo,
     figures: Evaluation | None,
     histories: Sequence[History],
+    trust_notes: Sequence[str],
 ) -> ModelInfo:
     """Return the description that is saved with the model."""
     dataset = division.dataset
@@ -77,6 +93,7 @@ def describe(
         config=_shareable(config),
         data=_data_info(division),
         validation=None if figures is None else figures.to_dict() | _protocol(division, config),
+        trust_notes=tuple(trust_notes),
         history=tuple(tuple(history) for history in histories),
         versions={n: version(n) for n in ("torch", "timm", "numpy", "pillow")}
         | {"python": platform.python_version()},
@@ -123,6 +140,10 @@ def pictures_of(
     if figures is not None and info.validation is not None:
         names = [info.display_names[name] for name in info.classes]
         caption = "; ".join([info.validation["protocol"], *figures.notes])
+        pictures["reliability.png"] = reliability_picture(
+            figures.curves["reliability"], figures.ece,
+            [fold["reliability"] for fold in figures.extra.get("folds", ())],
+        )  # fmt: skip
         pictures["confusion.png"] = confusion_matrix(
             figures.confusion, names, f"Validation: accuracy {figures.accuracy:.3f}", caption
         )

@@ -13,13 +13,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from allkit.classifier import Classifier, fingerprints
+from allkit.checkpoint import BackboneInfo
+from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.features import FeatureCache, Progress
+from allkit.features import Extractor, FeatureCache, Progress
 from allkit.files import clear_stale, require_free
+from allkit.judgement import fingerprints
 from allkit.metrics_log import METRICS, open_log, require_trackers
+from allkit.network import Network
 from allkit.passport import arrays_hash, division_hash, issue
+from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
@@ -29,6 +33,7 @@ from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, 
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
+from allkit.trust import Fitted, TrustSettings, fit_trust
 
 __all__ = ["Trainer"]
 
@@ -178,9 +183,13 @@ class Trainer:
                 held_out.append(session.held_out(numbers, group))
                 members += group
                 histories += [history for _, history in trained]
-        figures = figures_of(division, held_out)
+            further = further_held_out(session)
         network = session.network(members)
-        info = describe(config, division, session.backbone_info(network), figures, histories)
+        backbone = session.backbone_info(network)
+        fitted = self._trust(session, division, [*held_out, *further], network, backbone)
+        own = sum(len(part.images) for part in held_out)
+        figures = figures_of(division, held_out, fitted.probabilities[:own])
+        info = describe(config, division, backbone, figures, histories, fitted.notes)
         passport = issue(
             data=division.dataset.fingerprint,
             division=division_hash(division.dataset.hashes, division.parts), seed=config.seed,
@@ -189,14 +198,40 @@ class Trainer:
         )  # fmt: skip
         result = arrays_hash(network.state_dict())
         info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
-        model = Classifier(
-            network, info, device=accelerator.device,
+        return Classifier(
+            network, info, trust=fitted.trust, device=accelerator.device,
             pictures=pictures_of(histories, figures, info),
             training=fingerprints(division.dataset),
         )  # fmt: skip
-        # The place for whatever is fitted to answers on images that were not learnt from
-        # (calibration, familiarity): model, `division.dataset` and `held_out` are at hand.
-        return model
+
+    def _trust(
+        self,
+        session: Session,
+        division: Division,
+        held_out: list[HeldOut],
+        network: Network,
+        backbone: BackboneInfo,
+    ) -> Fitted:
+        """Fit calibration and familiarity on what the members did not learn from."""
+        config = self.config
+        if config.strategy == "head" and not config.tta:
+            features = session.features.views[0]
+        else:
+            extractor = Extractor(
+                network.embedding(), session.material.record.input, backbone.identity,
+                session.accelerator.device, cache=self.cache,
+            )  # fmt: skip
+            features = extractor.extract(
+                division.dataset, progress=self.progress, label="features of the finished model"
+            )
+        return fit_trust(
+            division.dataset, features,
+            np.concatenate([part.images for part in held_out]),
+            np.concatenate([part.logits for part in held_out]),
+            settings=TrustSettings(config.coverage, config.familiar),
+            divisions=division.parts, frozen=config.strategy == "head",
+            cache=self.cache, progress=self.progress,
+        )  # fmt: skip
 
 
 def _facts(

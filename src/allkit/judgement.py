@@ -1,0 +1,267 @@
+"""What a figure is worth: what a model says about a set, and what has to stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.checkpoint import ModelInfo
+from allkit.data.dataset import Dataset
+from allkit.data.rows import unreadable
+from allkit.duplicates import match, pack, unpack
+from allkit.errors import DatasetError
+from allkit.metrics import Evaluation, evaluate
+from allkit.metrics.answers import Answers
+from allkit.probes import QUICK, collect, leave_out, measure, score, too_few
+from allkit.records import Prediction, Predictor
+from allkit.runtime.answers import answer as as_prediction
+from allkit.runtime.cases import combine
+from allkit.runtime.trust import Decision, set_table
+
+__all__ = [
+    "IMAGE_LEVEL",
+    "Judged",
+    "as_answers",
+    "ask",
+    "cautions",
+    "figures_of",
+    "fingerprints",
+    "group_hash",
+    "require_labels",
+    "strongest_probe",
+]
+
+Progress = Callable[[str, int, int], None]
+IMAGE_LEVEL = (
+    "Image-level split: images of the same slide, even of the same field, were trained on and "
+    "tested. This is the protocol of the published systems; its figures are inflated."
+)
+
+
+class Judged(NamedTuple):
+    """What a model says about N images: probabilities and prediction sets `(N, K)`, decisions.
+
+    `sets` is `None` for a model without calibration.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    decisions: list[Decision]
+    sets: npt.NDArray[np.bool_] | None
+
+
+def ask(predictor: Predictor, dataset: Dataset, progress: Progress | None = None) -> Judged:
+    """Return what an exported file says of every image of a set.
+
+    Raises `DatasetError` that lists every unreadable image.
+    """
+    files = (sample.source.read() for sample in dataset)
+    found: list[Prediction] = []
+    for answer in predictor.stream(files):
+        found.append(answer)
+        if progress:
+            progress("answers", len(found), len(dataset))
+    errors = [
+        f"{sample.image}: {answer.error}"
+        for sample, answer in zip(dataset, found, strict=True)
+        if answer.verdict == "unreadable"
+    ]
+    if errors:
+        raise unreadable(errors, len(dataset), dataset.name)
+    classes = predictor.classes
+    decisions = [
+        Decision(a.verdict, a.reasons, tuple(classes.index(name) for name in a.prediction_set))
+        for a in found
+    ]
+    table = np.array([[a.probabilities[name] for name in classes] for a in found], np.float32)
+    # A file without calibration makes no sets; one with calibration may make an empty one.
+    known = any(decision.prediction_set for decision in decisions)
+    return Judged(table, decisions, set_table(decisions, len(classes)) if known else None)
+
+
+def figures_of(
+    dataset: Dataset,
+    judged: Judged,
+    classes: tuple[str, ...],
+    notes: Sequence[str],
+    *,
+    probes: bool = True,
+) -> Evaluation:
+    """Return the figures of what a model said about a set, the strongest probe beside them.
+
+    Raises `DatasetError` when a label is none of the model's.
+    """
+    answers = as_answers(dataset, judged, classes)
+    return evaluate(
+        answers.truth, judged.probabilities, classes,
+        verdicts=[decision.verdict for decision in judged.decisions],
+        sets=judged.sets,
+        units=dataset.units if dataset.has_groups else None,
+        notes=notes,
+        extra=cases_of(dataset, judged, classes)
+        | ({"shortcut_probe": strongest_probe(dataset)} if probes else {}),
+    )  # fmt: skip
+
+
+def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
+    """Raise `DatasetError` when a set has no images, or labels that a model does not know."""
+    if len(dataset) == 0:
+        raise DatasetError(f"{dataset.name} holds no images to evaluate.")
+    strange = sorted(set(dataset.counts) - set(classes))
+    if strange:
+        raise DatasetError(
+            f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
+            f"does not know. It knows: {', '.join(classes)}."
+        )
+
+
+def cautions(
+    info: ModelInfo, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
+) -> list[str]:
+    """Return what makes figures of a model on a set worth less than they look.
+
+    `training` are the fingerprints of the model's training images.
+    """
+    trained = set(info.data.images_sha256)
+    seen = sum(digest in trained for digest in dataset.hashes)
+    groups = set(info.data.groups_sha256)
+    shared = sum(group_hash(s.group or s.case) in groups for s in dataset if s.group or s.case)
+    notes = []
+    if seen:
+        notes.append(
+            f"{seen} of these {len(dataset)} images were trained on: the figures are too high."
+        )
+    if shared > seen:
+        notes.append(
+            f"{shared} of these {len(dataset)} images come from groups that were trained on: "
+            f"the figures say nothing about new slides."
+        )
+    shown = {index for index, _ in match(dataset.signatures, unpack(training))}
+    shown -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
+    if shown:
+        notes.append(
+            f"{len(shown)} of these {len(dataset)} images show a field that was trained on, "
+            f"photographed again: the figures are too high."
+        )
+    kept = len(training.get("counts", ()))
+    if training and kept < len(trained):
+        notes.append(
+            f"Images of the same field were looked for among {kept:,} of the {len(trained):,} "
+            f"training images; the model keeps no more."
+        )
+    if "image" in (dataset.split_by, info.data.split_by):
+        notes.append(IMAGE_LEVEL)
+    if info.data.drawn:
+        notes.append("The model was trained on drawn images: nothing follows for real smears.")
+    return notes
+
+
+def group_hash(group: str | None) -> str:
+    """Return the hash by which a group is remembered: its name may be a patient's."""
+    import hashlib
+
+    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
+
+
+FINGERPRINTS = 10_000
+"""Images whose fingerprints a model keeps, at most: 3.5 KB each."""
+
+
+def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+    """Return what is kept of a set's images to know their fields again, as plain arrays.
+
+    Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
+    10,000 images, as many are taken at equal distances.
+    """
+    step = max(1, -(-len(dataset) // FINGERPRINTS))
+    return pack(dataset.subset(range(0, len(dataset), step)).signatures)
+
+
+def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, Any]:
+    """Return the strongest shortcut probe on a set, or why there is none, as plain values.
+
+    With `column`, each of its values is left out in turn, as in `leave_one_group_out`.
+    """
+    labels, units = dataset.labels, dataset.fields
+    reason = too_few(labels, units, dataset.classes)
+    if reason:
+        return {"name": None, "reason": reason}
+    seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
+    if column is None:
+        best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
+    else:
+        groups = np.unique([str(v) for v in dataset.column(column)], return_inverse=True)[1]
+        found = [
+            replace(leave_out(seen[name], labels, groups, units, trees=30), name=name)
+            for name in QUICK
+        ]
+        best = max(found, key=lambda probe: probe.balanced_accuracy)
+    return {
+        "name": best.name,
+        "balanced_accuracy": best.balanced_accuracy,
+        "interval": [best.low, best.high],
+        "chance": 1 / len(np.unique(labels)),
+        "blind_to_cells": best.blind,
+    }
+
+
+def cases_of(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> dict[str, Any]:
+    """Return the figures of whole cases under `cases`; nothing for a set that names none.
+
+    A case whose images have several labels has no label of its own and is left out, counted.
+    """
+    fields: dict[str, list[int]] = {}
+    for index, sample in enumerate(dataset):
+        if sample.case is not None:
+            fields.setdefault(sample.case, []).append(index)
+    if not fields:
+        return {}
+    right, mixed, silent = [], 0, 0
+    verdicts = {"accepted": 0, "review": 0, "refused": 0}
+    for case, rows in fields.items():
+        labels = {dataset.samples[i].label for i in rows}
+        if len(labels) > 1:
+            mixed += 1
+            continue
+        answer = combine(
+            [
+                as_prediction(dataset.samples[i].image, judged.probabilities[i],
+                              judged.decisions[i], classes)
+                for i in rows
+            ],
+            case,
+        )  # fmt: skip
+        hit = answer.label in labels
+        right.append(hit)
+        verdicts[answer.verdict] += 1
+        silent += answer.verdict == "accepted" and not hit
+    if not right:
+        return {}
+    return {
+        "cases": {
+            "n": len(right),
+            "accuracy": float(np.mean(right)),
+            "verdicts": verdicts,
+            "silent_errors": silent,
+            "mixed_labels": mixed,
+        }
+    }
+
+
+def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> Answers:
+    """Return what a model said about a set in the form in which figures are computed.
+
+    Raises `DatasetError` when a label is none of the model's.
+    """
+    require_labels(dataset, classes)
+    position = {name: index for index, name in enumerate(classes)}
+    return Answers(
+        classes,
+        np.array([position[s.label] for s in dataset], dtype=np.int64),
+        judged.probabilities.astype(np.float64),
+        np.array([decision.verdict == "accepted" for decision in judged.decisions]),
+        judged.sets,
+    )

@@ -1,0 +1,260 @@
+"""The answers of a model on a labelled set, and every figure of them under any weighting.
+
+A bootstrap draws groups with replacement, which gives each image a whole-number weight; all
+figures are therefore written for many weightings at once, `(R, N)`, and come out as `(R,)`
+float64, NaN where a figure cannot be said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Answers", "Ranking", "rates"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+BINS = 15
+SPECIFICITY = 0.95
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A yes-or-no question: images in the order of falling score, and which are positive.
+
+    `ends` are the positions of the last image of every run of equal scores, where a threshold
+    can lie.
+    """
+
+    order: Ints
+    positive: Bools
+    ends: Ints
+
+    @classmethod
+    def of(cls, score: npt.NDArray[np.floating[Any]], positive: Bools) -> Ranking:
+        """Return the ranking of N images by `score` `(N,)`."""
+        order = np.argsort(-score, kind="stable")
+        ordered = score[order]
+        ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+        return cls(order, positive[order], ends)
+
+    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return true and false positives at every possible threshold, `(R, T)` each."""
+        own = weights[:, self.order]
+        hits = np.cumsum(own * self.positive, axis=1)[:, self.ends]
+        misses = np.cumsum(own * ~self.positive, axis=1)[:, self.ends]
+        return hits, misses
+
+    def figures(self, weights: Floats) -> dict[str, Floats]:
+        """Return area under ROC, average precision, and sensitivity at 95 % specificity."""
+        hits, misses = self.counts(weights)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tpr, fpr = hits / hits[:, -1:], misses / misses[:, -1:]
+            precision = hits / np.maximum(hits + misses, 1e-12)
+        rise = np.diff(tpr, axis=1, prepend=0)
+        middle = tpr - rise / 2
+        allowed = np.where(fpr <= 1 - SPECIFICITY + 1e-12, tpr, 0).max(axis=1)
+        known = (hits[:, -1] > 0) & (misses[:, -1] > 0)
+        return {
+            "roc_auc": np.where(known, (middle * np.diff(fpr, axis=1, prepend=0)).sum(1), np.nan),
+            "average_precision": np.where(known, (rise * precision).sum(1), np.nan),
+            "sensitivity_at_specificity": np.where(known, allowed, np.nan),
+        }
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said for N images.
+
+    `truth` `(N,)` positions of the true classes, `probabilities` `(N, K)`, `accepted` `(N,)`,
+    `None` where no verdicts may be judged; `sets` `(N, K)` says which classes are in the
+    prediction sets, `None` without calibration.
+    """
+
+    classes: tuple[str, ...]
+    truth: Ints
+    probabilities: Floats
+    accepted: Bools | None
+    sets: Bools | None = None
+
+    @cached_property
+    def predicted(self) -> Ints:
+        """`(N,)` position of the most probable class."""
+        best: Ints = self.probabilities.argmax(axis=1)
+        return best
+
+    @cached_property
+    def confidence(self) -> Floats:
+        """`(N,)` its probability."""
+        highest: Floats = self.probabilities.max(axis=1)
+        return highest
+
+    @cached_property
+    def wrong(self) -> Bools:
+        """`(N,)` whether it is not the true class."""
+        result: Bools = self.predicted != self.truth
+        return result
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """For each class: is an image of this class?"""
+        return [
+            Ranking.of(self.probabilities[:, i], self.truth == i) for i in range(len(self.classes))
+        ]
+
+    @cached_property
+    def malignant(self) -> Ranking | None:
+        """Is an image of any class but Benign? `None` where the classes are others."""
+        if "Benign" not in self.classes or len(self.classes) < 2:
+            return None
+        benign = self.classes.index("Benign")
+        return Ranking.of(1 - self.probabilities[:, benign], self.truth != benign)
+
+    @cached_property
+    def _by_confidence(self) -> Ints:
+        return np.argsort(-self.confidence, kind="stable")
+
+    def confusion(self, weights: Floats) -> Floats:
+        """Return `(R, K, K)` counts, rows true, columns predicted."""
+        size = len(self.classes)
+        cells = np.eye(size * size)[self.truth * size + self.predicted]
+        matrix: Floats = (weights @ cells).reshape(-1, size, size)
+        return matrix
+
+    def figures(self, weights: Floats) -> dict[str, Floats]:
+        """Return every figure that is one number, by name."""
+        return self._figures(weights, self.per_class(weights))
+
+    def _figures(
+        self, weights: Floats, per_class: dict[str, dict[str, Floats]]
+    ) -> dict[str, Floats]:
+        total = weights.sum(axis=1)
+        nothing = np.full(len(weights), np.nan)
+
+        def mean(values: npt.NDArray[Any] | None) -> Floats:
+            return nothing if values is None else (weights @ values.astype(np.float64)) / total
+
+        rows = np.arange(len(self.truth))
+        true_p = self.probabilities[rows, self.truth]
+        squares = (self.probabilities**2).sum(axis=1) - 2 * true_p + 1
+        sizes = None if self.sets is None else self.sets.sum(axis=1)
+        accepted = mean(self.accepted)
+        silent = mean(None if self.accepted is None else self.accepted & self.wrong)
+        answered, risk = self.risk_coverage(weights)
+        classes = list(per_class.values())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            accepted_accuracy = 1 - silent / accepted
+        result = {
+            "accuracy": mean(~self.wrong),
+            "balanced_accuracy": _mean([v["recall"] for v in classes]),
+            "macro_f1": _mean([v["f1"] for v in classes]),
+            "macro_specificity": _mean(
+                [np.where(np.isnan(v["recall"]), np.nan, v["specificity"]) for v in classes]
+            ),
+            "macro_roc_auc": _mean([v["roc_auc"] for v in classes]),
+            "macro_average_precision": _mean([v["average_precision"] for v in classes]),
+            "ece": self.calibration_error(weights, self.confidence, ~self.wrong),
+            "classwise_ece": _mean([
+                self.calibration_error(weights, self.probabilities[:, i], self.truth == i)
+                for i in range(len(self.classes))
+            ]),
+            "brier": mean(squares),
+            "log_loss": mean(-np.log(np.maximum(true_p, 1e-12))),
+            "area_risk_coverage": (np.diff(answered, axis=1, prepend=0) * risk).sum(axis=1),
+            "accepted_share": accepted,
+            "accepted_accuracy": accepted_accuracy,
+            "silent_error_rate": silent,
+            "set_coverage": mean(None if self.sets is None else self.sets[rows, self.truth]),
+            "set_size": mean(sizes),
+            "empty_sets": mean(None if sizes is None else sizes == 0),
+        }  # fmt: skip
+        if self.malignant is not None:
+            own = self.malignant.figures(weights)
+            result |= {f"malignant_{name}": value for name, value in own.items()}
+        return result
+
+    def per_class(self, weights: Floats) -> dict[str, dict[str, Floats]]:
+        """Return the figures of each class against the others, by class and name."""
+        matrix = self.confusion(weights)
+        total = matrix.sum(axis=(1, 2))
+        result = {}
+        for index, name in enumerate(self.classes):
+            hit, support = matrix[:, index, index], matrix[:, index].sum(axis=1)
+            answers = matrix[:, :, index].sum(axis=1)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                values = {
+                    "precision": hit / answers,
+                    "recall": hit / support,
+                    "specificity": 1 - (answers - hit) / (total - support),
+                    "f1": np.where(support > 0, 2 * hit / (support + answers), np.nan),
+                    "support": support,
+                }
+                values |= self.rankings[index].figures(weights)
+                if self.sets is not None:
+                    own = (self.truth == index) & self.sets[:, index]
+                    values["set_coverage"] = (weights @ own.astype(np.float64)) / support
+            result[name] = values
+        return result
+
+    def calibration_error(self, weights: Floats, score: Floats, hit: Bools) -> Floats:
+        """Return the mean gap between `score` and the share of hits, over bins of equal mass.
+
+        Adaptive bins after Nguyen & O'Connor 2015: a good model fills equal-width bins at one
+        end only.
+        """
+        scores, hits, mass = self.reliability(weights, score, hit)
+        # |mean score − share of hits| times the mass is |sum of scores − number of hits|.
+        gaps: Floats = np.abs(scores - hits).sum(axis=1) / mass.sum(axis=1)
+        return gaps
+
+    @staticmethod
+    def reliability(weights: Floats, score: Floats, hit: Bools) -> tuple[Floats, Floats, Floats]:
+        """Return, for each of 15 bins, `(R, 15)`: sum of scores, number of hits, mass."""
+        order = np.argsort(score, kind="stable")
+        own = weights[:, order]
+        before = np.cumsum(own, axis=1) - own
+        share = before / own.sum(axis=1, keepdims=True)
+        number = np.minimum((share * BINS).astype(np.int64), BINS - 1)
+        number += BINS * np.arange(len(weights))[:, None]
+        size = BINS * len(weights)
+
+        def sums(values: Floats) -> Floats:
+            total = np.bincount(number.ravel(), values.ravel(), size)
+            return total.astype(np.float64).reshape(-1, BINS)
+
+        return sums(own * score[order]), sums(own * hit[order]), sums(own)
+
+    def risk_coverage(self, weights: Floats) -> tuple[Floats, Floats]:
+        """Return, answering from the surest image on: the share answered, the share wrong of it."""
+        own = weights[:, self._by_confidence]
+        answered = np.cumsum(own, axis=1)
+        wrong = np.cumsum(own * self.wrong[self._by_confidence], axis=1)
+        return answered / answered[:, -1:], wrong / np.maximum(answered, 1e-12)
+
+
+def rates(ranking: Ranking) -> dict[str, list[float]]:
+    """Return the points of the ROC and PR curves, at most about 200."""
+    hits, misses = (values[0] for values in ranking.counts(np.ones((1, len(ranking.order)))))
+    if not hits[-1] or not misses[-1]:
+        return {"fpr": [], "tpr": [], "precision": []}
+    keep = np.unique(np.linspace(0, len(hits) - 1, 200).astype(int))
+    return {
+        "fpr": [float(v) for v in (misses / misses[-1])[keep]],
+        "tpr": [float(v) for v in (hits / hits[-1])[keep]],
+        "precision": [float(v) for v in (hits / (hits + misses))[keep]],
+    }
+
+
+def _mean(values: list[Floats]) -> Floats:
+    """Return the mean over the classes of which the figure is known."""
+    table = np.stack(values)
+    known = ~np.isnan(table)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        result: Floats = np.where(known, table, 0).sum(axis=0) / known.sum(axis=0)
+    return result

@@ -1,0 +1,73 @@
+"""Two models on the same images: is one better, or did it have luck?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.metrics.answers import Answers
+from allkit.metrics.evaluation import bootstrap
+
+__all__ = ["Comparison", "compare"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Second less first, figure by figure, with 95 % intervals of a paired bootstrap over groups.
+
+    `only_first` and `only_second` count the images that one model alone has right. A difference
+    whose interval holds 0 can be chance.
+    """
+
+    n: int
+    only_first: int
+    only_second: int
+    differences: dict[str, float]
+    intervals: dict[str, list[float]]
+    interval_unit: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+    def to_text(self, names: Sequence[str] = ("accuracy", "balanced_accuracy", "ece")) -> str:
+        """Return the main differences as lines of text."""
+        lines = [
+            f"right in the first model only: {self.only_first}, in the second only: "
+            f"{self.only_second}, of {self.n} images"
+        ]
+        for name in names:
+            if name not in self.differences or name not in self.intervals:
+                continue
+            low, high = self.intervals[name]
+            word = "can be chance" if low <= 0 <= high else "is more than chance"
+            lines.append(
+                f"{name.replace('_', ' '):<22}{self.differences[name]:+.3f}   "
+                f"({low:+.3f} to {high:+.3f}): {word}"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def compare(
+    first: Answers, second: Answers, units: npt.NDArray[np.int64] | None, *, seed: int = 0
+) -> Comparison:
+    """Compare the answers of two models on the same N images, drawing the same groups for both."""
+
+    def less(weights: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+        one, other = first.figures(weights), second.figures(weights)
+        return {name: other[name] - value for name, value in one.items()}
+
+    count = len(first.truth)
+    once = {name: float(value[0]) for name, value in less(np.ones((1, count))).items()}
+    return Comparison(
+        n=len(first.truth),
+        only_first=int((~first.wrong & second.wrong).sum()),
+        only_second=int((first.wrong & ~second.wrong).sum()),
+        differences={name: value for name, value in once.items() if not np.isnan(value)},
+        intervals=bootstrap(less, count, units, seed),
+        interval_unit="image" if units is None else "group",
+    )

@@ -1,0 +1,229 @@
+"""The record of an evaluation: figures, intervals, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.metrics.answers import Answers, rates
+
+__all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+RESAMPLES = 1000
+CELLS = 60_000  # of a table of weights, which bounds the memory
+VERDICTS = ("accepted", "review", "refused")
+FOLD_FIGURES = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier", "log_loss")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model did on a labelled set. Every image counts, whatever its verdict.
+
+    `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`.
+    `figures` holds every figure that is one number, by name, and `intervals` their 95 %
+    percentile intervals of a bootstrap over groups (over images where nothing is known about
+    groups, which `interval_unit` says). `ece` is the expected calibration error over 15 bins of
+    equal mass. A class without images has support 0 and is left out of the averages. What a
+    model without calibration cannot say is `None`. `notes` are cautions that belong beside the
+    figures wherever they are shown.
+    """
+
+    classes: tuple[str, ...]
+    n: int
+    figures: dict[str, float | None]
+    per_class: dict[str, dict[str, float | int | None]]
+    confusion: list[list[int]]
+    intervals: dict[str, list[float]]
+    interval_unit: str
+    units: int
+    verdicts: dict[str, int]
+    curves: dict[str, Any]
+    notes: tuple[str, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of images whose most probable class is the true one."""
+        return self.figures["accuracy"] or 0.0
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean recall over the classes that have images."""
+        return self.figures["balanced_accuracy"] or 0.0
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean F1 score over the classes that have images."""
+        return self.figures["macro_f1"] or 0.0
+
+    @property
+    def ece(self) -> float | None:
+        """Expected calibration error of the most probable class."""
+        return self.figures["ece"]
+
+    @property
+    def accepted_accuracy(self) -> float | None:
+        """Share of the accepted answers that are right; `None` when none was accepted."""
+        return self.figures["accepted_accuracy"]
+
+    @property
+    def silent_error_rate(self) -> float:
+        """Share of all images that were accepted with a wrong label."""
+        return self.figures["silent_error_rate"] or 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values, in the form of `allkit evaluate --json`."""
+        return {
+            "classes": list(self.classes),
+            "n": self.n,
+            **self.figures,
+            "per_class": self.per_class,
+            "confusion": self.confusion,
+            "intervals": self.intervals,
+            "interval_unit": self.interval_unit,
+            "units": self.units,
+            "verdicts": self.verdicts,
+            "curves": self.curves,
+            "notes": list(self.notes),
+            **self.extra,
+        }
+
+
+def evaluate(
+    truth: Ints,
+    probabilities: npt.NDArray[np.floating[Any]],
+    classes: Sequence[str],
+    *,
+    verdicts: Sequence[str] | None,
+    units: Ints | None,
+    sets: npt.NDArray[np.bool_] | None = None,
+    notes: Sequence[str] = (),
+    extra: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Return the figures for N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
+
+    `verdicts` is `None` where none may be judged: what was set on these images themselves.
+    `units` `(N,)` numbers the groups to resample; `None` resamples images. `sets` is `None` for
+    a model without calibration.
+    """
+    answers = Answers(
+        tuple(classes),
+        truth,
+        probabilities.astype(np.float64),
+        None if verdicts is None else np.array([v == "accepted" for v in verdicts], dtype=bool),
+        sets,
+    )
+    once = np.ones((1, len(truth)))
+    figures = {name: _plain(values[0]) for name, values in answers.figures(once).items()}
+    intervals = bootstrap(answers.figures, len(truth), units, seed)
+    per_class: dict[str, dict[str, float | int | None]] = {
+        name: {key: _plain(values[0]) for key, values in row.items()}
+        | {"support": int(row["support"][0])}
+        for name, row in answers.per_class(once).items()
+    }
+    return Evaluation(
+        classes=tuple(classes),
+        n=len(truth),
+        figures=figures,
+        per_class=per_class,
+        confusion=answers.confusion(once)[0].astype(int).tolist(),
+        intervals=intervals,
+        interval_unit="image" if units is None else "group",
+        units=len(truth) if units is None else len(np.unique(units)),
+        verdicts={} if verdicts is None else {v: list(verdicts).count(v) for v in VERDICTS},
+        curves=_curves(answers),
+        notes=tuple(notes),
+        extra=dict(extra or {}),
+    )
+
+
+def bootstrap(
+    figures: Callable[[Floats], dict[str, Floats]],
+    count: int,
+    units: Ints | None,
+    seed: int,
+) -> dict[str, list[float]]:
+    """Return the 95 % percentile interval of each figure over bootstraps that draw whole units.
+
+    `figures` maps weights `(R, N)` to values `(R,)` by name. A figure that cannot be said at all
+    has no interval.
+    """
+    unit = np.arange(count) if units is None else np.unique(units, return_inverse=True)[1]
+    size = int(unit.max()) + 1
+    rng = np.random.default_rng(seed)
+    drawn: dict[str, list[Floats]] = {}
+    step = max(1, min(RESAMPLES, CELLS // count))
+    for start in range(0, RESAMPLES, step):
+        times = min(step, RESAMPLES - start)
+        weights = np.stack(
+            [np.bincount(rng.integers(size, size=size), minlength=size)[unit] for _ in range(times)]
+        ).astype(np.float64)
+        for name, values in figures(weights).items():
+            drawn.setdefault(name, []).append(values)
+    intervals = {}
+    for name, parts in drawn.items():
+        values = np.concatenate(parts)
+        values = values[~np.isnan(values)]
+        if len(values):
+            low, high = np.percentile(values, [2.5, 97.5])
+            intervals[name] = [float(low), float(high)]
+    return intervals
+
+
+def _plain(value: np.floating[Any]) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def by_fold(
+    classes: Sequence[str], truth: Ints, probabilities: npt.NDArray[np.floating[Any]]
+) -> dict[str, Any]:
+    """Return accuracy and calibration on one fold of N images, as plain values."""
+    answers = Answers(tuple(classes), truth, probabilities.astype(np.float64), None)
+    figures = answers.figures(np.ones((1, len(truth))))
+    return {
+        "n": len(truth),
+        **{name: _plain(figures[name][0]) for name in FOLD_FIGURES},
+        "reliability": _reliability(answers),
+    }
+
+
+def _reliability(answers: Answers) -> dict[str, list[float] | list[int]]:
+    once = np.ones((1, len(answers.truth)))
+    scores, hits, mass = (
+        part[0] for part in answers.reliability(once, answers.confidence, ~answers.wrong)
+    )
+    filled = mass > 0
+    confidence, share = scores[filled] / mass[filled], hits[filled] / mass[filled]
+    return {
+        "confidence": [float(v) for v in confidence],
+        "accuracy": [float(v) for v in share],
+        "images": [int(v) for v in mass[filled]],
+    }
+
+
+def _curves(answers: Answers) -> dict[str, Any]:
+    once = np.ones((1, len(answers.truth)))
+    answered, risk = (part[0] for part in answers.risk_coverage(once))
+    keep = np.unique(np.linspace(0, len(answered) - 1, 200).astype(int))
+    curves: dict[str, Any] = {
+        "reliability": _reliability(answers),
+        "risk_coverage": {
+            "coverage": [float(v) for v in answered[keep]],
+            "risk": [float(v) for v in risk[keep]],
+        },
+        "per_class": {
+            name: rates(ranking)
+            for name, ranking in zip(answers.classes, answers.rankings, strict=True)
+        },
+    }
+    if answers.malignant is not None:
+        curves["malignant"] = rates(answers.malignant)
+    return curves

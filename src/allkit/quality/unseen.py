@@ -1,0 +1,183 @@
+"""What a model does on slides it has never seen: train without one group at a time, and ask."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.config import TrainConfig
+from allkit.data.dataset import Dataset, Split
+from allkit.errors import DatasetError
+from allkit.features import FeatureCache, Progress
+from allkit.judgement import Judged, strongest_probe
+from allkit.metrics import Evaluation, evaluate
+from allkit.training import Trainer
+
+__all__ = ["LeftOut", "Unseen", "leave_one_group_out"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One value of the column: what a model trained without it did on its images.
+
+    `dropped` images share a group, a case or a field with it and were in no part. A class in
+    `unnamed` has no other images: the model cannot name it, and must not accept its images.
+    """
+
+    value: str
+    images: int
+    dropped: int
+    unnamed: tuple[str, ...]
+    right: int
+    accepted_right: int
+    accepted_wrong: int
+    review: int
+    refused: int
+
+    @property
+    def silent_error_rate(self) -> float:
+        """Share of its images that were accepted with a wrong label."""
+        return self.accepted_wrong / self.images
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Every value left out in turn, and the figures pooled over all images."""
+
+    column: str
+    rows: tuple[LeftOut, ...]
+    figures: Evaluation
+
+    @property
+    def right(self) -> int:
+        """Number of images answered rightly, whatever the verdict."""
+        return sum(row.right for row in self.rows)
+
+    @property
+    def accepted_right(self) -> int:
+        """Number of images accepted and right: refusing everything would help nobody."""
+        return sum(row.accepted_right for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain values, in the form of `allkit evaluate --json`."""
+        rows = [
+            {**vars(row), "unnamed": list(row.unnamed), "silent_error_rate": row.silent_error_rate}
+            for row in self.rows
+        ]
+        return self.figures.to_dict() | {
+            "leave_one_group_out": {
+                "column": self.column,
+                "groups": rows,
+                "right": self.right,
+                "accepted_right": self.accepted_right,
+            }
+        }
+
+    def to_text(self) -> str:
+        """Return one line for each value left out."""
+        width = max(len(row.value) for row in self.rows) + 2
+        lines = [
+            f"trained without one {self.column} at a time, and asked about it",
+            f"{'':<{width}}images  right  accepted: right  wrong  silent errors",
+        ]
+        for row in self.rows:
+            note = f"  no other images of {', '.join(row.unnamed)}" if row.unnamed else ""
+            note += f"  ({row.dropped} related images dropped)" if row.dropped else ""
+            lines.append(
+                f"{row.value:<{width}}{row.images:>6}{row.right:>7}{row.accepted_right:>17}"
+                f"{row.accepted_wrong:>7}{row.silent_error_rate:>15.1%}{note}"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def leave_one_group_out(
+    config: TrainConfig,
+    dataset: Dataset,
+    column: str,
+    *,
+    cache: FeatureCache | None = None,
+    progress: Progress | None = None,
+) -> Unseen:
+    """Train with `config` without the images of each value of `column`, and judge them.
+
+    Thresholds come from the training images of each model alone. Raises `DatasetError` when the
+    column has gaps or one value, or when fewer than two classes remain to train on.
+    """
+    classes = dataset.classes
+    rows, parts, judged = [], [], []
+    for split in dataset.leave_one_out(column):
+        train = _without_empty_classes(split)
+        with warnings.catch_warnings():
+            # The set's own warnings were given once.
+            warnings.simplefilter("ignore", UserWarning)
+            model = Trainer(config, cache=cache, progress=progress).fit(train)
+        answers = model.judge(split.test, cache=cache, progress=progress)
+        table = _in_order(answers.probabilities, train.classes, classes)
+        truth = split.test.labels
+        right = table.argmax(axis=1) == truth
+        accepted = np.array([d.verdict == "accepted" for d in answers.decisions])
+        rows.append(
+            LeftOut(
+                value=str(split.held_out),
+                images=len(split.test),
+                dropped=split.dropped,
+                unnamed=tuple(c for c in classes if split.test.counts[c] and c not in train.counts),
+                right=int(right.sum()),
+                accepted_right=int((accepted & right).sum()),
+                accepted_wrong=int((accepted & ~right).sum()),
+                review=sum(d.verdict == "review" for d in answers.decisions),
+                refused=sum(d.verdict == "refused" for d in answers.decisions),
+            )
+        )
+        parts.append(truth)
+        judged.append((table, answers, train.classes))
+    figures = evaluate(
+        np.concatenate(parts),
+        np.concatenate([table for table, _, _ in judged]),
+        classes,
+        verdicts=[d.verdict for _, answers, _ in judged for d in answers.decisions],
+        sets=_sets(judged, classes),
+        units=np.repeat(np.arange(len(rows)), [row.images for row in rows]),
+        notes=(
+            f"Every image was judged by a model that was trained without its {column}; intervals "
+            f"resample the {len(rows)} values of {column}.",
+        ),
+        extra={"shortcut_probe": strongest_probe(dataset, column)},
+    )
+    return Unseen(column, tuple(rows), figures)
+
+
+def _without_empty_classes(split: Split) -> Dataset:
+    train = split.train
+    present = [name for name in train.classes if train.counts[name]]
+    if len(present) < 2:
+        raise DatasetError(
+            f"Without {split.held_out!r} only {', '.join(present) or 'nothing'} is left to train "
+            f"on; a classifier needs two classes. Leave out a smaller column."
+        )
+    name = f"{train.name} without {split.held_out}"
+    return train.subset(range(len(train)), name=name, classes=present)
+
+
+def _in_order(
+    table: npt.NDArray[Any], own: tuple[str, ...], classes: tuple[str, ...]
+) -> npt.NDArray[Any]:
+    """Return the columns of `table`, which are those of `own`, as columns of `classes`."""
+    result = np.zeros((len(table), len(classes)), dtype=table.dtype)
+    result[:, [classes.index(name) for name in own]] = table
+    return result
+
+
+def _sets(
+    judged: list[tuple[npt.NDArray[Any], Judged, tuple[str, ...]]], classes: tuple[str, ...]
+) -> npt.NDArray[np.bool_] | None:
+    if any(answers.sets is None for _, answers, _ in judged):
+        return None
+    return np.concatenate(
+        [_in_order(answers.sets, own, classes) for _, answers, own in judged
+         if answers.sets is not None]
+    )  # fmt: skip

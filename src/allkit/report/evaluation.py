@@ -1,0 +1,176 @@
+"""The figures of a model as one page for a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from allkit.report.page import bar, page, paragraph, picture, section, table
+from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
+
+__all__ = ["FIGURE_NAMES", "evaluation_page"]
+
+FIGURE_NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_specificity": "macro specificity",
+    "macro_roc_auc": "area under ROC, mean over classes",
+    "macro_average_precision": "average precision, mean over classes",
+    "malignant_roc_auc": "malignant against Benign: area under ROC",
+    "malignant_average_precision": "malignant against Benign: average precision",
+    "malignant_sensitivity_at_specificity": "malignant: sensitivity at 95 % specificity",
+    "ece": "calibration error (ECE, adaptive bins)",
+    "classwise_ece": "calibration error, mean over classes",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+    "area_risk_coverage": "area under risk–coverage",
+    "accepted_share": "share accepted",
+    "accepted_accuracy": "accuracy of the accepted",
+    "silent_error_rate": "silent errors (accepted and wrong)",
+    "set_coverage": "prediction sets that hold the true class",
+    "set_size": "mean size of the prediction sets",
+    "empty_sets": "empty prediction sets",
+}
+"""Names of the figures as they are shown."""
+
+
+def evaluation_page(
+    figures: Mapping[str, Any],
+    *,
+    title: str,
+    lead: str,
+    names: Mapping[str, str],
+    comparison: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the page; `figures` are those of `Evaluation.to_dict`, `names` shown for classes."""
+    parts = [paragraph(note, "caution") for note in figures["notes"]]
+    probe = figures.get("shortcut_probe")
+    if probe:
+        parts.append(_probe(probe))
+    unit = figures["interval_unit"]
+    rows = [
+        (name, figures[key], _interval(figures["intervals"].get(key)))
+        for key, name in FIGURE_NAMES.items()
+        if figures.get(key) is not None
+    ]
+    sections = [
+        section(
+            "Figures",
+            *parts,
+            table(["figure", "value", "95 % interval"], rows),
+            paragraph(
+                f"{figures['n']:,} images in {figures['units']:,} {unit}s; intervals by resampling "
+                f"{unit}s. Every image counts, whatever its verdict.",
+                "muted",
+            ),
+        )
+    ]
+    if figures.get("leave_one_group_out"):
+        sections.append(_unseen(figures["leave_one_group_out"]))
+    if figures["verdicts"]:
+        total = sum(figures["verdicts"].values())
+        sections.append(
+            section(
+                "Verdicts",
+                table(
+                    ["verdict", "images", ""],
+                    [(k, v, bar(v / total)) for k, v in figures["verdicts"].items()],
+                ),
+            )
+        )
+    sections += [_classes(figures, names), _plots(figures, names)]
+    if figures.get("cases"):
+        sections.append(_cases(figures["cases"]))
+    if comparison:
+        sections.append(_comparison(comparison))
+    return page(title, lead, sections)
+
+
+def _interval(bounds: list[float] | None) -> str:
+    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+
+
+def _probe(probe: Mapping[str, Any]) -> str:
+    if probe["name"] is None:
+        return paragraph(f"No shortcut probe: {probe['reason']}", "muted")
+    low, high = probe["interval"]
+    return paragraph(
+        f"Strongest shortcut probe: {probe['name'].replace('_', ' ')} alone gets a balanced "
+        f"accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}; chance "
+        f"{probe['chance']:.3f})"
+        + (", without seeing a single cell." if probe["blind_to_cells"] else "."),
+        "caution" if low > probe["chance"] else "good",
+    )
+
+
+def _unseen(found: Mapping[str, Any]) -> str:
+    rows = [
+        (g["value"], g["images"], g["dropped"], g["right"], g["accepted_right"],
+         g["accepted_wrong"], g["silent_error_rate"], ", ".join(g["unnamed"]))
+        for g in found["groups"]
+    ]  # fmt: skip
+    return section(
+        f"Trained without one {found['column']} at a time",
+        table(
+            ["left out", "images", "related, dropped", "right", "accepted and right",
+             "accepted and wrong", "silent errors", "class that cannot be named"], rows,
+        ),
+        paragraph(
+            f"Of {found['right']:,} images answered rightly, {found['accepted_right']:,} were "
+            f"accepted: refusing everything would make no silent error and help nobody."
+        ),
+    )  # fmt: skip
+
+
+def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    keys = {
+        "precision": "precision", "recall": "recall (sensitivity)", "specificity": "specificity",
+        "f1": "F1", "roc_auc": "ROC area", "average_precision": "average precision",
+        "sensitivity_at_specificity": "sensitivity at 95 % specificity",
+        "set_coverage": "coverage of the sets", "support": "images",
+    }  # fmt: skip
+    rows = [
+        (names.get(name, name), *(row.get(key) for key in keys))
+        for name, row in figures["per_class"].items()
+    ]
+    return section("Classes", table(["class", *keys.values()], rows))
+
+
+def _plots(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    shown = [names.get(name, name) for name in figures["classes"]]
+    return section(
+        "Plots",
+        picture(confusion_matrix(figures["confusion"], shown, "Confusion"), width=430),
+        picture(reliability_picture(figures["curves"]["reliability"], figures["ece"]), width=400),
+        picture(curves_picture(figures["curves"], names), width=1000),
+    )
+
+
+def _cases(cases: Mapping[str, Any]) -> str:
+    return section(
+        "Cases",
+        paragraph(
+            f"{cases['n']:,} cases, their fields combined: {cases['accuracy']:.3f} right; "
+            + ", ".join(f"{count} {verdict}" for verdict, count in cases["verdicts"].items())
+            + f"; {cases['silent_errors']} accepted and wrong."
+        ),
+    )
+
+
+def _comparison(found: Mapping[str, Any]) -> str:
+    rows = [
+        (FIGURE_NAMES.get(name, name), f"{value:+.3f}",
+         "{:+.3f} to {:+.3f}".format(*found["intervals"][name]))
+        for name, value in found["differences"].items()
+        if name in found["intervals"]
+    ]  # fmt: skip
+    return section(
+        f"Compared with {found['with']}",
+        paragraph(
+            f"This model less the other, on the same images, resampling the same "
+            f"{found['interval_unit']}s for both. {found['only_second']} images are right here "
+            f"only, {found['only_first']} in the other only."
+        ),
+        table(["figure", "difference", "95 % interval"], rows),
+    )

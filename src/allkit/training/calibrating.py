@@ -1,0 +1,50 @@
+"""Further held-out answers, for calibration only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from allkit.familiarity import grouped_parts
+from allkit.training.division import Division
+from allkit.training.outcome import HeldOut
+from allkit.training.run import Run
+from allkit.training.session import Session
+
+__all__ = ["further_held_out"]
+
+
+def further_held_out(session: Session) -> list[HeldOut]:
+    """Return what heads that are trained for this alone say of the images that were learnt from.
+
+    One validation part holds few groups, often one or two of a class: too few for thresholds that
+    hold on the next ones. A head takes seconds, so `config.calibration_folds` more are trained,
+    each without another part of the learners, and asked about that part. They are no part of the
+    model. Nothing is returned where folds cover every image already, and for strategies that
+    train more than a head.
+    """
+    config, division = session.config, session.division
+    if config.strategy != "head" or config.folds or config.calibration_folds < 2:
+        return []
+    learners = division.parts[0][0]
+    dataset = division.dataset
+    labels = dataset.labels[learners]
+    parts = []
+    for learn, check in grouped_parts(
+        labels, dataset.fields[learners], config.calibration_folds, config.seed
+    ):
+        # A class that a head has not seen it cannot name: its images would say nothing.
+        check = check[np.isin(labels[check], labels[learn])]
+        if len(check):
+            parts.append((learners[learn], learners[check]))
+    report = session.progress
+    crossed = Session(
+        config.model_copy(update={"members": 1}), session.accelerator,
+        Division(dataset, parts, division.by), session.material, Run(),
+        None if report is None else lambda _, done, total: report("calibration", done, total),
+    )  # fmt: skip
+    crossed.__dict__["features"] = session.features
+    held_out = []
+    for number in range(len(parts)):
+        member, _ = crossed.train(number)
+        held_out.append(crossed.held_out([number], [member]))
+    return held_out
