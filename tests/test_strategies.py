@@ -157,6 +157,7 @@ def plugin(monkeypatch, record):
     host.register(SimpleNamespace(allkit_backbones=hook), name="test")
     monkeypatch.setattr("allkit.training.material.registry", lambda: host)
     monkeypatch.setattr("allkit.training.outcome.registry", lambda: host)
+    monkeypatch.setattr("allkit.classifier.registry", lambda: host)
 
 
 class Pooled(nn.Module):
