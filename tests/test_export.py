@@ -1,16 +1,20 @@
 """Exported files: they answer alike, and notice damage."""
 
+import copy
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 import allkit
 from allkit.errors import ConfigError, ExportError
 from allkit.runtime.onnx import OnnxPredictor
+from allkit.runtime.trust import Space
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +44,6 @@ def test_the_file_answers_like_the_model_on_any_size_and_batch(tiny, exported):
 
 def test_nothing_has_to_be_implemented_again_around_the_file(exported):
     """Stock ONNX Runtime, raw pixels in, probabilities out; one file, no external data."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
     (given,), taken = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type) == ("pixels", "tensor(uint8)")
@@ -134,3 +136,27 @@ def test_the_command_line_predicts_from_the_file(exported, drawn, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert len(done.stdout.splitlines()) == 48
+
+
+@pytest.mark.parametrize("softening", [0.0, 0.5])
+def test_strange_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path, softening):
+    """The rise of the temperature is inside the graph, not in the code around it."""
+    model = copy.copy(tiny)
+    outputs = model.outputs(images())
+    space = Space(
+        mean=np.zeros(outputs.features.shape[1], np.float32),
+        projection=np.eye(outputs.features.shape[1], 4, dtype=np.float32),
+        references=np.arange(48, dtype=np.float32).reshape(12, 4) / 48,
+        owners=np.arange(12) % 3,  # the last class has no references
+        centre=-2.0, scale=0.5, foreign=np.inf,
+    )  # fmt: skip
+    model.trust = replace(
+        tiny.trust, temperature=1.5, softening=softening, content=space, thresholds=np.ones(4)
+    )
+    model.export(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    for image, wanted in zip(images(), model.probabilities(images()), strict=True):
+        (answer,) = session.run(["probabilities"], {"pixels": image[None]})
+        np.testing.assert_allclose(answer[0], wanted, atol=1e-4)
+    if softening:
+        assert (model.trust.softened(outputs.logits, np.zeros(5)).max(1) > wanted.max()).any()

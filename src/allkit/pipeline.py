@@ -40,7 +40,7 @@ class Calibrated(nn.Module):
         table = torch.stack(distances, dim=1)
         distance = table.gather(1, logits.argmax(dim=1, keepdim=True))
         strange = (distance.clamp(min=NEAREST).log() - self.space.centre) / self.space.scale
-        rise = torch.exp(self.softening * strange.clamp(0, STRANGEST))
+        rise = torch.exp(self.softening * strange.clamp(0.0, STRANGEST))
         return torch.softmax(logits / (self.temperature * rise), dim=1)
 
     def _distance(self, points: torch.Tensor, name: str | None) -> torch.Tensor:
@@ -53,7 +53,7 @@ class Calibrated(nn.Module):
             - 2 * points @ references.T
         )
         count = min(NEIGHBOURS, len(references))
-        nearest = torch.topk(squares.clamp(min=0), count, dim=1, largest=False).values
+        nearest = torch.topk(squares.clamp(min=0.0), count, dim=1, largest=False).values
         return nearest.mean(dim=1).sqrt()
 
 
