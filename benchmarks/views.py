@@ -6,8 +6,7 @@ Protocol. *Unseen*: each value of the column left out in turn (images that share
 a field with it are in no part), a model trained on the rest with the defaults; over the classes
 that have other values, pooled over images: the mean of their recalls, and *benign against
 malignant*, the mean of the share of benign images that are called benign and of the others that
-are not. *Known*: five folds by group, pooled. Three seeds each. A range in brackets is that of the
-seeds.
+are not. *Known*: five folds by group, pooled. `--seeds` trainings of each.
 """
 
 from __future__ import annotations
