@@ -155,9 +155,7 @@ def plugin(monkeypatch, record):
     host = allkit.plugins.Registry(discover=False)
     hook = allkit.hookimpl(lambda: [record])
     host.register(SimpleNamespace(allkit_backbones=hook), name="test")
-    monkeypatch.setattr("allkit.training.material.registry", lambda: host)
-    monkeypatch.setattr("allkit.training.outcome.registry", lambda: host)
-    monkeypatch.setattr("allkit.classifier.registry", lambda: host)
+    monkeypatch.setattr("allkit.plugins.host._instead", [host])
 
 
 class Pooled(nn.Module):

@@ -112,9 +112,7 @@ class OpenVinoPredictor:
 
         found = self._run(images)
         if len(found) == 1:  # written before verdicts were exported
-            return Outputs(
-                np.log(np.maximum(found[0], 1e-12)), np.empty((len(images), 0), np.float32)
-            )
+            return Outputs.of_probabilities(found[0])
         return Outputs(found[1], found[2])
 
     def _run(self, images: Sequence[Image]) -> list[npt.NDArray[np.float32]]:

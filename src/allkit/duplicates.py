@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.arrays import large_array
+from allkit.records import SCALE_BAR
 
 __all__ = ["DuplicatePair", "Signature", "closed_pairs", "clusters", "find_duplicates", "match"]
 __all__ += ["SignatureStore", "pack", "signature", "unpack"]
@@ -41,7 +42,6 @@ _KEYPOINTS = 88
 _SIDE = 128  # keypoints are sought, and places kept, in an image with this longer side
 _PIXELS = 256  # longer side of the images that are compared
 _LEVELS = (10, 45)  # a descriptor entry (0–255) becomes two bits: above the one, above the other
-_CORNER = (0.86, 0.81)  # from this share of the rows and columns on: the scale bar
 # The bits of the mirrored image, from the bits: SIFT has 4 × 4 places of 8 directions each.
 _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
 _MIRROR = np.concatenate([_MIRROR, _MIRROR + 128])
@@ -255,7 +255,7 @@ def _green(image: _Bytes, side: int) -> _Bytes:
 
 def _without_corner(shape: tuple[int, ...]) -> _Bytes:
     mask = np.full(shape, 255, np.uint8)
-    mask[int(_CORNER[0] * shape[0]) :, int(_CORNER[1] * shape[1]) :] = 0
+    mask[int(SCALE_BAR[0] * shape[0]) :, int(SCALE_BAR[1] * shape[1]) :] = 0
     return mask
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint",
     "joined",
     "measure_width",
+    "signed_root",
 ]
 
 ORIENTATIONS = 8

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from allkit.network import Network
+from allkit.network import Network, signed_root
 from allkit.records import InputSpec
 from allkit.runtime.trust import NEAREST, NEIGHBOURS, STRANGEST, Trust
 from allkit.transforms import Standardise
@@ -34,8 +34,7 @@ class Calibrated(nn.Module):
         """Map logits `(N, K)` and features `(N, D)` to probabilities `(N, K)`."""
         if self.space is None:
             return torch.softmax(logits / self.temperature, dim=1)
-        rooted = features.sign() * features.abs().sqrt()
-        points = (rooted - self.get_buffer("mean")) @ self.get_buffer("projection")
+        points = (signed_root(features) - self.get_buffer("mean")) @ self.get_buffer("projection")
         distances = [self._distance(points, name) for name in self.owned]
         table = torch.stack(distances, dim=1)
         distance = table.gather(1, logits.argmax(dim=1, keepdim=True))

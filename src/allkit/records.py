@@ -57,6 +57,9 @@ def _require_callable(kind: str, name: str, field_name: str, value: object) -> N
         )
 
 
+SCALE_BAR = (0.86, 0.81)
+"""Share of the rows and columns from which on microscopes burn in a scale bar."""
+
 View = Literal["rgb", "haematoxylin"]
 """What a network is shown of an image: its colours, or how much nuclear stain is where."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from allkit.batches import by_shape
-from allkit.records import InputSpec
+from allkit.records import SCALE_BAR, InputSpec
 
 __all__ = ["Haematoxylin", "Standardise", "to_batches"]
 
@@ -62,8 +62,6 @@ class Haematoxylin(nn.Module):
     """
 
     LOW, HIGH = 0.01, 0.005
-    CORNER = (0.86, 0.81)
-    """Share of the rows and columns from which on the corner is left out."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -71,7 +69,7 @@ class Haematoxylin(nn.Module):
         stains = stains / stains.norm(dim=1, keepdim=True)
         share = torch.linalg.inv(stains)[:, 0].view(1, 3, 1, 1)
         shown = torch.ones(1, 1, size, size)
-        shown[..., int(self.CORNER[0] * size) :, int(self.CORNER[1] * size) :] = 0.0
+        shown[..., int(SCALE_BAR[0] * size) :, int(SCALE_BAR[1] * size) :] = 0.0
         self.low, self.high = (max(1, round(part * size * size)) for part in (self.LOW, self.HIGH))
         self.register_buffer("share", share, persistent=False)
         self.register_buffer("shown", shown, persistent=False)

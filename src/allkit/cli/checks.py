@@ -7,9 +7,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from allkit.cli.judge import sample_images
 from allkit.cli.train import needs_training_packages
 from allkit.errors import ConfigError
 from allkit.plugins import Registry, using
@@ -31,7 +29,7 @@ def run_check(name: str, *, expected: list[str], data: Path | None, as_json: boo
         if not separator or not reason.strip():
             raise ConfigError(f"--expect {text!r} lacks its reason. Write --expect CHECK='why'.")
         reasons[check.strip()] = reason.strip()
-    images = _samples(data) if data else []
+    images = sample_images(data, SAMPLES) if data else []
     subject = None
 
     def told(outcome: Outcome) -> None:
@@ -51,12 +49,3 @@ def run_check(name: str, *, expected: list[str], data: Path | None, as_json: boo
     else:
         sys.stdout.write(f"{summary(outcomes)}.\n")
     return 1 if any(outcome.state == "failed" for outcome in outcomes) else 0
-
-
-def _samples(data: Path) -> list[npt.NDArray[np.uint8]]:
-    """Read a few images of a set, at equal distances."""
-    from allkit.data.dataset import Dataset
-
-    dataset = Dataset.open(data)
-    step = max(1, len(dataset) // SAMPLES)
-    return [dataset.read(index) for index in range(0, len(dataset), step)][:SAMPLES]

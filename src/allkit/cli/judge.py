@@ -16,10 +16,14 @@ from allkit.files import require_free, write_whole
 from allkit.plugins import registry
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from allkit.classifier import Classifier
     from allkit.records import Predictor
 
-__all__ = ["load_folder", "open_model", "run_export", "run_predict", "write_rows"]
+__all__ = ["load_folder", "open_model", "run_export", "run_predict", "sample_images"]
+__all__ += ["write_rows"]
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 
@@ -133,18 +137,21 @@ def write_rows(rows: Iterable[dict[str, Any]], out: Path) -> None:
         part.unlink(missing_ok=True)
 
 
+def sample_images(data: Path, count: int) -> list[npt.NDArray[np.uint8]]:
+    """Read at most `count` images of a set, at equal distances."""
+    from allkit.data.dataset import Dataset
+
+    dataset = Dataset.open(data)
+    step = max(1, len(dataset) // count)
+    return [dataset.read(i) for i in range(0, len(dataset), step)[:count]]
+
+
 def run_export(
     model_path: Path, out: Path, format_name: str, data: Path | None, overwrite: bool
 ) -> None:
     """Export a model folder and say how well the file agrees with it."""
     model = load_folder(model_path, "cpu")
-    check = None
-    if data is not None:
-        from allkit.data.dataset import Dataset
-
-        dataset = Dataset.open(data)
-        step = max(1, len(dataset) // 32)
-        check = [dataset.read(i) for i in range(0, len(dataset), step)][:32]
+    check = None if data is None else sample_images(data, 32)
     difference = model.export(out, format=format_name, overwrite=overwrite, check=check)
     on = f"{len(check)} images of {data}" if check is not None else "8 drawn images"
     say(

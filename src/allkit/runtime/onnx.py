@@ -67,8 +67,7 @@ class OnnxPredictor:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
         if "logits" not in {output.name for output in self._session.get_outputs()}:
             # Written by allkit 0.1.0: probabilities only, and nothing to decide a verdict by.
-            logits = np.log(np.maximum(self.probabilities(images), 1e-12))
-            return Outputs(logits, np.empty((len(images), 0), np.float32))
+            return Outputs.of_probabilities(self.probabilities(images))
         return Outputs(*self._run(images, ["logits", "features"]))
 
     def _run(self, images: Sequence[npt.NDArray[np.uint8]], names: list[str]) -> list[Any]:

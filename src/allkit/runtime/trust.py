@@ -67,6 +67,12 @@ class Outputs(NamedTuple):
     logits: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
 
+    @classmethod
+    def of_probabilities(cls, probabilities: npt.NDArray[np.float32]) -> Self:
+        """Take what a file gives that was exported with probabilities `(N, K)` only."""
+        logits = np.log(np.maximum(probabilities, 1e-12))
+        return cls(logits, np.empty((len(probabilities), 0), np.float32))
+
 
 class Decision(NamedTuple):
     """What may be done with an answer, and the classes that cannot be ruled out (positions)."""

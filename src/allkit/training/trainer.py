@@ -135,13 +135,19 @@ class Trainer:
 
     @contextlib.contextmanager
     def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
+        with processes(choose_device(self.config.device)) as accelerator:
+            division, material = self._material(train, val, accelerator)
+            yield Session(self.config, accelerator, division, material, Run(), self.progress)
+
+    def _material(
+        self, train: Dataset, val: Dataset | None, accelerator: Accelerator
+    ) -> tuple[Division, Material]:
+        """Return who learns from what, and the backbone with what it makes of the images."""
         division = divide(self.config, train, val)
         learners = np.unique(np.concatenate([learn for learn, _ in division.parts]))
-        with processes(choose_device(self.config.device)) as accelerator:
-            material = Material(
-                self.config, division.dataset, learners, accelerator, self.cache, self.progress
-            )
-            yield Session(self.config, accelerator, division, material, Run(), self.progress)
+        return division, Material(
+            self.config, division.dataset, learners, accelerator, self.cache, self.progress
+        )
 
     @contextlib.contextmanager
     def _recording(self, run: Run, main: bool) -> Iterator[Recorder | None]:
@@ -165,11 +171,7 @@ class Trainer:
         recorder: Recorder | None,
     ) -> Classifier:
         config = self.config
-        division = divide(config, train, val)
-        learners = np.unique(np.concatenate([learn for learn, _ in division.parts]))
-        material = Material(
-            config, division.dataset, learners, accelerator, self.cache, self.progress
-        )
+        division, material = self._material(train, val, accelerator)
         run.begin(_facts(config, division, material, accelerator))
         session = Session(config, accelerator, division, material, run, self.progress, recorder)
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
