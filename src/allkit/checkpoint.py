@@ -23,7 +23,7 @@ from allkit.config import TrainConfig
 from allkit.errors import CheckpointError
 from allkit.files import whole_folder, write_whole
 from allkit.passport import Passport
-from allkit.records import View
+from allkit.records import Bag, View
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "read_card", "read_model"]
 __all__ += ["write_card", "write_model"]
@@ -58,6 +58,9 @@ class BackboneInfo(_Part):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     view: View = "rgb"
+    bag: Bag = "field"
+    finder: str = ""
+    """Which finder of white cells it was trained with; empty where the bag holds none."""
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 

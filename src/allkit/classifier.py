@@ -27,12 +27,13 @@ from allkit.plugins import registry
 from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.report.pictures import Example
-from allkit.runtime.answers import answers, stream
+from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
+from allkit.runtime.cells import FINDER, find_cells
 from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
-from allkit.trust import dataset_statistics
+from allkit.trust import dataset_shortcomings, dataset_statistics
 
 __all__ = ["Classifier"]
 
@@ -81,7 +82,7 @@ class Classifier:
     def spec(self) -> InputSpec:
         """How an image is standardised for the backbone."""
         saved = self.info.backbone
-        return InputSpec(saved.size, saved.mean, saved.std, saved.view)
+        return InputSpec(saved.size, saved.mean, saved.std, saved.view, saved.bag)
 
     # ── answering ──────────────────────────────────────────────────────────────────────────
 
@@ -120,7 +121,10 @@ class Classifier:
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
-        return self._from_features(self._extractor.compute(list(images)))
+        if self.spec.bag == "field":
+            return self._from_features(self._extractor.compute(list(images)))
+        found = [find_cells(image) for image in images]
+        return self._from_features(self._extractor.compute(found))._replace(cells=found)
 
     def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
@@ -172,6 +176,9 @@ class Classifier:
         outputs = self._from_features(features)
         statistics = dataset_statistics(dataset, cache=cache, progress=progress)
         probabilities, decisions = self.trust.judge(outputs, statistics)
+        if self.spec.bag != "field":
+            found = dataset_shortcomings(dataset, cache=cache, progress=progress)
+            decisions = refuse(decisions, found)
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
 
@@ -294,6 +301,12 @@ class Classifier:
         folder = Path(folder)
         info, arrays = read_model(folder)
         record = _backbone_of(info)
+        if info.backbone.finder not in ("", FINDER):
+            raise CheckpointError(
+                f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
+                f"allkit has {FINDER!r}, which finds other cells. Install allkit {info.allkit}, or "
+                f"train again."
+            )
         network = _empty_network(record.build("none"), info)
         state = _under("network.", arrays)
         training = {name: array.numpy() for name, array in _under("data.", arrays).items()}

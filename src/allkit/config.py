@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from allkit.errors import ConfigError, did_you_mean
+from allkit.records import Bag, View
 
 __all__ = ["Config", "TrainConfig", "load_config", "override", "recipes"]
 
@@ -88,10 +89,17 @@ class TrainConfig(Config):
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
-    view: Literal["rgb", "haematoxylin"] = Field(
+    view: View = Field(
         "rgb",
         description="what the network is shown. rgb: the colours; haematoxylin: how much nuclear "
-        "stain is where, without the colours, which on small sets are a shortcut",
+        "stain is where, without the colours, which on small sets are a shortcut; eosin, "
+        "saturation: the same of other stains; normalised: each colour's density on a scale of "
+        "the image's own; masked: the colours without the corner of the scale bar",
+    )
+    bag: Bag = Field(
+        "field",
+        description="what an answer is made of. field: the whole image; cells: the mean over its "
+        "white cells, which are found first; both: field and cells side by side",
     )
     strategy: Literal["head", "last", "full", "lora"] = Field(
         "head",

@@ -23,6 +23,7 @@ __all__ = [
     "fingerprint",
     "joined",
     "measure_width",
+    "pool",
     "signed_root",
 ]
 
@@ -149,8 +150,8 @@ def joined(trunk: nn.Module, tail: nn.Module) -> nn.Module:
 class Network(nn.Module):
     """Backbone and heads; the logits are the mean over the heads (the members of an ensemble).
 
-    An image gives a *bag* of one or more inputs (the whole field; later its cells); their
-    features are averaged before the heads see them. A field is a bag of one. Where the backbone
+    An image gives a *bag* of inputs: the whole field, its white cells, or both. The features of
+    its cells are averaged (`pool`), and stand beside those of the field. Where the backbone
     is `Branches`, each head sees the features of its own branch. With `orientations` the features
     are the mean over the eight orientations of each input.
     """
@@ -176,13 +177,9 @@ class Network(nn.Module):
         except AttributeError:
             return [tail.get_submodule(name) for tail in self.backbone.tails]
 
-    def forward(self, inputs: torch.Tensor, bags: torch.Tensor | None = None) -> torch.Tensor:
-        """Map inputs `(M, 3, S, S)` float32 to logits `(N, K)`.
-
-        `bags` is `(M,)` int64, the image of each input, ascending from 0; `None` when every input
-        is an image of its own (M = N).
-        """
-        return self.classify(pool(self.features(inputs), bags))
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map inputs `(N, 3, S, S)` float32, each an image of its own, to logits `(N, K)`."""
+        return self.classify(self.features(inputs))
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map inputs `(M, 3, S, S)` float32 to features `(M, D)`, orientations included."""
@@ -200,14 +197,15 @@ class Network(nn.Module):
         return torch.stack(logits).mean(dim=0)
 
 
-def pool(features: torch.Tensor, bags: torch.Tensor | None) -> torch.Tensor:
-    """Average the features `(M, D)` of each bag: `(N, D)`."""
-    if bags is None:
-        return features
-    count = int(bags[-1]) + 1
-    sums = features.new_zeros(count, features.shape[1]).index_add_(0, bags, features)
-    sizes = torch.bincount(bags, minlength=count).to(features.dtype)
-    return sums / sizes[:, None]
+def pool(features: torch.Tensor, owners: torch.Tensor, count: int | torch.SymInt) -> torch.Tensor:
+    """Average the features `(M, D)` of each bag: `(N, D)` float32.
+
+    `owners` `(M,)` is the bag of each, below 0 for none; `count` is N. An empty bag gives noughts.
+    """
+    # One product of matrices, because every export knows it.
+    numbers = torch.arange(count, device=features.device)
+    share = (owners[None, :] == numbers[:, None]).to(features.dtype)
+    return (share / share.sum(dim=1, keepdim=True).clamp(min=1.0)) @ features
 
 
 class Plain(nn.Module):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from allkit.network import Network, signed_root
+from allkit.network import Network, pool, signed_root
 from allkit.records import InputSpec
 from allkit.runtime.trust import NEAREST, NEIGHBOURS, STRANGEST, Trust
 from allkit.transforms import Standardise
@@ -57,17 +59,49 @@ class Calibrated(nn.Module):
 
 
 class Pipeline(nn.Module):
-    """The whole way from uint8 pixels to probabilities, as one module: what exporters write."""
+    """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
+
+    Where the bag holds cells, they are found outside, by `allkit.runtime.cells`, and `places` says
+    where they are.
+    """
 
     def __init__(self, spec: InputSpec, network: Network, trust: Trust) -> None:
         super().__init__()
+        self.bag = spec.bag
         self.standardise = Standardise(spec)
         self.network = network
         self.calibrated = Calibrated(trust)
 
-    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`."""
-        inputs = self.standardise(pixels)
-        features = self.network.features(inputs)
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the inputs, in order."""
+        return ("pixels",) if self.bag == "field" else ("pixels", "places")
+
+    def example(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs as they may be, to trace the module with."""
+        pixels = torch.zeros(2, 224, 320, 3, dtype=torch.uint8)
+        places = torch.tensor([[0.0, 60.0, 70.0], [1.0, 90.0, 20.0], [1.0, 150.0, 110.0]])
+        return (pixels, places)[: len(self.names)]
+
+    def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
+        """Return which sizes of the inputs are free, for `torch.export`."""
+        free = torch.export.Dim.DYNAMIC
+        return ({0: free, 1: free, 2: free}, {0: free})[: len(self.names)]
+
+    def forward(
+        self, pixels: torch.Tensor, places: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`.
+
+        `places` `(M, 3)` float32 is the position of the image, x and y of each cell.
+        """
+        parts = []
+        if self.bag != "cells":
+            parts.append(self.network.features(self.standardise(pixels)))
+        if places is not None:
+            crops = self.standardise.cells(pixels, places)
+            owners = places[:, 0].round().long()
+            parts.append(pool(self.network.features(crops), owners, pixels.shape[0]))
+        features = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         logits = self.network.classify(features)
         return self.calibrated(logits, features), logits, features

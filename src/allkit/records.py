@@ -19,6 +19,7 @@ __all__ = [
     "Backbone",
     "BackboneFamily",
     "CasePrediction",
+    "Cell",
     "Exporter",
     "InputSpec",
     "Prediction",
@@ -60,8 +61,15 @@ def _require_callable(kind: str, name: str, field_name: str, value: object) -> N
 SCALE_BAR = (0.86, 0.81)
 """Share of the rows and columns from which on microscopes burn in a scale bar."""
 
-View = Literal["rgb", "haematoxylin"]
-"""What a network is shown of an image: its colours, or how much nuclear stain is where."""
+RED_CELL = 15.0
+"""Pixels across a red cell at the scale at which white cells are sought and shown."""
+CELL_SPAN = 40.0
+"""Pixels a side, at that scale, of the square about a white cell that a network is shown."""
+
+View = Literal["rgb", "masked", "normalised", "haematoxylin", "eosin", "saturation"]
+"""What a network is shown of an image: its colours, or how much stain is where."""
+Bag = Literal["field", "cells", "both"]
+"""What an answer is made of: the whole field, its white cells, or both."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,15 @@ class InputSpec:
 
     An image is resized to `size` × `size` pixels, scaled to 0–1, and each channel (red, green,
     blue) becomes `(value - mean) / std`. `view` says what the network is shown in place of the
-    colours; the settings of a training choose it, a backbone leaves it at `rgb`.
+    colours, and `bag` of what inputs an image is made: the field, its white cells, or both. The
+    settings of a training choose them, a backbone leaves them as they are.
     """
 
     size: int = 224
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     view: View = "rgb"
+    bag: Bag = "field"
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 2048:
@@ -209,6 +219,15 @@ class Exporter:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A white cell in an image: its centre and the diameter of its nucleus, in pixels."""
+
+    x: float
+    y: float
+    diameter: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """One answer.
 
@@ -217,7 +236,8 @@ class Prediction:
     filled for every readable image, whatever the verdict. `verdict` says what may be done with
     the answer: `accepted`, `review` or `refused`, with `reasons` in words; `unreadable` means
     that there is no answer and `error` says why. `prediction_set` holds the classes that the
-    calibrated model cannot rule out; it is empty for a model without calibration.
+    calibrated model cannot rule out; it is empty for a model without calibration. `cells` are the
+    white cells that the answer rests on, where the model looks at cells.
     """
 
     image: str
@@ -228,6 +248,7 @@ class Prediction:
     probabilities: Mapping[str, float] = field(default_factory=dict)
     prediction_set: tuple[str, ...] = ()
     error: str | None = None
+    cells: tuple[Cell, ...] = ()
 
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the answer as one flat row: a column `p_<class>` for every class of the model."""

@@ -15,9 +15,12 @@ import torch
 from torch import nn
 
 from allkit.batches import by_shape
-from allkit.records import SCALE_BAR, InputSpec
+from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
 
-__all__ = ["Haematoxylin", "Standardise", "to_batches"]
+__all__ = ["CELL_SIZE", "Stain", "Standardise", "seen_as", "to_batches"]
+
+CELL_SIZE = 96
+"""Pixels a side of the picture of one cell."""
 
 
 class Standardise(nn.Module):
@@ -27,12 +30,14 @@ class Standardise(nn.Module):
     an image that is not square changes its proportions. The resize is an antialiased bilinear
     one, written as two matrix products with triangle-filter weights (the filter of Pillow's and
     torch's antialiased resize), because that form is exact in every export.
+
+    `cells` gives the white cells of an image instead, each as an input of its own.
     """
 
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.size = spec.size
-        self.view = Haematoxylin(spec.size) if spec.view == "haematoxylin" else nn.Identity()
+        self.view = seen_as(spec.view, spec.size)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.mean: torch.Tensor
@@ -40,54 +45,130 @@ class Standardise(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB to `(N, 3, S, S)` float32."""
-        image = pixels.permute(0, 3, 1, 2).to(torch.float32)
+        image = self._resized(_scaled(pixels))
+        return self._normal(cast(torch.Tensor, self.view(image, image)))
+
+    def cells(self, pixels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Map `(N, H, W, 3)` uint8 RGB and `(M, 3)` places to `(M, 3, C, C)` float32.
+
+        A place is the position of the image in the batch, and x and y of the cell in it, float32.
+        The image is at the scale of the finder. A square of `CELL_SPAN` pixels about each cell is
+        cut from the view of its whole image, so that all cells of a field are on one scale of
+        stain, and enlarged to C = `CELL_SIZE` pixels; beyond the border it is white.
+        """
+        image = _scaled(pixels)
+        view = cast(torch.Tensor, self.view(image, self._resized(image)))
+        # What is beyond the border must be white, and weights of nought give black.
+        dark = 1.0 - view
+        owner = places[:, 0].clamp(min=0.0).long()
+        rows = _window_weights(places[:, 2], dark.shape[2])  # (M, C, H)
+        columns = _window_weights(places[:, 1], dark.shape[3])  # (M, C, W)
+        crops = rows[:, None] @ dark[owner] @ columns[:, None].transpose(2, 3)
+        return self._normal(1.0 - crops)
+
+    def _resized(self, image: torch.Tensor) -> torch.Tensor:
         if not torch.compiler.is_exporting() and image.shape[2:] == (self.size, self.size):
-            return self._seen(image)  # the weights would be the identity
+            return image  # the weights would be the identity
         rows = _resize_weights(image.shape[2], self.size, image.device)  # (S, H)
         columns = _resize_weights(image.shape[3], self.size, image.device)  # (S, W)
-        return self._seen(rows @ image @ columns.T)
+        return rows @ image @ columns.T
 
-    def _seen(self, image: torch.Tensor) -> torch.Tensor:
-        return (cast(torch.Tensor, self.view(image / 255.0)) - self.mean) / self.std
+    def _normal(self, image: torch.Tensor) -> torch.Tensor:
+        return (image.expand(-1, 3, -1, -1) - self.mean) / self.std
 
 
-class Haematoxylin(nn.Module):
-    """How much nuclear stain is where, on a scale of the image's own: what colour does not reach.
+def _scaled(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0
 
-    Colour deconvolution (Ruifrok & Johnston 2001, with their vectors of haematoxylin, eosin and
-    the residual) of the optical density gives the share of the stain that nuclei take up. Its
-    lowest 1 % become white and its highest 0.5 % black, so that neither the strength of the stain
-    nor the light of the microscope is seen. The lower right corner, where microscopes burn in a
-    scale bar, is white.
+
+# ── views ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def seen_as(view: View, size: int) -> nn.Module:
+    """Return the module of a view: `(N, 3, H, W)` in 0–1 → `(N, 1 or 3, H, W)` in 0–1.
+
+    Its second argument, `(N, 3, S, S)` with S = `size`, is the whole image, from which it takes
+    its scale.
+    """
+    if view == "rgb":
+        return Colours()
+    return Masked() if view == "masked" else Stain(view, size)
+
+
+class Colours(nn.Module):
+    """The colours as they are."""
+
+    def forward(self, image: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """Return `image`."""
+        return image
+
+
+class Masked(nn.Module):
+    """The colours, but white where microscopes burn in a scale bar."""
+
+    def forward(self, image: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """Map `(N, 3, H, W)` in 0–1 to the same, without the lower right corner."""
+        return 1.0 - (1.0 - image) * _shown(image)
+
+
+class Stain(nn.Module):
+    """How much stain is where, on a scale of the image's own: what colour does not reach.
+
+    `haematoxylin`, `eosin`: share of a stain by colour deconvolution (Ruifrok & Johnston 2001,
+    with their vectors of haematoxylin, eosin and the residual) of the optical density;
+    haematoxylin is what nuclei take up. `saturation`: 1 − min / max of the colours. `normalised`:
+    the optical density of each colour. The lowest 1 % become white and the highest 0.5 % black,
+    so that neither the strength of the stain nor the light of the microscope is seen. The lower
+    right corner, where microscopes burn in a scale bar, is white.
     """
 
     LOW, HIGH = 0.01, 0.005
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, kind: str, size: int) -> None:
         super().__init__()
+        self.kind = kind
         stains = torch.tensor([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
         stains = stains / stains.norm(dim=1, keepdim=True)
-        share = torch.linalg.inv(stains)[:, 0].view(1, 3, 1, 1)
-        shown = torch.ones(1, 1, size, size)
-        shown[..., int(SCALE_BAR[0] * size) :, int(SCALE_BAR[1] * size) :] = 0.0
+        which = 1 if kind == "eosin" else 0
+        share = torch.linalg.inv(stains)[:, which].view(1, 3, 1, 1)
         self.low, self.high = (max(1, round(part * size * size)) for part in (self.LOW, self.HIGH))
         self.register_buffer("share", share, persistent=False)
-        self.register_buffer("shown", shown, persistent=False)
         self.share: torch.Tensor
-        self.shown: torch.Tensor
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """Map `(N, 3, S, S)` in 0–1 to `(N, 3, S, S)` in 0–1, the three channels alike."""
+    def forward(self, image: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        """Map `(N, 3, H, W)` in 0–1 to `(N, 1, H, W)`, or 3 for `normalised`, in 0–1."""
+        low, high = self._ends(self._planes(whole))
+        planes = self._planes(image)
+        scaled = ((planes - low) / (high - low).clamp(min=FLAT)).clamp(0.0, 1.0)
+        return 1.0 - scaled * _shown(image)
+
+    def _planes(self, image: torch.Tensor) -> torch.Tensor:
+        if self.kind == "saturation":
+            most = image.amax(dim=1, keepdim=True)
+            return 1.0 - image.amin(dim=1, keepdim=True) / most.clamp(min=1.0 / 255.0)
         density = -torch.log((image * 255.0 + 1.0) / 256.0)
-        stain = (density * self.share).sum(dim=1, keepdim=True)
+        if self.kind == "normalised":
+            return density
+        return (density * self.share).sum(dim=1, keepdim=True)
+
+    def _ends(self, planes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         # What is not shown is as pale as the middle of the image while the ends are sought.
-        middle = stain.mean(dim=(2, 3), keepdim=True)
-        inside = (stain * self.shown + middle * (1 - self.shown)).flatten(1)
+        shown = _shown(planes)
+        middle = planes.mean(dim=(2, 3), keepdim=True)
+        inside = (planes * shown + middle * (1.0 - shown)).flatten(2)
         # By the largest values, because every export knows them, which quantiles it may not.
-        high = inside.topk(self.high, dim=1).values[:, -1].view(-1, 1, 1, 1)
-        low = -(-inside).topk(self.low, dim=1).values[:, -1].view(-1, 1, 1, 1)
-        scaled = ((stain - low) / (high - low).clamp(min=FLAT)).clamp(0.0, 1.0)
-        return (1.0 - scaled * self.shown).expand(-1, 3, -1, -1)
+        high = inside.topk(self.high, dim=2).values[..., -1, None, None]
+        low = -(-inside).topk(self.low, dim=2).values[..., -1, None, None]
+        return low, high
+
+
+def _shown(image: torch.Tensor) -> torch.Tensor:
+    """Return `(H, W)` float32 that is 0 in the corner of the scale bar, else 1."""
+    row, column = (
+        torch.arange(length, dtype=torch.float32, device=image.device) + 1.0 > share * length
+        for length, share in zip(image.shape[2:], SCALE_BAR, strict=True)
+    )
+    return 1.0 - row.float()[:, None] * column.float()[None, :]
 
 
 FLAT = 0.02
@@ -108,6 +189,18 @@ def _resize_weights(length: int, size: int, device: torch.device) -> torch.Tenso
     centre = (output + 0.5) * scale - 0.5
     weights = torch.clamp(1.0 - (source[None, :] - centre[:, None]).abs() / support, min=0.0)
     return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _window_weights(centres: torch.Tensor, length: int) -> torch.Tensor:
+    """Return `(M, C, length)` weights that sample C points of a window about each centre.
+
+    Linear between the pixels; a point beyond the border has weights of nought.
+    """
+    steps = torch.arange(CELL_SIZE, dtype=torch.float32, device=centres.device)
+    offsets = (steps + 0.5) * (CELL_SPAN / CELL_SIZE) - CELL_SPAN / 2
+    points = centres[:, None] + offsets
+    source = torch.arange(length, dtype=torch.float32, device=centres.device)
+    return torch.clamp(1.0 - (points[..., None] - source).abs(), min=0.0)
 
 
 def to_batches(

@@ -18,6 +18,7 @@ from allkit.calibration import (
 )
 from allkit.data.dataset import Dataset
 from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
+from allkit.runtime.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
 
@@ -151,10 +152,40 @@ def dataset_statistics(
 
     Raises `DatasetError` that lists every unreadable image.
     """
-    keys = [
-        hashlib.sha256(f"statistics {STATISTICS_VERSION} {digest}".encode()).digest()
-        for digest in dataset.hashes
+    return _kept(
+        dataset, image_statistics, f"statistics {STATISTICS_VERSION}", "statistics", cache, progress
+    )
+
+
+def dataset_shortcomings(
+    dataset: Dataset,
+    *,
+    cache: VectorCache | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[tuple[str, ...]]:
+    """Return for every image why nothing can be said of it by its cells; empty where it can."""
+
+    def measured(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        reasons = shortcomings(find_cells(image))
+        return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
+
+    rows = _kept(dataset, measured, f"shortcomings {FINDER}", "cells", cache, progress)
+    return [
+        tuple(reason for reason, holds in zip((NO_CELLS, NO_SCALE), row, strict=True) if holds)
+        for row in rows
     ]
+
+
+def _kept(
+    dataset: Dataset,
+    measure: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
+    name: str,
+    label: str,
+    cache: VectorCache | None,
+    progress: Callable[[str, int, int], None] | None,
+) -> npt.NDArray[np.float32]:
+    """Return what `measure` says of every image, from the cache where it is known by `name`."""
+    keys = [hashlib.sha256(f"{name} {digest}".encode()).digest() for digest in dataset.hashes]
     known = cache.get(keys) if cache else {}
     # Each file once, however often it occurs.
     todo = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
@@ -163,9 +194,9 @@ def dataset_statistics(
 
     def report(number: int, _: int) -> None:
         if progress:
-            progress("statistics", done + number, len(dataset))
+            progress(label, done + number, len(dataset))
 
-    values = part.each(lambda index: image_statistics(part.read(index)), report)
+    values = part.each(lambda index: measure(part.read(index)), report)
     fresh = {keys[i]: value for i, value in zip(sorted(todo.values()), values, strict=True)}
     if cache and fresh:
         cache.put(fresh)

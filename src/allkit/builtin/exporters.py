@@ -28,20 +28,20 @@ def _write(
     """
     import logging
 
-    import torch
+    import torch.onnx
 
     if precision != "float32":
         raise ExportError(f"The onnx exporter writes float32, not {precision}. Leave --int8 out.")
-    pixels = torch.zeros(2, 224, 320, 3, dtype=torch.uint8)
-    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+    pipeline = model.pipeline()
     # The exporter reports every step as a warning; what goes wrong is raised.
     log = logging.getLogger("torch.onnx")
     before = log.level
     log.setLevel(logging.ERROR)
     try:
         program = torch.onnx.export(
-            model.pipeline(), (pixels,), dynamo=True, dynamic_shapes=(sizes,), verbose=False,
-            input_names=["pixels"], output_names=["probabilities", "logits", "features"],
+            pipeline, pipeline.example(), dynamo=True, verbose=False,
+            dynamic_shapes=pipeline.dynamic_shapes(), input_names=list(pipeline.names),
+            output_names=["probabilities", "logits", "features"],
         )  # fmt: skip
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]

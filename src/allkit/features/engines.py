@@ -64,7 +64,7 @@ class FrozenPass:
         self.precision = precision
         self.engine = _chosen(engine, device)
         self._wanted = engine
-        self._standardise = Standardise(spec).to(device)
+        self.standardise = Standardise(spec).to(device)
         self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
@@ -83,11 +83,16 @@ class FrozenPass:
         """
         if not images:
             raise ValueError("no images were given")
-        self.prepare(images)
-        size = self._standardise.size
+        size = self.standardise.size
         inputs = torch.empty((len(images), 3, size, size), device=self.device)
         for indices, pixels in to_batches(images):
-            inputs[indices] = self._standardise(pixels.to(self.device))
+            inputs[indices] = self.standardise(pixels.to(self.device))
+        return self.on(inputs, block=block)
+
+    @torch.inference_mode()
+    def on(self, inputs: torch.Tensor, *, block: int = 0) -> torch.Tensor:
+        """Return `(N, …)` float32 on the CPU for `(N, 3, S, S)` standardised inputs."""
+        self.prepare_on(inputs)
         if not block:
             return self._run(inputs).float().cpu()
         rows = []
@@ -102,10 +107,16 @@ class FrozenPass:
 
         `signature` holds what will be used from then on. Nothing happens the second time.
         """
+        if self.engine != "torch" and self._compiled is None:
+            _, pixels = next(iter(to_batches(images[:CHECKED])))
+            self.prepare_on(self.standardise(pixels))
+
+    @torch.inference_mode()
+    def prepare_on(self, inputs: torch.Tensor) -> None:
+        """Do the same with standardised inputs `(N, 3, S, S)`."""
         if self.engine == "torch" or self._compiled is not None:
             return
-        _, pixels = next(iter(to_batches(images[:CHECKED])))
-        inputs = self._standardise(pixels)
+        inputs = inputs[:CHECKED]
         try:
             compiled = _openvino(self.module, inputs, self.precision)
             reason = self._disagreement(compiled, inputs)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,8 @@ from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
 from allkit.errors import AllkitError, ImageError, PluginError
 from allkit.features.cache import FeatureCache
-from allkit.features.engines import BLOCK, FrozenPass
+from allkit.features.bags import pass_through
+from allkit.features.engines import BLOCK
 from allkit.records import Augmentation, InputSpec
 
 __all__ = ["Extractor", "Progress", "load_augmented", "row_key", "weights_hash"]
@@ -52,7 +54,7 @@ def row_key(
     the `FrozenPass`, `augment` holds the names and versions of the augmentations.
     """
     augmented = [list(augment), copy, seed] if copy else []
-    view = [spec.size, *spec.mean, *spec.std, spec.view]
+    view = [spec.size, *spec.mean, *spec.std, spec.view, spec.bag]
     text = json.dumps([image_hash, list(identity), view, augmented, list(engine)])
     return hashlib.sha256(text.encode()).digest()
 
@@ -95,7 +97,9 @@ class Extractor:
     engine: str = "torch"
 
     def __post_init__(self) -> None:
-        self.frozen = FrozenPass(self.backbone, self.spec, self.device, self.precision, self.engine)
+        self.frozen = pass_through(
+            self.backbone, self.spec, self.device, self.precision, self.engine
+        )
 
     def key(self, image_hash: str, augment: Sequence[str], copy: int, seed: int) -> bytes:
         """Return the cache key of one (augmented) image, 32 bytes."""
@@ -103,8 +107,11 @@ class Extractor:
             image_hash, self.identity, self.spec, self.frozen.signature, augment, copy, seed
         )
 
-    def compute(self, images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Return the features `(N, D)` float32 of N images `(H, W, 3)` uint8 of any size."""
+    def compute(self, images: list[Any]) -> npt.NDArray[np.float32]:
+        """Return the features `(N, D)` float32 of N images `(H, W, 3)` uint8 of any size.
+
+        Where the bag holds cells, an image may be given as its `Cells`.
+        """
         rows: npt.NDArray[np.float32] = self.frozen(images).numpy()
         return rows
 
@@ -147,9 +154,9 @@ class Extractor:
             images = {i: image for i, image in batch if not isinstance(image, ImageError)}
             errors += [str(image) for _, image in batch if isinstance(image, ImageError)]
             if images and not errors:
-                engine = self.frozen.engine
+                engine = self.frozen.signature
                 self.frozen.prepare(list(images.values()))
-                if self.frozen.engine != engine:  # the keys name the engine: begin again
+                if self.frozen.signature != engine:  # the keys name the engine: begin again
                     return self.extract(
                         dataset, augment=augment, names=names, copy=copy, seed=seed,
                         progress=progress, label=label,

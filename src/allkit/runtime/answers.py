@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,10 @@ from allkit.records import Prediction
 from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Decision, Outputs, Trust
 
-__all__ = ["answer", "answers", "stream", "unreadable"]
+if TYPE_CHECKING:
+    from allkit.runtime.cells import Cells
+
+__all__ = ["answer", "answers", "refuse", "stream", "unreadable"]
 
 Images = npt.NDArray[np.uint8]
 
@@ -30,6 +33,7 @@ def answer(
     probabilities: npt.NDArray[np.floating[Any]],
     decision: Decision,
     classes: Sequence[str],
+    cells: Cells | None = None,
 ) -> Prediction:
     """Turn one image's `(K,)` probabilities and the decision about them into its answer."""
     best = int(np.argmax(probabilities))
@@ -41,6 +45,7 @@ def answer(
         probability=float(probabilities[best]),
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
         prediction_set=tuple(classes[i] for i in decision.prediction_set),
+        cells=() if cells is None else cells.places(),
     )
 
 
@@ -52,9 +57,24 @@ def answers(
         return []
     statistics = [image_statistics(image) for _, image in named]
     probabilities, decisions = trust.judge(outputs, np.stack(statistics))
+    found: Sequence[Cells | None] = outputs.cells or [None] * len(named)
+    if outputs.cells is not None:
+        from allkit.runtime.cells import shortcomings
+
+        decisions = refuse(decisions, [shortcomings(cells) for cells in outputs.cells])
     return [
-        answer(name, row, decision, trust.classes)
-        for (name, _), row, decision in zip(named, probabilities, decisions, strict=True)
+        answer(name, row, decision, trust.classes, cells)
+        for (name, _), row, decision, cells in zip(
+            named, probabilities, decisions, found, strict=True
+        )
+    ]
+
+
+def refuse(decisions: Sequence[Decision], reasons: Sequence[tuple[str, ...]]) -> list[Decision]:
+    """Return the decisions, but refused where there are reasons against any answer."""
+    return [
+        Decision("refused", (*why, *decision.reasons), decision.prediction_set) if why else decision
+        for decision, why in zip(decisions, reasons, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,10 @@ from allkit.runtime.answers import stream
 from allkit.runtime.seal import read_sealed
 from allkit.runtime.trust import Outputs, Trust
 
-__all__ = ["METADATA_KEY", "OnnxPredictor"]
+if TYPE_CHECKING:
+    from allkit.runtime.cells import Cells
+
+__all__ = ["METADATA_KEY", "OnnxPredictor", "feeds", "require_finder"]
 
 METADATA_KEY = "allkit"
 FORMAT = 1
@@ -50,7 +53,7 @@ class OnnxPredictor:
                 f"{self.path} is not an ONNX file that can be opened: {reason} Export it again."
             ) from None
         self.info = _metadata(self.path, self._session)
-
+        require_finder(self.path, self.info)
         self.trust = Trust.from_bytes(self.classes, base64.b64decode(self.info.get("trust", "")))
 
     @property
@@ -60,7 +63,9 @@ class OnnxPredictor:
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
-        probabilities: npt.NDArray[np.float32] = self._run(images, ["probabilities"])[0]
+        probabilities: npt.NDArray[np.float32] = self._run(
+            images, ["probabilities"], self._find(images)
+        )[0]
         return probabilities
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
@@ -68,15 +73,28 @@ class OnnxPredictor:
         if "logits" not in {output.name for output in self._session.get_outputs()}:
             # Written by allkit 0.1.0: probabilities only, and nothing to decide a verdict by.
             return Outputs.of_probabilities(self.probabilities(images))
-        return Outputs(*self._run(images, ["logits", "features"]))
+        found = self._find(images)
+        logits, features = self._run(images, ["logits", "features"], found)
+        return Outputs(logits, features, found)
 
-    def _run(self, images: Sequence[npt.NDArray[np.uint8]], names: list[str]) -> list[Any]:
+    def _find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
+        if self.info.get("bag", "field") == "field":
+            return None
+        from allkit.runtime.cells import find_cells
+
+        return [find_cells(image) for image in images]
+
+    def _run(
+        self,
+        images: Sequence[npt.NDArray[np.uint8]],
+        names: list[str],
+        found: list[Cells] | None = None,
+    ) -> list[Any]:
         rows: list[Any] = [None] * len(images)
-        for indices, pixels in by_shape(images):
+        for indices, feed in feeds(images, found):
             for index, values in zip(
-                indices, zip(*self._session.run(names, {"pixels": pixels}), strict=True),
-                strict=True,
-            ):  # fmt: skip
+                indices, zip(*self._session.run(names, feed), strict=True), strict=True
+            ):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
@@ -87,6 +105,34 @@ class OnnxPredictor:
     def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
         """Return one answer per image, in order."""
         return list(self.stream(images, batch_size=batch_size))
+
+
+def feeds(
+    images: Sequence[npt.NDArray[np.uint8]], found: Sequence[Cells] | None = None
+) -> Iterator[tuple[list[int], dict[str, npt.NDArray[Any]]]]:
+    """Yield (positions in `images`, the inputs of the graph by name) for each shape there is."""
+    if found is None:
+        for indices, pixels in by_shape(images):
+            yield indices, {"pixels": pixels}
+        return
+    from allkit.runtime.cells import bags
+
+    for indices, pixels, places in bags(found):
+        yield indices, {"pixels": pixels, "places": places}
+
+
+def require_finder(path: Path, info: dict[str, Any]) -> None:
+    """Raise `ExportError` when the file was made with another finder of cells than there is."""
+    if info.get("bag", "field") == "field":
+        return
+    from allkit.runtime.cells import FINDER
+
+    if info.get("finder") != FINDER:
+        raise ExportError(
+            f"{path} was made with the cell finder {info.get('finder')!r}, and this allkit has "
+            f"{FINDER!r}, which finds other cells. Install allkit {info.get('allkit')}, or export "
+            f"the model again."
+        )
 
 
 def _metadata(path: Path, session: Any) -> dict[str, Any]:

@@ -30,6 +30,8 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "display_names": info.display_names,
         "backbone": info.backbone.name,
         "precision": precision,
+        "bag": info.backbone.bag,
+        "finder": info.backbone.finder,
         "data": info.data.fingerprint,
         **further,
         "sha256": SEAL_BLANK,

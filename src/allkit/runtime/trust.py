@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit.records import Verdict
 from allkit.runtime.smear import ASPECTS, STATISTICS
+
+if TYPE_CHECKING:
+    from allkit.runtime.cells import Cells
 
 __all__ = [
     "AMBIGUOUS",
@@ -62,10 +65,14 @@ FLAT = 0.05
 
 
 class Outputs(NamedTuple):
-    """What a network gives for N images: logits `(N, K)` and pooled features `(N, D)`, float32."""
+    """What a network gives for N images: logits `(N, K)` and pooled features `(N, D)`, float32.
+
+    Where the bag holds cells, `cells` are those of each image.
+    """
 
     logits: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
+    cells: Sequence[Cells] | None = None
 
     @classmethod
     def of_probabilities(cls, probabilities: npt.NDArray[np.float32]) -> Self:

@@ -16,6 +16,7 @@ from torch import nn
 from allkit.arrays import large_array
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
+from allkit.errors import ConfigError
 from allkit.features import (
     BLOCK,
     ActivationStore,
@@ -32,6 +33,7 @@ from allkit.records import Augmentation, Backbone
 from allkit.training.device import DTYPES, autocast, choose_precision
 from allkit.training.member import cut_index
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
+from allkit.transforms import CELL_SIZE
 
 __all__ = ["Material"]
 
@@ -63,7 +65,13 @@ class Material:
     def __post_init__(self) -> None:
         config, host = self.config, registry()
         self.record = host.get("backbone", config.backbone)
-        self.record = replace(self.record, input=replace(self.record.input, view=config.view))
+        if config.bag != "field" and config.strategy != "head":
+            raise ConfigError(
+                f"bag = {config.bag} is only learnt by the strategy head, not by {config.strategy}: "
+                f"the stages are trained on whole fields. Choose `bag: field` or `strategy: head`."
+            )
+        shown = replace(self.record.input, view=config.view, bag=config.bag)
+        self.record = replace(self.record, input=shown)
         self.provider = host.provider("backbone", config.backbone)
         self.augment: list[Augmentation] = [host.get("augmentation", n) for n in config.augment]
         self.sources = [f"{n} {host.provider('augmentation', n).origin}" for n in config.augment]
@@ -72,7 +80,7 @@ class Material:
         self.backbone = build_backbone(
             self.record, resolve_weights(self.record.name, config.weights), self.provider.origin
         )
-        self.width = measure_width(self.backbone, self.record.input, self.record.name)
+        self.width = self._measure_width()
         self.fingerprint = weights_hash(self.backbone)
         self.cut = None
         if config.strategy != "head":
@@ -81,6 +89,20 @@ class Material:
         # To convert the network for another engine takes seconds, which few images do not repay.
         few = len(self.dataset) * (1 + self.copies) < WORTH_AN_ENGINE
         self.engine = "torch" if few and config.engine == "auto" else config.engine
+
+    def _measure_width(self) -> int:
+        """Return D of the features of an image, of its field and its cells together."""
+        spec, name = self.record.input, self.record.name
+        if spec.bag == "field":
+            return measure_width(self.backbone, spec, name)
+        try:
+            width = measure_width(self.backbone, replace(spec, size=CELL_SIZE), name)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"The backbone {name!r} cannot take pictures of single cells, {CELL_SIZE} pixels a "
+                f"side: {str(error)[:200]} Choose `bag: field` or another backbone."
+            ) from None
+        return width * (2 if spec.bag == "both" else 1)
 
     @property
     def signature(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
 from allkit.features import Progress, weights_hash
 from allkit.network import Branches, Head, Network, joined
+from allkit.runtime.cells import FINDER
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
 from allkit.training.division import Division
@@ -241,5 +242,6 @@ class Session:
             cut=material.cut if isinstance(network.backbone, Branches) else None,
             trained=trained, orientations=self.config.tta,
             size=record.input.size, mean=record.input.mean, std=record.input.std,
-            view=record.input.view,
+            view=record.input.view, bag=record.input.bag,
+            finder="" if record.input.bag == "field" else FINDER,
         )  # fmt: skip

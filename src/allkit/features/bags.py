@@ -1,0 +1,98 @@
+"""Images through a frozen backbone as bags: the whole field, its white cells, or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from allkit.features.engines import FrozenPass
+from allkit.network import pool
+from allkit.records import InputSpec
+from allkit.runtime.cells import FINDER, Cells, bags, find_cells
+from allkit.transforms import CELL_SIZE
+
+__all__ = ["BagPass", "pass_through"]
+
+CELLS_TOGETHER = 64
+"""Cells that go through the backbone at a time."""
+
+
+def pass_through(
+    module: nn.Module, spec: InputSpec, device: torch.device, precision: str, engine: str
+) -> FrozenPass | BagPass:
+    """Return the pass through a frozen backbone that the bag of `spec` asks for."""
+    kind = FrozenPass if spec.bag == "field" else BagPass
+    return kind(module, spec, device, precision, engine)
+
+
+class BagPass:
+    """Images → the mean of a backbone over their white cells; with the field, side by side.
+
+    `module` maps `(N, 3, S, S)` float32 to `(N, D)` for any S. An image gives `(D,)`, or with the
+    bag `both` `(2 · D,)`: the field first. The cells of an image without any are noughts.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        spec: InputSpec,
+        device: torch.device,
+        precision: str = "float32",
+        engine: str = "torch",
+    ) -> None:
+        fields = [FrozenPass(module, spec, device, precision, engine)] if spec.bag == "both" else []
+        # The cells are cut by the standardisation of the field, from which the view has its scale.
+        self._cut = FrozenPass(module, spec, device, precision).standardise
+        own = replace(spec, size=CELL_SIZE, bag="field")
+        self._cells = FrozenPass(module, own, device, precision, engine)
+        self._field = fields[0] if fields else None
+
+    @property
+    def signature(self) -> tuple[str, ...]:
+        """Engine, version, device and precision of each part, and the finder."""
+        field = self._field.signature if self._field else ()
+        return (*field, *self._cells.signature, FINDER)
+
+    def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Settle which engine computes; `signature` holds what will be used from then on."""
+        found = [find_cells(image) for image in images]
+        if self._field:
+            self._field.prepare([cells.image for cells in found])
+        crops, _ = self._crops(found)
+        self._cells.prepare_on(crops)
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Sequence[npt.NDArray[np.uint8] | Cells], *, block: int = 0
+    ) -> torch.Tensor:
+        """Return `(N, D)` or `(N, 2 · D)` float32 on the CPU for N images, in order.
+
+        An image whose cells were found already may be given as these. `block` is that of
+        `FrozenPass`.
+        """
+        found = [image if isinstance(image, Cells) else find_cells(image) for image in images]
+        crops, owners = self._crops(found)
+        rows = self._cells.on(crops, block=CELLS_TOGETHER if block else 0)
+        pooled = pool(rows, owners, len(found))
+        if self._field is None:
+            return pooled
+        field = self._field([cells.image for cells in found], block=block)
+        return torch.cat([field, pooled], dim=1)
+
+    def _crops(self, found: Sequence[Cells]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the cells of all images `(M, 3, C, C)` and the image of each `(M,)`."""
+        crops, owners = [], []
+        for indices, pixels, places in bags(found):
+            cut = self._cut.cells(
+                torch.from_numpy(pixels).to(self._cells.device),
+                torch.from_numpy(places).to(self._cells.device),
+            )
+            owner = torch.from_numpy(places[:, 0]).long()
+            crops.append(cut)
+            owners.append(torch.where(owner < 0, -1, torch.tensor(indices)[owner.clamp(min=0)]))
+        return torch.cat(crops), torch.cat(owners)
