@@ -15,8 +15,8 @@ import torch
 from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError, PluginError
-from allkit.explain import Explanation, Mapper, enlarge, share_on
-from allkit.features import Extractor, FeatureCache, Progress
+from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
+from allkit.features import BagPass, Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.images import read_image
 from allkit.judgement import Judged, cautions, figures_of, require_labels
@@ -197,7 +197,8 @@ class Classifier:
         """Show where the network looked for an answer, and whether that map can be believed.
 
         `target` is the class to explain, by default the answer's. `method` is `hirescam` or
-        `gradcam` where the backbone names a layer for it, `occlusion`, or `auto`. `check`
+        `gradcam` where the backbone names a layer for it, `occlusion`, or `auto`; for a model that
+        looks at cells it is `cells`, which leaves out one cell after another. `check`
         measures whether the map is faithful. With `data`, a set that holds the training images,
         the nearest of these are shown; their features come from `cache`. Safe to call from
         several threads.
@@ -214,26 +215,56 @@ class Classifier:
             raise ConfigError(
                 f"The model knows no class {chosen!r}. It knows: {', '.join(self.classes)}."
             )
-        way = self._mapper.choose(method)
-        inputs = self._standardise(torch.from_numpy(pixels[None]).to(self.device))
         index = self.classes.index(chosen)
-        found = self._mapper.map(inputs, index, way)
-        large = enlarge(found, (pixels.shape[0], pixels.shape[1]))
-        cells = cell_mask(pixels)
+        judged: Faithfulness | None = None
         notes = []
-        if not found.any():
+        if outputs.cells is not None:
+            way, large = "cells", self._cell_map(outputs, index, method, pixels.shape[:2])
+            notes.append(
+                "The map shows how much the answer falls when a cell is left out."
+                + (" The field as a whole counts as well." if self.spec.bag == "both" else "")
+            )
+        else:
+            way = self._mapper.choose(method)
+            inputs = self._standardise(torch.from_numpy(pixels[None]).to(self.device))
+            found = self._mapper.map(inputs, index, way)
+            large = enlarge(found, (pixels.shape[0], pixels.shape[1]))
+            if check and found.any():
+                judged = self._mapper.check(inputs, index, way, found)
+        cells = cell_mask(pixels)
+        if not large.any():
             notes.append("The map is empty: no place speaks for this class.")
         if method == "auto" and way == "occlusion":
             notes.append("This backbone names no layer for maps, so squares were covered instead.")
         return Explanation(
             answer=answer, target=chosen, method=way,
-            layer=None if way == "occlusion" else self._mapper.layer,
+            layer=None if way in ("occlusion", "cells") else self._mapper.layer,
             map=large, image=pixels, on_cells=share_on(large, cells),
             cell_area=float(cells.mean()),
-            check=self._mapper.check(inputs, index, way, found) if check and found.any() else None,
+            check=judged,
             neighbours=self._neighbours(outputs, data, cache) if data is not None else (),
             notes=tuple(notes),
         )  # fmt: skip
+
+    def _cell_map(
+        self, outputs: Outputs, index: int, method: str, shape: tuple[int, ...]
+    ) -> npt.NDArray[np.float32]:
+        """Return how much the log-probability of a class falls without each cell, as a map."""
+        if method not in ("auto", "cells"):
+            raise ConfigError(
+                f"This model looks at single cells, which {method} cannot show. Take `cells`, or "
+                f"`auto`."
+            )
+        (cells,) = outputs.cells or ()
+        frozen = self._extractor.frozen
+        if not isinstance(frozen, BagPass) or not len(cells.centres):
+            return np.zeros(shape[:2], np.float32)
+        without = self._from_features(frozen.without_each(cells).numpy())
+        logits = torch.from_numpy(np.concatenate([outputs.logits, without.logits]))
+        chances = torch.log_softmax(logits, dim=1)[:, index].numpy()
+        found = by_cells(cells, chances[0] - chances[1:], (shape[0], shape[1]))
+        strongest = float(found.max())
+        return found / strongest if strongest > 0 else found
 
     def _neighbours(
         self, outputs: Outputs, data: Dataset, cache: FeatureCache | None, count: int = 5

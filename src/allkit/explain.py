@@ -17,14 +17,17 @@ from allkit.errors import ConfigError, PluginError
 from allkit.files import write_whole
 from allkit.records import Prediction
 from allkit.report.pictures import Example, explanation_picture
+from allkit.runtime.cells import Cells
 from allkit.runtime.smear import cell_mask
 
 __all__ = ["METHODS", "Explanation", "Faithfulness", "Mapper"]
 
 Floats = npt.NDArray[np.float32]
-Method = Literal["hirescam", "gradcam", "occlusion"]
-NAMES = {"hirescam": "HiResCAM", "gradcam": "Grad-CAM", "occlusion": "occlusion"}
-METHODS = ("auto", "hirescam", "gradcam", "occlusion")
+Method = Literal["hirescam", "gradcam", "occlusion", "cells"]
+NAMES = {
+    "hirescam": "HiResCAM", "gradcam": "Grad-CAM", "occlusion": "occlusion", "cells": "cell by cell",
+}  # fmt: skip
+METHODS = ("auto", "hirescam", "gradcam", "occlusion", "cells")
 
 GRID = 8  # positions of the occluding square on each axis
 STEPS = 8  # of the deletion and insertion curves
@@ -179,6 +182,11 @@ class Mapper:
         """Return the method to use; raise `ConfigError` when the backbone names no layer for it."""
         if method not in METHODS:
             raise ConfigError(f"The method is {method!r}. It is one of: {', '.join(METHODS)}.")
+        if method == "cells":
+            raise ConfigError(
+                "The method cells explains models that look at cells, and this one looks at whole "
+                "fields. Take `auto`."
+            )
         if method == "auto":
             return "hirescam" if self.layer else "occlusion"
         if method != "occlusion" and self.layer is None:
@@ -350,6 +358,19 @@ def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Floats:
     values = _probability(network, torch.cat(covered), target)
     fall = np.log(max(whole, 1e-12)) - np.log(np.maximum(values, 1e-12))
     result: Floats = np.maximum(fall, 0).reshape(GRID, GRID).astype(np.float32)
+    return result
+
+
+def by_cells(cells: Cells, falls: Floats, shape: tuple[int, int]) -> Floats:
+    """Return a map `(H, W)` of what each cell adds: a disc on each, as strong as its fall.
+
+    `falls` `(M,)` is how much the log-probability falls when the cell is left out.
+    """
+    result = np.zeros(shape, np.float32)
+    rows, columns = np.indices(shape, dtype=np.float32)
+    for place, fall in zip(cells.places(), falls, strict=False):
+        inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (0.7 * place.diameter) ** 2
+        result[inside] = np.maximum(result[inside], max(0.0, float(fall)))
     return result
 
 

@@ -1,6 +1,7 @@
 """What the frozen part of a network computes: once, with the fastest engine, kept on disk."""
 
 from allkit.features.activations import ActivationStore
+from allkit.features.bags import BagPass
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK, ENGINES, FrozenPass, native_bfloat16
 from allkit.features.extract import (
@@ -16,6 +17,7 @@ __all__ = [
     "BLOCK",
     "ENGINES",
     "ActivationStore",
+    "BagPass",
     "Extractor",
     "FeatureCache",
     "FrozenPass",

@@ -84,6 +84,16 @@ class BagPass:
         field = self._field([cells.image for cells in found], block=block)
         return torch.cat([field, pooled], dim=1)
 
+    @torch.inference_mode()
+    def without_each(self, cells: Cells) -> torch.Tensor:
+        """Return what an image gives without one of its cells, for each cell: a row `(M, …)`."""
+        crops, owners = self._crops([cells])
+        rows = self._cells.on(crops)[owners >= 0]
+        left = (rows.sum(dim=0) - rows) / max(1, len(rows) - 1)
+        if self._field is None:
+            return left
+        return torch.cat([self._field([cells.image]).expand(len(left), -1), left], dim=1)
+
     def _crops(self, found: Sequence[Cells]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the cells of all images `(M, 3, C, C)` and the image of each `(M,)`."""
         crops, owners = [], []

@@ -18,8 +18,8 @@ from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
 from allkit.errors import AllkitError, ImageError, PluginError
-from allkit.features.cache import FeatureCache
 from allkit.features.bags import pass_through
+from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
 from allkit.records import Augmentation, InputSpec
 
