@@ -80,9 +80,7 @@ def test_the_magnification_does_not_matter(field):
         found = find_cells(large)
         assert found.image.shape[0] < 1.6 * field.shape[0]
         others = [(place.x / factor, place.y / factor) for place in found.places()]
-        near = [
-            any(np.hypot(place.x - x, place.y - y) < 6 for x, y in others) for place in places
-        ]
+        near = [any(np.hypot(place.x - x, place.y - y) < 6 for x, y in others) for place in places]
         assert np.mean(near) > 0.8
 
 
@@ -114,12 +112,12 @@ def test_a_field_without_white_cells_is_refused_with_the_reason(cells_model):
     assert answer.label is not None and sum(answer.probabilities.values()) == pytest.approx(1)
 
 
-def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(
-    cells_model, field
-):
+def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(cells_model):
     rows, columns = np.indices((224, 224))
     single = np.full((224, 224, 3), 245, np.uint8)
-    single[(rows - 110) ** 2 + (columns - 110) ** 2 < 30**2] = (110, 50, 150)
+    distance = np.hypot(rows - 110, columns - 110)
+    single[distance < 45] = (200, 190, 220)
+    single[distance < 30] = (110, 50, 150)
     (answer,) = cells_model.predict(single)
     assert answer.verdict == "refused" and NO_SCALE in answer.reasons
     assert len(answer.cells) == 1
