@@ -31,14 +31,15 @@ Image = npt.NDArray[np.uint8]
 
 
 def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | None) -> None:
-    """Write `model` as `(N, H, W, 3)` uint8 → probabilities, logits and features, in float32."""
+    """Write `model` as `(N, H, W, 3)` uint8 → probabilities, logits and features.
+
+    In float32, or int8 with images to calibrate it: the graph is that of the ONNX export.
+    """
     import openvino
 
     from allkit.plugins import registry
     from allkit.runtime.seal import describe, seal
 
-    if precision != "float32":
-        raise ExportError(f"The openvino exporter writes float32, not {precision}.")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         registry().get("exporter", "onnx").write(

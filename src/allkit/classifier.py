@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,13 @@ from allkit.metrics import Evaluation
 from allkit.network import Branches, Head, Network, Plain, cut, fingerprint
 from allkit.pipeline import Pipeline
 from allkit.plugins import registry
+from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.report.pictures import Example
 from allkit.runtime.answers import answers, stream
 from allkit.runtime.cases import combine
+from allkit.runtime.seal import prove
 from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
@@ -320,14 +324,22 @@ class Classifier:
         path: str | Path,
         *,
         format: str = "onnx",
+        precision: str = "float32",
+        calibration: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
+        check: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
         overwrite: bool = False,
-        check: Sequence[npt.NDArray[np.uint8]] | None = None,
-    ) -> float:
+        progress: Progress | None = None,
+    ) -> Proof:
         """Write the model as one file of another format, and prove that it answers alike.
 
-        The file holds the whole way from uint8 RGB pixels to probabilities. It is run on `check`
-        images (drawn ones without it); the largest difference of a probability is returned.
-        Raises `ExportError`, and leaves no file, when the answers do not agree.
+        The file holds the whole way from uint8 RGB pixels to calibrated probabilities, and what
+        verdicts need. `precision` is `float32`, or `int8` with training images as `calibration`
+        (32 at least; 128 are taken). It is compared with the model on `check` images: a set, or
+        `(H, W, 3)` uint8 arrays; drawn ones without it, and for int8 calibrating images that were
+        held back. The proof is returned and kept in the file.
+
+        Raises `ExportError`, and leaves no file, when the answers do not agree, when the format
+        cannot take the backbone, and when there are too few images to calibrate.
         """
         path = Path(path)
         exporter: Exporter = registry().get("exporter", format)
@@ -336,22 +348,56 @@ class Classifier:
                 f"A {format} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
             )
         require_free(path, overwrite=overwrite)
-        images = list(check) if check is not None else _drawn_checks()
+        if precision not in ("float32", "int8"):
+            raise ExportError(f"The precision {precision!r} is not known. Use float32 or int8.")
+        if (precision == "int8") != (calibration is not None):
+            raise ExportError(
+                "int8, and nothing else, needs images to calibrate it: give both --int8 and "
+                "--calibrate, or neither."
+            )
+        chosen, compared = divide(calibration, check)
         part = path.with_name(f".{path.stem}.part{exporter.suffix}")
         try:
-            exporter.write(self, part, precision="float32", calibration=None)
-            theirs = exporter.open(part).probabilities(images)
-            ours = self.probabilities(images)
-            difference = float(np.abs(ours - theirs).max())
-            if difference > AGREEMENT or (ours.argmax(1) != theirs.argmax(1)).any():
+            images = pixels_of(chosen) if chosen else None
+            exporter.write(self, part, precision=precision, calibration=images)
+            file = exporter.open(part)
+            drawn = any(
+                isinstance(given, Dataset) and given.drawn for given in (check, calibration)
+            )
+            proof = compare(
+                self, file, compared, precision=precision, drawn=drawn, progress=progress
+            )
+            reasons = proof.shortfalls()
+            if reasons:
                 raise ExportError(
-                    f"The {format} file does not answer like the model: on {len(images)} images "
-                    f"the probabilities differ by up to {difference:.2g}. It was not written."
+                    f"The {format} file does not answer like the model: {'; '.join(reasons)}. It "
+                    f"was not written."
                 )
+            proof = replace(
+                proof, model=self.mark(), calibrated_on=len(chosen), calibrated=hash_of(chosen),
+                probes=answers_on_probes(file),
+            )  # fmt: skip
+            data = prove(part.read_bytes(), proof.to_dict())
+            if data is None:
+                warnings.warn(
+                    f"The exporter {format!r} keeps no room for a proof, so the file has none "
+                    f"inside; `allkit verify` will need the model.",
+                    stacklevel=2,
+                )
+            else:
+                part.write_bytes(data)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        return difference
+        return proof
+
+    def mark(self) -> str:
+        """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
+        digest = hashlib.sha256(self.trust.to_bytes())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
     def pipeline(self) -> Pipeline:
         """Return the whole way from `(N, H, W, 3)` uint8 pixels, on the CPU.
@@ -372,9 +418,6 @@ def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
     return Network(backbone, heads, orientations=parts.orientations)
 
 
-AGREEMENT = 1e-4
-
-
 def _layer_for_maps(backbone: str) -> str | None:
     record: Backbone = registry().get("backbone", backbone)
     return record.cam_layer
@@ -382,12 +425,6 @@ def _layer_for_maps(backbone: str) -> str | None:
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
-
-
-def _drawn_checks() -> list[npt.NDArray[np.uint8]]:
-    from allkit.data.drawn import draw_smears
-
-    return [field.image for field in draw_smears(8, groups=8, seed=20)]
 
 
 def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
