@@ -95,7 +95,8 @@ def test_the_light_of_the_microscope_does_not_matter(field):
 @pytest.mark.parametrize("value", [0, 120, 255])
 def test_an_empty_field_has_no_cells(value):
     cells = find_cells(np.full((200, 260, 3), value, np.uint8))
-    assert len(cells.centres) == 0 and cells.red_cell is None
+    assert len(cells.centres) == 0
+    assert cells.red_cell is None
     assert shortcomings(cells) == (NO_CELLS,)
 
 
@@ -108,8 +109,10 @@ def test_a_scale_bar_is_no_cell(field):
 
 def test_a_field_without_white_cells_is_refused_with_the_reason(cells_model):
     (answer,) = cells_model.predict(np.full((224, 224, 3), 240, np.uint8))
-    assert answer.verdict == "refused" and NO_CELLS in answer.reasons
-    assert answer.label is not None and sum(answer.probabilities.values()) == pytest.approx(1)
+    assert answer.verdict == "refused"
+    assert NO_CELLS in answer.reasons
+    assert answer.label is not None
+    assert sum(answer.probabilities.values()) == pytest.approx(1)
 
 
 def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(cells_model):
@@ -119,7 +122,8 @@ def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(
     single[distance < 45] = (200, 190, 220)
     single[distance < 30] = (110, 50, 150)
     (answer,) = cells_model.predict(single)
-    assert answer.verdict == "refused" and NO_SCALE in answer.reasons
+    assert answer.verdict == "refused"
+    assert NO_SCALE in answer.reasons
     assert len(answer.cells) == 1
 
 
@@ -166,9 +170,11 @@ def test_an_image_gets_the_same_features_whichever_others_are_computed_with_it(c
 
 def test_the_explanation_says_what_each_cell_adds(cells_model, field, tmp_path):
     told = cells_model.explain(field)
-    assert told.method == "cells" and told.map.shape == field.shape[:2]
+    assert told.method == "cells"
+    assert told.map.shape == field.shape[:2]
     assert told.map.max() == pytest.approx(1.0)
-    assert told.on_cells is not None and told.on_cells > 0.5
+    assert told.on_cells is not None
+    assert told.on_cells > 0.5
     told.save(tmp_path / "map.png")
     with pytest.raises(ConfigError, match="looks at single cells"):
         cells_model.explain(field, method="hirescam")

@@ -11,18 +11,16 @@ import json
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit import Exporter, Prediction, hookimpl
+from allkit import Exporter, hookimpl
 from allkit.errors import ExportError
-
-if TYPE_CHECKING:
-    from allkit.runtime.trust import Outputs
+from allkit.runtime.graph import GraphPredictor
 
 api_version = 1
 
@@ -31,14 +29,15 @@ Image = npt.NDArray[np.uint8]
 
 
 def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | None) -> None:
-    """Write `model` as `(N, H, W, 3)` uint8 → probabilities, logits and features, in float32."""
+    """Write `model` as `(N, H, W, 3)` uint8 → probabilities, logits and features.
+
+    In float32, or int8 with images to calibrate it: the graph is that of the ONNX export.
+    """
     import openvino
 
     from allkit.plugins import registry
     from allkit.runtime.seal import describe, seal
 
-    if precision != "float32":
-        raise ExportError(f"The openvino exporter writes float32, not {precision}.")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         registry().get("exporter", "onnx").write(
@@ -59,7 +58,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
     path.write_bytes(seal(packed.getvalue()))
 
 
-class OpenVinoPredictor:
+class OpenVinoPredictor(GraphPredictor):
     """A classifier in one OpenVINO file. Safe to share between threads.
 
     Raises `ExportError` when the file is missing, damaged, altered, or not written by allkit.
@@ -70,18 +69,18 @@ class OpenVinoPredictor:
 
         from allkit.runtime.seal import read_sealed
 
-        self.path = Path(path)
-        data = read_sealed(self.path)
+        path = Path(path)
+        data = read_sealed(path)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
-                self.info: dict[str, Any] = json.loads(file.comment)
+                info: dict[str, Any] = json.loads(file.comment)
                 xml, weights = file.read("model.xml"), file.read("model.bin")
                 known = "trust.safetensors" in file.namelist()
                 trust = file.read("trust.safetensors") if known else None
-            version = int(self.info["format"])
+            version = int(info["format"])
             if version > FORMAT:
                 raise ExportError(
-                    f"{self.path} has the format {version}; this allkit-openvino reads up to "
+                    f"{path} has the format {version}; this allkit-openvino reads up to "
                     f"{FORMAT}. Update allkit-openvino."
                 )
             core = openvino.Core()
@@ -90,54 +89,22 @@ class OpenVinoPredictor:
             self._compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
             raise ExportError(
-                f"{self.path} is not an OpenVINO file of allkit: {str(error)[:200]} Export it again."
+                f"{path} is not an OpenVINO file of allkit: {str(error)[:200]} Export it again."
             ) from None
-        from allkit.runtime.trust import Trust
-
-        self.trust = Trust.from_bytes(self.classes, trust)
+        super().__init__(path, info, trust)
+        # Files that were written before verdicts were exported give probabilities only.
+        self.outputs_known = len(self._compiled.outputs) > 1
         self._requests = threading.local()
 
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities."""
-        return tuple(self.info["classes"])
-
-    def probabilities(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
-        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
-        return self._run(images)[0]
-
-    def outputs(self, images: Sequence[Image]) -> Outputs:
-        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
-        from allkit.runtime.trust import Outputs
-
-        found = self._run(images)
-        if len(found) == 1:  # written before verdicts were exported
-            return Outputs.of_probabilities(found[0])
-        return Outputs(found[1], found[2])
-
-    def _run(self, images: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
-        """Return every output of the graph for N images, in their order."""
-        from allkit.batches import by_shape
-
+    def compute(
+        self, feed: dict[str, npt.NDArray[Any]], names: Sequence[str]
+    ) -> list[npt.NDArray[np.float32]]:
+        """Return the named outputs for one feed of the graph."""
         if not hasattr(self._requests, "one"):
             self._requests.one = self._compiled.create_infer_request()
-        rows: list[list[npt.NDArray[np.float32]]] = [[] for _ in images]
-        for indices, pixels in by_shape(images):
-            found = self._requests.one.infer([pixels])
-            for output in range(len(self._compiled.outputs)):
-                for index, row in zip(indices, np.array(found[output]), strict=True):
-                    rows[index].append(row)
-        return [np.stack(column) for column in zip(*rows, strict=True)]
-
-    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Yield one answer per image, in order, in constant memory."""
-        from allkit.runtime.answers import stream
-
-        return stream(images, self.outputs, self.trust, batch_size=batch_size)
-
-    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
-        """Return one answer per image, in order."""
-        return list(self.stream(images, batch_size=batch_size))
+        found = self._requests.one.infer(feed)
+        # Copies, because theirs are overwritten by the next one.
+        return [np.array(found[name]) for name in names]
 
 
 @hookimpl

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +14,33 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from allkit.assembly import (
+    backbone_of,
+    empty_network,
+    layer_for_maps,
+    under,
+    warn_of_another_version,
+)
 from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
-from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError, PluginError
+from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
 from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
 from allkit.features import BagPass, Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.images import read_image
 from allkit.judgement import Judged, cautions, figures_of, require_labels
 from allkit.metrics import Evaluation
-from allkit.network import Branches, Head, Network, Plain, cut, fingerprint
+from allkit.network import Network, Plain, fingerprint
 from allkit.pipeline import Pipeline
 from allkit.plugins import registry
-from allkit.records import Backbone, CasePrediction, Exporter, InputSpec, Prediction
+from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
+from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.report.pictures import Example
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
-from allkit.runtime.cells import FINDER, find_cells
+from allkit.runtime.cells import FINDER, Cells, find_cells
+from allkit.runtime.seal import prove
 from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
@@ -68,7 +79,7 @@ class Classifier:
         )
 
         self._standardise = Standardise(self.spec).to(self.device)
-        self._mapper = Mapper(Plain(self.network), _layer_for_maps(info.backbone.name))
+        self._mapper = Mapper(Plain(self.network), layer_for_maps(info.backbone.name))
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
@@ -121,10 +132,15 @@ class Classifier:
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
+        found = self.find(images)
+        features = self._extractor.compute(list(images) if found is None else list(found))
+        return self._from_features(features)._replace(cells=found)
+
+    def find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
+        """Return the white cells of images `(H, W, 3)` uint8; `None` where the model needs none."""
         if self.spec.bag == "field":
-            return self._from_features(self._extractor.compute(list(images)))
-        found = [find_cells(image) for image in images]
-        return self._from_features(self._extractor.compute(found))._replace(cells=found)
+            return None
+        return [find_cells(image) for image in images]
 
     def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
@@ -331,16 +347,16 @@ class Classifier:
         """
         folder = Path(folder)
         info, arrays = read_model(folder)
-        record = _backbone_of(info)
+        record = backbone_of(info)
         if info.backbone.finder not in ("", FINDER):
             raise CheckpointError(
                 f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
                 f"allkit has {FINDER!r}, which finds other cells. Install allkit {info.allkit}, or "
                 f"train again."
             )
-        network = _empty_network(record.build("none"), info)
-        state = _under("network.", arrays)
-        training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
+        network = empty_network(record.build("none"), info)
+        state = under("network.", arrays)
+        training = {name: array.numpy() for name, array in under("data.", arrays).items()}
         trusted = {
             name: array.numpy()
             for name, array in arrays.items()
@@ -355,7 +371,7 @@ class Classifier:
                 f"{info.backbone.distribution} builds it today: {detail} It was saved with "
                 f"{info.backbone.distribution} {info.backbone.version}; install that version."
             ) from None
-        _warn_of_another_version(info, network.backbone)
+        warn_of_another_version(info, network.backbone)
         trust = Trust.from_arrays(info.classes, trusted)
         return cls(network, info, trust=trust, device=device, training=training)
 
@@ -364,14 +380,22 @@ class Classifier:
         path: str | Path,
         *,
         format: str = "onnx",
+        precision: str = "float32",
+        calibration: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
+        check: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
         overwrite: bool = False,
-        check: Sequence[npt.NDArray[np.uint8]] | None = None,
-    ) -> float:
+        progress: Progress | None = None,
+    ) -> Proof:
         """Write the model as one file of another format, and prove that it answers alike.
 
-        The file holds the whole way from uint8 RGB pixels to probabilities. It is run on `check`
-        images (drawn ones without it); the largest difference of a probability is returned.
-        Raises `ExportError`, and leaves no file, when the answers do not agree.
+        The file holds the whole way from uint8 RGB pixels to calibrated probabilities, and what
+        verdicts need. `precision` is `float32`, or `int8` with training images as `calibration`
+        (32 at least; 128 are taken). It is compared with the model on `check` images: a set, or
+        `(H, W, 3)` uint8 arrays; drawn ones without it, and for int8 calibrating images that were
+        held back. The proof is returned and kept in the file.
+
+        Raises `ExportError`, and leaves no file, when the answers do not agree, when the format
+        cannot take the backbone, and when there are too few images to calibrate.
         """
         path = Path(path)
         exporter: Exporter = registry().get("exporter", format)
@@ -380,22 +404,57 @@ class Classifier:
                 f"A {format} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
             )
         require_free(path, overwrite=overwrite)
-        images = list(check) if check is not None else _drawn_checks()
+        if precision not in ("float32", "int8"):
+            raise ExportError(f"The precision {precision!r} is not known. Use float32 or int8.")
+        if (precision == "int8") != (calibration is not None):
+            raise ExportError(
+                "int8, and nothing else, needs images to calibrate it: give both --int8 and "
+                "--calibrate, or neither."
+            )
+        chosen, compared = divide(calibration, check)
         part = path.with_name(f".{path.stem}.part{exporter.suffix}")
         try:
-            exporter.write(self, part, precision="float32", calibration=None)
-            theirs = exporter.open(part).probabilities(images)
-            ours = self.probabilities(images)
-            difference = float(np.abs(ours - theirs).max())
-            if difference > AGREEMENT or (ours.argmax(1) != theirs.argmax(1)).any():
+            images = pixels_of(chosen) if chosen else None
+            exporter.write(self, part, precision=precision, calibration=images)
+            file = exporter.open(part)
+            drawn = any(
+                isinstance(given, Dataset) and given.drawn for given in (check, calibration)
+            )
+            proof = compare(
+                self, file, compared, precision=precision, drawn=drawn, progress=progress
+            )
+            reasons = proof.shortfalls()
+            if reasons:
                 raise ExportError(
-                    f"The {format} file does not answer like the model: on {len(images)} images "
-                    f"the probabilities differ by up to {difference:.2g}. It was not written."
+                    f"The {format} file does not answer like the model: {'; '.join(reasons)}. It "
+                    f"was not written."
                 )
+            proof = replace(
+                proof, model=self.mark(), calibrated_on=len(chosen), calibrated=hash_of(chosen),
+                probes=answers_on_probes(file),
+            )  # fmt: skip
+            data = prove(part.read_bytes(), proof.to_dict())
+            if data is None:
+                warnings.warn(
+                    f"The exporter {format!r} keeps no room for a proof, so the file has none "
+                    f"inside; `allkit verify` will need the model.",
+                    stacklevel=2,
+                )
+            else:
+                part.write_bytes(data)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        return difference
+        return proof
+
+    def mark(self) -> str:
+        """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
+        digest = hashlib.sha256(self.trust.to_bytes())
+        digest.update(repr((self.spec, self.info.backbone.finder)).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:32]
 
     def pipeline(self) -> Pipeline:
         """Return the whole way from `(N, H, W, 3)` uint8 pixels, on the CPU.
@@ -404,65 +463,3 @@ class Classifier:
         """
         # A copy: moving the network itself would take it away from whoever answers with it.
         return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), self.trust).eval()
-
-
-def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
-    """Return the network that the arrays of a model folder fit."""
-    parts = info.backbone
-    if parts.cut is not None:
-        trunk, tail = cut(backbone, parts.cut)
-        backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(parts.members)])
-    heads = [Head(parts.width, len(info.classes)) for _ in range(parts.members)]
-    return Network(backbone, heads, orientations=parts.orientations)
-
-
-AGREEMENT = 1e-4
-
-
-def _layer_for_maps(backbone: str) -> str | None:
-    record: Backbone = registry().get("backbone", backbone)
-    return record.cam_layer
-
-
-def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
-
-
-def _drawn_checks() -> list[npt.NDArray[np.uint8]]:
-    from allkit.data.drawn import draw_smears
-
-    return [field.image for field in draw_smears(8, groups=8, seed=20)]
-
-
-def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
-    """Warn when a plugin of another version computes other features from the same weights."""
-    saved = info.backbone
-    now = registry().provider("backbone", saved.name)
-    if (now.distribution, now.version) == (saved.distribution, saved.version):
-        return
-    if not saved.fingerprint:
-        return
-    mark = fingerprint(backbone, InputSpec(saved.size, saved.mean, saved.std))
-    norm = abs(mark[0] - saved.fingerprint[0]) / (saved.fingerprint[0] or 1.0)
-    rest = zip(mark[1:], saved.fingerprint[1:], strict=True)
-    if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
-        warnings.warn(
-            f"This model was made with {saved.distribution} {saved.version}; {now.origin} computes "
-            f"other features from the same weights, so its figures no longer hold. Install "
-            f"{saved.distribution}=={saved.version}, or train again.",
-            stacklevel=3,
-        )
-
-
-def _backbone_of(info: ModelInfo) -> Backbone:
-    try:
-        record: Backbone = registry().get("backbone", info.backbone.name)
-    except PluginError as error:
-        if info.backbone.distribution == "allkit":
-            raise
-        raise PluginError(
-            f"This model needs the backbone {info.backbone.name!r} of the plugin "
-            f"{info.backbone.distribution} {info.backbone.version}, which is not there: install "
-            f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
-        ) from None
-    return record

@@ -199,7 +199,8 @@ class Exporter:
     `write(model, path, *, precision, calibration)` writes the whole way from uint8 RGB pixels to
     probabilities: `model` is a `Classifier`, `precision` is `"float32"` or `"int8"`, and
     `calibration` holds training images (`(H, W, 3)` uint8 arrays) for int8, else `None`.
-    `open(path)` returns a `Predictor` and imports no torch. `suffix` is that of the file (`.onnx`).
+    `open(path)` returns a `Predictor` and imports no torch, unless `needs_torch` says that it
+    does. `suffix` is that of the file (`.onnx`).
     """
 
     name: str
@@ -207,6 +208,7 @@ class Exporter:
     write: Callable[..., None]
     open: Callable[[Path], Predictor]
     summary: str = ""
+    needs_torch: bool = False
 
     def __post_init__(self) -> None:
         _require_name("exporter", self.name)

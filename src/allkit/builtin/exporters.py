@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterable
+import logging
+import re
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
 from allkit.records import Exporter, Predictor
+from allkit.runtime.graph import feeds
 from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor
 from allkit.runtime.seal import describe, seal
 
@@ -18,41 +23,36 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+OUTPUTS = ("probabilities", "logits", "features")
 
-def _write(
-    model: Any, path: Path, *, precision: str, calibration: list[npt.NDArray[np.uint8]] | None
+
+def _write_onnx(
+    model: Any, path: Path, *, precision: str, calibration: Sequence[npt.NDArray[np.uint8]] | None
 ) -> None:
     """Write `model` as one ONNX file, from `pixels` (N, H, W, 3) uint8 on.
 
     Its outputs: `probabilities` and `logits` (N, K), `features` (N, D).
     """
-    import logging
+    if precision not in ("float32", "int8"):
+        raise ExportError(f"The onnx exporter writes float32 and int8, not {precision}.")
+    if precision == "int8" and not calibration:
+        raise ExportError("int8 needs images to calibrate it. Give --calibrate training images.")
+    proto = _graph(model)
+    if precision == "int8":
+        from allkit.builtin.quantise import quantised
 
-    import torch.onnx
-
-    if precision != "float32":
-        raise ExportError(f"The onnx exporter writes float32, not {precision}. Leave --int8 out.")
-    pipeline = model.pipeline()
-    # The exporter reports every step as a warning; what goes wrong is raised.
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        program = torch.onnx.export(
-            pipeline, pipeline.example(), dynamo=True, verbose=False,
-            dynamic_shapes=pipeline.dynamic_shapes(), input_names=list(pipeline.names),
-            output_names=["probabilities", "logits", "features"],
-        )  # fmt: skip
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:300]
-        raise ExportError(
-            f"The backbone {model.info.backbone.name!r} cannot be written as ONNX: {reason}"
-        ) from error
-    finally:
-        log.setLevel(before)
-    if program is None:
-        raise ExportError(f"torch wrote no ONNX program for {model.info.backbone.name!r}.")
-    proto = program.model_proto
+        images = list(calibration or [])
+        found = model.find(images)
+        proto = quantised(
+            proto,
+            [
+                feed
+                for i, image in enumerate(images)
+                for _, feed in feeds([image], None if found is None else found[i : i + 1])
+            ],
+        )
+    for node in proto.graph.node:  # among them are paths of the machine that exports
+        del node.metadata_props[:]
     description = describe(
         model.info, format=FORMAT, precision=precision,
         trust=base64.b64encode(model.trust.to_bytes()).decode(),
@@ -62,11 +62,113 @@ def _write(
     path.write_bytes(seal(proto.SerializeToString()))
 
 
-def _open(path: Path) -> Predictor:
+def _graph(model: Any) -> Any:
+    import torch
+
+    pipeline = model.pipeline()
+    with _quiet("torch.onnx"), _told(model.info.backbone.name, "onnx"):
+        program = torch.onnx.export(
+            pipeline, pipeline.example(), dynamo=True, verbose=False,
+            dynamic_shapes=pipeline.dynamic_shapes(), input_names=list(pipeline.names),
+            output_names=list(OUTPUTS),
+        )  # fmt: skip
+    if program is None:
+        raise ExportError(f"torch wrote no ONNX program for {model.info.backbone.name!r}.")
+    return program.model_proto
+
+
+def _open_onnx(path: Path) -> Predictor:
     return OnnxPredictor(path)
+
+
+def _write_pt2(
+    model: Any, path: Path, *, precision: str, calibration: Sequence[npt.NDArray[np.uint8]] | None
+) -> None:
+    """Write `model` as a program of `torch.export`; inputs and outputs as in `_write_onnx`."""
+    import io
+    import warnings
+
+    import torch
+
+    if precision != "float32":
+        raise ExportError(
+            f"The pt2 exporter writes float32, not {precision}. For int8 take --format onnx."
+        )
+    pipeline = model.pipeline()
+    packed = io.BytesIO()
+    trust = base64.b64encode(model.trust.to_bytes()).decode()
+    with _quiet("torch"), _told(model.info.backbone.name, "pt2"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of weights that share their memory
+        program = torch.export.export(
+            pipeline, pipeline.example(), dynamic_shapes=pipeline.dynamic_shapes()
+        )
+        for node in program.graph.nodes:  # paths of the machine that exports
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, packed, extra_files={"trust": trust})
+    # A zip may end in a comment, which torch passes over.
+    comment = json.dumps(describe(model.info, format=FORMAT, precision=precision)).encode()
+    data = packed.getvalue()[:-2] + struct.pack("<H", len(comment)) + comment
+    path.write_bytes(seal(data))
+
+
+def _open_pt2(path: Path) -> Predictor:
+    from allkit.builtin.program import ProgramPredictor
+
+    return ProgramPredictor(path)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    # The exporters report every step as a warning; what goes wrong is raised.
+    log = logging.getLogger(name)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+@contextlib.contextmanager
+def _told(backbone: str, format_name: str) -> Iterator[None]:
+    """Name the operator on which an export fails, and the way out."""
+    try:
+        yield
+    except Exception as error:
+        text = "\n".join(str(e) for e in _chain(error))
+        found = re.search(
+            r"No (?:ONNX function|decompositions?)[^\n]*?(aten|\w+)[.:]+([\w.]+)", text
+        )
+        if format_name == "onnx" and found:
+            operator = f"{found[1]}.{found[2].strip('.')}"
+            raise ExportError(
+                f"The backbone {backbone!r} uses the operator {operator}, which ONNX does not "
+                f"have. Write that step of the backbone with other operators, or export with "
+                f"--format pt2, which takes every operator of torch."
+            ) from error
+        reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else repr(error)
+        raise ExportError(
+            f"The backbone {backbone!r} cannot be written as {format_name}: {reason} Its `forward` "
+            f"must not depend on the values of its input; see torch.export's documentation."
+        ) from error
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @hookimpl
 def allkit_exporters() -> Iterable[Exporter]:
-    """Offer ONNX."""
-    return [Exporter("onnx", ".onnx", _write, _open, "one ONNX file, from pixels to probabilities")]
+    """Offer ONNX and the programs of `torch.export`."""
+    return [
+        Exporter(
+            "onnx", ".onnx", _write_onnx, _open_onnx,
+            "one ONNX file, from pixels to probabilities; float32 or int8",
+        ),
+        Exporter(
+            "pt2", ".pt2", _write_pt2, _open_pt2,
+            "one program of torch.export, for those who have PyTorch", needs_torch=True,
+        ),
+    ]  # fmt: skip

@@ -313,15 +313,39 @@ def export(
     model: Folder,
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[str, typer.Option("--format", help="see `allkit plugins`")] = "onnx",
+    int8: Annotated[bool, typer.Option("--int8", help="compute in 8-bit integers")] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="training images for --int8 (the parts train and val)")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="images on which the file must answer like the model")
+        Path | None,
+        typer.Option(help="images on which the file must answer like the model (the part test)"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write a model as one file of another format, after it answered alike."""
-    from allkit.cli.judge import run_export
+    from allkit.cli.export import run_export
 
-    run_export(model, out, format_name, data, overwrite)
+    run_export(
+        model, out, format_name, int8=int8, calibrate=calibrate, data=data, overwrite=overwrite
+    )
+
+
+@app.command()
+def verify(
+    exported: Annotated[Path, typer.Argument(help="a file that `allkit export` wrote")],
+    model: Annotated[
+        Path | None, typer.Argument(help="the model folder it was exported from")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Argument(help="images to compare them on (the part test)")
+    ] = None,
+    json_file: Json = None,
+) -> None:
+    """Repeat the proof inside an exported file. Exit status 1 when it does not hold here."""
+    from allkit.cli.export import run_verify
+
+    raise typer.Exit(run_verify(exported, model, data, json_file))
 
 
 @plugins_app.callback()

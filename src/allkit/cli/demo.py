@@ -91,8 +91,8 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         f"{first['probability']:.2f}, verdict {first['verdict']} ({'; '.join(first['reasons'])})"
     )
     say("\n6  Exporting to ONNX, and comparing its answers")
-    difference = model.export(folder / "model.onnx", check=images[:32])
-    say(f"   same classes; probabilities differ by at most {difference:.1g}")
+    proof = model.export(folder / "model.onnx", check=images[:32])
+    say(f"   same classes and verdicts; probabilities differ by at most {proof.difference:.1g}")
 
 
 def _backbone() -> str:

@@ -1,4 +1,4 @@
-"""`allkit predict` and `allkit export`."""
+"""`allkit predict`, and opening what answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allkit.classifier import Classifier
     from allkit.records import Predictor
 
-__all__ = ["load_folder", "open_model", "run_export", "run_predict", "sample_images"]
+__all__ = ["load_folder", "open_model", "run_predict", "sample_images"]
 __all__ += ["write_rows"]
 
 FORMATS = (".jsonl", ".csv", ".parquet")
@@ -144,17 +144,3 @@ def sample_images(data: Path, count: int) -> list[npt.NDArray[np.uint8]]:
     dataset = Dataset.open(data)
     step = max(1, len(dataset) // count)
     return [dataset.read(i) for i in range(0, len(dataset), step)[:count]]
-
-
-def run_export(
-    model_path: Path, out: Path, format_name: str, data: Path | None, overwrite: bool
-) -> None:
-    """Export a model folder and say how well the file agrees with it."""
-    model = load_folder(model_path, "cpu")
-    check = None if data is None else sample_images(data, 32)
-    difference = model.export(out, format=format_name, overwrite=overwrite, check=check)
-    on = f"{len(check)} images of {data}" if check is not None else "8 drawn images"
-    say(
-        f"Saved {out} ({out.stat().st_size / 1e6:.1f} MB). On {on} it gives the same classes; "
-        f"probabilities differ by at most {difference:.1g}."
-    )

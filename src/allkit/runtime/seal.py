@@ -1,27 +1,36 @@
-"""A seal inside an exported file, so that a single flipped bit is noticed before it is parsed."""
+"""What is written into an exported file after it was made, at places of a fixed size kept free.
+
+The *seal* is a hash, so that a single flipped bit is noticed before the file is parsed. The *proof*
+is what was found when the file was compared with its model. Both are written over blanks of the
+same length, which works in every format that holds its description uncompressed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
 
-__all__ = ["SEAL_BLANK", "check_seal", "describe", "read_sealed", "seal"]
+__all__ = ["SEAL_BLANK", "check_seal", "describe", "prove", "read_sealed", "seal"]
 
 SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
 
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
+_ROOM, _ROOM_PER_CLASS = 4096, 128  # bytes that a proof may take
+_BLANK = re.compile(rb'"proof": "(~+)"')
 
 
 def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[str, Any]:
     """Return what every exported file says of itself; `info` is that of a `Classifier`.
 
-    `further` is what one format adds. It holds the blank seal, so it goes into the file before
-    `seal`.
+    `further` is what one format adds. It holds the blanks of proof and seal, so it goes into the
+    file before `seal`.
     """
     return {
         "format": format,
@@ -34,8 +43,26 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "finder": info.backbone.finder,
         "data": info.data.fingerprint,
         **further,
+        "proof": "~" * (_ROOM + _ROOM_PER_CLASS * len(info.classes)),
         "sha256": SEAL_BLANK,
     }
+
+
+def prove(data: bytes, proof: Mapping[str, Any]) -> bytes | None:
+    """Return the bytes of a sealed file with its proof inside, sealed again.
+
+    `None` when the file keeps no room for one, since its exporter does not use `describe`.
+    """
+    found = _BLANK.findall(data)
+    if len(found) != 1 or not _PATTERN.search(data):
+        return None
+    text = json.dumps(proof).encode()
+    room = len(found[0]) + 2  # with its quotation marks
+    if len(text) > room:
+        raise ExportError(f"The proof takes {len(text):,} bytes, and there is room for {room:,}.")
+    blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
+    written = _BLANK.sub(lambda _: b'"proof": ' + text.ljust(room), blank)
+    return seal(written)
 
 
 def read_sealed(path: Path) -> bytes:

@@ -1,0 +1,115 @@
+"""Answers from an exported graph, whichever engine computes it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.batches import by_shape
+from allkit.errors import ExportError
+from allkit.records import Prediction
+from allkit.runtime.answers import stream
+from allkit.runtime.trust import Outputs, Trust
+
+if TYPE_CHECKING:
+    from allkit.runtime.cells import Cells
+
+__all__ = ["GraphPredictor", "feeds"]
+
+Images = Sequence[npt.NDArray[np.uint8]]
+Feed = dict[str, npt.NDArray[Any]]
+
+
+class GraphPredictor(ABC):
+    """A classifier in one exported file. Subclasses open it and compute.
+
+    `info` is what the file says of itself, `trust` what it knows about how far it can be trusted.
+    Where the file was made for bags of cells, these are found here and given to the graph.
+    """
+
+    outputs_known = True
+    """Whether the graph gives logits and features, or, as those of allkit 0.1.0, neither."""
+
+    def __init__(self, path: Path, info: Mapping[str, Any], trust: bytes | None) -> None:
+        self.path, self.info = path, dict(info)
+        _require_finder(path, info)
+        self.trust = Trust.from_bytes(self.classes, trust)
+
+    @abstractmethod
+    def compute(self, feed: Feed, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Return the named outputs, each with one row an image, for one feed of the graph."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return tuple(self.info["classes"])
+
+    def probabilities(self, images: Images) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
+        return self._run(images, ["probabilities"], self._find(images))[0]
+
+    def outputs(self, images: Images) -> Outputs:
+        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
+        if not self.outputs_known:
+            return Outputs.of_probabilities(self.probabilities(images))
+        found = self._find(images)
+        logits, features = self._run(images, ["logits", "features"], found)
+        return Outputs(logits, features, found)
+
+    def _find(self, images: Images) -> list[Cells] | None:
+        if self.info.get("bag", "field") == "field":
+            return None
+        from allkit.runtime.cells import find_cells
+
+        return [find_cells(image) for image in images]
+
+    def _run(
+        self, images: Images, names: Sequence[str], found: Sequence[Cells] | None
+    ) -> list[npt.NDArray[np.float32]]:
+        rows: list[Any] = [None] * len(images)
+        for indices, feed in feeds(images, found):
+            columns = self.compute(feed, names)
+            for index, values in zip(indices, zip(*columns, strict=True), strict=True):
+                rows[index] = values
+        return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one answer per image, in order, in constant memory."""
+        return stream(images, self.outputs, self.trust, batch_size=batch_size)
+
+    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
+        """Return one answer per image, in order."""
+        return list(self.stream(images, batch_size=batch_size))
+
+
+def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[int], Feed]]:
+    """Yield (positions in `images`, the inputs of the graph by name) for each shape there is.
+
+    `found` are the cells of each image, `None` for a graph that takes whole fields only.
+    """
+    if found is None:
+        for indices, pixels in by_shape(images):
+            yield indices, {"pixels": pixels}
+        return
+    from allkit.runtime.cells import bags
+
+    for indices, pixels, places in bags(found):
+        yield indices, {"pixels": pixels, "places": places}
+
+
+def _require_finder(path: Path, info: Mapping[str, Any]) -> None:
+    if info.get("bag", "field") == "field":
+        return
+    from allkit.runtime.cells import FINDER
+
+    if info.get("finder") != FINDER:
+        raise ExportError(
+            f"{path} was made with the cell finder {info.get('finder')!r}, and this allkit has "
+            f"{FINDER!r}, which finds other cells. Install allkit {info.get('allkit')}, or export "
+            f"the model again."
+        )
