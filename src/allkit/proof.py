@@ -246,7 +246,8 @@ def compare(
 ) -> Proof:
     """Ask both about every image, few at a time, and return how the answers compare.
 
-    Without `compared` the probes are taken. `drawn` says that the program drew the images. Raises `ExportError` when the classes differ.
+    Without `compared` the probes are taken. `drawn` says that the program drew the images. Raises
+    `ExportError` when the classes differ.
     """
     if tuple(model.classes) != tuple(file.classes):
         raise ExportError(

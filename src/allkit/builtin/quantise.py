@@ -26,11 +26,12 @@ FEATURES = "features"
 def quantised(model: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Any:
     """Return `model`, an `onnx.ModelProto` from `pixels` on, with its backbone in 8 bits.
 
-    Weights are symmetric int8 of seven bits, with one scale for each channel, so that processors
-    without VNNI instructions do not overflow; activations are uint8 between the smallest and the
-    largest value that `images`, `(H, W, 3)` uint8, give. Resizing, normalisation, head and
-    calibration stay in float32. What rounding does to all images alike is taken back from the
-    features, by a straight line for each that is fitted on `images` (`_corrected`).
+    Weights are symmetric int8 with one scale for each channel; activations are uint8 between the
+    smallest and the largest value that `images`, `(H, W, 3)` uint8, give. Resizing, normalisation,
+    head and calibration stay in float32. Weights of seven bits would never overflow on processors
+    without VNNI instructions, but cost agreement (docs/figures.md); `allkit verify` tells there.
+    What rounding does to all images alike is taken back from the features, by a straight line for
+    each that is fitted on `images` (`_corrected`).
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -45,7 +46,7 @@ def quantised(model: Any, images: Sequence[npt.NDArray[np.uint8]]) -> Any:
         quantize_static(
             model, target, _Reader(images), quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS), nodes_to_quantize=nodes, per_channel=True,
-            reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
         small = onnx.load(target)
     return _corrected(small, wanted, _features(small, images))
