@@ -66,7 +66,7 @@ def run_verify(
     exported: Path, model_path: Path | None, data: Path | None, json_file: Path | None
 ) -> int:
     """Repeat the proof of an exported file; return 1 when it does not hold here."""
-    from allkit.proof import COMPARED, Proof, compare, evenly, proof_of, repeat, subjects
+    from allkit.proof import COMPARED, Proof, compare, proof_of, repeat, sample, subjects
 
     require_places(json_file)
     if exported.is_dir():
@@ -105,7 +105,7 @@ def run_verify(
         chosen = part_of(data, "test")
         with bars() as progress:
             full = compare(
-                model, file, evenly(subjects(chosen), COMPARED), drawn=chosen.drawn,
+                model, file, sample(subjects(chosen), COMPARED), drawn=chosen.drawn,
                 precision=getattr(file, "info", {}).get("precision", "float32"), progress=progress,
             )  # fmt: skip
         reasons += full.shortfalls()

@@ -39,8 +39,10 @@ def benchmark_picture(models: Mapping[str, Mapping[str, Any]], title: str) -> by
             axes.hlines(rows, values, ends, color=MUTED, lw=1.2)
         for row, value, end in zip(rows, values, ends, strict=True):
             text = form.format(value)
+            if ends is not values:
+                text += f" ({form.format(end)})"
             axes.annotate(
-                f"{text} ({form.format(end)})" if ends is not values else text, (end, row), xytext=(3, 0), textcoords="offset points",
+                text, (end, row), xytext=(3, 0), textcoords="offset points",
                 va="center", fontsize=8, color=INK,
             )  # fmt: skip
         axes.set_xlim(0, max(ends) * 1.45)
