@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.checkpoint import ModelInfo
 from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
 from allkit.duplicates import match, pack, unpack
@@ -21,6 +20,9 @@ from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision, set_table
+
+if TYPE_CHECKING:  # it brings torch, which judging an exported file does not need
+    from allkit.checkpoint import ModelInfo
 
 __all__ = [
     "IMAGE_LEVEL",

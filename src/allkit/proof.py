@@ -23,7 +23,7 @@ from allkit.images import read_image
 from allkit.records import Prediction
 
 __all__ = ["Proof", "Repeated", "Subject", "compare", "divide", "probes", "proof_of", "repeat"]
-__all__ += ["subjects"]
+__all__ += ["sample", "subjects"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -36,7 +36,7 @@ FEWEST, CALIBRATED_ON = 32, 128
 COMPARED = 1000
 """Images of a set that are compared at most."""
 HELD_OUT = 4
-"""Where the calibrating images are also those to compare on, every fourth is kept for that."""
+"""Where the calibrating images are also those to compare on, a fourth is kept for that."""
 ELSEWHERE = {"float32": 1e-3, "int8": 0.05}
 """Difference of a probability that another machine or version of the engine may make."""
 LARGEST = 768
@@ -185,10 +185,10 @@ def divide(
     """
     compared = subjects(check) if check is not None else []
     if calibration is None:
-        return [], evenly(compared, COMPARED)
+        return [], sample(compared, COMPARED)
     given = subjects(calibration)
     shared = not compared or not {s.digest for s in given}.isdisjoint(s.digest for s in compared)
-    chosen = [s for i, s in enumerate(given) if not shared or i % HELD_OUT != HELD_OUT - 1]
+    chosen = sample(given, len(given) - len(given) // HELD_OUT) if shared else given
     if len(chosen) < FEWEST:
         kept = f" ({len(given)} less a fourth to compare on)" if shared else ""
         wanted = math.ceil(FEWEST * HELD_OUT / (HELD_OUT - 1)) if shared else FEWEST
@@ -196,17 +196,19 @@ def divide(
             f"There are {len(chosen)} images to calibrate int8 on{kept}, and it needs {FEWEST} at "
             f"least. Give --calibrate a set of {wanted} or more training images."
         )
-    chosen = evenly(chosen, CALIBRATED_ON)
+    chosen = sample(chosen, CALIBRATED_ON)
     used = {s.digest for s in chosen}
     compared = [s for s in compared or given if s.digest not in used]
-    return chosen, evenly(compared, COMPARED)
+    return chosen, sample(compared, COMPARED)
 
 
-def evenly(items: Sequence[Subject], count: int) -> list[Subject]:
-    """Return at most `count` of `items`, at equal distances."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).astype(int).tolist()]
+def sample(items: Sequence[Subject], count: int) -> list[Subject]:
+    """Return at most `count` of `items` in their order: always the same, and of every kind.
+
+    Chosen by their hashes: places at equal distances could all be of one class.
+    """
+    last = sorted(s.digest for s in items)[:count]
+    return [s for s in items if s.digest <= last[-1]][:count] if last else []
 
 
 def pixels_of(chosen: Sequence[Subject]) -> list[Pixels]:

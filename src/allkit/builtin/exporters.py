@@ -112,6 +112,13 @@ def _write_pt2(
 
 
 def _open_pt2(path: Path) -> Predictor:
+    import importlib.util
+
+    if importlib.util.find_spec("torch") is None:
+        raise ExportError(
+            f"{path} is a program of PyTorch, which is not installed. Type: pip install "
+            f"'allkit[train]', or export the model with --format onnx."
+        )
     from allkit.builtin.program import ProgramPredictor
 
     return ProgramPredictor(path)

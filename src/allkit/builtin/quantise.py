@@ -29,11 +29,12 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
 
     `inputs` are those of images to calibrate on, one image each.
 
-    Weights are symmetric int8 of seven bits, with one scale for each channel, so that processors
-    without VNNI instructions do not overflow; activations are uint8 between the smallest and the
-    largest value that these images give. Resizing, normalisation, head and
-    calibration stay in float32. What rounding does to all images alike is taken back from the
-    features, by a straight line for each that is fitted on them (`_corrected`).
+    Weights are symmetric int8 with one scale for each channel; activations are uint8 between the
+    smallest and the largest value that these images give. Resizing, normalisation, head and
+    calibration stay in float32. Weights of seven bits would never overflow on processors without
+    VNNI instructions, but cost agreement (docs/figures.md); `allkit verify` tells there. What
+    rounding does to all images alike is taken back from the features, by a straight line for each
+    that is fitted on these images (`_corrected`).
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -48,7 +49,7 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
         quantize_static(
             model, target, _Reader(inputs), quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS), nodes_to_quantize=nodes, per_channel=True,
-            reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
         )  # fmt: skip
         small = onnx.load(target)
     return _corrected(small, wanted, _features(small, inputs))

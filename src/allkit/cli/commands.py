@@ -348,6 +348,25 @@ def verify(
     raise typer.Exit(run_verify(exported, model, data, json_file))
 
 
+@app.command()
+def benchmark(
+    models: Annotated[
+        list[Path],
+        typer.Argument(help="model folders and exported files", metavar="MODEL_OR_EXPORT..."),
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="images to answer (the part test) [default: drawn ones]")
+    ] = None,
+    json_file: Json = None,
+    plot: Annotated[Path | None, typer.Option(help="the .png to draw")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Measure models and exported files side by side: accuracy, time, size, memory."""
+    from allkit.cli.benchmark import run_benchmark
+
+    run_benchmark(models, data, json_file, plot, overwrite)
+
+
 @plugins_app.callback()
 def _plugins(context: typer.Context) -> None:
     if context.invoked_subcommand is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ EXPORTED = (
     "An exported file does not keep which images it was trained on: if these were among them, the "
     "figures are too high."
 )
+NO_PROBES = "What is reached without reading a cell was not measured: that takes pip install 'allkit[train]'."
 MAIN = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -61,9 +63,9 @@ class EvaluateOptions:
 def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None:
     """Judge a model on the images of `data` and print the figures."""
     _check(model_path, options)
-    needs_training_packages()
+    if not model_path.is_file():
+        needs_training_packages()
     from allkit.data.dataset import Dataset
-    from allkit.features import FeatureCache
 
     dataset = Dataset.open(data)
     told(dataset)
@@ -79,6 +81,8 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
             figures = _of_file(open_model(model_path), dataset, progress)
             values = figures.to_dict()
         else:
+            from allkit.features import FeatureCache
+
             model = load_folder(model_path, options.device)
             if options.leave_out is not None:
                 unseen = _unseen(model, dataset, options, progress)
@@ -136,7 +140,10 @@ def _of_file(file: Predictor, dataset: Dataset, progress: Any) -> Evaluation:
     from allkit.judgement import ask, figures_of, require_labels
 
     require_labels(dataset, file.classes)
-    return figures_of(dataset, ask(file, dataset, progress), file.classes, [EXPORTED])
+    # The core answers and judges; what reads no cell is measured where training is installed.
+    probes = all(importlib.util.find_spec(name) for name in ("cv2", "sklearn"))
+    notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
+    return figures_of(dataset, ask(file, dataset, progress), file.classes, notes, probes=probes)
 
 
 def _unseen(model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any) -> Unseen:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def run_verify(
     exported: Path, model_path: Path | None, data: Path | None, json_file: Path | None
 ) -> int:
     """Repeat the proof of an exported file; return 1 when it does not hold here."""
-    from allkit.proof import COMPARED, Proof, compare, evenly, proof_of, repeat, subjects
+    from allkit.proof import COMPARED, Proof, compare, proof_of, repeat, sample, subjects
 
     require_places(json_file)
     if exported.is_dir():
@@ -73,14 +74,14 @@ def run_verify(
     if (model_path is None) != (data is None):
         raise ConfigError("Give MODEL and DATA, or neither: allkit verify EXPORTED MODEL DATA")
     file: Any = open_model(exported)
-    say(f"{exported} is as it was written: its hash is right.")
+    _tell(f"{exported} is as it was written: its hash is right.")
     values: dict[str, Any] = {"file": str(exported), "sealed": True}
     reasons: list[str] = []
     full: Proof | None = None
     if model_path is None or "proof" in getattr(file, "info", {}):
         proof = proof_of(file, str(exported))
         for line in proof.lines():
-            say(f"When exported  {line}")
+            _tell(f"When exported  {line}")
         found = repeat(file, proof)
         reasons += found.shortfalls()
         values |= {
@@ -91,7 +92,7 @@ def run_verify(
                 "same_pixels": found.alike,
             },
         }  # fmt: skip
-        say(
+        _tell(
             f"Here           On {found.images} drawn probes: the same class on {found.same_class}, "
             f"the same verdict on {found.same_verdict}; probabilities differ by at most "
             f"{found.difference:.1g}."
@@ -104,17 +105,21 @@ def run_verify(
         chosen = part_of(data, "test")
         with bars() as progress:
             full = compare(
-                model, file, evenly(subjects(chosen), COMPARED), drawn=chosen.drawn,
+                model, file, sample(subjects(chosen), COMPARED), drawn=chosen.drawn,
                 precision=getattr(file, "info", {}).get("precision", "float32"), progress=progress,
             )  # fmt: skip
         reasons += full.shortfalls()
         values["full"] = full.to_dict()
         for line in full.lines():
-            say(f"Model and file {line}")
+            _tell(f"Model and file {line}")
     values |= {"agrees": not reasons, "reasons": reasons}
     write_report(json_file, json.dumps(values, indent=1) + "\n")
     if reasons:
-        say(f"DOES NOT AGREE  {'; '.join(reasons)}.")
+        _tell(f"DOES NOT AGREE  {'; '.join(reasons)}.")
         return 1
-    say("Agrees.")
+    _tell("Agrees.")
     return 0
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(line + "\n")

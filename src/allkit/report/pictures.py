@@ -23,7 +23,10 @@ __all__ = [
     "contact_sheet",
     "curves_picture",
     "explanation_picture",
+    "figure_of",
     "learning_curves",
+    "plain",
+    "png",
     "reliability_picture",
     "thumbnail",
     "trials_picture",
@@ -40,7 +43,7 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(9.0, 3.6)
+    figure = figure_of(9.0, 3.6)
     for position, (what, name) in enumerate([("loss", "Loss"), ("accuracy", "Accuracy")], start=1):
         axes = figure.add_subplot(1, 2, position)
         for part, colour, style in [("train", TRAIN, "-"), ("val", VAL, "--")]:
@@ -61,9 +64,9 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
             axes.set_yscale("log")
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-        _quiet(axes)
+        plain(axes)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion_matrix(
@@ -75,7 +78,7 @@ def confusion_matrix(
     one.
     """
     side = max(4.2, 1.0 * len(names) + 2.2)
-    figure = _figure(side + 0.6, side)
+    figure = figure_of(side + 0.6, side)
     axes = figure.add_subplot()
     shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
@@ -91,10 +94,10 @@ def confusion_matrix(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, loc="left", fontsize=11, color=INK)
-    _quiet(axes)
+    plain(axes)
     if caption:
         figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color=MUTED)
-    return _png(figure)
+    return png(figure)
 
 
 def trials_picture(
@@ -112,7 +115,7 @@ def trials_picture(
     names = list(dict.fromkeys(name for _, _, settings in trials for name in settings))
     columns = min(3, 1 + len(names))
     rows = -(-(1 + len(names)) // columns)
-    figure = _figure(3.4 * columns, 2.7 * rows + 0.3)
+    figure = figure_of(3.4 * columns, 2.7 * rows + 0.3)
     values = [v for _, v, _ in good]
     choose = np.minimum if lower_is_better else np.maximum
     winner = (min if lower_is_better else max)(range(len(good)), key=lambda i: values[i])
@@ -142,14 +145,14 @@ def trials_picture(
     for axes in panels:
         if spread > 5:
             axes.set_yscale("log")
-        _quiet(axes)
+        plain(axes)
     failed = len(trials) - len(good)
     note = f", {failed} failed" if failed else ""
     figure.suptitle(
         f"{metric}, {'lower' if lower_is_better else 'higher'} is better; {len(trials)} trials{note}",
         x=0.01, ha="left", fontsize=11, color=INK,
     )  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def contact_sheet(
@@ -157,13 +160,13 @@ def contact_sheet(
 ) -> Figure:
     """Return rows of images, each with its name; `rows` holds (title, [(image, name), …])."""
     columns = max([1, *(len(images) for _, images in rows)])
-    figure = _figure(1.55 * columns + 0.3, 1.8 * max(1, len(rows)))
+    figure = figure_of(1.55 * columns + 0.3, 1.8 * max(1, len(rows)))
     for number, (title, images) in enumerate(rows):
         for place in range(columns):
             axes = figure.add_subplot(len(rows), columns, number * columns + place + 1)
             axes.set_xticks([])
             axes.set_yticks([])
-            _quiet(axes)
+            plain(axes)
             if place == 0:
                 axes.set_ylabel(title, fontsize=9, color=INK)
             if place < len(images):
@@ -208,7 +211,7 @@ def explanation_picture(
     import textwrap
 
     shown = [example for example in examples if example.image is not None][:5]
-    figure = _figure(11.0, 4.4 + (2.2 if shown else 0.0))
+    figure = figure_of(11.0, 4.4 + (2.2 if shown else 0.0))
     grid = figure.add_gridspec(2 if shown else 1, 15, height_ratios=[2, 1] if shown else [1])
     field_axes = figure.add_subplot(grid[0, :5])
     field_axes.imshow(image)
@@ -233,7 +236,7 @@ def explanation_picture(
         inset.set_ylim(-0.02, 1.02)
         inset.set_xlabel("share covered, uncovered", fontsize=7)
         inset.legend(frameon=False, fontsize=5.5)
-        _quiet(inset)
+        plain(inset)
     for number, example in enumerate(shown):
         axes = figure.add_subplot(grid[1, 3 * number : 3 * number + 3])
         if example.image is not None:
@@ -245,7 +248,7 @@ def explanation_picture(
     for axes in (field_axes, map_axes):
         axes.axis("off")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    return _png(figure)
+    return png(figure)
 
 
 def reliability_picture(
@@ -257,7 +260,7 @@ def reliability_picture(
 
     The curves of single `folds` stand behind the one of all images.
     """
-    figure = _figure(4.4, 4.2)
+    figure = figure_of(4.4, 4.2)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8)
     for fold in folds:
@@ -270,13 +273,13 @@ def reliability_picture(
     axes.set_ylabel("share that was right")
     text = "Reliability" if error is None else f"Reliability: ECE {error:.3f}"
     axes.set_title(text, loc="left", fontsize=10, color=INK)
-    _quiet(axes)
-    return _png(figure)
+    plain(axes)
+    return png(figure)
 
 
 def curves_picture(curves: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
     """Return ROC, precision–recall and risk–coverage curves side by side as PNG bytes."""
-    figure = _figure(11.0, 3.6)
+    figure = figure_of(11.0, 3.6)
     roc, pr, risk = (figure.add_subplot(1, 3, position) for position in (1, 2, 3))
     for name, points in curves["per_class"].items():
         roc.plot(points["fpr"], points["tpr"], lw=1.3, label=names.get(name, name))
@@ -291,12 +294,13 @@ def curves_picture(curves: Mapping[str, Any], names: Mapping[str, str]) -> bytes
         axes.set_title(title, loc="left", fontsize=10, color=INK)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
-        _quiet(axes)
+        plain(axes)
     roc.legend(frameon=False, fontsize=8)
-    return _png(figure)
+    return png(figure)
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
+    """Return an empty figure of so many inches, without pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -305,13 +309,15 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _quiet(axes: Any) -> None:
+def plain(axes: Any) -> None:
+    """Take frame and ticks from axes."""
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.tick_params(length=0, labelsize=8, colors=INK)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
