@@ -22,7 +22,13 @@ AHEAD = 3
 
 
 def cores() -> int:
-    """Return the cores that this process may use; in a container they are fewer than there are."""
+    """Return the cores that this process may use; in a container they are fewer than there are.
+
+    `ALLKIT_CORES` says so where several processes share a machine.
+    """
+    told = os.environ.get("ALLKIT_CORES", "")
+    if told.isdigit() and int(told):
+        return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
