@@ -111,8 +111,8 @@ def test_images_are_found_in_the_order_of_their_folders_and_names(tmp_path, monk
         paths, others = find_images([folder, "none.png"])
         assert list(paths) == [*expected, "none.png"]
         assert others == {folder: 2}
+    (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds no images"):
-        (tmp_path / "empty").mkdir()
         find_images(["empty"])
 
 
@@ -412,3 +412,94 @@ def test_editing_the_card_of_a_model_does_not_make_it_another(tiny_folder, tmp_p
     sums = folder / "SHA256SUMS"
     sums.write_text(sums.read_text().replace("a", "b"))
     assert model_hash(folder) != before
+
+
+# ── Ray ────────────────────────────────────────────────────────────────────────────────────
+
+
+class Patient:
+    """A model that takes its time, opened in every worker; one of them is killed under it."""
+
+    classes = CLASSES
+
+    def __init__(self, mark):
+        mark.with_name(f"{mark.name}.{os.getpid()}").touch()
+        self.mark = mark
+
+    def predict(self, images, *, batch_size=16):
+        time.sleep(0.1 * len(images))
+        with contextlib.suppress(FileExistsError):
+            if "field-020" in " ".join(map(str, images)):
+                self.mark.touch(exist_ok=False)  # once
+                os.kill(os.getpid(), signal.SIGKILL)
+        return [answer(str(image)) for image in images]
+
+
+@pytest.fixture(scope="module")
+def local_ray():
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ray.init(
+        num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([*sys.path, os.path.dirname(__file__)])}},
+    )  # fmt: skip
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own dependencies
+def test_on_ray_a_killed_worker_costs_no_row_and_doubles_none(local_ray, pictures, tmp_path):
+    import functools
+
+    import cloudpickle
+
+    from allkit.volume.ray_data import stream
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    names, _ = find_images([str(pictures)])
+    mark, out = tmp_path / "killed", tmp_path / "a.parquet"
+    opened = functools.partial(Patient, mark)
+    with Run(out, identity(names)) as run:
+        list(run.write(answer(name) for name in names[:10]))
+        rest = names[run.done :]
+        list(run.write(stream(opened, "cpu", rest, chunk=5, threads=1), rows=7))
+        run.finish()
+    assert mark.exists()
+    assert len(list(tmp_path.glob("killed.*"))) >= 2  # it was opened again elsewhere
+    assert [row["image"] for row in rows_of(out)] == list(names)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own dependencies
+def test_on_ray_the_command_writes_the_same_table(local_ray, cli, tiny_folder, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "fields")  # relative paths are found by the workers
+    for engine in ("local", "ray"):
+        status, _, err = cli(
+            "predict", tiny_folder, "fields", "--engine", engine, "--out", f"{engine}.csv"
+        )
+        assert status == 1, err
+    assert (tmp_path / "ray.csv").read_text() == (tmp_path / "local.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of Ray's own dependencies
+def test_on_ray_a_mistake_of_the_user_is_told_as_here(local_ray, tmp_path):
+    from allkit.volume.ray_data import stream
+
+    def missing():
+        from pathlib import Path
+
+        from allkit.runtime.onnx import OnnxPredictor
+
+        return OnnxPredictor(Path("/no/such/model.onnx"))
+
+    with pytest.raises(AllkitError, match="model.onnx does not exist"):
+        list(stream(missing, "cpu", Paths(["a.png"])))
+
+
+def test_without_ray_the_line_to_type_is_told(monkeypatch):
+    from allkit.volume.ray_data import stream
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'allkit\[ray\]'"):
+        list(stream(lambda: None, "cpu", Paths(["a.png"])))
