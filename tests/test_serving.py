@@ -119,7 +119,7 @@ def test_what_is_no_image_is_refused_with_its_reason(client):
     assert got.status_code == 422
     assert got.json()["verdict"] == "unreadable"
     assert "field.png is a text file" in got.json()["error"]
-    assert send(connection, png()[:100]).status_code == 422
+    assert send(connection, png()[:60]).status_code == 422
     assert send(connection, b"").status_code == 422
     assert 'verdict="unreadable"} 3.0' in connection.get("/metrics").text
 
@@ -442,11 +442,41 @@ def test_a_port_in_use_is_told(cli):
     assert "cannot be used" in err
 
 
+WITHOUT_TORCH = """
+    import sys
+    for name in ("torch", "timm", "pandas", "sklearn", "pyarrow"):
+        sys.modules[name] = None
+    from allkit.cli import main
+    main()
+"""
+
+
+@pytest.fixture(scope="module", params=["folder", "file"])
+def command(request, tiny, tiny_folder, tmp_path_factory):
+    """What serves or predicts with a model folder, and with an exported file without torch."""
+    if request.param == "folder":
+        return [sys.executable, "-m", "allkit"], tiny_folder
+    script = tmp_path_factory.mktemp("served") / "light.py"
+    script.write_text(textwrap.dedent(WITHOUT_TORCH))
+    tiny.export(script.with_name("tiny.onnx"))
+    return [sys.executable, str(script)], script.with_name("tiny.onnx")
+
+
 @pytest.mark.slow
-def test_the_command_serves_a_model_folder_and_logs_no_name(tiny_folder, tmp_path):
+def test_many_images_are_answered_from_either(command, drawn, tmp_path):
+    program, model = command
+    out = tmp_path / "answers.jsonl"
+    images = drawn.parent / "images"
+    subprocess.run([*program, "predict", str(model), str(images), "--out", str(out)], check=True)
+    assert len(out.read_text().splitlines()) == 48
+
+
+@pytest.mark.slow
+def test_the_command_serves_either_and_logs_no_name(command):
+    program, model = command
     environment = os.environ | {"ALLKIT_API_KEY": KEY}
     process = subprocess.Popen(
-        [sys.executable, "-m", "allkit", "serve", str(tiny_folder), "--port", "0"],
+        [*program, "serve", str(model), "--port", "0"],
         stderr=subprocess.PIPE, env=environment, text=True,
     )  # fmt: skip
     line = process.stderr.readline()

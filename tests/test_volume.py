@@ -493,7 +493,7 @@ def test_on_ray_a_mistake_of_the_user_is_told_as_here(local_ray, tmp_path):
 
         return OnnxPredictor(Path("/no/such/model.onnx"))
 
-    with pytest.raises(AllkitError, match="model.onnx does not exist"):
+    with pytest.raises(AllkitError, match=r"model\.onnx does not exist"):
         list(stream(missing, "cpu", Paths(["a.png"])))
 
 
