@@ -79,9 +79,10 @@ def stream(
 ) -> Iterator[Prediction]:
     """Yield one answer per image, in order, with at most four batches of images in memory.
 
-    An image is a path, the bytes of an encoded file, or an `(H, W, 3)` uint8 array. Threads read
-    and measure what follows while the model works, and the model works on the next batch while
-    this one is decided and used. An unreadable image is an answer too.
+    Of large images batches are smaller, down to a single one. An image is a path, the bytes of an
+    encoded file, or an `(H, W, 3)` uint8 array. Threads read and measure what follows while the
+    model works, and the model works on the next batch while this one is decided and used. An
+    unreadable image is an answer too.
     """
 
     def run(read: list[_Read]) -> Outputs | None:
@@ -90,7 +91,7 @@ def stream(
 
     with ThreadPoolExecutor(1, thread_name_prefix="allkit-model") as model:
         before: tuple[list[_Read], Future[Outputs | None]] | None = None
-        for batch in read_ahead(enumerate(images), _read, batch_size):
+        for batch in read_ahead(enumerate(images), _read, batch_size, weigh=_weight):
             read = [image for _, image in batch]
             running = model.submit(run, read)
             if before is not None:
@@ -107,6 +108,10 @@ class _Read(NamedTuple):
     pixels: Images | None = None
     statistics: npt.NDArray[np.floating[Any]] | None = None
     error: ImageError | None = None
+
+
+def _weight(image: _Read) -> int:
+    return 0 if image.pixels is None else image.pixels.nbytes
 
 
 def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
