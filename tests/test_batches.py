@@ -33,6 +33,32 @@ def test_no_more_than_three_batches_are_taken_ahead_however_many_there_are():
     assert taken <= 20
 
 
+def test_of_heavy_items_fewer_are_held_in_smaller_batches(monkeypatch):
+    monkeypatch.setattr("allkit.batches.MEMORY", 90)
+    taken = 0
+
+    def items():
+        nonlocal taken
+        for i in range(40):
+            taken += 1
+            yield i
+
+    def batches(weight):
+        nonlocal taken
+        taken, done, sizes, ahead = 0, 0, [], []
+        for batch in read_ahead(items(), lambda i: i, 8, workers=2, weigh=lambda _: weight):
+            done += len(batch)
+            sizes.append(len(batch))
+            ahead.append(taken - done)
+        assert done == 40
+        return sizes, max(ahead)
+
+    assert batches(1) == ([1, 8, 8, 8, 8, 7], 24)
+    assert batches(10) == ([1, *[3] * 13], 9)
+    assert batches(1000) == ([1] * 40, 2)
+    assert batches(0)[0] == [1, 8, 8, 8, 8, 7]
+
+
 def test_what_comes_next_is_loaded_while_the_caller_works():
     loaded = threading.Event()
 

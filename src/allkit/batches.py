@@ -19,32 +19,57 @@ Loaded = TypeVar("Loaded")
 
 AHEAD = 3
 """Batches that are read or being read while one is worked on."""
+MEMORY = 256 * 2**20
+"""Bytes of loaded items that are held, where they can be weighed."""
 
 
 def cores() -> int:
-    """Return the cores that this process may use; in a container they are fewer than there are."""
+    """Return the cores that this process may use; in a container they are fewer than there are.
+
+    `ALLKIT_CORES` says so where several processes share a machine.
+    """
+    told = os.environ.get("ALLKIT_CORES", "")
+    if told.isdigit() and int(told):
+        return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_ahead(
-    items: Iterable[Item], load: Callable[[Item], Loaded], size: int, *, workers: int | None = None
+    items: Iterable[Item],
+    load: Callable[[Item], Loaded],
+    size: int,
+    *,
+    workers: int | None = None,
+    weigh: Callable[[Loaded], int] | None = None,
 ) -> Iterator[list[tuple[Item, Loaded]]]:
     """Yield `(item, load(item))` in batches of `size`, in order, while threads load what follows.
 
-    At most `3 · size` loaded items are held, however many there are. Decoders and most
-    augmentations leave Python's lock while they work, so that threads are enough (measured in
-    docs/figures.md). An exception of `load` is raised where its batch would have been yielded.
+    At most `3 · size` loaded items are held, however many there are. With `weigh`, which says how
+    many bytes a loaded item holds, there are fewer, in smaller batches, where the largest so far
+    would not fit into `MEMORY` that often; it begins with one item. Decoders and most augmentations
+    leave Python's lock while they work, so that threads are enough (measured in docs/figures.md).
+    An exception of `load` is raised where its batch would have been yielded.
     """
     remaining = iter(items)
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
-    pool = ThreadPoolExecutor(max_workers=workers or cores(), thread_name_prefix="allkit-read")
+    workers = workers or cores()
+    most, largest = AHEAD * size if weigh is None else min(AHEAD * size, workers), 1
+    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="allkit-read")
+
+    def fill() -> None:
+        following = itertools.islice(remaining, max(0, most - len(waiting)))
+        waiting.extend((item, pool.submit(load, item)) for item in following)
+
     try:
-        waiting.extend((i, pool.submit(load, i)) for i in itertools.islice(remaining, AHEAD * size))
+        fill()
         while waiting:
-            batch = [waiting.popleft() for _ in range(min(size, len(waiting)))]
+            count = min(size, len(waiting), max(1, most // AHEAD))
+            batch = [waiting.popleft() for _ in range(count)]
             ready = [(item, future.result()) for item, future in batch]
-            following = itertools.islice(remaining, len(batch))
-            waiting.extend((item, pool.submit(load, item)) for item in following)
+            if weigh is not None:
+                largest = max(largest, *(weigh(loaded) for _, loaded in ready))
+                most = max(workers, min(AHEAD * size, MEMORY // largest))
+            fill()
             yield ready
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

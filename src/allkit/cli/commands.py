@@ -230,14 +230,46 @@ def explain(
 def predict(
     model: Model,
     images: Annotated[list[str], typer.Argument(help="images or folders of images")],
-    out: Annotated[Path | None, typer.Option(help="FILE.jsonl, .csv or .parquet")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.jsonl, .csv or .parquet; the same command goes on when it was ended"
+        ),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="answer for one of N shares of the images")
+    ] = "1/1",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: the machines of a Ray cluster")
+    ] = "local",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Answer for images: one row each, in order. Exit status 1 when some were unreadable."""
-    from allkit.cli.judge import run_predict
+    from allkit.cli.predict import run_predict
 
-    raise typer.Exit(run_predict(model, images, out, device, overwrite))
+    raise typer.Exit(run_predict(model, images, out, shard, engine, device, overwrite))
+
+
+@app.command()
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="of the model, in addresses [default: the file's]")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="what clients must show [default: ALLKIT_API_KEY]")
+    ] = None,
+    max_request_mb: Annotated[float, typer.Option(help="size of one request, at most")] = 32,
+    queue: Annotated[int, typer.Option(help="images inside at once, at most")] = 256,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+) -> None:
+    """Answer over HTTP: images as forms, or by the Open Inference Protocol."""
+    from allkit.cli.serve import run_serve
+
+    run_serve(model, host, port, name, api_key_file, max_request_mb, queue, device)
 
 
 @app.command()

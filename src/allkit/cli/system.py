@@ -30,6 +30,8 @@ EXTRAS = {
         "onnx",
     ),
     "app": ("streamlit",),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "python_multipart"),
+    "ray": ("ray",),
     "download": ("kagglehub",),
 }
 

@@ -7,8 +7,9 @@ same probabilities always become the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -55,8 +56,14 @@ def answers(
     """Return the answers for N images, `(name, pixels)`, from what the network gave for them."""
     if not named:
         return []
-    statistics = [image_statistics(image) for _, image in named]
-    probabilities, decisions = trust.judge(outputs, np.stack(statistics))
+    return _judged([(name, image_statistics(image)) for name, image in named], outputs, trust)
+
+
+def _judged(
+    named: Sequence[tuple[str, npt.NDArray[np.floating[Any]]]], outputs: Outputs, trust: Trust
+) -> list[Prediction]:
+    """Return the answers for N images, `(name, statistics)`."""
+    probabilities, decisions = trust.judge(outputs, np.stack([values for _, values in named]))
     found: Sequence[Cells | None] = outputs.cells or [None] * len(named)
     if outputs.cells is not None:
         from allkit.runtime.cells import shortcomings
@@ -90,24 +97,55 @@ def stream(
     *,
     batch_size: int = 16,
 ) -> Iterator[Prediction]:
-    """Yield one answer per image, in order, with at most three batches of images in memory.
+    """Yield one answer per image, in order, with at most four batches of images in memory.
 
-    An image is a path, the bytes of an encoded file, or an `(H, W, 3)` uint8 array. Reading goes
-    on in threads while the model works. An unreadable image is an answer too.
+    Of large images batches are smaller, down to a single one. An image is a path, the bytes of an
+    encoded file, or an `(H, W, 3)` uint8 array. Threads read and measure what follows while the
+    model works, and the model works on the next batch while this one is decided and used. An
+    unreadable image is an answer too.
     """
-    for batch in read_ahead(enumerate(images), _read, batch_size):
-        read = [named for _, named in batch]
-        readable = [(name, image) for name, image in read if not isinstance(image, ImageError)]
-        outputs = network([image for _, image in readable]) if readable else None
-        found = iter(answers(readable, outputs, trust) if outputs is not None else ())
-        for name, image in read:
-            yield unreadable(name, image) if isinstance(image, ImageError) else next(found)
+
+    def run(read: list[_Read]) -> Outputs | None:
+        pixels = [image.pixels for image in read if image.pixels is not None]
+        return network(pixels) if pixels else None
+
+    with ThreadPoolExecutor(1, thread_name_prefix="allkit-model") as model:
+        before: tuple[list[_Read], Future[Outputs | None]] | None = None
+        for batch in read_ahead(enumerate(images), _read, batch_size, weigh=_weight):
+            read = [image for _, image in batch]
+            running = model.submit(run, read)
+            if before is not None:
+                yield from _decided(before[0], before[1].result(), trust)
+            before = read, running
+        if before is not None:
+            yield from _decided(before[0], before[1].result(), trust)
 
 
-def _read(numbered: tuple[int, Any]) -> tuple[str, Images | ImageError]:
+class _Read(NamedTuple):
+    """What reading made of an image: pixels and their statistics, or the reason why not."""
+
+    name: str
+    pixels: Images | None = None
+    statistics: npt.NDArray[np.floating[Any]] | None = None
+    error: ImageError | None = None
+
+
+def _weight(image: _Read) -> int:
+    return 0 if image.pixels is None else image.pixels.nbytes
+
+
+def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
+    named = [(image.name, image.statistics) for image in read if image.statistics is not None]
+    found = iter(_judged(named, outputs, trust) if outputs is not None else ())
+    for image in read:
+        yield unreadable(image.name, image.error) if image.error is not None else next(found)
+
+
+def _read(numbered: tuple[int, Any]) -> _Read:
     number, image = numbered
     name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
     try:
-        return name, read_image(image, name=name)
+        pixels = read_image(image, name=name)
     except ImageError as error:
-        return name, error
+        return _Read(name, error=error)
+    return _Read(name, pixels, image_statistics(pixels))

@@ -1,0 +1,1 @@
+"""A small server: images in, answers out, over HTTP."""

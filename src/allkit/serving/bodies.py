@@ -1,0 +1,97 @@
+"""Bodies of requests: read whole into memory, within limits of size and time, never to disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from fastapi import HTTPException, Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+__all__ = ["announced", "discard", "one_file", "read"]
+
+SECONDS = 30.0
+"""Time in which a body must arrive."""
+
+
+def announced(request: Request, limit: int) -> int:
+    """Return the bytes of the body that is to come; the limit where the head does not say.
+
+    Raises 413 when they are too many, and 415 for a compressed body.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise HTTPException(415, "The body is compressed. Send it as it is.")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+    return int(length) if length.isdecimal() else limit
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """Return the body. Raises 413 when it has more than `limit` bytes, 408 when it is too slow."""
+    body = bytearray()
+    try:
+        async with asyncio.timeout(SECONDS):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise HTTPException(
+            408, f"The body did not arrive within {SECONDS:.0f} seconds.", {"Connection": "close"}
+        ) from None
+    except ClientDisconnect:
+        raise HTTPException(400, "The connection was closed within the body.") from None
+    return bytes(body)
+
+
+async def discard(request: Request, limit: int) -> None:
+    """Read what a refused client still sends, a while, so that it hears the answer."""
+    if request.headers.get("expect") or request.method in ("GET", "HEAD"):
+        return  # it waits to be told to go on, or has nothing to send
+    seen = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):
+        async with asyncio.timeout(5):
+            async for piece in request.stream():
+                seen += len(piece)
+                if seen > 4 * limit:
+                    return
+
+
+async def one_file(request: Request, body: bytes) -> tuple[str, bytes]:
+    """Return name and bytes of the image in a body: the one file of a form, or all of it."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return "image", body
+    if kind != "multipart/form-data":
+        raise HTTPException(
+            415, "Send one image, as the file of a multipart/form-data form or as the body itself."
+        )
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = MultiPartParser(request.headers, pieces(), max_files=2, max_fields=20)
+    parser.spool_max_size = len(body) + 1  # nothing of it is written to disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise HTTPException(400, f"The form cannot be read: {error.message}") from None
+    except (KeyError, ValueError):
+        raise HTTPException(400, "The form cannot be read: it names no boundary.") from None
+    async with contextlib.AsyncExitStack() as stack:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        for file in files:
+            stack.push_async_callback(file.close)
+        if len(files) != 1:
+            raise HTTPException(400, f"The form holds {len(files)} files; send exactly one image.")
+        return files[0].filename or "image", await files[0].read()
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(
+        413, f"The body has more than {limit:,} bytes. Send fewer or smaller images."
+    )

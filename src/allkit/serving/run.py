@@ -1,0 +1,78 @@
+"""Run the server until it is told to stop, and lose nothing then."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import types
+
+import uvicorn
+from fastapi import FastAPI
+
+from allkit.errors import ConfigError
+
+__all__ = ["listen", "serve"]
+
+DRAIN = 1.0
+"""Seconds between the order to stop and the end of listening.
+
+In it every answer says `Connection: close`, and readiness is gone, so that clients with open
+connections and balancers go elsewhere; what they still send is answered.
+"""
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound, so that a port in use is told before anything is loaded.
+
+    Port 0 takes a free one. Raises `ConfigError`.
+    """
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"The port is {port}; it must be between 0 and 65535.")
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(
+            f"Port {port} on {host} cannot be used ({error.strerror or error}). Close what uses "
+            f"it, or choose another with --port."
+        ) from None
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """Goes on a moment after the order to stop; a second order stops at once."""
+
+    cut_off = False
+
+    def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
+        app: FastAPI = self.config.app  # type: ignore[assignment]
+        if app.state.draining:
+            self.should_exit = self.force_exit = self.cut_off = True
+            return
+        app.state.draining = True
+        self._loop.call_soon_threadsafe(self._loop.call_later, DRAIN, self._stop_listening)
+
+    def _stop_listening(self) -> None:
+        self.should_exit = True
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        await super().serve(sockets)
+
+
+def serve(app: FastAPI, bound: socket.socket) -> bool:
+    """Answer on a bound socket until SIGTERM or Ctrl-C, then finish what was begun.
+
+    Returns whether it could: a second signal cuts off what is inside.
+    No request is logged: an address may hold a patient's name. The metrics count them.
+    """
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", backlog=BACKLOG, server_header=False,
+        timeout_keep_alive=10, lifespan="on",
+    )  # fmt: skip
+    server = _Server(config)
+    server.run(sockets=[bound])
+    return not server.cut_off

@@ -1,0 +1,143 @@
+"""The same answers on a Ray cluster, with Ray Data: workers open the model once and stream.
+
+The driver keeps the order, writes the parts and resumes, exactly as without Ray; a worker that
+dies is replaced and its images are answered again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from allkit.errors import AllkitError, ConfigError
+from allkit.records import Prediction, Predictor
+from allkit.volume.inputs import Paths
+
+__all__ = ["stream"]
+
+CHUNK = 128
+"""Images that a worker takes at a time."""
+THREADS = 4
+"""Cores that a worker asks for, at most: more workers scale better than more threads."""
+
+
+def stream(
+    open_model: Callable[[], Predictor],
+    device: str,
+    images: Paths,
+    *,
+    chunk: int = CHUNK,
+    threads: int | None = None,
+) -> Iterator[Prediction]:
+    """Yield one answer per image, in order.
+
+    The cluster is that of `RAY_ADDRESS`, or this machine. Model and images must lie under the
+    same paths on every node. A worker asks for `threads` cores, and for a graphics card when
+    `device` is `cuda`. Raises `ConfigError` when Ray is not installed or cannot be reached, and
+    what opening the model raises on a worker.
+    """
+    try:
+        # Ray would report the use of every cluster to its makers, and log as it goes.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray: Any = importlib.import_module("ray")  # typed in parts only
+        importlib.import_module("ray.data")
+    except ImportError:
+        raise ConfigError("--engine ray needs Ray. Type: pip install 'allkit[ray]'") from None
+    if not len(images):
+        return
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray)
+    context = ray.data.DataContext.get_current()
+    before = context.execution_options.preserve_order, context.enable_progress_bars
+    context.execution_options.preserve_order, context.enable_progress_bars = True, False
+    log = logging.getLogger("ray.data")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        smallest = min(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])
+        cores = threads or max(1, min(THREADS, int(smallest)))
+        most = max(1, int(ray.cluster_resources().get("CPU", 1)) // cores)
+        chunks = [
+            {"start": start, "images": list(images[start : start + chunk])}
+            for start in range(0, len(images), chunk)
+        ]
+        answered = ray.data.from_items(
+            chunks, override_num_blocks=min(len(chunks), 50_000)
+        ).map(
+            _Worker, fn_constructor_args=(open_model, cores, os.getcwd()),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+            num_cpus=cores, num_gpus=1 if device.startswith("cuda") else 0,
+        )  # fmt: skip
+        expected = 0
+        for block in answered.iter_rows():
+            if block["start"] != expected:
+                raise RuntimeError(f"Ray gave the rows from {block['start']}, not {expected}")
+            answers = _unpacked(block["answers"])
+            expected += len(answers)
+            yield from answers
+    except ray.exceptions.RayError as error:
+        raise _plain(error) from error
+    finally:
+        context.execution_options.preserve_order, context.enable_progress_bars = before
+        log.setLevel(level)
+        if ours:
+            ray.shutdown()
+
+
+def _connect(ray: Any) -> None:
+    try:
+        options: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {
+            "include_dashboard": False
+        }  # fmt: skip
+        ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **options)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
+        raise ConfigError(
+            f"Ray cannot be started or reached: {reason} RAY_ADDRESS names the cluster."
+        ) from error
+
+
+class _Worker:
+    """Answers for a chunk of paths, in a process of its own."""
+
+    def __init__(self, open_model: Callable[[], Predictor], cores: int, folder: str) -> None:
+        os.environ["ALLKIT_CORES"] = str(cores)
+        try:
+            os.chdir(folder)  # paths may be relative
+        except OSError:
+            raise ConfigError(
+                f"A Ray worker does not see the folder {folder}. Model and images must lie under "
+                f"the same paths on every node."
+            ) from None
+        self.model = open_model()
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return {"start": row["start"], "answers": _packed(self.model.predict(row["images"]))}
+
+
+def _packed(answers: list[Prediction]) -> bytes:
+    return json.dumps([answer.to_dict() for answer in answers]).encode("ascii")
+
+
+def _unpacked(data: bytes) -> list[Prediction]:
+    rows = json.loads(data)
+    for row in rows:
+        row["reasons"], row["prediction_set"] = tuple(row["reasons"]), tuple(row["prediction_set"])
+    return [Prediction(**row) for row in rows]
+
+
+def _plain(error: BaseException) -> AllkitError:
+    """Return the mistake of the user behind an error of Ray, or Ray's first words."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, AllkitError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__
+    reason = str(error).strip().splitlines()[-1][:300]
+    return AllkitError(f"Ray gave up: {reason} The same command goes on behind what is kept.")

@@ -1,0 +1,107 @@
+"""Rows of answers as JSON Lines, CSV or Parquet: whole tables, and tables joined from parts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from allkit.errors import ConfigError
+from allkit.records import Prediction
+
+__all__ = ["FORMATS", "encode", "join", "require_format", "row_of"]
+
+FORMATS = (".jsonl", ".csv", ".parquet")
+LISTS = ("reasons", "prediction_set")
+GROUP = 65_536
+"""Rows of a row group in a joined Parquet file."""
+
+Row = dict[str, Any]
+
+
+def require_format(out: Path) -> None:
+    """Raise `ConfigError` when no table can be written under this name."""
+    if out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out is {out}; name a {', '.join(FORMATS)} file.")
+    if out.suffix.lower() == ".parquet":
+        try:
+            import pyarrow  # noqa: F401 - only whether it is there
+        except ImportError:
+            raise ConfigError(
+                f"{out} needs pyarrow. Type: pip install pyarrow; or name a .csv or .jsonl file."
+            ) from None
+
+
+def row_of(answer: Prediction, classes: Sequence[str]) -> Row:
+    """Return the row of an answer; a name that is no Unicode gets its bytes as `\\xNN`."""
+    row = answer.to_row(classes)
+    for column in ("image", "error"):
+        if row[column] is not None:
+            row[column] = (
+                row[column].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            )
+    return row
+
+
+def encode(rows: Iterable[Row], suffix: str, classes: Sequence[str]) -> bytes:
+    """Return a whole file of rows; `suffix` is one of `FORMATS`."""
+    if suffix == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    if suffix == ".csv":
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, _columns(classes), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow(row | {name: ";".join(row[name]) for name in LISTS})
+        return text.getvalue().encode()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), _schema(classes)), stream, compression="zstd")
+    return stream.getvalue()
+
+
+def join(parts: Sequence[Path], stream: BinaryIO, suffix: str, classes: Sequence[str]) -> None:
+    """Write the rows of all parts, in order, as one table; one part at a time is in memory."""
+    if suffix == ".parquet":
+        _join_parquet(parts, stream, classes)
+        return
+    head = encode([], suffix, classes)
+    stream.write(head)
+    for part in parts:
+        with part.open("rb") as rows:
+            rows.seek(len(head))
+            shutil.copyfileobj(rows, stream, 1 << 20)
+
+
+def _join_parquet(parts: Sequence[Path], stream: BinaryIO, classes: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = _schema(classes)
+    with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
+        waiting: list[Any] = []
+        for part in parts:
+            waiting.append(pq.read_table(part, memory_map=False))
+            if sum(table.num_rows for table in waiting) >= GROUP:
+                writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
+                waiting = []
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
+
+
+def _columns(classes: Sequence[str]) -> list[str]:
+    return list(Prediction("", "unreadable").to_row(classes))
+
+
+def _schema(classes: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    kinds = {name: pa.list_(pa.string()) for name in LISTS}
+    kinds |= {"probability": pa.float64()} | {f"p_{name}": pa.float64() for name in classes}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in _columns(classes)])
