@@ -179,6 +179,15 @@ def evaluate(
             help="train the model's settings again without one value of COLUMN at a time",
         ),
     ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="YAML or CSV: what the labels of another set mean to this model",
+        ),
+    ] = None,
+    group_pattern: Pattern = None,
     weights: Annotated[
         str | None, typer.Option(help="to train again, if the model began with a file")
     ] = None,
@@ -197,7 +206,10 @@ def evaluate(
     """Judge a model on labelled images."""
     from allkit.cli.evaluate import EvaluateOptions, run_evaluate
 
-    options = EvaluateOptions(part, leave_out, weights, compare, json_file, html_file, card, device)
+    options = EvaluateOptions(
+        part, leave_out, weights, compare, json_file, html_file, card, device,
+        label_map=label_map, pattern=group_pattern,
+    )  # fmt: skip
     run_evaluate(model, data, options)
 
 

@@ -363,6 +363,12 @@ class Dataset:
                 part.__dict__[known] = tuple(values[i] for i in indices)
         return part
 
+    def relabelled(self, samples: Sequence[Sample], classes: Sequence[str]) -> Dataset:
+        """Return `samples`, which are this set's under other labels, as a set with `classes`."""
+        other = self._same_images(samples, self.split_by)
+        other.classes = tuple(classes)
+        return other
+
     def part(self, *names: str) -> Dataset:
         """Return the images of the named parts (`train`, `val`, `test`) of the set's own split."""
         chosen = [i for i, s in enumerate(self.samples) if s.part in names]
