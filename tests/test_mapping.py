@@ -70,7 +70,9 @@ def test_the_command_reads_yaml_and_csv_alike(cli, tiny_folder, abroad, tmp_path
 
 def test_an_exported_file_is_judged_through_the_same_map(cli, tiny, tiny_folder, abroad, tmp_path):
     tiny.export(tmp_path / "model.onnx")
-    file = written(tmp_path, "hem: Benign\nall: malignant\ndoubtful: Pro-B\nmalignant: [Early, Pre]\n")
+    file = written(
+        tmp_path, "hem: Benign\nall: malignant\ndoubtful: Pro-B\nmalignant: [Early, Pre]\n"
+    )
     for model, out in ((tiny_folder, "a.json"), ("model.onnx", "b.json")):
         status, _, err = cli("evaluate", model, abroad, "--map", file, "--json", out)
         assert status == 0, err

@@ -174,16 +174,28 @@ class Classifier:
         """
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-        extractor = self._extractor
-        extractor = Extractor(
-            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
-        )
-        features = extractor.extract(dataset, progress=progress, label="features")
-        outputs = self._from_features(features)
+        outputs = self._from_features(self.features(dataset, cache=cache, progress=progress))
         statistics = dataset_statistics(dataset, cache=cache, progress=progress)
         probabilities, decisions = self.trust.judge(outputs, statistics)
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
+
+    def features(
+        self,
+        dataset: Dataset,
+        *,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the features `(N, D)` that the heads see of every image of a set.
+
+        Raises `DatasetError` that lists every unreadable image.
+        """
+        extractor = self._extractor
+        extractor = Extractor(
+            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
+        )
+        return extractor.extract(dataset, progress=progress, label="features")
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 

@@ -295,6 +295,45 @@ def audit(
 
 
 @app.command()
+def adapt(
+    model: Folder,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the model folder to write")],
+    unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled",
+            help="DATA is a folder of images, or a table, without labels; only the stain and what "
+            "is known as a smear follow it",
+        ),
+    ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="hold images with one value of this column out together [default: group]"
+        ),
+    ] = None,
+    group_pattern: Pattern = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            help="how far the head may go: unchanged, weak, medium or strong [default: chosen on "
+            "groups that are held out]"
+        ),
+    ] = None,
+    json_file: Json = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Adapt a model to the slides of a laboratory, with a few of its fields."""
+    from allkit.cli.adapt import run_adapt
+
+    run_adapt(
+        model, data, out, unlabelled, column, group_pattern, strength, json_file, device, overwrite
+    )
+
+
+@app.command()
 def split(
     data: Data,
     out: Annotated[Path, typer.Option(help="the CSV to write")],

@@ -99,6 +99,15 @@ class Dataset:
         return cls._from_rows(tables.read_table(Path(path)))
 
     @classmethod
+    def unlabelled(cls, path: str | Path) -> Dataset:
+        """Read images without labels: a folder of any depth, or a table with the column `image`.
+
+        In a folder, the folders at its top are the groups. Labels that a table has are not read;
+        its columns `group` and `case` are. Raises `DatasetError` when there are no images.
+        """
+        return cls._from_rows(readers.read_unlabelled(Path(path)))
+
+    @classmethod
     def from_zip(cls, path: str | Path) -> Dataset:
         """Read a zip of class folders in memory, without extracting it."""
         return cls._from_rows(readers.read_zip(Path(path)))
@@ -161,6 +170,11 @@ class Dataset:
         """`(N,)` int64: the position of each image's class in `classes`."""
         position = {name: index for index, name in enumerate(self.classes)}
         return np.array([position[s.label] for s in self.samples], dtype=np.int64)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels; those of `unlabelled` have none."""
+        return any(s.label for s in self.samples)
 
     @property
     def has_groups(self) -> bool:

@@ -64,7 +64,9 @@ class LabelMap:
                 text = "" if value is None else str(value).strip()
                 labels[name] = None if text in NOTHING else text
             else:
-                raise ConfigError(f"{source} maps {name!r} to {value!r}, which names no class. {FORM}")
+                raise ConfigError(
+                    f"{source} maps {name!r} to {value!r}, which names no class. {FORM}"
+                )
         if not labels and not groups:
             raise ConfigError(f"{source} is empty. {FORM}")
         return cls(labels, groups)
@@ -78,7 +80,7 @@ class LabelMap:
         if path.suffix.lower() in (".csv", ".tsv"):
             return cls.of(_table(path), str(path))
         try:
-            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 - its parent makes text, lists and dictionaries only
+            values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{path} cannot be read as YAML: {reason}. {FORM}") from None
@@ -116,7 +118,11 @@ class LabelMap:
 
     def _groups(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:
         groups = dict(self.groups)
-        if MALIGNANT not in groups and MALIGNANT not in classes and set(classes) <= set(ALL_CLASSES):
+        if (
+            MALIGNANT not in groups
+            and MALIGNANT not in classes
+            and set(classes) <= set(ALL_CLASSES)
+        ):
             groups[MALIGNANT] = tuple(c for c in classes if c != "Benign")
         for name, members in groups.items():
             if name in classes:
@@ -136,7 +142,9 @@ class LabelMap:
         groups: Mapping[str, tuple[str, ...]],
         dataset: Dataset,
     ) -> str | None:
-        lines = {canonical_label(key): value for key, value in self.labels.items()} | dict(self.labels)
+        lines = {canonical_label(key): value for key, value in self.labels.items()} | dict(
+            self.labels
+        )
         if label not in lines:
             if label in classes or label in groups:
                 return label
@@ -215,7 +223,7 @@ class _Once(yaml.BaseLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Return the mapping; raise `yaml.YAMLError` for a key that is there twice."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = [key for number, key in enumerate(keys) if key in keys[:number]]
         if twice:
             raise yaml.YAMLError(f"two lines for {twice[0]!r}")
