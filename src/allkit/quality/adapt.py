@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from allkit.adaptation import Adaptation, Claim
 from allkit.classifier import Classifier
@@ -96,6 +97,13 @@ def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
 
 
 def _labelled(
+    model: Classifier, own: Material, test: Material | None, strength: str | None
+) -> Classifier:
+    with threadpool_limits(1, "blas"):  # the tables are small: more threads would only wait
+        return _from_labels(model, own, test, strength)
+
+
+def _from_labels(
     model: Classifier, own: Material, test: Material | None, strength: str | None
 ) -> Classifier:
     why = confound(own if test is None else joined([own, test]))
@@ -230,8 +238,8 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
     shift = None if content is None else shift_of(own.roots, content, len(model.classes))
     if shift is None:
         notes.append(
-            "The head stays as it was: the model keeps too little of its training images to tell "
-            "how these lie aside of them. Train it with more images."
+            "The head stays as it was: what the model keeps of its training images does not tell its "
+            "classes apart well enough to tell a stain from a class. Bring labelled fields."
         )
     else:
         move_mean(network, shift)
@@ -240,9 +248,10 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
         images=len(own.data), counts={}, groups=own.groups, fingerprint=own.data.fingerprint,
         labelled=False, strength=UNCHANGED if shift is None else ALIGNED, claim="not judged",
         message=(
-            "Without labels nothing can be judged here. The mean that the head subtracts follows "
-            "the stain of these images, and familiarity knows them as smears: what it would have "
-            "refused as no smear is for review. Nothing becomes accepted for having been shown."
+            "Without labels nothing can be judged here. "
+            + ("" if shift is None else "The mean that the head subtracts follows their stain. ")
+            + "Familiarity knows these images as smears: what it would have refused as no smear is "
+            "for review. Nothing that was refused becomes accepted for having been shown."
         ),
         notes=tuple(notes),
     )  # fmt: skip

@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.floating[Any]]
 FEWEST = 5
 """Images below which nothing is said about their stain."""
 ROUNDS = 20
+TOLD_APART = 0.9
 
 
 def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
@@ -27,12 +28,15 @@ def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
     are a mixture of the training classes, moved by one shift and in unknown proportions; the shift
     is what fits best (expectation–maximisation, in the directions that familiarity keeps, where the
     classes have one variance). Proportions thus explain what they can, and the shift the rest.
-    `None` for fewer than five images, or fewer than two classes.
+    `None` for fewer than five images, and where the middles of the classes do not tell even the
+    training images apart (fewer than nine of ten): there a shift could not be told from a class.
     """
     present = np.unique(space.owners[space.owners < classes])
     if len(roots) < FEWEST or len(present) < 2:
         return None
     middles = np.stack([space.references[space.owners == i].mean(axis=0) for i in present])
+    if _told_apart(space, present, middles) < TOLD_APART:
+        return None
     breadth = np.mean(
         [
             ((space.references[space.owners == i] - middle) ** 2).mean()
@@ -49,3 +53,10 @@ def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
         shift = points.mean(axis=0) - shares @ middles
     back: Floats = shift @ np.linalg.pinv(space.projection.astype(np.float64))
     return back
+
+
+def _told_apart(space: Space, present: npt.NDArray[np.int64], middles: Floats) -> float:
+    """Return the mean share, over the classes, of images that are nearest to their own middle."""
+    squares = ((space.references[:, None] - middles[None]) ** 2).sum(axis=2)
+    nearest = present[squares.argmin(axis=1)]
+    return float(np.mean([(nearest[space.owners == i] == i).mean() for i in present]))
