@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import allocate, join, torn
 from allkit.data.labels import class_order
+from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest
 from allkit.data.split import By, Split, as_csv
@@ -100,10 +100,9 @@ class Dataset:
 
     @classmethod
     def unlabelled(cls, path: str | Path) -> Dataset:
-        """Read images without labels: a folder of any depth, or a table with the column `image`.
+        """Read images without labels: a folder, whose folders are the groups, or a table.
 
-        In a folder, the folders at its top are the groups. Labels that a table has are not read;
-        its columns `group` and `case` are. Raises `DatasetError` when there are no images.
+        Labels of a table are not read. Raises `DatasetError` when there are no images.
         """
         return cls._from_rows(readers.read_unlabelled(Path(path)))
 
@@ -307,22 +306,10 @@ class Dataset:
         """Return the set with groups taken from the images' names by a regular expression.
 
         The group is what the first pair of brackets matches, as in `UID_(\\d+)_`. Raises
-        `DatasetError` when the expression is broken or does not match every name.
+        `DatasetError` when the expression does not match every name.
         """
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
-        if compiled.groups < 1:
-            raise DatasetError(f"{pattern!r} has no brackets around what names the group.")
-        found = [compiled.search(s.image) for s in self.samples]
-        strange = [s.image for s, m in zip(self.samples, found, strict=True) if not m or not m[1]]
-        if strange:
-            raise DatasetError(
-                f"{pattern!r} finds no group in {len(strange)} of {len(self)} names, first "
-                f"{strange[0]!r}. Mend the pattern, or give a column `group`."
-            )
-        samples = [replace(s, group=m[1]) for s, m in zip(self.samples, found, strict=True) if m]
+        found = groups_of([s.image for s in self.samples], pattern)
+        samples = [replace(s, group=g) for s, g in zip(self.samples, found, strict=True)]
         return self._same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:
@@ -376,12 +363,6 @@ class Dataset:
                 values = self.__dict__[known]
                 part.__dict__[known] = tuple(values[i] for i in indices)
         return part
-
-    def relabelled(self, samples: Sequence[Sample], classes: Sequence[str]) -> Dataset:
-        """Return `samples`, which are this set's under other labels, as a set with `classes`."""
-        other = self._same_images(samples, self.split_by)
-        other.classes = tuple(classes)
-        return other
 
     def part(self, *names: str) -> Dataset:
         """Return the images of the named parts (`train`, `val`, `test`) of the set's own split."""
@@ -509,7 +490,9 @@ class Dataset:
 
     def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, which knows what was found out about them."""
-        other = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
+        other = Dataset(
+            samples, classes or self.classes, name=self.name, left_out=self.left_out, split_by=by
+        )
         for known in ("hashes", "signatures", "duplicates"):
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]

@@ -113,7 +113,7 @@ class LabelMap:
         kept = [i for i, s in enumerate(dataset) if target[s.label] is not None]
         part = dataset.subset(kept)
         samples = [replace(s, label=str(target[s.label])) for s in part]
-        relabelled = part.relabelled(samples, mapped)
+        relabelled = Dataset(samples, mapped, name=part.name, split_by=part.split_by)
         return Mapped(relabelled, mapped, members, tuple(self._told(dataset, target, groups, used)))
 
     def _groups(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -85,15 +85,13 @@ def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
     """Return the images to adapt with, and those that only judge."""
     if not len(data):
         raise DatasetError(f"{data.name} holds no images to adapt with.")
-    if not data.has_parts or not data.labelled:
-        return data, None
     test = data.part("test")
-    for leak in data.leaks() if len(test) else []:
+    # A part that someone took out of a set is all of what is to be adapted with.
+    if not data.labelled or len(test) in (0, len(data)):
+        return data, None
+    for leak in data.leaks():
         warnings.warn(leak, stacklevel=4)
-    learn = data.subset([i for i, s in enumerate(data) if s.part != "test"])
-    if not len(learn):
-        raise DatasetError(f"Every row of {data.name} is for testing; none is left to adapt with.")
-    return learn, test if len(test) else None
+    return data.subset([i for i, s in enumerate(data) if s.part != "test"]), test
 
 
 def _labelled(
