@@ -490,9 +490,7 @@ class Dataset:
 
     def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, which knows what was found out about them."""
-        other = Dataset(
-            samples, classes or self.classes, name=self.name, left_out=self.left_out, split_by=by
-        )
+        other = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
         for known in ("hashes", "signatures", "duplicates"):
             if known in self.__dict__:
                 other.__dict__[known] = self.__dict__[known]
