@@ -6,12 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from allkit.adaptation import Adaptation as Adaptation
     from allkit.classifier import Classifier as Classifier
     from allkit.data.dataset import Dataset as Dataset
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images import read_image as read_image
+    from allkit.quality.adapt import adapt as adapt
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
     from allkit.quality.check import Check as Check
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Adaptation": "allkit.adaptation",
     "AllkitError": "allkit.errors",
     "Audit": "allkit.quality.audit",
     "Augmentation": "allkit.records",
@@ -44,6 +47,7 @@ _HOME = {
     "Prediction": "allkit.records",
     "Split": "allkit.data.dataset",
     "Trainer": "allkit.training",
+    "adapt": "allkit.quality.adapt",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
     "combine": "allkit.runtime.cases",

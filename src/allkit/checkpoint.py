@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from allkit.adaptation import Adaptation
 from allkit.config import TrainConfig
 from allkit.errors import CheckpointError
 from allkit.files import whole_folder, write_whole
@@ -100,6 +101,8 @@ class ModelInfo(_Part):
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     passport: Passport | None = None
+    adaptations: tuple[Adaptation, ...] = ()
+    """What was changed after the training, by `allkit.adapt`, oldest first."""
 
 
 def write_model(

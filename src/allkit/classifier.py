@@ -23,12 +23,13 @@ from allkit.assembly import (
 )
 from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
+from allkit.data.mapping import LabelMap
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
 from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
 from allkit.features import BagPass, Extractor, FeatureCache, Progress
 from allkit.files import require_free
 from allkit.images import read_image
-from allkit.judgement import Judged, cautions, figures_of, require_labels
+from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.metrics import Evaluation
 from allkit.network import Network, Plain, fingerprint
 from allkit.pipeline import Pipeline
@@ -156,16 +157,25 @@ class Classifier:
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
         probes: bool = True,
+        label_map: LabelMap | Mapping[str, Any] | None = None,
     ) -> Evaluation:
         """Return the figures on a labelled set; `cache` keeps features for the next time.
 
         With `probes`, the strongest shortcut probe on the same images stands in `extra` under
-        `shortcut_probe`: what a classifier gets that reads no cell.
+        `shortcut_probe`: what a classifier gets that reads no cell. `label_map` says what the
+        labels of another set mean to this model: `{"hem": "Benign", "all": "malignant"}`.
 
         Raises `DatasetError` when an image is unreadable or a label is none of the model's. The
         notes of the result say when the figures are worth less than they look: images that were
         trained on, a division by image, drawn images.
         """
+        if label_map is not None:
+            known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
+            mapped = known.apply(dataset, self.classes)
+            require_labels(mapped.dataset, mapped.classes)
+            judged = self.judge(mapped.dataset, cache=cache, progress=progress)
+            notes = cautions(self.info, self.training, mapped.dataset)
+            return mapped_figures(mapped, judged, notes, probes=probes)
         require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress)
         notes = cautions(self.info, self.training, dataset)
@@ -184,12 +194,7 @@ class Classifier:
         """
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-        extractor = self._extractor
-        extractor = Extractor(
-            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
-        )
-        features = extractor.extract(dataset, progress=progress, label="features")
-        outputs = self._from_features(features)
+        outputs = self._from_features(self.features(dataset, cache=cache, progress=progress))
         statistics = dataset_statistics(dataset, cache=cache, progress=progress)
         probabilities, decisions = self.trust.judge(outputs, statistics)
         if self.spec.bag != "field":
@@ -197,6 +202,23 @@ class Classifier:
             decisions = refuse(decisions, found)
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
+
+    def features(
+        self,
+        dataset: Dataset,
+        *,
+        cache: FeatureCache | None = None,
+        progress: Progress | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return the features `(N, D)` that the heads see of every image of a set.
+
+        Raises `DatasetError` that lists every unreadable image.
+        """
+        extractor = self._extractor
+        extractor = Extractor(
+            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
+        )
+        return extractor.extract(dataset, progress=progress, label="features")
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 

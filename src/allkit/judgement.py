@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.data.dataset import Dataset
+from allkit.data.mapping import Mapped
 from allkit.data.rows import unreadable
 from allkit.duplicates import match, pack, unpack
 from allkit.errors import DatasetError
@@ -33,6 +34,7 @@ __all__ = [
     "figures_of",
     "fingerprints",
     "group_hash",
+    "mapped_figures",
     "require_labels",
     "strongest_probe",
 ]
@@ -108,6 +110,29 @@ def figures_of(
     )  # fmt: skip
 
 
+def mapped_figures(
+    mapped: Mapped, judged: Judged, notes: Sequence[str], *, probes: bool = True
+) -> Evaluation:
+    """Return the figures of what a model said about the images of `mapped`, under its classes.
+
+    The probability of a mapped class is the sum over its members; it is in a prediction set when
+    one of them is. Verdicts are the model's own, about its own classes.
+    """
+    members = mapped.members
+    decisions = [
+        Decision(d.verdict, d.reasons, tuple(
+            int(i) for i in np.flatnonzero(members[list(d.prediction_set)].any(axis=0))
+        ))
+        for d in judged.decisions
+    ]  # fmt: skip
+    sets = None if judged.sets is None else judged.sets.astype(int) @ members.astype(int) > 0
+    table = (judged.probabilities @ members).astype(np.float32)
+    return figures_of(
+        mapped.dataset, Judged(table, decisions, sets), mapped.classes,
+        [*notes, *mapped.notes], probes=probes,
+    )  # fmt: skip
+
+
 def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     """Raise `DatasetError` when a set has no images, or labels that a model does not know."""
     if len(dataset) == 0:
@@ -116,7 +141,7 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     if strange:
         raise DatasetError(
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-            f"does not know. It knows: {', '.join(classes)}."
+            f"does not know. It knows: {', '.join(classes)}. `--map FILE` says what they mean to it."
         )
 
 

@@ -74,6 +74,11 @@ def reproduce(
     """
     info = model.info
     passport = info.passport
+    if info.adaptations:
+        raise CheckpointError(
+            "This model was adapted after its training. Reproduce the model that it was adapted "
+            "from, and adapt again: `allkit adapt` gives the same result from the same images."
+        )
     if passport is None:
         raise CheckpointError(
             "This model was saved without a passport, by an older allkit, so it cannot be "

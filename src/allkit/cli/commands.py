@@ -179,6 +179,15 @@ def evaluate(
             help="train the model's settings again without one value of COLUMN at a time",
         ),
     ] = None,
+    label_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="YAML or CSV: what the labels of another set mean to this model",
+        ),
+    ] = None,
+    group_pattern: Pattern = None,
     weights: Annotated[
         str | None, typer.Option(help="to train again, if the model began with a file")
     ] = None,
@@ -197,7 +206,10 @@ def evaluate(
     """Judge a model on labelled images."""
     from allkit.cli.evaluate import EvaluateOptions, run_evaluate
 
-    options = EvaluateOptions(part, leave_out, weights, compare, json_file, html_file, card, device)
+    options = EvaluateOptions(
+        part, leave_out, weights, compare, json_file, html_file, card, device,
+        label_map=label_map, pattern=group_pattern,
+    )  # fmt: skip
     run_evaluate(model, data, options)
 
 
@@ -312,6 +324,45 @@ def audit(
     from allkit.cli.quality import run_audit
 
     run_audit(data, model, column, group_pattern, json_file, html_file)
+
+
+@app.command()
+def adapt(
+    model: Folder,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the model folder to write")],
+    unlabelled: Annotated[
+        bool,
+        typer.Option(
+            "--unlabelled",
+            help="DATA is a folder of images, or a table, without labels; only the stain and what "
+            "is known as a smear follow it",
+        ),
+    ] = False,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="hold images with one value of this column out together [default: group]"
+        ),
+    ] = None,
+    group_pattern: Pattern = None,
+    strength: Annotated[
+        str | None,
+        typer.Option(
+            help="how far the head may go: unchanged, weak, medium or strong [default: chosen on "
+            "groups that are held out]"
+        ),
+    ] = None,
+    json_file: Json = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, …")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Adapt a model to the slides of a laboratory, with a few of its fields."""
+    from allkit.cli.adapt import run_adapt
+
+    run_adapt(
+        model, data, out, unlabelled, column, group_pattern, strength, json_file, device, overwrite
+    )
 
 
 @app.command()

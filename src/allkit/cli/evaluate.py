@@ -21,6 +21,7 @@ from allkit.files import require_free
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
+    from allkit.data.mapping import LabelMap
     from allkit.metrics import Comparison, Evaluation
     from allkit.quality.unseen import Unseen
     from allkit.records import Predictor
@@ -58,6 +59,8 @@ class EvaluateOptions:
     html_file: Path | None = None
     card: bool = False
     device: str = "auto"
+    label_map: Path | None = None
+    pattern: str | None = None
 
 
 def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None:
@@ -66,19 +69,25 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
     if not model_path.is_file():
         needs_training_packages()
     from allkit.data.dataset import Dataset
+    from allkit.data.mapping import LabelMap
 
     dataset = Dataset.open(data)
+    if options.pattern is not None:
+        dataset = dataset.with_groups(options.pattern)
     told(dataset)
+    label_map = None if options.label_map is None else LabelMap.read(options.label_map)
     default = "test" if dataset.has_parts and options.leave_out is None else "all"
     chosen = options.part or default
     title = f"{dataset.name}, part: {chosen}"
+    if options.label_map is not None:
+        title += f", labels by {options.label_map.name}"
     if chosen != "all":
         dataset = _part(dataset, chosen)
     further: dict[str, Any] = {"part": chosen}
     compared = None
     with bars() as progress:
         if model_path.is_file():
-            figures = _of_file(open_model(model_path), dataset, progress)
+            figures = _of_file(open_model(model_path), dataset, label_map, progress)
             values = figures.to_dict()
         else:
             from allkit.features import FeatureCache
@@ -89,11 +98,15 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
                 figures, values = unseen.figures, unseen.to_dict()
                 sys.stdout.write(unseen.to_text() + "\n")
             else:
-                figures = model.evaluate(dataset, cache=FeatureCache(), progress=progress)
+                figures = model.evaluate(
+                    dataset, cache=FeatureCache(), progress=progress, label_map=label_map
+                )
                 values = figures.to_dict()
             if options.compare is not None:
                 compared = _compare(model, dataset, options, progress)
                 further["comparison"] = compared.to_dict() | {"with": options.compare.name}
+    if label_map is not None:
+        further["label_map"] = label_map.to_dict()
     sys.stdout.write(summary(figures, title))
     if compared is not None:
         sys.stdout.write(f"\nthis model less {options.compare}\n" + compared.to_text())
@@ -130,15 +143,26 @@ def _check(model_path: Path, options: EvaluateOptions) -> None:
         raise ConfigError(
             f"{options.compare} is no model folder. Give --compare the folder of another model."
         )
+    if options.label_map is not None and (options.leave_out or options.compare):
+        raise ConfigError(
+            "--map judges a model on another set; it goes neither with --leave-one-group-out nor "
+            "with --compare. Give one of them."
+        )
     if options.leave_out is not None and options.compare is not None:
         raise ConfigError(
             "--leave-one-group-out and --compare exclude each other. Compare the two JSON files."
         )
 
 
-def _of_file(file: Predictor, dataset: Dataset, progress: Any) -> Evaluation:
-    from allkit.judgement import ask, figures_of, require_labels
+def _of_file(
+    file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Any
+) -> Evaluation:
+    from allkit.judgement import ask, figures_of, mapped_figures, require_labels
 
+    if label_map is not None:
+        mapped = label_map.apply(dataset, file.classes)
+        require_labels(mapped.dataset, mapped.classes)
+        return mapped_figures(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
     require_labels(dataset, file.classes)
     # The core answers and judges; what reads no cell is measured where training is installed.
     probes = all(importlib.util.find_spec(name) for name in ("cv2", "sklearn"))

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.cli.progress import say
 from allkit.cli.train import needs_training_packages
 from allkit.errors import ExportError
 from allkit.files import write_whole

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import allocate, join, torn
 from allkit.data.labels import class_order
+from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest
 from allkit.data.split import By, Split, as_csv
@@ -99,6 +99,14 @@ class Dataset:
         return cls._from_rows(tables.read_table(Path(path)))
 
     @classmethod
+    def unlabelled(cls, path: str | Path) -> Dataset:
+        """Read images without labels: a folder, whose folders are the groups, or a table.
+
+        Labels of a table are not read. Raises `DatasetError` when there are no images.
+        """
+        return cls._from_rows(readers.read_unlabelled(Path(path)))
+
+    @classmethod
     def from_zip(cls, path: str | Path) -> Dataset:
         """Read a zip of class folders in memory, without extracting it."""
         return cls._from_rows(readers.read_zip(Path(path)))
@@ -161,6 +169,11 @@ class Dataset:
         """`(N,)` int64: the position of each image's class in `classes`."""
         position = {name: index for index, name in enumerate(self.classes)}
         return np.array([position[s.label] for s in self.samples], dtype=np.int64)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the images have labels; those of `unlabelled` have none."""
+        return any(s.label for s in self.samples)
 
     @property
     def has_groups(self) -> bool:
@@ -293,22 +306,10 @@ class Dataset:
         """Return the set with groups taken from the images' names by a regular expression.
 
         The group is what the first pair of brackets matches, as in `UID_(\\d+)_`. Raises
-        `DatasetError` when the expression is broken or does not match every name.
+        `DatasetError` when the expression does not match every name.
         """
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
-        if compiled.groups < 1:
-            raise DatasetError(f"{pattern!r} has no brackets around what names the group.")
-        found = [compiled.search(s.image) for s in self.samples]
-        strange = [s.image for s, m in zip(self.samples, found, strict=True) if not m or not m[1]]
-        if strange:
-            raise DatasetError(
-                f"{pattern!r} finds no group in {len(strange)} of {len(self)} names, first "
-                f"{strange[0]!r}. Mend the pattern, or give a column `group`."
-            )
-        samples = [replace(s, group=m[1]) for s, m in zip(self.samples, found, strict=True) if m]
+        found = groups_of([s.image for s in self.samples], pattern)
+        samples = [replace(s, group=g) for s, g in zip(self.samples, found, strict=True)]
         return self._same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:

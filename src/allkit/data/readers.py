@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,8 +15,9 @@ from allkit.data.sources import FileSource, Source, ZipSource, image_members, is
 from allkit.data.tables import read_parquet, read_table, table_of, text_rows
 from allkit.errors import DatasetError
 
-__all__ = ["read", "read_folder", "read_zip"]
+__all__ = ["read", "read_folder", "read_unlabelled", "read_zip"]
 
+UNLABELLED = "unlabelled"
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -73,6 +75,31 @@ def read_folder(root: Path) -> Table:
         )
     table = Table(str(root), left_out=others, problems=unreadable)
     return _from_members(table, images, {name: FileSource(root / name) for name in images})
+
+
+def read_unlabelled(path: Path) -> Table:
+    """Read images without labels: a folder of any depth, or a CSV or TSV table."""
+    if path.is_dir():
+        files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
+        images = [name for name in files if is_image_name(name)]
+        if not images:
+            raise DatasetError(f"{path} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
+        table = Table(str(path), left_out=[name for name in files if not is_image_name(name)])
+        for name in images:
+            parts = PurePosixPath(name).parts
+            group = parts[0] if len(parts) > 1 else None
+            table.rows.append(Sample(name, FileSource(path / name), "", group))
+        return table
+    if path.suffix.lower() in (".csv", ".tsv"):
+        columns, rows = text_rows(path)
+        records = [{**row, "label": UNLABELLED} for row in rows]
+        table = table_of(str(path), [*columns, "label"], records, path.parent, first_line=2)
+        table.rows = [replace(row, label="") for row in table.rows]
+        return table
+    raise DatasetError(
+        f"{path} {'is no form of' if path.exists() else 'does not exist; give'} images without "
+        f"labels: a folder of images, or a CSV with the column image."
+    )
 
 
 def _into(problems: list[str]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit import probes
+from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
 from allkit.features import Progress
@@ -106,10 +107,12 @@ def audit(
     units = data.fields
     groups = len(np.unique(units)) if data.has_groups else 0
     reason = probes.too_few(labels, units, data.classes)
+    same = _coincide(data, column)
     if reason is not None:
         message = (
             f"Nothing can be measured: {reason}. Give images of further slides or finer groups."
         )
+        message += f" {same}" if same else ""
         return Audit(
             (), chance, "undecided", message, (), groups, unit, len(data), *_of_model(model, data)
         )
@@ -133,7 +136,7 @@ def audit(
     return Audit(
         probes=tuple(found),
         verdict=verdict,
-        message=_message(found, verdict, chance, data, own),
+        message=_message(found, verdict, chance, data, own) + (f" {same}" if same else ""),
         advice=_advice(found, verdict, data),
         chance=chance,
         groups=groups,
@@ -215,6 +218,14 @@ def _advice(found: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str, .
 def _complete(data: Dataset, column: str) -> bool:
     values = data.column(column)
     return None not in values and len(set(values)) > 1
+
+
+def _coincide(data: Dataset, column: str | None) -> str | None:
+    """Return in words that groups coincide with classes, by the column or by what is known."""
+    if column is None and not data.has_groups:
+        return None
+    values = data.units.tolist() if column is None else data.column(column)
+    return coincide([s.label for s in data], values, column or "group")
 
 
 def _left_out(

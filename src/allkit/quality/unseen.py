@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.config import TrainConfig
+from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
 from allkit.errors import DatasetError
 from allkit.features import FeatureCache, Progress
@@ -108,6 +109,11 @@ def leave_one_group_out(
     column has gaps or one value, or when fewer than two classes remain to train on.
     """
     classes = dataset.classes
+    values = [str(value) for value in dataset.column(column)]
+    labels = [sample.label for sample in dataset]
+    same = coincide(labels, values, column)
+    if same is not None:
+        raise DatasetError(f"{dataset.name}: {same}")
     rows, parts, judged = [], [], []
     for split in dataset.leave_one_out(column):
         train = _without_empty_classes(split)
@@ -145,10 +151,23 @@ def leave_one_group_out(
         notes=(
             f"Every image was judged by a model that was trained without its {column}; intervals "
             f"resample the {len(rows)} values of {column}.",
+            *_one_group(labels, values, column),
         ),
         extra={"shortcut_probe": strongest_probe(dataset, column)},
     )
     return Unseen(column, tuple(rows), figures)
+
+
+def _one_group(labels: list[str], values: list[str], column: str) -> list[str]:
+    """Say of which classes nothing can be learnt about unseen slides."""
+    few = alone(labels, values)
+    if not few:
+        return []
+    return [
+        f"{', '.join(few)}: images of one {column} only. Without it nobody has seen the class, so "
+        f"nothing can be learnt about its unseen slides; its recall is 0 by construction and lowers "
+        f"every average."
+    ]
 
 
 def _without_empty_classes(split: Split) -> Dataset:

@@ -65,6 +65,7 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         "what tells the slides apart (stain, light, scale bar) can give the class away. "
         "`allkit audit` measures how far; `allkit check` finds images that occur twice.",
         _protocol(info),
+        *_adapted(info),
         _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
@@ -84,6 +85,34 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         checklist(info, trust),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _adapted(info: Mapping[str, Any]) -> list[str]:
+    """Return what was changed after the training, oldest first; nothing where nothing was."""
+    parts = []
+    for record in info.get("adaptations", ()):
+        kind = "labelled fields" if record["labelled"] else "fields without labels"
+        counts = ", ".join(f"{name} {count}" for name, count in record["counts"].items() if count)
+        parts.append(
+            f"On {record['created'][:10]} with {record['images']} {kind}"
+            f"{f' ({counts})' if counts else ''}; the head: {record['strength']}. "
+            f"**{record['claim'].capitalize()}.** {record['message']}"
+        )
+        if record["before"]:
+            rows = [
+                f"| {name.replace('_', ' ')} | {_number(value)} | {_number(record['after'].get(name))} |"
+                for name, value in record["before"].items()
+            ]
+            table = "\n".join(["| figure | before | after |", "|---|---|---|", *rows])
+            parts += [f"{record['judged']} fields. {record['protocol']}", table]
+    if parts:
+        parts.insert(0, "## Adapted to a laboratory")
+        parts.append("The figures of the validation above are those before the adaptation.")
+    return parts
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:

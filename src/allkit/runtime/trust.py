@@ -8,7 +8,7 @@ unknown slide is told. The functions that fit it are in `allkit.trust`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -32,6 +32,7 @@ __all__ = [
     "NOT_A_SMEAR",
     "NOT_CALIBRATED",
     "NO_FAMILIARITY",
+    "NO_LABELS",
     "STRANGEST",
     "UNFAMILIAR",
     "Decision",
@@ -49,6 +50,7 @@ NO_FAMILIARITY = "no familiarity data"
 NOTHING_TO_SEE = "nothing to see"
 NOT_A_SMEAR = "not a smear"
 UNFAMILIAR = "unfamiliar slide"
+NO_LABELS = "like slides that were shown without labels"
 AMBIGUOUS = "ambiguous"
 EMPTY_SET = "empty prediction set"
 LOW_CONFIDENCE = "low confidence"
@@ -97,7 +99,8 @@ class Space:
     training images, `owners` `(R,)` the positions of their classes. `centre` and `scale` are
     median and spread of the logarithm of the distance that images of known slides have to the
     images of their own class. What is farther than `foreign` from all of them is unlike anything
-    trained on.
+    trained on. `seen` `(U, d)` are images that a laboratory showed without labels: smears, of which
+    nobody said what they are.
     """
 
     mean: Floats
@@ -107,6 +110,7 @@ class Space:
     centre: float
     scale: float
     foreign: float
+    seen: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
 
     def distances(self, vectors: Floats, classes: int) -> Floats:
         """Return `(N, K)`: root mean square distance to the five nearest images of each class.
@@ -124,6 +128,20 @@ class Space:
                 nearest = np.partition(squares[:, own], count - 1, axis=1)[:, :count]
                 means = np.maximum(nearest, 0).sum(axis=1) / count
                 result[start : start + BLOCK, index] = np.sqrt(means)
+        return result
+
+    def distance_to_seen(self, vectors: Floats) -> Floats:
+        """Return `(N,)`: root mean square distance to the five nearest of `seen`; else infinite."""
+        result = np.full(len(vectors), np.inf)
+        if not len(self.seen):
+            return result
+        count = min(NEIGHBOURS, len(self.seen))
+        for start in range(0, len(vectors), BLOCK):
+            points = (vectors[start : start + BLOCK] - self.mean) @ self.projection
+            squares = (points**2).sum(axis=1)[:, None] + (self.seen**2).sum(axis=1)
+            squares = np.maximum(squares - 2 * points @ self.seen.T, 0)
+            nearest = np.partition(squares, count - 1, axis=1)[:, :count]
+            result[start : start + BLOCK] = np.sqrt(nearest.mean(axis=1))
         return result
 
     # What does not depend on the image, once: an answer takes a fraction of a millisecond then.
@@ -228,6 +246,7 @@ class Trust:
             strange = strange + by_content
             foreign |= ~(distance.min(axis=1) <= self.content.foreign)
         unfamiliar = ~(strange <= self.familiar)
+        shown = self._shown(outputs, statistics)
         probabilities = self.softened(outputs.logits, by_content)
         members = self.sets(probabilities)
         empty = self._empty(statistics)
@@ -238,7 +257,8 @@ class Trust:
             if empty[row]:
                 decisions.append(Decision("refused", (NOTHING_TO_SEE,), chosen))
                 continue
-            if foreign[row]:
+            # What was shown without labels is a smear, and stays for review: nobody said of which class.
+            if foreign[row] and not shown[row]:
                 reasons = (NOT_A_SMEAR, *self._unusual(statistics[row]))
                 decisions.append(Decision("refused", reasons, chosen))
                 continue
@@ -247,8 +267,9 @@ class Trust:
                 found.append(NOT_CALIBRATED)
             if not known:
                 found.append(NO_FAMILIARITY)
-            if unfamiliar[row]:
+            if unfamiliar[row] or foreign[row]:
                 found += [UNFAMILIAR, *self._unusual(statistics[row])]
+                found += [NO_LABELS] if shown[row] else []
             if self.calibrated and self.thresholds is not None:
                 if not chosen:
                     found.append(EMPTY_SET)
@@ -260,6 +281,23 @@ class Trust:
                     found.append(LOW_CONFIDENCE)
             decisions.append(Decision("review" if found else "accepted", tuple(found), chosen))
         return probabilities, decisions
+
+    def _shown(self, outputs: Outputs, statistics: Floats) -> npt.NDArray[np.bool_]:
+        """Return which images are as near to those shown without labels as known slides are."""
+        spaces = (self.appearance, self.content)
+        if any(space is None or not len(space.seen) for space in spaces):
+            return np.zeros(len(statistics), dtype=bool)
+        vectors = (statistics, signed_root(outputs.features))
+        total = np.sum(
+            [
+                space.strangeness(space.distance_to_seen(rows))
+                for space, rows in zip(spaces, vectors, strict=True)
+                if space is not None
+            ],
+            axis=0,
+        )
+        near: npt.NDArray[np.bool_] = total <= self.familiar
+        return near
 
     def sets(self, probabilities: Floats) -> npt.NDArray[np.bool_]:
         """Return which classes are in the prediction sets, `(N, K)`; none without calibration."""
@@ -328,6 +366,8 @@ class Trust:
             if space is not None:
                 for part in fields(Space):
                     value = getattr(space, part.name)
+                    if part.name == "seen" and not len(value):
+                        continue
                     arrays[f"familiarity.{name}.{part.name}"] = (
                         np.asarray(value) if isinstance(value, np.ndarray) else np.array([value])
                     )
@@ -363,6 +403,8 @@ class Trust:
             parts["thresholds"] = values["calibration.thresholds"]
         for name in ("appearance", "content"):
             own = {f.name: values.get(f"familiarity.{name}.{f.name}") for f in fields(Space)}
+            if own["seen"] is None:
+                del own["seen"]
             if all(value is not None for value in own.values()):
                 for number in ("centre", "scale", "foreign"):
                     own[number] = float(own[number][0])  # type: ignore[index, assignment]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit.config import TrainConfig
+from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
@@ -90,6 +92,10 @@ def _check_classes(train: Dataset) -> None:
         raise DatasetError(
             f"{train.name} has one class only ({', '.join(train.classes)}); a classifier needs two."
         )
+    if train.has_groups:
+        same = coincide([s.label for s in train], train.units.tolist(), "group")
+        if same is not None:
+            warnings.warn(f"{train.name}: {same}", stacklevel=4)
     single = [name for name in train.classes if counts[name] == 1]
     if single:
         raise DatasetError(

@@ -1,0 +1,76 @@
+"""The record of an adaptation: what a laboratory's images changed, and what that was worth."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["Adaptation", "Claim"]
+
+Claim = Literal["better", "no difference shown", "worse", "cannot be told", "not judged"]
+SHOWN = {
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+    "accepted_share": "share accepted",
+    "accepted_accuracy": "right when accepted",
+    "silent_error_rate": "silent errors",
+}
+
+
+class Adaptation(BaseModel):
+    """What one `allkit.adapt` did. It is saved with the model, without any name of a file.
+
+    `before`, `after` and `differences` hold figures by name, of images whose groups took no part in
+    the adapting that is judged; `intervals` are the 95 % intervals of the differences, over groups.
+    `claim` is what may be said of them, `message` says it in words, and `notes` what was left as it
+    was and why.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    created: str
+    images: int
+    counts: dict[str, int]
+    """Images of each class; empty where they had no labels."""
+    groups: int
+    fingerprint: str
+    labelled: bool
+    strength: str
+    """How far the head went: unchanged, weak, medium, strong; or aligned, without labels."""
+    claim: Claim
+    message: str
+    judged: int = 0
+    protocol: str = ""
+    before: dict[str, float | None] = {}
+    after: dict[str, float | None] = {}
+    differences: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    interval_unit: str = "group"
+    notes: tuple[str, ...] = ()
+
+    def to_text(self) -> str:
+        """Return the table before and after, and what may be said of it, for a terminal."""
+        what = ", ".join(f"{name} {count}" for name, count in self.counts.items() if count)
+        kind = f"labelled fields ({what})" if self.labelled else "fields without labels"
+        groups = f"{self.groups} groups" if self.groups else "no known groups"
+        lines = [f"{self.images} {kind}, {groups}; the head: {self.strength}", ""]
+        if self.before:
+            lines.append(f"{'':<22}before   after   difference")
+            lines += [self._row(key, name) for key, name in self._shown().items()]
+            lines += ["", f"{self.judged} fields. {self.protocol}", ""]
+        lines += [f"{self.claim.upper()}  {self.message}", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def _shown(self) -> dict[str, str]:
+        recalls = {key: f"recall {key[7:]}" for key in self.before if key.startswith("recall ")}
+        return {k: v for k, v in (SHOWN | recalls).items() if self.before.get(k) is not None}
+
+    def _row(self, key: str, name: str) -> str:
+        values = [self.before.get(key), self.after.get(key)]
+        shown = "".join("      – " if v is None else f"{v:>8.3f}" for v in values)
+        if key not in self.differences:
+            return f"{name:<20}{shown}"
+        low, high = self.intervals.get(key, (float("nan"), float("nan")))
+        return f"{name:<20}{shown}   {self.differences[key]:+.3f}   ({low:+.3f} to {high:+.3f})"

@@ -1,0 +1,281 @@
+"""Adapt a model to a laboratory: head, calibration and familiarity from a few of its own fields."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from allkit.adaptation import Adaptation, Claim
+from allkit.classifier import Classifier
+from allkit.data.dataset import Dataset
+from allkit.duplicates import pack, unpack
+from allkit.errors import ConfigError, DatasetError
+from allkit.features import FeatureCache, Progress
+from allkit.judgement import group_hash, require_labels
+from allkit.metrics import Comparison, compare
+from allkit.network import Network
+from allkit.quality.align import FEWEST, shift_of
+from allkit.quality.held_out import HeldOut, choose, held_out
+from allkit.quality.laboratory import TAUGHT, Material, confound, joined
+from allkit.quality.refit import STRENGTHS, UNCHANGED, anchors_of, change, move_mean
+from allkit.quality.retrust import calibrated, knowing, seen
+from allkit.runtime.trust import Trust
+
+__all__ = ["adapt"]
+
+FIGURES = (
+    "balanced_accuracy", "accuracy", "log_loss", "accepted_share", "accepted_accuracy",
+    "silent_error_rate",
+)  # fmt: skip
+ALIGNED = "aligned"
+
+
+def adapt(
+    model: Classifier,
+    data: Dataset,
+    *,
+    column: str | None = None,
+    strength: str | None = None,
+    cache: FeatureCache | str | None = "default",
+    progress: Progress | None = None,
+) -> Classifier:
+    """Return the model adapted to the slides of a laboratory; `model` itself is left as it is.
+
+    `data` are labelled fields, five to twenty of a class and better of several slides of each, or
+    images without labels (`Dataset.unlabelled`). What was changed, and figures before and after on
+    groups that were not adapted with, stand in `info.adaptations[-1]`.
+
+    *Labelled*: the head moves as far from what it was as `strength` says (`unchanged`, `weak`,
+    `medium`, `strong`); by default as far as groups that are held out in turn say. Familiarity
+    knows the slides, as the classes that they were labelled with, and the calibration is fitted
+    again where there are fields enough. The rows `test` of a set with parts only judge. `column`
+    names what is held out together (by default groups, cases and fields). Where groups coincide
+    with classes nothing is claimed, and where none can be held out the strength is `medium`.
+
+    *Without labels*: the head's mean follows the stain, and familiarity learns that these are
+    smears: what it would have refused as no smear is for review. Nothing becomes accepted by it.
+
+    Raises `DatasetError` for unreadable images, unknown labels, a set that is partly labelled or
+    too small, and `ConfigError` for an unknown strength.
+    """
+    if strength is not None and strength not in STRENGTHS:
+        raise ConfigError(
+            f"The strength is {strength!r}. It is one of: {', '.join(STRENGTHS)}; leave it out to "
+            f"have it chosen on groups that are held out."
+        )
+    known = FeatureCache() if isinstance(cache, str) else cache
+    learn, test = _sides(data)
+    if data.labelled:
+        require_labels(data, model.classes)
+        return _labelled(
+            model, Material.of(model, learn, column, known, progress),
+            None if test is None else Material.of(model, test, column, known, progress), strength,
+        )  # fmt: skip
+    if strength is not None:
+        raise ConfigError("Without labels there is no strength to choose. Leave it out.")
+    return _unlabelled(model, Material.of(model, learn, column, known, progress))
+
+
+def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
+    """Return the images to adapt with, and those that only judge."""
+    if not len(data):
+        raise DatasetError(f"{data.name} holds no images to adapt with.")
+    test = data.part("test")
+    # A part that someone took out of a set is all of what is to be adapted with.
+    if not data.labelled or len(test) in (0, len(data)):
+        return data, None
+    for leak in data.leaks():
+        warnings.warn(leak, stacklevel=4)
+    return data.subset([i for i, s in enumerate(data) if s.part != "test"]), test
+
+
+def _labelled(
+    model: Classifier, own: Material, test: Material | None, strength: str | None
+) -> Classifier:
+    with threadpool_limits(1, "blas"):  # the tables are small: more threads would only wait
+        return _from_labels(model, own, test, strength)
+
+
+def _from_labels(
+    model: Classifier, own: Material, test: Material | None, strength: str | None
+) -> Classifier:
+    why = confound(own if test is None else joined([own, test]))
+    asked = held_out(model, own, test, strength)
+    compared = None
+    if asked is not None:
+        units = asked.material.units if asked.material.data.has_groups else None
+        compared = compare(asked.before, asked.after, units)
+    claim = _claim(compared, why)
+    if strength is None and (claim == "worse" or len(own.data.counts) < 2):
+        chosen = UNCHANGED
+    else:
+        chosen = strength or choose(model, own)
+    network = copy.deepcopy(model.network)
+    change(network, own.roots, own.labels, chosen, anchors_of(model.trust)).apply(network)
+    trust = knowing(model.trust, own.statistics, own.roots, own.labels)
+    notes = _notes(model, own)
+    if asked is None or chosen == UNCHANGED:
+        notes.append("Calibration as it was, since the head is, or nothing could be held out.")
+    else:
+        trust, told = calibrated(
+            trust, asked.logits, asked.material.labels, asked.by_content, asked.familiar
+        )
+        notes += told
+    if trust.content is None:
+        notes.append("The model has no familiarity, and none can be made of a few fields.")
+    record = Adaptation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        images=len(own.data), counts=dict(own.data.counts), groups=own.groups,
+        fingerprint=own.data.fingerprint, labelled=True, strength=chosen, claim=claim,
+        message=_message(claim, why, chosen, own), notes=tuple(notes),
+        **_table(asked, compared),
+    )  # fmt: skip
+    return _classifier(model, network, trust, record, own)
+
+
+def _claim(compared: Comparison | None, why: str | None) -> Claim:
+    if compared is None:
+        return "not judged"
+    if why is not None:
+        return "cannot be told"
+    low, high = compared.intervals.get("balanced_accuracy", [0.0, 0.0])
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "no difference shown"
+
+
+def _message(claim: Claim, why: str | None, chosen: str, own: Material) -> str:
+    """Return what may be said of an adaptation, in words."""
+    went = (
+        "The head stays as it was; familiarity knows these slides now."
+        if chosen == UNCHANGED
+        else f"The head went as far as `{chosen}` says; nothing here shows that it is better for it."
+    )
+    if claim == "not judged":
+        reason = why or TAUGHT
+        return (
+            f"Whether adapting helps cannot be judged: a group of two classes at least has to be "
+            f"held out while another is learnt from. {reason} {went}"
+        )
+    if claim == "cannot be told":
+        return f"The table shows no improvement, whatever it says. {why} {went}"
+    if claim == "better":
+        return (
+            f"On groups that were not adapted with, the balanced accuracy rose; change: {chosen}."
+        )
+    if claim == "worse":
+        return f"On groups that were not adapted with, adapting made the answers worse. {went}"
+    return (
+        f"On groups that were not adapted with, the difference can be chance; change: {chosen}. "
+        f"More fields of more slides would tell."
+    )
+
+
+def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]:
+    """Return the figures before and after, as the record keeps them."""
+    if asked is None or compared is None:
+        return {}
+    once = np.ones((1, len(asked.material.labels)))
+    sides = []
+    for answers in (asked.before, asked.after):
+        figures = answers.figures(once)
+        values = {name: float(figures[name][0]) for name in FIGURES}
+        recalls = {
+            f"recall {name}": float(row["recall"][0])
+            for name, row in answers.per_class(once).items()
+        }
+        sides.append({k: None if np.isnan(v) else v for k, v in (values | recalls).items()})
+    return {
+        "judged": len(asked.material.labels), "protocol": asked.protocol,
+        "before": sides[0], "after": sides[1],
+        "differences": {n: compared.differences[n] for n in FIGURES if n in compared.differences},
+        "intervals": {n: compared.intervals[n] for n in FIGURES if n in compared.intervals},
+        "interval_unit": compared.interval_unit,
+    }  # fmt: skip
+
+
+def _notes(model: Classifier, own: Material) -> list[str]:
+    """Return what else should be known about the images."""
+    notes = []
+    trained = set(model.info.data.images_sha256)
+    known = sum(digest in trained for digest in own.data.hashes)
+    if known:
+        notes.append(
+            f"{known} of the {len(own.data)} images were trained on before; give fields that are new."
+        )
+    missing = [name for name in model.classes if not own.data.counts[name]]
+    if missing and own.data.labelled:
+        notes.append(
+            f"No fields of {', '.join(missing)}: for them the head is held to what it said of the "
+            f"images that it was trained on, and no more."
+        )
+    if not own.data.has_groups:
+        notes.append(
+            "No groups are known, so fields of one slide may have been on both sides. Give a column "
+            "`group` or `case`."
+        )
+    return notes
+
+
+# ── without labels ─────────────────────────────────────────────────────────────────────────────
+
+
+def _unlabelled(model: Classifier, own: Material) -> Classifier:
+    if len(own.data) < FEWEST:
+        raise DatasetError(
+            f"{own.data.name} holds {len(own.data)} images; at least {FEWEST} are needed to tell "
+            f"a stain by."
+        )
+    network = copy.deepcopy(model.network)
+    content, notes = model.trust.content, _notes(model, own)
+    shift = None if content is None else shift_of(own.roots, content, len(model.classes))
+    if shift is None:
+        notes.append(
+            "The head stays as it was: what the model keeps of its training images does not tell its "
+            "classes apart well enough to tell a stain from a class. Bring labelled fields."
+        )
+    else:
+        move_mean(network, shift)
+    record = Adaptation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        images=len(own.data), counts={}, groups=own.groups, fingerprint=own.data.fingerprint,
+        labelled=False, strength=UNCHANGED if shift is None else ALIGNED, claim="not judged",
+        message=(
+            "Without labels nothing can be judged here. "
+            + ("" if shift is None else "The mean that the head subtracts follows their stain. ")
+            + "Familiarity knows these images as smears: what it would have refused as no smear is "
+            "for review. Nothing that was refused becomes accepted for having been shown."
+        ),
+        notes=tuple(notes),
+    )  # fmt: skip
+    trust = seen(model.trust, own.statistics, own.roots)
+    return _classifier(model, network, trust, record, own)
+
+
+def _classifier(
+    model: Classifier, network: Network, trust: Trust, record: Adaptation, own: Material
+) -> Classifier:
+    """Return the adapted model, which remembers the images that taught it."""
+    info, training = model.info, model.training
+    data = info.data
+    if record.labelled:
+        groups = {group_hash(group) for group in own.data.origins}
+        data = data.model_copy(
+            update={
+                "images_sha256": tuple(sorted({*data.images_sha256, *own.data.hashes})),
+                "groups_sha256": tuple(sorted({*data.groups_sha256, *groups})),
+                "drawn": data.drawn or own.data.drawn,
+            }
+        )
+        training = pack([*unpack(training), *own.data.signatures])
+    info = info.model_copy(
+        update={"data": data, "passport": None, "adaptations": (*info.adaptations, record)}
+    )
+    return Classifier(
+        network, info, trust=trust, device=model.device, pictures=model.pictures, training=training
+    )

@@ -1,0 +1,62 @@
+"""How the features of a laboratory lie aside of those that a model was trained on, without labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.runtime.trust import Space
+
+__all__ = ["FEWEST", "shift_of"]
+
+Floats = npt.NDArray[np.floating[Any]]
+
+FEWEST = 5
+"""Images below which nothing is said about their stain."""
+ROUNDS = 20
+TOLD_APART = 0.9
+
+
+def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
+    """Return how far N images lie aside of the training images, `(D,)`, whatever their classes.
+
+    `roots` `(N, D)` are the signed roots of their features, `space` is the familiarity of the
+    features. To take the mean of new images for the mean of the training images, as adaptive batch
+    normalisation does (Li et al. 2018), takes a slide of one class for all classes. Here the images
+    are a mixture of the training classes, moved by one shift and in unknown proportions; the shift
+    is what fits best (expectation–maximisation, in the directions that familiarity keeps, where the
+    classes have one variance). Proportions thus explain what they can, and the shift the rest.
+    `None` for fewer than five images, and where the middles of the classes do not tell even the
+    training images apart (fewer than nine of ten): there a shift could not be told from a class.
+    """
+    present = np.unique(space.owners[space.owners < classes])
+    if len(roots) < FEWEST or len(present) < 2:
+        return None
+    middles = np.stack([space.references[space.owners == i].mean(axis=0) for i in present])
+    if _told_apart(space, present, middles) < TOLD_APART:
+        return None
+    breadth = np.mean(
+        [
+            ((space.references[space.owners == i] - middle) ** 2).mean()
+            for i, middle in zip(present, middles, strict=True)
+        ]
+    )
+    points = (roots - space.mean) @ space.projection
+    shift = np.zeros(points.shape[1])
+    for _ in range(ROUNDS):
+        squares = ((points - shift)[:, None] - middles[None]) ** 2
+        near = -squares.sum(axis=2) / (2 * breadth)
+        powers = np.exp(near - near.max(axis=1, keepdims=True))
+        shares = (powers / powers.sum(axis=1, keepdims=True)).mean(axis=0)
+        shift = points.mean(axis=0) - shares @ middles
+    back: Floats = shift @ np.linalg.pinv(space.projection.astype(np.float64))
+    return back
+
+
+def _told_apart(space: Space, present: npt.NDArray[np.int64], middles: Floats) -> float:
+    """Return the mean share, over the classes, of images that are nearest to their own middle."""
+    squares = ((space.references[:, None] - middles[None]) ** 2).sum(axis=2)
+    nearest = present[squares.argmin(axis=1)]
+    return float(np.mean([(nearest[space.owners == i] == i).mean() for i in present]))

@@ -1,0 +1,121 @@
+"""The images of a laboratory as a model sees them, and whether they can show anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.classifier import Classifier
+from allkit.data.allocation import join
+from allkit.data.confound import alone, nested
+from allkit.data.dataset import Dataset
+from allkit.features import FeatureCache, Progress
+from allkit.judgement import strongest_probe
+from allkit.probes import Probe
+from allkit.quality.audit import threshold
+from allkit.runtime.trust import signed_root
+from allkit.trust import dataset_statistics
+
+__all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+
+FEWEST_GROUPS = 3
+"""Groups of every class from which on held-out groups say more than what a slide looks like."""
+TAUGHT = (
+    "A few labelled fields of a slide teach the slide, not the class: right answers on the rest of "
+    "these slides would show nothing about the next one."
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """Images of a laboratory, and what the model makes of them.
+
+    `features` and `roots` (their signed square roots) are `(N, D)`, `statistics` `(N, M)`, `labels`
+    `(N,)` positions in the classes of the model, `units` `(N,)` say what is held out together.
+    """
+
+    data: Dataset
+    features: npt.NDArray[np.float32]
+    roots: Floats
+    statistics: Floats
+    labels: Ints
+    units: Ints
+
+    @classmethod
+    def of(
+        cls, model: Classifier, data: Dataset, column: str | None, cache: FeatureCache | None,
+        progress: Progress | None,
+    ) -> Material:  # fmt: skip
+        """Compute what the model makes of a set, from the cache where it is in it."""
+        features = model.features(data, cache=cache, progress=progress)
+        statistics = dataset_statistics(data, cache=cache, progress=progress)
+        position = {name: index for index, name in enumerate(model.classes)}
+        labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
+        values = data.column(column) if column is not None else [None] * len(data)
+        units = join(len(data), data.fields.tolist(), values)
+        return cls(
+            data, features, signed_root(features).astype(np.float64), statistics, labels, units
+        )
+
+    @property
+    def groups(self) -> int:
+        """Number of groups, or 0 where none are known."""
+        return len(np.unique(self.units)) if self.data.has_groups else 0
+
+    def at(self, rows: Ints) -> Material:
+        """Return the images at positions `rows`."""
+        return Material(
+            self.data.subset(rows), self.features[rows], self.roots[rows], self.statistics[rows],
+            self.labels[rows], self.units[rows],
+        )  # fmt: skip
+
+    @property
+    def held_out_classes(self) -> int:
+        """Number of classes of which a group can be held out and another be learnt from."""
+        few = alone([s.label for s in self.data], self.units.tolist())
+        return len(set(self.labels.tolist())) - len(few)
+
+
+def joined(parts: Sequence[Material]) -> Material:
+    """Return several as one, in their order."""
+    samples = [s for part in parts for s in part.data]
+    first = parts[0].data
+    arrays = [
+        np.concatenate([getattr(part, name) for part in parts])
+        for name in ("features", "roots", "statistics", "labels", "units")
+    ]
+    return Material(Dataset(samples, first.classes, name=first.name), *arrays)
+
+
+def confound(own: Material) -> str | None:
+    """Return why right answers on these slides would prove nothing, or `None`."""
+    labels = [s.label for s in own.data]
+    units = own.units.tolist()
+    if not nested(labels, units):
+        return None
+    every = "Every group holds one class" if own.data.has_groups else "No groups are known"
+    few = alone(labels, units, FEWEST_GROUPS)
+    if few:
+        return (
+            f"{every}, and {', '.join(few)} come{'s' if len(few) == 1 else ''} from fewer than "
+            f"{FEWEST_GROUPS} groups. {TAUGHT}"
+        )
+    probe = strongest_probe(own.data)
+    chance = 1 / max(1, len(set(labels)))
+    if probe["name"] is None:
+        return f"{every}, and {probe['reason']}. {TAUGHT}"
+    found = Probe(probe["name"], probe["balanced_accuracy"], *probe["interval"])
+    if found.balanced_accuracy >= threshold(found, chance):
+        return (
+            f"{every}, and {found.name.replace('_', ' ')} alone, without a look at the cells, tells "
+            f"the classes apart (balanced accuracy {found.balanced_accuracy:.2f}, chance "
+            f"{chance:.2f}), so that groups which are held out look like those that were not. {TAUGHT}"
+        )
+    return None

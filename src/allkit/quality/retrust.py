@@ -1,0 +1,113 @@
+"""What a laboratory's images change about familiarity and calibration."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.calibration import (
+    confidence_floor,
+    conformal_thresholds,
+    examples_needed,
+    fit_temperature,
+)
+from allkit.familiarity import MOST_REFERENCES
+from allkit.runtime.trust import Space, Trust
+from allkit.trust import FEWEST_TO_CALIBRATE, TrustSettings
+
+__all__ = ["calibrated", "knowing", "seen"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+
+
+def knowing(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:
+    """Return a trust to which labelled images `(N, …)` are slides that it knows, as their class.
+
+    The spaces and the limits stay: how far a known slide may lie was measured on the training.
+    """
+    return replace(
+        trust,
+        appearance=_with_references(trust.appearance, statistics, labels),
+        content=_with_references(trust.content, roots, labels),
+    )
+
+
+def _with_references(space: Space | None, vectors: Floats, labels: Ints) -> Space | None:
+    if space is None:
+        return None
+    rows = _few(len(vectors))
+    return replace(
+        space,
+        references=np.concatenate([space.references, _into(space, vectors[rows])]),
+        owners=np.concatenate([space.owners, labels[rows]]),
+    )
+
+
+def seen(trust: Trust, statistics: Floats, roots: Floats) -> Trust:
+    """Return a trust that has seen images `(N, …)` without labels: smears, and no more than that."""
+
+    def shown(space: Space | None, vectors: Floats) -> Space | None:
+        if space is None:
+            return None
+        new = _into(space, vectors[_few(len(vectors))])
+        return replace(space, seen=np.concatenate([space.seen, new]) if len(space.seen) else new)
+
+    return replace(
+        trust, appearance=shown(trust.appearance, statistics), content=shown(trust.content, roots)
+    )
+
+
+def _into(space: Space, vectors: Floats) -> npt.NDArray[np.float32]:
+    points: npt.NDArray[np.float32] = ((vectors - space.mean) @ space.projection).astype(np.float32)
+    return points
+
+
+def _few(count: int) -> Ints:
+    """Return positions of at most `MOST_REFERENCES` of `count` images, at equal distances."""
+    return np.arange(0, count, max(1, -(-count // MOST_REFERENCES)), dtype=np.int64)
+
+
+def calibrated(
+    trust: Trust, logits: Floats, labels: Ints, by_content: Floats, familiar: npt.NDArray[np.bool_]
+) -> tuple[Trust, list[str]]:
+    """Return a trust calibrated on held-out fields of the laboratory, and what was left and why.
+
+    `logits` `(n, K)` are of heads that were adapted without these fields; `by_content` `(n,)` is
+    their strangeness and `familiar` `(n,)` says which pass for known slides, among references that
+    hold none of their groups. With too few fields of a class the old calibration stays, and answers
+    are only asked to be surer than before.
+    """
+    if not trust.calibrated or trust.thresholds is None:
+        return trust, ["The model is not calibrated, and stays so: train it with more images."]
+    if len(labels) < FEWEST_TO_CALIBRATE:
+        return trust, [
+            f"Calibration as it was: {len(labels)} fields could be held out, "
+            f"{FEWEST_TO_CALIBRATE} are needed."
+        ]
+    needed = examples_needed(trust.coverage)
+    counts = np.bincount(labels, minlength=len(trust.classes))
+    present = counts > 0
+    notes = []
+    if (counts[present] >= needed).all() and present.all():
+        temperature, softening = fit_temperature(logits, labels, by_content)
+        trust = replace(trust, temperature=temperature, softening=softening)
+        probabilities = trust.softened(logits, by_content)
+        fresh = conformal_thresholds(probabilities, labels, trust.coverage)
+        trust = replace(trust, thresholds=fresh)
+    else:
+        short = ", ".join(
+            f"{name} {count}" for name, count in zip(trust.classes, counts, strict=True)
+            if count < needed
+        )  # fmt: skip
+        notes.append(
+            f"Temperature and prediction sets as they were: {needed} held-out fields of every class "
+            f"are needed to promise {trust.coverage:.0%} coverage ({short})."
+        )
+        probabilities = trust.softened(logits, by_content)
+    single = trust.sets(probabilities).sum(axis=1) == 1
+    floor = confidence_floor(probabilities, labels, single & familiar, TrustSettings().error)
+    return replace(trust, confidence=max(trust.confidence, floor)), notes
