@@ -148,6 +148,13 @@ class TrainConfig(Config):
         description="parts of a batch that go through the network one after another (gradient "
         "accumulation): less memory, the same result",
     )
+    head_decay: float = Field(
+        1e-2,
+        ge=0,
+        le=100,
+        description="decoupled weight decay of the head while it is trained on features; a strong "
+        "one keeps it from leaning on single features, which on other slides mean something else",
+    )
     patience: int = Field(
         10, ge=1, description="epochs without a better validation loss before training stops"
     )
@@ -158,7 +165,7 @@ class TrainConfig(Config):
     warmup: float = Field(
         0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises"
     )
-    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW in `last`, `full`, `lora`")
     clip: float = Field(
         1.0,
         ge=0,

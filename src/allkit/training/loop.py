@@ -82,9 +82,10 @@ class Loop:
     def _groups(self) -> Iterator[dict[str, Any]]:
         """Yield AdamW's groups: the head, then stage after stage, each slower than the one before."""
         config, rate = self.config, self.plan.learning_rate
+        decay = config.weight_decay if self.plan.stages else config.head_decay
         yield {
             "params": list(self.member.head.linear.parameters()), "base": rate,
-            "weight_decay": config.weight_decay,
+            "weight_decay": decay,
         }  # fmt: skip
         for depth, stage in enumerate(self.plan.stages):
             trained = [p for p in stage.parameters() if p.requires_grad]
