@@ -47,6 +47,10 @@ def tiny_settings():
         "epochs": 8,
         "cache": None,
         "calibration_folds": 0,
+        "view": "rgb",
+        "bag": "field",
+        "class_weights": False,
+        "head_decay": 1e-2,
     }
 
 

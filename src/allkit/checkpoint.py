@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from allkit.adaptation import Adaptation
 from allkit.config import TrainConfig
@@ -93,7 +93,6 @@ class ModelInfo(_Part):
     display_names: dict[str, str]
     backbone: BackboneInfo
     plugins: dict[str, str]
-    view: str = "rgb"
     config: TrainConfig
     data: DataInfo
     validation: dict[str, Any] | None = None

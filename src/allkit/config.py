@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from allkit.errors import ConfigError, did_you_mean
@@ -90,16 +90,17 @@ class TrainConfig(Config):
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
     view: View = Field(
-        "rgb",
-        description="what the network is shown. rgb: the colours; haematoxylin: how much nuclear "
-        "stain is where, without the colours, which on small sets are a shortcut; eosin, "
-        "saturation: the same of other stains; normalised: each colour's density on a scale of "
+        "haematoxylin",
+        description="what the network is shown. haematoxylin: how much nuclear stain is where, "
+        "without the colours, which on small sets are a shortcut; eosin, saturation: the same of "
+        "other stains; rgb: the colours; normalised: each colour's density on a scale of "
         "the image's own; masked: the colours without the corner of the scale bar",
     )
     bag: Bag = Field(
-        "field",
+        "both",
         description="what an answer is made of. field: the whole image; cells: the mean over its "
-        "white cells, which are found first; both: field and cells side by side",
+        "white cells, which are found first; both: field and cells side by side. Where it is not "
+        "given, `last`, `full` and `lora` take field, which is all they can learn from",
     )
     strategy: Literal["head", "last", "full", "lora"] = Field(
         "head",
@@ -149,7 +150,7 @@ class TrainConfig(Config):
         "accumulation): less memory, the same result",
     )
     head_decay: float = Field(
-        1e-2,
+        1.0,
         ge=0,
         le=100,
         description="decoupled weight decay of the head while it is trained on features; a strong "
@@ -180,7 +181,7 @@ class TrainConfig(Config):
         0.0, ge=0, lt=1, description="share of the target that is spread over all classes"
     )
     class_weights: bool = Field(
-        False, description="weigh every class alike in the loss, whatever its number of images"
+        True, description="weigh every class alike in the loss, whatever its number of images"
     )
     balanced_sampler: bool = Field(
         False, description="draw every class alike often, whatever its number of images"
@@ -252,6 +253,14 @@ class TrainConfig(Config):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         (), description="where the metrics go besides MODEL.run/metrics.jsonl, if installed"
     )
+
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_bag(cls, values: Any) -> Any:
+        """Take the bag that the strategy can learn from, where none is given."""
+        tuned = isinstance(values, dict) and values.get("strategy", "head") != "head"
+        return values | {"bag": "field"} if tuned and "bag" not in values else values
 
 
 def recipes() -> dict[str, str]:

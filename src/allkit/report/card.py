@@ -72,7 +72,8 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), "
         f"{_trained(info)}; "
         f"{backbone['width']} features of the whole field resized to {backbone['size']} × "
-        f"{backbone['size']}{VIEWS[backbone['view']]}; {backbone['members']} linear head"
+        f"{backbone['size']}{VIEWS[backbone['view']]}"
+        f"{BAGS[backbone['bag']]}; {backbone['members']} linear head"
         f"{'' if backbone['members'] == 1 else 's, averaged'}. "
         f"Augmentation: {', '.join(config['augment']) or 'none'}, {config['copies']} augmented "
         f"cop{'y' if config['copies'] == 1 else 'ies'} of each training image. Seed {config['seed']}.",
@@ -174,7 +175,19 @@ def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
 
 
-VIEWS = {"rgb": "", "haematoxylin": ", shown as the density of the nuclear stain without colour"}
+VIEWS = {
+    "rgb": "",
+    "masked": ", shown without the corner of the scale bar",
+    "normalised": ", shown as optical densities on the image's own scale",
+    "haematoxylin": ", shown as the density of the nuclear stain without colour",
+    "eosin": ", shown as the density of eosin without colour",
+    "saturation": ", shown as the strength of its colours",
+}
+BAGS = {
+    "field": "",
+    "cells": "; the mean over the white cells of a field",
+    "both": "; a field and the mean over its white cells, side by side",
+}
 
 
 def _trained(info: Mapping[str, Any]) -> str:

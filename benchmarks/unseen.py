@@ -1,6 +1,8 @@
-"""What a view is worth on slides that were never seen, and on those that were.
+"""What each setting is worth on slides that were never seen, and on those that were.
 
-    python benchmarks/views.py --data index.csv --column series --out figures.json
+    python benchmarks/unseen.py --data index.csv --column series --out figures.json
+
+One change at a time, from the colours of whole fields to the defaults.
 
 Protocol. *Unseen*: each value of the column left out in turn (images that share a group, a case or
 a field with it are in no part), a model trained on the rest with the defaults; over the classes
@@ -25,6 +27,22 @@ from allkit.config import TrainConfig
 from allkit.features import FeatureCache
 from allkit.quality.unseen import leave_one_group_out
 
+FIELD = {"bag": "field", "class_weights": False, "head_decay": 1e-2}
+CELLS = {"view": "haematoxylin", "class_weights": True, "head_decay": 1.0}
+RECIPES: dict[str, dict[str, Any]] = {
+    "colours": FIELD | {"view": "rgb"},
+    "colours, scale bar masked": FIELD | {"view": "masked"},
+    "colours, normalised": FIELD | {"view": "normalised"},
+    "saturation": FIELD | {"view": "saturation"},
+    "eosin": FIELD | {"view": "eosin"},
+    "haematoxylin": FIELD | {"view": "haematoxylin"},
+    "haematoxylin, classes weighed": FIELD | {"view": "haematoxylin", "class_weights": True},
+    "haematoxylin, weighed, head decay 1": CELLS | {"bag": "field"},
+    "cells": CELLS | {"bag": "cells"},
+    "field and cells (the defaults)": CELLS | {"bag": "both"},
+    "field and cells, no copies": CELLS | {"bag": "both", "copies": 0},
+}
+
 
 def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) -> dict[str, Any]:
     """Return the recalls on values of the column that were left out."""
@@ -44,6 +62,13 @@ def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) 
             (share[at, at] + 1 - malignant[at] / malignant.sum()) / 2
         ),
         "right": {row.value: row.right / row.images for row in result.rows},
+        "accepted": sum(row.accepted_right + row.accepted_wrong for row in result.rows),
+        "silent_errors": sum(row.accepted_wrong for row in result.rows),
+        "images": sum(row.images for row in result.rows),
+        "accepted_known_classes": {
+            row.value: [row.accepted_right, row.accepted_wrong, row.images]
+            for row in result.rows if not row.unnamed
+        },
     }
 
 
@@ -55,27 +80,27 @@ def main() -> None:
     parser.add_argument("--benign", default="Benign")
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--views", nargs="+", default=["rgb", "haematoxylin"])
+    parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     data = allkit.Dataset.open(options.data)
     figures: dict[str, Any] = {"backbone": options.backbone}
-    for view in options.views:
+    for name in options.only:
         runs = []
         for seed in range(options.seeds):
             config = TrainConfig(
-                backbone=options.backbone, weights=options.weights, view=view, seed=seed
+                backbone=options.backbone, weights=options.weights, seed=seed, **RECIPES[name]
             )
             run = unseen(config, data, options.column, options.benign)
             crossed = allkit.Trainer(config.model_copy(update={"folds": 5}), cache=FeatureCache())
             run["known"] = crossed.fit(data).info.validation["accuracy"]
             runs.append(run)
-            print(view, seed, json.dumps(run), flush=True)
+            print(name, seed, json.dumps(run), flush=True)
         keys = ("balanced", "benign_against_malignant", "known")
-        figures[view] = {key: [run[key] for run in runs] for key in keys} | {"runs": runs}
-        print(view, {key: round(mean(figures[view][key]), 4) for key in keys}, flush=True)
+        figures[name] = {key: [run[key] for run in runs] for key in keys} | {"runs": runs}
+        print(name, {key: round(mean(figures[name][key]), 4) for key in keys}, flush=True)
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
 
 
