@@ -52,12 +52,15 @@ class Eager:
         return Outputs(*(np.concatenate([f[k].numpy() for f in found]) for k in (0, 1)))
 
 
-def exported(model: allkit.Classifier, data: allkit.Dataset, folder: Path) -> dict[str, Any]:
+def exported(
+    model: allkit.Classifier, data: allkit.Dataset, folder: Path, names: list[str]
+) -> dict[str, Any]:
     """Export every file and return its proof."""
     proofs = {}
     test = data.part("test")
     few = test.subset(range(0, len(test), 8))
-    for name, (format_name, suffix, int8) in FILES.items():
+    for name in names:
+        format_name, suffix, int8 = FILES[name]
         path = folder / f"model{suffix}"
         begun = time.perf_counter()
         proof = model.export(
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--each", type=int, default=6)
     parser.add_argument("--only", choices=["proof", "time"])
+    parser.add_argument("--files", nargs="+", choices=list(FILES), default=list(FILES))
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -127,14 +131,14 @@ def main() -> None:
     model = allkit.Classifier.load(options.model)
     figures: dict[str, Any] = {"threads": torch.get_num_threads()}
     if options.only != "time":
-        figures["proof"] = exported(model, data, options.folder)
+        figures["proof"] = exported(model, data, options.folder, options.files)
     if options.only != "proof":
         images = [str(options.data.parent / s.image) for s in data.part("test")][::3]
         who: dict[str, Any] = {"eager": Eager(model), "allkit": model}
         who |= {
             name: open_model(options.folder / f"model{suffix}")
-            for name, (_, suffix, _) in FILES.items()
-        }
+            for name, (_, suffix, _) in FILES.items() if name in options.files
+        }  # fmt: skip
         found = latencies(who, images, options.rounds, options.each)
         for row in found.values():
             row["ratio"] = found["eager"]["p50_ms"] / row["p50_ms"]
@@ -143,7 +147,8 @@ def main() -> None:
         print(json.dumps(found, indent=1), flush=True)
         figures["start_up_s"] = {
             name: start_up(options.folder / f"model{suffix}", images[0], options.python, 5)
-            for name, (kind, suffix, _) in FILES.items() if kind == "onnx"
+            for name, (kind, suffix, _) in FILES.items()
+            if kind == "onnx" and name in options.files
         }  # fmt: skip
         print(json.dumps(figures["start_up_s"]), flush=True)
     options.out.write_text(json.dumps(figures, indent=1) + "\n")

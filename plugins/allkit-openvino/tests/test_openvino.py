@@ -1,3 +1,4 @@
+import numpy as np
 from allkit.plugins import Registry
 from allkit.testing import conformance
 
@@ -15,3 +16,19 @@ def test_writing_and_answering_contact_nobody(
     record.write(allkit_model, path, precision="float32", calibration=None)
     assert len(record.open(path).predict(allkit_images)) == len(allkit_images)
     assert allkit_no_network == []
+
+
+def test_int8_is_a_quarter_of_the_size_and_its_features_are_near(
+    allkit_model, allkit_images, tmp_path
+):
+    record = Registry().get("exporter", "openvino")
+    images = [np.roll(image, 9 * k, axis=1) for image in allkit_images for k in range(4)]
+    sizes = {}
+    for precision in ("float32", "int8"):
+        path = tmp_path / f"{precision}.openvino"
+        record.write(allkit_model, path, precision=precision, calibration=images)
+        sizes[precision] = path.stat().st_size
+    assert sizes["int8"] < 0.45 * sizes["float32"]
+    found = record.open(path).outputs(allkit_images).features
+    wanted = allkit_model.outputs(allkit_images).features
+    assert np.linalg.norm(found - wanted) < 0.03 * np.linalg.norm(wanted)
