@@ -500,3 +500,11 @@ def test_the_command_serves_either_and_logs_no_name(command):
     assert "everything accepted was answered" in rest
     assert "Doe" not in line + rest
     assert KEY not in line + rest
+
+
+def test_small_answers_are_sent_at_once():
+    from allkit.serving.run import listen
+
+    with listen("127.0.0.1", 0) as bound:
+        # What asyncio asks of a socket before it turns Nagle's algorithm off: 40 ms otherwise.
+        assert bound.proto == socket.IPPROTO_TCP
