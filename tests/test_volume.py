@@ -10,13 +10,14 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from allkit.errors import AllkitError, ConfigError, DatasetError
-from allkit.records import Prediction
+from allkit.records import Cell, Prediction
 from allkit.volume.inputs import Paths, Shard, find_images
 from allkit.volume.run import MANIFEST, Identity, Run, model_hash
 from allkit.volume.tables import FORMATS, encode, join
@@ -495,6 +496,16 @@ def test_on_ray_a_mistake_of_the_user_is_told_as_here(local_ray, tmp_path):
 
     with pytest.raises(AllkitError, match=r"model\.onnx does not exist"):
         list(stream(missing, "cpu", Paths(["a.png"])))
+
+
+def test_answers_cross_from_worker_to_driver_whole():
+    from allkit.volume.ray_data import _packed, _unpacked
+
+    answers = [
+        replace(answer("ü.png"), cells=(Cell(1.5, 2.0, 30.0),), reasons=("a", "b")),
+        Prediction("b.png", "unreadable", ("unreadable",), error="b.png is empty."),
+    ]
+    assert _unpacked(_packed(answers)) == answers
 
 
 def test_without_ray_the_line_to_type_is_told(monkeypatch):

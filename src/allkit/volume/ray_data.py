@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from allkit.errors import AllkitError, ConfigError
-from allkit.records import Prediction, Predictor
+from allkit.records import Cell, Prediction, Predictor
 from allkit.volume.inputs import Paths
 
 __all__ = ["stream"]
@@ -129,6 +129,7 @@ def _unpacked(data: bytes) -> list[Prediction]:
     rows = json.loads(data)
     for row in rows:
         row["reasons"], row["prediction_set"] = tuple(row["reasons"]), tuple(row["prediction_set"])
+        row["cells"] = tuple(Cell(**cell) for cell in row["cells"])
     return [Prediction(**row) for row in rows]
 
 
