@@ -67,7 +67,8 @@ def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) 
         "images": sum(row.images for row in result.rows),
         "accepted_known_classes": {
             row.value: [row.accepted_right, row.accepted_wrong, row.images]
-            for row in result.rows if not row.unnamed
+            for row in result.rows
+            if not row.unnamed
         },
     }
 

@@ -103,6 +103,16 @@ class ModelInfo(_Part):
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        """Add what older versions did before there was a setting for it."""
+        if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+            return values
+        config = values["config"]
+        before = {"view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2)}
+        return values | {"config": before | config}
+
 
 def write_model(
     folder: Path,

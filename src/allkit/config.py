@@ -166,7 +166,9 @@ class TrainConfig(Config):
     warmup: float = Field(
         0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises"
     )
-    weight_decay: float = Field(1e-2, ge=0, description="decoupled weight decay of AdamW in `last`, `full`, `lora`")
+    weight_decay: float = Field(
+        1e-2, ge=0, description="decoupled weight decay of AdamW in `last`, `full`, `lora`"
+    )
     clip: float = Field(
         1.0,
         ge=0,
@@ -253,7 +255,6 @@ class TrainConfig(Config):
     trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field(
         (), description="where the metrics go besides MODEL.run/metrics.jsonl, if installed"
     )
-
 
     @model_validator(mode="before")
     @classmethod
