@@ -26,7 +26,7 @@ def field(drawn):
 @pytest.fixture(scope="module")
 def cells_model(drawn, tiny_settings):
     data = allkit.Dataset.open(drawn)
-    return allkit.Trainer(**tiny_settings, view="haematoxylin", bag="both").fit(data)
+    return allkit.Trainer(**tiny_settings | {"view": "haematoxylin", "bag": "both"}).fit(data)
 
 
 def matched(found, cells, uncertain):
@@ -137,7 +137,7 @@ def test_the_cells_come_back_with_the_answer(cells_model, field):
 @pytest.mark.parametrize("bag", ["cells", "both"])
 def test_a_model_of_cells_is_saved_loaded_and_exported(bag, drawn, tmp_path, tiny_settings, field):
     data = allkit.Dataset.open(drawn)
-    model = allkit.Trainer(**tiny_settings, view="haematoxylin", bag=bag).fit(data)
+    model = allkit.Trainer(**tiny_settings | {"view": "haematoxylin", "bag": bag}).fit(data)
     images = [data.read(i) for i in range(5)]
     images += [np.full((80, 100, 3), 255, np.uint8), field[:180, :200]]
     expected = model.probabilities(images)
@@ -195,3 +195,16 @@ def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
         allkit.Classifier.load(tmp_path / "m")
     with pytest.raises(ExportError, match="cell finder"):
         OnnxPredictor(tmp_path / "m.onnx")
+
+
+def test_a_model_of_an_older_version_keeps_the_settings_it_was_trained_with(cells_model):
+    from allkit.checkpoint import ModelInfo
+
+    values = cells_model.info.model_dump(mode="json")
+    for name in ("view", "bag", "head_decay"):
+        del values["config"][name]
+    for name in ("view", "bag", "finder"):
+        del values["backbone"][name]
+    older = ModelInfo.model_validate(values)
+    assert (older.config.view, older.config.bag, older.config.head_decay) == ("rgb", "field", 0.01)
+    assert (older.backbone.view, older.backbone.bag) == ("rgb", "field")

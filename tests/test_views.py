@@ -56,7 +56,7 @@ def test_an_empty_image_is_white(value):
 
 def test_the_view_is_saved_with_the_model_and_part_of_every_export(drawn, tmp_path, tiny_settings):
     data = allkit.Dataset.open(drawn)
-    model = allkit.Trainer(**tiny_settings, view="haematoxylin").fit(data)
+    model = allkit.Trainer(**tiny_settings | {"view": "haematoxylin"}).fit(data)
     plain = allkit.Trainer(**tiny_settings).fit(data)
     images = [data.read(i) for i in range(4)]
     assert np.abs(model.probabilities(images) - plain.probabilities(images)).max() > 1e-3
@@ -76,8 +76,10 @@ def test_features_of_one_view_are_not_taken_for_those_of_another(drawn, tmp_path
 
     data = allkit.Dataset.open(drawn)
     settings = tiny_settings | {"cache": FeatureCache(tmp_path)}
-    with_cache = [allkit.Trainer(**settings, view=v).fit(data) for v in ("rgb", "haematoxylin")]
-    alone = allkit.Trainer(**tiny_settings, view="haematoxylin").fit(data)
+    with_cache = [
+        allkit.Trainer(**settings | {"view": v}).fit(data) for v in ("rgb", "haematoxylin")
+    ]
+    alone = allkit.Trainer(**tiny_settings | {"view": "haematoxylin"}).fit(data)
     image = [data.read(0)]
     np.testing.assert_allclose(
         with_cache[1].probabilities(image), alone.probabilities(image), atol=1e-6

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from allkit.features.engines import FrozenPass
-from allkit.network import pool
 from allkit.records import InputSpec
 from allkit.runtime.cells import FINDER, Cells, bags, find_cells
 from allkit.transforms import CELL_SIZE
@@ -78,7 +77,11 @@ class BagPass:
         found = [image if isinstance(image, Cells) else find_cells(image) for image in images]
         crops, owners = self._crops(found)
         rows = self._cells.on(crops, block=CELLS_TOGETHER if block else 0)
-        pooled = pool(rows, owners, len(found))
+        pooled = torch.zeros(len(found), rows.shape[1])
+        for index in range(len(found)):
+            # One by one, so that an image gets the same bits whichever others are with it.
+            if (own := owners == index).any():
+                pooled[index] = rows[own].mean(dim=0)
         if self._field is None:
             return pooled
         field = self._field([cells.image for cells in found], block=block)
