@@ -4,7 +4,8 @@
     python benchmarks/volume.py memory tiny.onnx --images smears --count 100000
 
 `speed` compares, in turns, images a second of the whole command (decoding, deciding, writing Parquet)
-with those of the engine alone on the same images as decoded arrays, in the same batches.
+with those of the engine alone on the same images as decoded arrays, in the same batches; and the
+processor time of both for an image, which other work on the machine hardly changes.
 `memory` makes `--count` names that are hard links to the images, one in a hundred to a damaged file,
 answers for all and reports by how much the process grew after the first 5 % of the rows, and whether
 each image has exactly one row.
@@ -77,12 +78,12 @@ def speed(options: argparse.Namespace, found: list[Path], folder: Path) -> dict[
     arrays = [read_image(name) for name in names]
     paths = links(found, folder, options.count)
     images, _ = find_images([str(paths)])
-    engine, whole = [], []
+    engine, whole, processor = [], [], []
     for turn in range(options.rounds + 1):
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         for start in range(0, len(arrays), BATCH):
             model.outputs(arrays[start : start + BATCH])
-        middle = time.perf_counter()
+        middle, between = time.perf_counter(), time.process_time()
         out = folder / f"{turn}.parquet"
         known = Identity(
             model="m", classes=model.classes, shard="1/1", count=len(images),
@@ -95,11 +96,15 @@ def speed(options: argparse.Namespace, found: list[Path], folder: Path) -> dict[
         if turn:  # the first warms up
             engine.append(len(arrays) / (middle - began))
             whole.append(len(arrays) / (time.perf_counter() - middle))
+            processor.append((between - used, time.process_time() - between))
     return {
         "images": options.count,
         "engine_images_s": statistics.median(engine),
         "whole_images_s": statistics.median(whole),
         "share": statistics.median(w / e for w, e in zip(whole, engine, strict=True)),
+        "processor_ms": [
+            statistics.median(p[i] for p in processor) / len(arrays) * 1000 for i in (0, 1)
+        ],
         "shares": [w / e for w, e in zip(whole, engine, strict=True)],
     }
 
