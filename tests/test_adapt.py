@@ -227,7 +227,7 @@ def test_an_adapted_model_exports_and_the_file_answers_alike(model, fields, tmp_
     found = allkit.adapt(allkit.adapt(model, mixed(fields), cache=None), shown, cache=None)
     assert len(found.info.adaptations) == 2
     images = [fields.read(i) for i in range(12)]
-    assert found.export(tmp_path / "m.onnx", check=images) < 1e-4
+    assert found.export(tmp_path / "m.onnx", check=images).difference < 1e-4
     from allkit.plugins import registry
 
     file = registry().get("exporter", "onnx").open(tmp_path / "m.onnx")
@@ -324,3 +324,26 @@ def test_the_command_takes_a_folder_or_a_table_without_labels(
     status, _, err = cli("adapt", tiny_folder, tmp_path / "nowhere", "--unlabelled", "--out", "x")
     assert status == 2
     assert "does not exist" in err
+
+
+def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
+    fields, tiny_settings, tmp_path
+):
+    import io
+
+    from PIL import Image
+
+    from allkit.data.sources import BytesSource
+
+    cells = allkit.Trainer(**tiny_settings, bag="cells").fit(fields)
+    blank = io.BytesIO()
+    Image.fromarray(np.full((224, 224, 3), 250, np.uint8)).save(blank, "PNG")
+    empty = replace(fields.samples[0], image="blank.png", source=BytesSource(blank.getvalue()))
+    few = allkit.Dataset([*fields.samples[:32], empty], fields.classes, name="ours")
+    with pytest.warns(UserWarning, match=r"ours: 1 of 33 images teach nothing.*blank\.png"):
+        found = allkit.adapt(cells, few, strength="weak", cache=None)
+    record = found.info.adaptations[-1]
+    assert record.images == 32
+    assert any("1 of 33 images teach nothing" in note for note in record.notes)
+    found.save(tmp_path / "model")
+    assert "blank.png" not in (tmp_path / "model" / "model.json").read_text()

@@ -201,7 +201,7 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
 
 def _notes(model: Classifier, own: Material) -> list[str]:
     """Return what else should be known about the images."""
-    notes = []
+    notes = list(own.notes)
     trained = set(model.info.data.images_sha256)
     known = sum(digest in trained for digest in own.data.hashes)
     if known:
