@@ -30,6 +30,10 @@ REASONS = {
     "tell whether this one is like them.",
     UNFAMILIAR: "This field is not like the slides the model was trained on: its answer "
     "cannot be trusted here.",
+    "like slides that were shown without labels": "Slides like this one were shown to the model, "
+    "but nobody told it what they are.",
+    "accepted only because the head followed the stain": "Only an adaptation without labels speaks "
+    "for this answer.",
     "not a smear": "This is no blood smear of a kind that the model knows.",
     "nothing to see": "There are no stained cells to be seen.",
     "ambiguous": "More than one class is possible.",

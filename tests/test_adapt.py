@@ -324,3 +324,60 @@ def test_the_command_takes_a_folder_or_a_table_without_labels(
     status, _, err = cli("adapt", tiny_folder, tmp_path / "nowhere", "--unlabelled", "--out", "x")
     assert status == 2
     assert "does not exist" in err
+
+
+def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
+    fields, tiny_settings, tmp_path
+):
+    import io
+
+    from PIL import Image
+
+    from allkit.data.sources import BytesSource
+
+    cells = allkit.Trainer(**tiny_settings, bag="cells").fit(fields)
+    blank = io.BytesIO()
+    Image.fromarray(np.full((224, 224, 3), 250, np.uint8)).save(blank, "PNG")
+    empty = replace(fields.samples[0], image="blank.png", source=BytesSource(blank.getvalue()))
+    few = allkit.Dataset([*fields.samples[:32], empty], fields.classes, name="ours")
+    with pytest.warns(UserWarning, match=r"ours: 1 of 33 images teach nothing.*blank\.png"):
+        found = allkit.adapt(cells, few, strength="weak", cache=None)
+    record = found.info.adaptations[-1]
+    assert record.images == 32
+    assert any("1 of 33 images teach nothing" in note for note in record.notes)
+    found.save(tmp_path / "model")
+    assert "blank.png" not in (tmp_path / "model" / "model.json").read_text()
+
+
+def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
+    """Whatever a shift of the logits does, nothing becomes accepted by it."""
+    from allkit.runtime.trust import BY_STAIN, Trust
+    from allkit.trust import dataset_statistics
+
+    outputs, statistics = (
+        model.outputs([fields.read(i) for i in range(64)]),
+        dataset_statistics(fields),
+    )
+    spaces = {
+        n: replace(getattr(model.trust, n), foreign=np.inf) for n in ("appearance", "content")
+    }
+    limits = {"familiar": 1e9, "confidence": 0.0, "thresholds": np.full(4, 0.5), "cell_floor": 0.0}
+    loose = replace(model.trust, **spaces, **limits, temperature=0.2, softening=0.0)
+    before = loose.judge(outputs, statistics)[1]
+    assert any(d.verdict == "accepted" for d in before)
+    shift = np.array([4, 0, 0, -1], np.float32)
+    moved = outputs._replace(logits=outputs.logits + shift)
+    free = loose.judge(moved, statistics)[1]
+    held = replace(loose, offset=-shift)
+    kept = Trust.from_arrays(held.classes, held.to_arrays())
+    after = kept.judge(moved, statistics)[1]
+    labels = outputs.logits.argmax(axis=1) == moved.logits.argmax(axis=1)
+    gained = 0
+    for old, loud, new, same in zip(before, free, after, labels, strict=True):
+        if new.verdict == "accepted":
+            assert old.verdict == "accepted"
+            assert same
+        elif loud.verdict == "accepted":
+            assert new.reasons == (BY_STAIN,)
+            gained += 1
+    assert gained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,15 @@ from allkit.network import Network
 from allkit.quality.align import FEWEST, shift_of
 from allkit.quality.held_out import HeldOut, choose, held_out
 from allkit.quality.laboratory import TAUGHT, Material, confound, joined
-from allkit.quality.refit import STRENGTHS, UNCHANGED, anchors_of, change, move_mean
+from allkit.quality.refit import (
+    STRENGTHS,
+    UNCHANGED,
+    anchors_of,
+    change,
+    head_inputs,
+    head_logits,
+    move_mean,
+)
 from allkit.quality.retrust import calibrated, knowing, seen
 from allkit.runtime.trust import Trust
 
@@ -201,7 +210,7 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
 
 def _notes(model: Classifier, own: Material) -> list[str]:
     """Return what else should be known about the images."""
-    notes = []
+    notes = list(own.notes)
     trained = set(model.info.data.images_sha256)
     known = sum(digest in trained for digest in own.data.hashes)
     if known:
@@ -232,6 +241,7 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
             f"a stain by."
         )
     network = copy.deepcopy(model.network)
+    trust = seen(model.trust, own.statistics, own.roots)
     content, notes = model.trust.content, _notes(model, own)
     shift = None if content is None else shift_of(own.roots, content, len(model.classes))
     if shift is None:
@@ -241,6 +251,12 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
         )
     else:
         move_mean(network, shift)
+        first = own.roots[:1]  # the same is added to the logits of every image
+        added = head_logits(model.network, head_inputs(model.network, first)) - head_logits(
+            network, head_inputs(network, first)
+        )
+        known = 0.0 if trust.offset is None else trust.offset
+        trust = replace(trust, offset=(known + added[0]).astype(np.float32))
     record = Adaptation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=len(own.data), counts={}, groups=own.groups, fingerprint=own.data.fingerprint,
@@ -249,11 +265,10 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
             "Without labels nothing can be judged here. "
             + ("" if shift is None else "The mean that the head subtracts follows their stain. ")
             + "Familiarity knows these images as smears: what it would have refused as no smear is "
-            "for review. Nothing that was refused becomes accepted for having been shown."
+            "for review. Nothing becomes accepted that was not before."
         ),
         notes=tuple(notes),
     )  # fmt: skip
-    trust = seen(model.trust, own.statistics, own.roots)
     return _classifier(model, network, trust, record, own)
 
 

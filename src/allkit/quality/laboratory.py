@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,13 @@ from allkit.classifier import Classifier
 from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
+from allkit.errors import DatasetError
 from allkit.features import FeatureCache, Progress
 from allkit.judgement import strongest_probe
 from allkit.probes import Probe
 from allkit.quality.audit import threshold
 from allkit.runtime.trust import signed_root
-from allkit.trust import dataset_statistics
+from allkit.trust import dataset_shortcomings, dataset_statistics
 
 __all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]
 
@@ -47,13 +49,19 @@ class Material:
     statistics: Floats
     labels: Ints
     units: Ints
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
         cls, model: Classifier, data: Dataset, column: str | None, cache: FeatureCache | None,
         progress: Progress | None,
     ) -> Material:  # fmt: skip
-        """Compute what the model makes of a set, from the cache where it is in it."""
+        """Compute what the model makes of a set, from the cache where it is in it.
+
+        Images of which a model of cells can say nothing teach nothing and are left out, named.
+        Raises `DatasetError` when none is left.
+        """
+        data, notes = _with_cells(model, data, cache, progress)
         features = model.features(data, cache=cache, progress=progress)
         statistics = dataset_statistics(data, cache=cache, progress=progress)
         position = {name: index for index, name in enumerate(model.classes)}
@@ -61,8 +69,8 @@ class Material:
         values = data.column(column) if column is not None else [None] * len(data)
         units = join(len(data), data.fields.tolist(), values)
         return cls(
-            data, features, signed_root(features).astype(np.float64), statistics, labels, units
-        )
+            data, features, signed_root(features).astype(np.float64), statistics, labels, units, notes
+        )  # fmt: skip
 
     @property
     def groups(self) -> int:
@@ -83,6 +91,30 @@ class Material:
         return len(set(self.labels.tolist())) - len(few)
 
 
+def _with_cells(
+    model: Classifier, data: Dataset, cache: FeatureCache | None, progress: Progress | None
+) -> tuple[Dataset, tuple[str, ...]]:
+    """Return the images that the model can answer for by their cells, and what was left out."""
+    if model.spec.bag == "field":
+        return data, ()
+    found = dataset_shortcomings(data, cache=cache, progress=progress)
+    bad = [i for i, reasons in enumerate(found) if reasons]
+    if not bad:
+        return data, ()
+    names = ", ".join(data.samples[i].image for i in bad[:5])
+    more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+    note = (
+        f"{len(bad)} of {len(data)} images teach nothing: the model looks at cells, and finds none or "
+        f"no scale in them"
+    )
+    if len(bad) == len(data):
+        raise DatasetError(f"{data.name}: {note}. Give fields with white cells and red cells.")
+    # Named here and not in the record: what is saved with a model holds no name of a file.
+    warnings.warn(f"{data.name}: {note}: {names}{more}.", stacklevel=4)
+    note += "."
+    return data.subset([i for i, reasons in enumerate(found) if not reasons]), (note,)
+
+
 def joined(parts: Sequence[Material]) -> Material:
     """Return several as one, in their order."""
     samples = [s for part in parts for s in part.data]
@@ -91,7 +123,9 @@ def joined(parts: Sequence[Material]) -> Material:
         np.concatenate([getattr(part, name) for part in parts])
         for name in ("features", "roots", "statistics", "labels", "units")
     ]
-    return Material(Dataset(samples, first.classes, name=first.name), *arrays)
+    features, roots, statistics, labels, units = arrays
+    whole = Dataset(samples, first.classes, name=first.name)
+    return Material(whole, features, roots, statistics, labels, units)
 
 
 def confound(own: Material) -> str | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AMBIGUOUS",
+    "BY_STAIN",
     "EMPTY_SET",
     "FEW_EXAMPLES",
     "LOW_CONFIDENCE",
@@ -50,6 +51,7 @@ NO_FAMILIARITY = "no familiarity data"
 NOTHING_TO_SEE = "nothing to see"
 NOT_A_SMEAR = "not a smear"
 UNFAMILIAR = "unfamiliar slide"
+BY_STAIN = "accepted only because the head followed the stain"
 NO_LABELS = "like slides that were shown without labels"
 AMBIGUOUS = "ambiguous"
 EMPTY_SET = "empty prediction set"
@@ -177,7 +179,9 @@ class Trust:
     `confidence` is the probability below which an answer is for review. An image is unfamiliar
     when its strangeness, summed over `appearance` and `content`, exceeds `familiar`. `ranges`
     `(M, 2)` are the 0.5 and 99.5 % quantiles of the training images' statistics; `cell_floor` the
-    share of stained cells below which there is nothing to see.
+    share of stained cells below which there is nothing to see. `offset` `(K,)` gives, added to the
+    logits, those before the head followed a stain without labels: what was not accepted by them
+    is not accepted.
     """
 
     classes: tuple[str, ...]
@@ -191,6 +195,7 @@ class Trust:
     familiar: float = np.inf
     ranges: Floats | None = None
     cell_floor: float = 0.0
+    offset: Floats | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -228,6 +233,23 @@ class Trust:
         self, outputs: Outputs, statistics: Floats
     ) -> tuple[npt.NDArray[np.float32], list[Decision]]:
         """Return the probabilities `(N, K)` and the verdict on each of N images."""
+        probabilities, decisions = self._judged(outputs, statistics)
+        if self.offset is None or not len(statistics):
+            return probabilities, decisions
+        before = outputs._replace(logits=(outputs.logits + self.offset).astype(np.float32))
+        _, earlier = self._judged(before, statistics)
+        same = before.logits.argmax(axis=1) == outputs.logits.argmax(axis=1)
+        return probabilities, [
+            Decision("review", (BY_STAIN,), now.prediction_set)
+            if now.verdict == "accepted" and (not alike or then.verdict != "accepted")
+            else now
+            for now, then, alike in zip(decisions, earlier, same, strict=True)
+        ]
+
+    def _judged(
+        self, outputs: Outputs, statistics: Floats
+    ) -> tuple[npt.NDArray[np.float32], list[Decision]]:
+        """Return the probabilities and verdicts by the logits as they are."""
         if not len(statistics):
             return np.empty((0, len(self.classes)), np.float32), []
         label = outputs.logits.argmax(axis=1)
@@ -371,6 +393,8 @@ class Trust:
                     arrays[f"familiarity.{name}.{part.name}"] = (
                         np.asarray(value) if isinstance(value, np.ndarray) else np.array([value])
                     )
+        if self.offset is not None:
+            arrays["familiarity.offset"] = np.asarray(self.offset, np.float32)
         if self.ranges is not None:
             arrays["familiarity.familiar"] = np.array([self.familiar])
             arrays["familiarity.ranges"] = np.asarray(self.ranges, np.float32)
@@ -409,6 +433,8 @@ class Trust:
                 for number in ("centre", "scale", "foreign"):
                     own[number] = float(own[number][0])  # type: ignore[index, assignment]
                 parts[name] = Space(**own)  # type: ignore[arg-type]
+        if "familiarity.offset" in values:
+            parts["offset"] = values["familiarity.offset"]
         if "familiarity.ranges" in values:
             parts["familiar"] = float(values["familiarity.familiar"][0])
             parts["ranges"] = values["familiarity.ranges"]
