@@ -1,4 +1,5 @@
 import numpy as np
+
 from allkit.plugins import Registry
 from allkit.testing import conformance
 
