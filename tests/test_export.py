@@ -156,3 +156,24 @@ def test_strange_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path,
         np.testing.assert_allclose(answer[0], wanted, atol=1e-4)
     if softening:
         assert (model.trust.softened(outputs.logits, np.zeros(5)).max(1) > wanted.max()).any()
+
+
+def test_what_rounding_does_to_all_images_is_taken_back_where_that_helps():
+    from allkit.builtin.quantise import _lines
+
+    rng = np.random.default_rng(0)
+    wanted = rng.uniform(1, 3, (64, 3))
+    found = np.stack(
+        [
+            0.8 * wanted[:, 0] + 0.4,  # shifted alike
+            wanted[:, 1] + rng.normal(0, 0.01, 64),  # noise only
+            np.zeros(64),  # dead
+        ],
+        axis=1,
+    )
+    wanted[:, 2] = 0.0
+    slope, shift = _lines(wanted, found)
+    assert slope[0] == pytest.approx(1.25)
+    assert shift[0] == pytest.approx(-0.5)
+    assert slope[1] == pytest.approx(1.0, abs=0.05)
+    assert (slope[2], shift[2]) == (1.0, 0.0)

@@ -2,11 +2,9 @@
 
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -48,16 +46,13 @@ def light(tmp_path_factory):
             if source.exists() and not (site / top).exists():
                 (site / top).symlink_to(source)
     (site / "allkit").symlink_to(ROOT / "src" / "allkit")
-    paths = [str(site), *(sysconfig.get_path(k) for k in ("stdlib", "platstdlib"))]
-    paths.append(str(Path(sysconfig.get_path("platstdlib")) / "lib-dynload"))
+    # Isolated and without site-packages: nothing but the standard library is left beside it.
+    start = f"import sys; sys.path.insert(0, {str(site)!r}); sys.argv[1:] = sys.argv[2:]\n"
 
     def run(*arguments, code="from allkit.cli import main; main()"):
-        start = (
-            f"import sys; sys.path[:] = {paths!r}; sys.argv[1:] = {list(map(str, arguments))!r}\n"
-        )
         return subprocess.run(
-            [sys.executable, "-S", "-c", start + code], capture_output=True, text=True,
-            env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
+            [sys.executable, "-I", "-S", "-c", start + code, "-", *map(str, arguments)],
+            capture_output=True, text=True,
         )  # fmt: skip
 
     return run

@@ -33,8 +33,8 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
     smallest and the largest value that these images give. Resizing, normalisation, head and
     calibration stay in float32. Weights of seven bits would never overflow on processors without
     VNNI instructions, but cost agreement (docs/figures.md); `allkit verify` tells there. What
-    rounding does to all images alike is taken back from the features, by a straight line for each
-    that is fitted on these images (`_corrected`).
+    rounding does to all images alike is taken back from the features, where that brings them
+    nearer (`_lines`).
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -72,16 +72,11 @@ def _features(model: Any, inputs: Sequence[Feed]) -> npt.NDArray[np.float64]:
 def _corrected(model: Any, wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> Any:
     """Return `model` with `features` brought from `found` to `wanted`, both `(N, D)`.
 
-    Each feature becomes `slope · feature + shift` by least squares; a slope is held between a
-    half and two, so that a feature which hardly varied cannot be blown up.
+    Each feature becomes `slope · feature + shift` (`_lines`).
     """
     import onnx
 
-    centred = found - found.mean(axis=0)
-    spread = (centred**2).mean(axis=0)
-    common = (centred * (wanted - wanted.mean(axis=0))).mean(axis=0)
-    slope = np.clip(np.where(spread > 0, common / np.maximum(spread, 1e-30), 1.0), 0.5, 2.0)
-    shift = wanted.mean(axis=0) - slope * found.mean(axis=0)
+    slope, shift = _lines(wanted, found)
     graph = model.graph
     rounded = f"{FEATURES}_rounded"
     (position,) = [i for i, node in enumerate(graph.node) if FEATURES in node.output]
@@ -98,6 +93,42 @@ def _corrected(model: Any, wanted: npt.NDArray[np.float64], found: npt.NDArray[n
     for offset, step in enumerate(line, start=1):
         graph.node.insert(position + offset, step)
     return model
+
+
+def _lines(
+    wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return slope and shift `(D,)` that bring features from `found` to `wanted`, both `(N, D)`.
+
+    By least squares, for those features that come nearer on images which the line was not fitted
+    on: two halves take turns. They are compared by their signed roots, as head and familiarity
+    see them; a shift that looks small may be large beside a feature near nought.
+    """
+    halves = np.arange(len(found)) % 2 == 0
+    before, after = np.zeros(found.shape[1]), np.zeros(found.shape[1])
+    for fitted in (halves, ~halves):
+        slope, shift = _line(wanted[fitted], found[fitted])
+        target, other = _root(wanted[~fitted]), found[~fitted]
+        before += ((_root(other) - target) ** 2).sum(axis=0)
+        after += ((_root(slope * other + shift) - target) ** 2).sum(axis=0)
+    slope, shift = _line(wanted, found)
+    nearer = after < before
+    return np.where(nearer, slope, 1.0), np.where(nearer, shift, 0.0)
+
+
+def _line(
+    wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    centred = found - found.mean(axis=0)
+    spread = (centred**2).mean(axis=0)
+    common = (centred * (wanted - wanted.mean(axis=0))).mean(axis=0)
+    # Held between a half and two: what hardly varied must not be blown up.
+    slope = np.clip(np.where(spread > 0, common / np.maximum(spread, 1e-30), 1.0), 0.5, 2.0)
+    return slope, wanted.mean(axis=0) - slope * found.mean(axis=0)
+
+
+def _root(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.asarray(np.sign(features) * np.sqrt(np.abs(features)))
 
 
 def _computes_the_backbone(node: Any) -> bool:
