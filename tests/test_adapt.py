@@ -335,7 +335,7 @@ def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
 
     from allkit.data.sources import BytesSource
 
-    cells = allkit.Trainer(**tiny_settings, bag="cells").fit(fields)
+    cells = allkit.Trainer(**tiny_settings | {"bag": "cells"}).fit(fields)
     blank = io.BytesIO()
     Image.fromarray(np.full((224, 224, 3), 250, np.uint8)).save(blank, "PNG")
     empty = replace(fields.samples[0], image="blank.png", source=BytesSource(blank.getvalue()))

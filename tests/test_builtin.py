@@ -43,8 +43,10 @@ def test_an_augmentation_repeats_itself_and_leaves_its_input_alone(name, image):
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_an_augmentation_takes_other_sizes(name):
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-    assert host.get("augmentation", name).apply(image, rng).shape == (96, 96, 3)
+    for shape in ((96, 96, 3), (72, 64, 3), (64, 96, 3)):
+        image = rng.integers(0, 256, shape, dtype=np.uint8)
+        for _ in range(8):
+            assert host.get("augmentation", name).apply(image, rng).shape == shape
 
 
 def test_augmentations_in_threads_give_what_they_give_alone(image):

@@ -161,9 +161,9 @@ def test_allkit_explain_writes_a_picture_and_says_what_it_found(cli, tiny_folder
 @pytest.mark.slow
 def test_vgg16_names_a_layer_and_hirescam_is_faithful_to_it(tmp_path, drawn):
     data = allkit.Dataset.open(drawn)
-    model = allkit.Trainer(backbone="vgg16", weights="none", epochs=2, copies=0, cache=None).fit(
-        data
-    )
+    model = allkit.Trainer(
+        backbone="vgg16", weights="none", epochs=2, copies=0, cache=None, view="rgb", bag="field"
+    ).fit(data)
     found = model.explain(data.read(0), method="gradcam", check=False)
     assert found.layer == "block5.layers.29"
     assert np.isfinite(found.map).all()

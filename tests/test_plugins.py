@@ -68,7 +68,7 @@ def test_the_built_ins_come_in_through_the_same_hooks():
     assert "vgg16" in host.names("backbone")
     assert "timm:NAME" in host.names("backbone")
     assert "standard" in host.names("augmentation")
-    assert host.names("exporter") == ["onnx"]
+    assert host.names("exporter") == ["onnx", "pt2"]
     assert host.provider("backbone", "vgg16").origin.startswith("allkit ")
 
 

@@ -84,8 +84,12 @@ def _apply(
         pipelines[name] = a.Compose(make(a), seed=0)
     pipeline = pipelines[name]
     pipeline.set_random_seed(int(rng.integers(2**31)))
-    result: Image = np.ascontiguousarray(pipeline(image=image.copy())["image"])
-    return result
+    result = pipeline(image=image.copy())["image"]
+    if result.shape != image.shape:
+        # A field that is not square lies in four ways and not in eight: a quarter turn back.
+        result = np.rot90(result)
+    kept: Image = np.ascontiguousarray(result)
+    return kept
 
 
 _BUILT_IN: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
