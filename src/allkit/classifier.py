@@ -277,7 +277,8 @@ class Classifier:
         return Explanation(
             answer=answer, target=chosen, method=way,
             layer=None if way in ("occlusion", "cells") else self._mapper.layer,
-            map=large, image=pixels, on_cells=share_on(large, cells),
+            map=large, image=pixels,
+            on_cells=None if way == "cells" else share_on(large, cells),
             cell_area=float(cells.mean()),
             check=judged,
             neighbours=self._neighbours(outputs, data, cache) if data is not None else (),

@@ -84,7 +84,8 @@ class Explanation:
     """A map for one answer, `(H, W)` float32 from 0 to 1, with what is needed to judge it.
 
     `target` is the class it explains. `on_cells` is the share of the map that lies on stained
-    cells, `cell_area` their share of the field. `neighbours` are the nearest training examples.
+    cells (`None` where the map is of cells only), `cell_area` their share of the field.
+    `neighbours` are the nearest training examples.
     """
 
     answer: Prediction
@@ -369,7 +370,7 @@ def by_cells(cells: Cells, falls: Floats, shape: tuple[int, int]) -> Floats:
     result = np.zeros(shape, np.float32)
     rows, columns = np.indices(shape, dtype=np.float32)
     for place, fall in zip(cells.places(), falls, strict=False):
-        inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (0.7 * place.diameter) ** 2
+        inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (place.diameter / 2) ** 2
         result[inside] = np.maximum(result[inside], max(0.0, float(fall)))
     return result
 
