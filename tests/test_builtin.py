@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import allkit
 from allkit.errors import CheckpointError
 from allkit.network import measure_width
 from allkit.plugins import Registry
@@ -38,6 +39,17 @@ def test_an_augmentation_repeats_itself_and_leaves_its_input_alone(name, image):
     assert first.shape == image.shape
     others = [apply(image, np.random.default_rng(seed)) for seed in range(8)]
     assert any(not np.array_equal(first, other) for other in others)
+
+
+def test_another_laboratory_moves_colours_further_than_the_smears_of_the_set_differ(drawn):
+    data = allkit.Dataset.open(drawn)
+    images = [data.read(i) for i in range(len(data))]
+    slides = np.array([image.reshape(-1, 3).mean(axis=0) for image in images])
+    apply, rng = host.get("augmentation", "laboratory").apply, np.random.default_rng(0)
+    moved = np.array([apply(images[0], rng).reshape(-1, 3).mean(axis=0) for _ in range(40)])
+    assert (moved.std(axis=0) > 1.5 * slides.std(axis=0)).all()
+    hue = np.ptp(moved - moved.mean(axis=1, keepdims=True), axis=0)
+    assert hue.max() > 20
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)

@@ -1,4 +1,4 @@
-"""The augmentations that come with allkit, through albumentations.
+"""The augmentations that come with allkit, most of them through albumentations.
 
 albumentations 2.0.8 is the last release under a permissive licence and is no longer maintained.
 It appears in this file only, behind the `Augmentation` record, so that another engine can take
@@ -92,6 +92,24 @@ def _apply(
     return kept
 
 
+def _laboratory(image: Image, rng: np.random.Generator) -> Image:
+    """Stain and light the smear as a laboratory far away might.
+
+    In optical density, as stains add up: the three colours are mixed with each other, each is made
+    weaker or stronger by up to about two, and the light falls off towards one side.
+    """
+    height, width = image.shape[:2]
+    density = -np.log((image.astype(np.float32) + 1.0) / 256.0)
+    mixing = (np.eye(3) + rng.normal(0.0, 0.15, (3, 3))) * np.exp(rng.normal(0.0, 0.35, 3))
+    angle, depth = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.3)
+    across = np.linspace(-0.5, 0.5, width)[None, :] * np.cos(angle)
+    down = np.linspace(-0.5, 0.5, height)[:, None] * np.sin(angle)
+    lamp = rng.normal(0.0, 0.08, 3) + depth * (0.5 + (across + down)[..., None])
+    stained = np.maximum(density @ mixing.astype(np.float32), 0.0) + lamp
+    result: Image = np.clip(256.0 * np.exp(-stained) - 1.0, 0, 255).round().astype(np.uint8)
+    return result
+
+
 _BUILT_IN: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
     "standard": (_standard, "orientation, slight rotation and zoom, brightness, stain"),
     "orientation": (_orientation, "one of the eight orientations"),
@@ -106,7 +124,9 @@ _BUILT_IN: dict[str, tuple[Callable[[Any], list[Any]], str]] = {
 @hookimpl
 def allkit_augmentations() -> Iterable[Augmentation]:
     """Offer the built-in augmentations."""
-    return [
+    own = [
         Augmentation(name, partial(_apply, name, make), summary)
         for name, (make, summary) in _BUILT_IN.items()
     ]
+    summary = "stain and light of a laboratory far away"
+    return [*own, Augmentation("laboratory", _laboratory, summary)]
