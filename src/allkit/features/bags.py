@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from allkit.features.engines import FrozenPass
+from allkit.features.engines import CHECKED, FrozenPass
 from allkit.records import InputSpec
 from allkit.runtime.cells import FINDER, Cells, bags, find_cells
-from allkit.transforms import CELL_SIZE
+from allkit.transforms import CELL_SIZE, Standardise
 
 __all__ = ["BagPass", "pass_through"]
 
@@ -44,12 +44,12 @@ class BagPass:
         precision: str = "float32",
         engine: str = "torch",
     ) -> None:
-        fields = [FrozenPass(module, spec, device, precision, engine)] if spec.bag == "both" else []
         # The cells are cut by the standardisation of the field, from which the view has its scale.
-        self._cut = FrozenPass(module, spec, device, precision).standardise
+        self._cut = Standardise(spec).to(device)
         own = replace(spec, size=CELL_SIZE, bag="field")
         self._cells = FrozenPass(module, own, device, precision, engine)
-        self._field = fields[0] if fields else None
+        both = spec.bag == "both"
+        self._field = FrozenPass(module, spec, device, precision, engine) if both else None
 
     @property
     def signature(self) -> tuple[str, ...]:
@@ -59,7 +59,9 @@ class BagPass:
 
     def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
         """Settle which engine computes; `signature` holds what will be used from then on."""
-        found = [find_cells(image) for image in images]
+        if self._cells.settled and (self._field is None or self._field.settled):
+            return  # to find cells costs more than all else here, and every batch comes by
+        found = [find_cells(image) for image in images[:CHECKED]]
         if self._field:
             self._field.prepare([cells.image for cells in found])
         crops, _ = self._crops(found)

@@ -68,6 +68,11 @@ class FrozenPass:
         self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     @property
+    def settled(self) -> bool:
+        """Whether it is known which engine computes."""
+        return self.engine == "torch" or self._compiled is not None
+
+    @property
     def signature(self) -> tuple[str, ...]:
         """Engine, version, device and precision."""
         version = importlib.metadata.version(self.engine)
@@ -107,14 +112,14 @@ class FrozenPass:
 
         `signature` holds what will be used from then on. Nothing happens the second time.
         """
-        if self.engine != "torch" and self._compiled is None:
+        if not self.settled:
             _, pixels = next(iter(to_batches(images[:CHECKED])))
             self.prepare_on(self.standardise(pixels))
 
     @torch.inference_mode()
     def prepare_on(self, inputs: torch.Tensor) -> None:
         """Do the same with standardised inputs `(N, 3, S, S)`."""
-        if self.engine == "torch" or self._compiled is not None:
+        if self.settled:
             return
         inputs = inputs[:CHECKED]
         try:
