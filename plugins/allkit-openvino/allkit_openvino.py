@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from allkit import Exporter, hookimpl
 from allkit.errors import ExportError
-from allkit.runtime.graph import GraphPredictor
+from allkit.runtime.graph import GraphPredictor, require_format
 
 api_version = 1
 
@@ -77,12 +77,7 @@ class OpenVinoPredictor(GraphPredictor):
                 xml, weights = file.read("model.xml"), file.read("model.bin")
                 known = "trust.safetensors" in file.namelist()
                 trust = file.read("trust.safetensors") if known else None
-            version = int(info["format"])
-            if version > FORMAT:
-                raise ExportError(
-                    f"{path} has the format {version}; this allkit-openvino reads up to "
-                    f"{FORMAT}. Update allkit-openvino."
-                )
+            require_format(path, int(info["format"]), FORMAT, "allkit-openvino")
             core = openvino.Core()
             graph = core.read_model(model=xml, weights=weights)
             # Without the hint a processor with bfloat16 would answer in that.

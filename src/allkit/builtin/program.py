@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from allkit.errors import ExportError
-from allkit.runtime.graph import GraphPredictor
+from allkit.runtime.graph import GraphPredictor, require_format
 from allkit.runtime.onnx import FORMAT
 from allkit.runtime.seal import read_sealed
 
@@ -45,12 +45,7 @@ class ProgramPredictor(GraphPredictor):
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
                 info: dict[str, Any] = json.loads(file.comment)
-                version = int(info["format"])
-                if version > FORMAT:
-                    raise ExportError(
-                        f"{path} has the format {version}; this allkit reads up to {FORMAT}. "
-                        f"Update allkit."
-                    )
+                require_format(path, int(info["format"]), FORMAT)
                 _refuse_code(file)
                 trust = file.read(next(n for n in file.namelist() if n.endswith(f"extra/{TRUST}")))
             self._program = torch.export.load(io.BytesIO(data)).module()

@@ -19,7 +19,7 @@ from allkit.runtime.trust import Outputs, Trust
 if TYPE_CHECKING:
     from allkit.runtime.cells import Cells
 
-__all__ = ["GraphPredictor", "feeds"]
+__all__ = ["GraphPredictor", "feeds", "require_format"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
 Feed = dict[str, npt.NDArray[Any]]
@@ -100,6 +100,14 @@ def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[
 
     for indices, pixels, places in bags(found):
         yield indices, {"pixels": pixels, "places": places}
+
+
+def require_format(path: Path, version: int, newest: int, reader: str = "allkit") -> None:
+    """Raise `ExportError` where a file has a newer format than `reader` knows."""
+    if version > newest:
+        raise ExportError(
+            f"{path} has the format {version}; this {reader} reads up to {newest}. Update {reader}."
+        )
 
 
 def _require_finder(path: Path, info: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from allkit.batches import cores
 from allkit.errors import ExportError
-from allkit.runtime.graph import GraphPredictor
+from allkit.runtime.graph import GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
@@ -71,8 +71,5 @@ def _metadata(path: Path, session: Any) -> dict[str, Any]:
         raise ExportError(
             f"{path} was not written by allkit. Export the model with `allkit export`."
         )
-    if version > FORMAT:
-        raise ExportError(
-            f"{path} has the format {version}; this allkit reads up to {FORMAT}. Update allkit."
-        )
+    require_format(path, version, FORMAT)
     return info
