@@ -19,6 +19,8 @@ DRAIN = 1.0
 In it every answer says `Connection: close`, and readiness is gone, so that clients with open
 connections and balancers go elsewhere; what they still send is answered.
 """
+LINGER = 0.5
+"""Seconds from the end of listening in which those who connected just before may still ask."""
 BACKLOG = 2048
 
 
@@ -59,6 +61,17 @@ class _Server(uvicorn.Server):
 
     def _stop_listening(self) -> None:
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Otherwise connections that wait to be let in, or whose request is on its way, are reset.
+        await asyncio.sleep(0)
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        if not self.force_exit:
+            await asyncio.sleep(LINGER)
+        await super().shutdown(sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
