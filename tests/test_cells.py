@@ -1,11 +1,13 @@
 """Cells: where the white cells of a field are, and answers that rest on them."""
 
+import copy
 import csv
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import allkit
@@ -184,6 +186,16 @@ def test_the_explanation_says_what_each_cell_adds(cells_model, field, tmp_path):
         cells_model.explain(field, method="hirescam")
 
 
+def test_the_field_counts_half_beside_its_cells(cells_model):
+    (head,) = cells_model.network.heads
+    other = copy.deepcopy(head)
+    features = torch.rand(30, len(head.mean), generator=torch.Generator().manual_seed(0)) ** 2
+    features[:, len(head.mean) // 2 :] = features[:, : len(head.mean) // 2]
+    other.fit_scale([features], "both")
+    field, cells = other.scale.chunk(2)
+    assert torch.allclose(field * 2, cells)
+
+
 def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
     settings = tiny_settings | {"strategy": "last", "bag": "cells"}
     with pytest.raises(ConfigError, match="only learnt by the strategy head"):
@@ -205,10 +217,11 @@ def test_a_model_of_an_older_version_keeps_the_settings_it_was_trained_with(cell
     from allkit.checkpoint import ModelInfo
 
     values = cells_model.info.model_dump(mode="json")
-    for name in ("view", "bag", "head_decay"):
+    for name in ("view", "bag", "head_decay", "refit"):
         del values["config"][name]
     for name in ("view", "bag", "finder"):
         del values["backbone"][name]
     older = ModelInfo.model_validate(values)
     assert (older.config.view, older.config.bag, older.config.head_decay) == ("rgb", "field", 0.01)
+    assert not older.config.refit
     assert (older.backbone.view, older.backbone.bag) == ("rgb", "field")

@@ -104,6 +104,29 @@ def test_the_validation_part_is_taken_by_group(data, tiny_settings):
     assert len(model.info.data.groups_sha256) == 12
 
 
+def test_a_head_that_was_judged_is_trained_again_on_all_images(data, tiny_settings):
+    split = data.split(test=0.34, seed=0)
+    settings = tiny_settings | {"copies": 1}
+    again = allkit.Trainer(**settings).fit(split.train, split.test)
+    once = allkit.Trainer(**settings, refit=False).fit(split.train, split.test)
+    told = again.info.validation
+    # What is told of it is of the head that had not seen the validation part.
+    assert (told["n"], told["confusion"]) == (len(split.test), once.info.validation["confusion"])
+    assert again.info.history == once.info.history
+    assert "the head was then trained again on all images" in told["protocol"]
+    assert "again" not in once.info.validation["protocol"]
+    (answers,) = again.network.heads
+    (judged,) = once.network.heads
+
+    def of(images):
+        """Mean of the features of images and of their copies, as a head takes it."""
+        return allkit.Trainer(**settings | {"val": 0.0}).fit(images).network.heads[0].mean
+
+    assert torch.allclose(judged.mean, of(split.train))
+    both = data.subset([i for i, s in enumerate(split.whole) if s.part in ("train", "test")])
+    assert torch.allclose(answers.mean, of(both))
+
+
 def test_folds_judge_every_image_once_and_answer_with_the_mean(data, tiny_settings):
     model = allkit.Trainer(**tiny_settings | {"folds": 3, "epochs": 3}).fit(data)
     assert model.info.validation["n"] == 48
@@ -198,7 +221,7 @@ def test_answers_come_in_order_and_bad_images_are_answers_too(tiny, data, tmp_pa
         "review",
     ]
     assert [a.image for a in answers][3] == "image 3"
-    assert answers[0].probabilities == answers[4].probabilities
+    assert answers[0].probabilities == pytest.approx(answers[4].probabilities, abs=1e-6)
     assert "bad.jpg" in answers[1].error
     assert answers[1].label is None
 

@@ -110,7 +110,10 @@ class ModelInfo(_Part):
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             return values
         config = values["config"]
-        before = {"view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2)}
+        before = {
+            "view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2),
+            "refit": False,
+        }  # fmt: skip
         return values | {"config": before | config}
 
 

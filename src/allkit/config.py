@@ -150,7 +150,7 @@ class TrainConfig(Config):
         "accumulation): less memory, the same result",
     )
     head_decay: float = Field(
-        1.0,
+        2.0,
         ge=0,
         le=100,
         description="decoupled weight decay of the head while it is trained on features; a strong "
@@ -162,6 +162,12 @@ class TrainConfig(Config):
     keep: Literal["best", "last"] = Field(
         "best",
         description="the epoch that is kept: the one of the best validation loss, or the last",
+    )
+    refit: bool = Field(
+        True,
+        description="with the strategy head: once the validation part has been judged, train the "
+        "head again on all images, for all `epochs`; it has seen more slides then. The figures "
+        "stay those of the head before, which did not see the validation part",
     )
     warmup: float = Field(
         0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from allkit.errors import AllkitError, PluginError
-from allkit.records import Backbone, InputSpec, Weights
+from allkit.records import Backbone, Bag, InputSpec, Weights
 
 __all__ = [
     "Branches",
@@ -27,6 +27,8 @@ __all__ = [
     "signed_root",
 ]
 
+FIELD_SHARE = 0.5
+"""How much the features of the field count beside those of its cells, which other slides change less."""
 ORIENTATIONS = 8
 """Four quarter turns, each mirrored or not: the ways in which a square field can lie."""
 
@@ -49,8 +51,11 @@ class Head(nn.Module):
         self.linear = nn.Linear(width, classes)
 
     @torch.no_grad()
-    def fit_scale(self, blocks: Iterable[torch.Tensor]) -> None:
-        """Take mean and deviation from the training features, blocks of `(n, D)` float32."""
+    def fit_scale(self, blocks: Iterable[torch.Tensor], bag: Bag = "field") -> None:
+        """Take mean and deviation from the training features, blocks of `(n, D)` float32.
+
+        Where these are of the field and its cells side by side, those of the field are halved.
+        """
         count, sums, squares = 0, torch.zeros(()), torch.zeros(())
         for block in blocks:
             roots = signed_root(block).double()
@@ -62,6 +67,8 @@ class Head(nn.Module):
         self.mean.copy_(mean)
         # A feature that never changes must not be blown up when it once does.
         self.scale.copy_(1.0 / deviation.clamp(min=1e-3 * float(deviation.max()) + 1e-8))
+        if bag == "both":
+            self.scale[: len(self.scale) // 2] *= FIELD_SHARE
 
     def forward(self, features: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Map `(N, D)` float32 to logits `(N, K)` float32.

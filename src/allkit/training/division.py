@@ -27,6 +27,14 @@ class Division:
     parts: list[tuple[Indices, Indices]]
     by: By | None
     """How they were divided; `None`: the user gave the two."""
+    refit: bool = False
+    """Whether the heads that answer are trained on all images, after those of `parts` are judged."""
+
+    @property
+    def trainings(self) -> list[tuple[Indices, Indices]]:
+        """The positions to learn from and to check on of every training, in order."""
+        everything = np.arange(len(self.dataset))
+        return [*self.parts, *([(everything, everything[:0])] if self.refit else [])]
 
 
 def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division:
@@ -49,15 +57,16 @@ def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division
         splits = train.folds(config.folds, seed=config.seed)
         return Division(train, [_sides(s, "train", "test") for s in splits], splits[0].by)
     everything = np.arange(len(train))
+    refit = config.refit and config.strategy == "head"
     if val is not None and len(val):
         part = (everything, len(train) + np.arange(len(val)))
-        return Division(_joined(train, val), [part], train.split_by)
+        return Division(_joined(train, val), [part], train.split_by, refit)
     if config.val == 0:
         return Division(train, [(everything, everything[:0])], train.split_by)
     split = train.split(test=0.0, val=config.val, seed=config.seed)
     # The images may have been divided by image before: then the figures stay inflated.
     by = "image" if train.split_by == "image" else split.by
-    return Division(train, [_sides(split, "train", "val")], by)
+    return Division(train, [_sides(split, "train", "val")], by, refit)
 
 
 def _sides(split: Split, learn: str, check: str) -> tuple[Indices, Indices]:

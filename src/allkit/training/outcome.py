@@ -104,7 +104,8 @@ def _protocol(division: Division, config: TrainConfig) -> dict[str, str]:
     how = {"group": "by group", "image": "by image", None: "given by the user"}[division.by]
     if config.folds:
         return {"protocol": f"{config.folds}-fold cross-validation {how}, pooled"}
-    return {"protocol": f"Validation part, divided {how}, also used to decide when to stop"}
+    then = "; the head was then trained again on all images" if division.refit else ""
+    return {"protocol": f"Validation part, divided {how}, also used to decide when to stop{then}"}
 
 
 def _data_info(division: Division) -> DataInfo:

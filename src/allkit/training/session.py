@@ -104,7 +104,7 @@ class Session:
         """Return the loop of the first member's last phase, ready to begin; for the finders."""
         head = self.empty_head(0)
         if not self.tuned:
-            head.fit_scale(self._blocks(self.parts(0)[0]))
+            self._fit_scale(0, head)
             return self.head(0, head)
         member, history = self._train_head(0, head, None)
         return self.tuning(0, member.head, history)
@@ -118,7 +118,7 @@ class Session:
             return Head(self.material.width, classes)
 
     def _train_head(self, number: int, head: Head, state: Saved | None) -> tuple[Member, History]:
-        head.fit_scale(self._blocks(self.parts(number)[0]))
+        self._fit_scale(number, head)
         loop = self.head(number, head)
         # A step of the head takes a fraction of a millisecond: threads that wait for each other
         # made it seven times slower (4 against 37 s of processor time for 40 epochs of 1,526).
@@ -126,9 +126,12 @@ class Session:
             history = loop.fit(state)
         return loop.member, history
 
+    def _fit_scale(self, number: int, head: Head) -> None:
+        head.fit_scale(self._blocks(self.parts(number)[0]), self.material.record.input.bag)
+
     def parts(self, number: int) -> tuple[Indices, Indices]:
         """Return the images that a member learns from, and those it is checked on."""
-        return self.division.parts[number // self.config.members]
+        return self.division.trainings[number // self.config.members]
 
     def head(self, number: int, head: Head) -> Loop:
         """Return the loop that trains a head on features."""
@@ -166,7 +169,7 @@ class Session:
         earlier: History | None = None,
     ) -> Loop:
         learn, check = self.parts(number)
-        total = len(self.division.parts) * self.config.members
+        total = len(self.division.trainings) * self.config.members
 
         def report(done: int, epochs: int) -> None:
             if self.progress:

@@ -77,7 +77,8 @@ class Trainer:
     ) -> Classifier:
         """Train on `train` and return the classifier; `val` decides when to stop.
 
-        Without `val`, the share `config.val` of the training images is kept for it, by group.
+        Without `val`, the share `config.val` of the training images is kept for it, by group. With
+        `config.refit` a head is trained again on all these images once it has been judged on them.
         With `config.folds` = k there are k divisions, each with another k-th kept for validation,
         and the validation figure is pooled over the parts that were not learnt from. For each
         division `config.members` members are trained from different seeds; the classifier answers
@@ -144,7 +145,7 @@ class Trainer:
     ) -> tuple[Division, Material]:
         """Return who learns from what, and the backbone with what it makes of the images."""
         division = divide(self.config, train, val)
-        learners = np.unique(np.concatenate([learn for learn, _ in division.parts]))
+        learners = np.unique(np.concatenate([learn for learn, _ in division.trainings]))
         return division, Material(
             self.config, division.dataset, learners, accelerator, self.cache, self.progress
         )
@@ -178,10 +179,13 @@ class Trainer:
             members: list[Member] = []
             histories: list[History] = []
             held_out: list[HeldOut] = []
-            for part in range(len(division.parts)):
+            for part, (_, check) in enumerate(division.trainings):
                 numbers = [part * config.members + seed for seed in range(config.members)]
                 trained = [session.train(number) for number in numbers]
                 group = [member for member, _ in trained]
+                if division.refit and not len(check):
+                    members = group  # in place of those that were judged
+                    continue
                 held_out.append(session.held_out(numbers, group))
                 members += group
                 histories += [history for _, history in trained]
@@ -243,7 +247,7 @@ def _facts(
     settings = config.model_dump(mode="json")
     settings["weights"] = Path(config.weights).name  # its content counts, not its place
     dataset = division.dataset
-    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
+    parts = [[learn.tolist(), check.tolist()] for learn, check in division.trainings]
     return {
         "config": settings,
         "images": _digest([dataset.hashes, dataset.labels.tolist()]),
