@@ -27,8 +27,7 @@ from allkit.config import TrainConfig
 from allkit.features import FeatureCache
 from allkit.quality.unseen import leave_one_group_out
 
-FIELD = {"bag": "field", "class_weights": False, "head_decay": 1e-2}
-CELLS = {"view": "haematoxylin", "class_weights": True, "head_decay": 1.0}
+FIELD: dict[str, Any] = {"bag": "field", "class_weights": False, "head_decay": 1e-2}
 RECIPES: dict[str, dict[str, Any]] = {
     "colours": FIELD | {"view": "rgb"},
     "colours, scale bar masked": FIELD | {"view": "masked"},
@@ -37,10 +36,12 @@ RECIPES: dict[str, dict[str, Any]] = {
     "eosin": FIELD | {"view": "eosin"},
     "haematoxylin": FIELD | {"view": "haematoxylin"},
     "haematoxylin, classes weighed": FIELD | {"view": "haematoxylin", "class_weights": True},
-    "haematoxylin, weighed, head decay 1": CELLS | {"bag": "field"},
-    "cells": CELLS | {"bag": "cells"},
-    "field and cells (the defaults)": CELLS | {"bag": "both"},
-    "field and cells, no copies": CELLS | {"bag": "both", "copies": 0},
+    "haematoxylin, weighed, head decay 2": {"bag": "field"},
+    "cells": {"bag": "cells"},
+    "field and cells (the defaults)": {},
+    "field and cells, not trained again": {"refit": False},
+    "field and cells, no copies": {"copies": 0},
+    "field and cells, laboratory": {"augment": ("standard", "laboratory")},
 }
 
 

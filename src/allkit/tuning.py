@@ -227,7 +227,9 @@ def _one(
     settings = {name: _suggest(trial, name, entry) for name, entry in space.items()}
     start = time.monotonic()
     try:
-        config = TrainConfig.parse(base.model_dump() | settings, source=f"trial {trial.number}")
+        # The head of a trial is judged and forgotten: it need not be trained again.
+        values = base.model_dump() | {"refit": False} | settings
+        config = TrainConfig.parse(values, source=f"trial {trial.number}")
         info = Trainer(config, cache=cache, progress=progress).fit(train, val).info
         if info.validation is None:
             raise ConfigError("Nothing is held out to judge the trials by: set val or folds.")
