@@ -51,13 +51,7 @@ def test_without_a_network_one_error_names_the_ways_out(tmp_path, monkeypatch):
         allkit_dinobloom.build("dinobloom-s", "default")
 
 
-KNOWN = {
-    "exports_to_onnx": "with random weights the file's probabilities differ by up to 0.006 from the "
-    "model's, so that the export refuses to write it; why is not known yet"
-}
-
-
 @pytest.mark.slow
-@conformance("allkit-dinobloom", expected_failures=KNOWN)
+@conformance("allkit-dinobloom")
 def test_conformance(check):
     check()
