@@ -37,6 +37,7 @@ from allkit.familiarity import grouped_parts
 from allkit.features import FeatureCache
 
 Rows = npt.NDArray[np.int64]
+PARTS = ["one series", "a benign and a malignant series", "labelled"]
 
 
 class Bench:
@@ -196,6 +197,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--weights", default="default")
     parser.add_argument("--view", default="haematoxylin")
+    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -204,18 +206,19 @@ def main() -> None:
     bench = Bench(options)
     figures: dict[str, Any] = {"view": options.view, "backbone": options.backbone}
 
-    def keep(name: str, found: dict[str, Any]) -> None:
-        figures[name] = found
+    large = [s for s in bench.of[options.malignant] if (bench.series == s).sum() > 50]
+    pairs = list(itertools.product(bench.of[options.benign], large))
+    measures = {
+        "one series": lambda: unlabelled(bench, [(s,) for s in sorted(set(bench.series))]),
+        "a benign and a malignant series": lambda: unlabelled(bench, pairs),
+        "labelled": lambda: labelled(bench, options.malignant),
+    }
+    for name in options.only:
+        found = figures[name] = measures[name]()
         print(
             name, json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1), flush=True
         )
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
-
-    keep("one series", unlabelled(bench, [(s,) for s in sorted(set(bench.series))]))
-    large = [s for s in bench.of[options.malignant] if (bench.series == s).sum() > 50]
-    pairs = list(itertools.product(bench.of[options.benign], large))
-    keep("a benign and a malignant series", unlabelled(bench, pairs))
-    keep("labelled", labelled(bench, options.malignant))
 
 
 if __name__ == "__main__":

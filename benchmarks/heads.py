@@ -12,34 +12,39 @@ copies where `--copies-by-seed` is given.
 Losses by group (the values of the column): `group DRO` raises the weight of the group with the highest
 loss, q ← q · exp(0.01 · loss) (Sagawa et al. 2020); `V-REx` adds 1 (10) times the variance of the groups'
 losses (Krueger et al. 2021); `groups alike` weighs every group of a class alike. Each weighs classes
-alike. `lda` is linear discriminant analysis with the covariance within classes, shrunk by 0.3 and 0.9.
+alike. `lda` is linear discriminant analysis, its covariance shrunk by 0.3 (0.9) of its scale.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import confusion_matrix
+from unseen import options_of, pooled
 
 import allkit
 from allkit.config import TrainConfig
 from allkit.features import FeatureCache
+from allkit.network import FIELD_SHARE, Head, signed_root
+from allkit.training.objective import class_weights
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
-Answer = Callable[[Floats], Floats]
+Answer = Callable[[Floats], Ints]
 
 EPOCHS, BATCH, RATE, DROPOUT = 40, 64, 3e-3, 0.3
-DEFAULT: dict[str, Any] = {"copies": 1, "field": 0.5, "decay": 2.0, "weigh": True}
+DEFAULT: dict[str, Any] = {
+    "copies": 1, "field": FIELD_SHARE, "cells": 1.0, "decay": 2.0, "weigh": True,
+}  # fmt: skip
 RECIPES: dict[str, dict[str, Any]] = {
     "the defaults": {},
     "no copies": {"copies": 0},
@@ -60,21 +65,26 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 def features_of(config: TrainConfig, data: allkit.Dataset) -> tuple[allkit.Dataset, list[Floats]]:
-    """Return the set and the signed roots `(N, D)` of its features and of those of its copies."""
+    """Return the set, and the features `(N, D)` of its images and of their copies."""
     trainer = allkit.Trainer(config.model_copy(update={"val": 0.0}), cache=FeatureCache())
     with trainer._prepared(data, None) as session:
-        views = session.features.views
-        return session.division.dataset, [np.sign(v) * np.sqrt(np.abs(v)) for v in views]
+        return session.division.dataset, list(session.features.views)
 
 
-def scale_of(rows: Floats, recipe: dict[str, Any]) -> tuple[Floats, Floats]:
-    """Return what is taken from each feature and what it is multiplied by, as the head does it."""
-    deviation = rows.std(axis=0)
-    scale = 1 / np.maximum(deviation, 1e-3 * deviation.max() + 1e-8)
-    half = len(scale) // 2
-    scale[:half] *= recipe["field"]
-    scale[half:] *= recipe.get("cells", 1.0)
-    return rows.mean(axis=0), scale
+def head_for(views: Sequence[Floats], classes: int, recipe: dict[str, Any]) -> Head:
+    """Return a head that takes field and cells as the recipe says, before its training."""
+    head = Head(views[0].shape[1], classes)
+    head.fit_scale([torch.from_numpy(view) for view in views])
+    field, cells = head.scale.chunk(2)
+    field *= recipe["field"]
+    cells *= recipe["cells"]
+    return head
+
+
+@torch.no_grad()
+def inputs_of(head: Head, rows: Floats) -> torch.Tensor:
+    """Return what the linear layer of a head is given, `(N, D)`."""
+    return (signed_root(torch.from_numpy(rows)) - head.mean) * head.scale
 
 
 def trained(
@@ -83,25 +93,23 @@ def trained(
 ) -> Answer:  # fmt: skip
     """Return a head that learnt from all rows."""
     views = views[: recipe["copies"] + 1]
-    centre, scale = scale_of(np.concatenate(views), recipe)
-    inputs = torch.stack([torch.from_numpy((v - centre) * scale).float() for v in views])
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
+    head = head_for(views, classes, recipe)
+    inputs = torch.stack([inputs_of(head, view) for view in views])
     targets = torch.from_numpy(labels)
-    counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-    weights = 1.0 / counts[labels] if recipe["weigh"] else np.ones(len(labels))
+    weight = class_weights(targets, classes, balanced=recipe["weigh"])[targets]
     own = {g: labels[groups == g][0] for g in np.unique(groups)}
     of_class = np.bincount(list(own.values()), minlength=classes)
     share = np.zeros(groups.max() + 1)
     for group, label in own.items():
         share[group] = 1 / of_class[label]
     if recipe.get("loss") == "alike":
-        weights = share[groups] / np.bincount(groups)[groups]
-    weight, owner = torch.from_numpy(weights).float(), torch.from_numpy(groups)
+        weight = torch.from_numpy(share[groups] / np.bincount(groups)[groups]).float()
+    owner = torch.from_numpy(groups)
     prior = torch.from_numpy(share / share.sum()).float()
     q = prior.clone()
-    linear = torch.nn.Linear(inputs.shape[2], classes)
-    optimiser = torch.optim.AdamW(linear.parameters(), lr=RATE, weight_decay=recipe["decay"])
+    optimiser = torch.optim.AdamW(head.linear.parameters(), lr=RATE, weight_decay=recipe["decay"])
     steps, done = EPOCHS * math.ceil(len(labels) / BATCH), 0
     for _ in range(EPOCHS):
         order, copies = rng.permutation(len(labels)), rng.integers(len(views), size=len(labels))
@@ -109,7 +117,9 @@ def trained(
             at = torch.from_numpy(order[start : start + BATCH])
             x = inputs[torch.from_numpy(copies[start : start + BATCH]), at]
             x = x * (torch.rand_like(x) >= DROPOUT) / (1 - DROPOUT)
-            losses = torch.nn.functional.cross_entropy(linear(x), targets[at], reduction="none")
+            losses = torch.nn.functional.cross_entropy(
+                head.linear(x), targets[at], reduction="none"
+            )
             if recipe.get("loss") in ("dro", "vrex"):
                 inside = torch.bincount(owner[at], minlength=len(q))
                 each = torch.zeros(len(q)).index_add(0, owner[at], losses) / inside.clamp(min=1)
@@ -131,29 +141,16 @@ def trained(
             loss.backward()
             optimiser.step()
             done += 1
-    table, bias = linear.weight.detach().numpy(), linear.bias.detach().numpy()
-    return lambda rows: ((rows - centre) * scale) @ table.T + bias
+    return lambda rows: head(torch.from_numpy(rows)).argmax(1).numpy()
 
 
-def discriminant(
-    views: Sequence[Floats], labels: Ints, classes: int, recipe: dict[str, Any]
-) -> Answer:
-    """Return linear discriminant analysis with one shrunk covariance within classes."""
-    rows = views[0].astype(np.float64)
-    centre, scale = scale_of(rows, recipe)
-    rows = (rows - centre) * scale
-    present = np.unique(labels)
-    means = np.zeros((classes, rows.shape[1]))
-    for label in present:
-        means[label] = rows[labels == label].mean(axis=0)
-    inner = rows - means[labels]
-    covariance = inner.T @ inner / len(rows)
-    shrink, width = recipe["shrink"], len(covariance)
-    covariance = (1 - shrink) * covariance + shrink * np.trace(covariance) / width * np.eye(width)
-    table = np.linalg.solve(covariance, means.T).T
-    bias = -0.5 * (table * means).sum(axis=1)
-    bias[np.setdiff1d(np.arange(classes), present)] = -np.inf
-    return lambda rows: ((rows - centre) * scale) @ table.T + bias
+def discriminant(views: Sequence[Floats], labels: Ints, recipe: dict[str, Any]) -> Answer:
+    """Return linear discriminant analysis with one shrunk covariance, classes alike."""
+    head, present = head_for(views[:1], 1, recipe), len(np.unique(labels))
+    found = LinearDiscriminantAnalysis(
+        solver="lsqr", shrinkage=recipe["shrink"], priors=np.full(present, 1 / present)
+    ).fit(inputs_of(head, views[0]).numpy(), labels)
+    return lambda rows: found.predict(inputs_of(head, rows).numpy())
 
 
 def judged(
@@ -172,10 +169,10 @@ def judged(
         )
         parts = [view[rows] for view in views]
         if "shrink" in recipe:
-            answer = discriminant(parts, labels[rows], classes, recipe)
+            answer = discriminant(parts, labels[rows], recipe)
         else:
             answer = trained(parts, labels[rows], groups[rows], classes, recipe, seed)
-        return held, answer(views[0][held]).argmax(axis=1)
+        return held, answer(views[0][held])
 
     unseen, known = np.full(len(data), -1), np.full(len(data), -1)
     for split in data.leave_one_out(column):
@@ -184,15 +181,9 @@ def judged(
     for split in data.folds(5, seed=seed):
         held, said = answers(split)
         known[held] = said
-    several = [k for k in range(classes) if len(set(values[labels == k])) > 1]
-    good = data.classes.index(benign)
-    others = np.isin(labels, [k for k in several if k != good])
     right = unseen == labels
-    return {
-        "balanced": float(np.mean([right[labels == k].mean() for k in several])),
-        "benign_against_malignant": float(
-            (right[labels == good].mean() + (unseen[others] != good).mean()) / 2
-        ),
+    table = confusion_matrix(labels, unseen, labels=range(classes))
+    return pooled(data, column, benign, table) | {
         "known": float((known == labels).mean()),
         "right": {name: float(right[values == name].mean()) for name in names},
     }
@@ -200,16 +191,8 @@ def judged(
 
 def main() -> None:
     """Measure and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--column", default="series")
-    parser.add_argument("--benign", default="Benign")
-    parser.add_argument("--backbone", default="efficientnet-lite0")
-    parser.add_argument("--weights", default="default")
-    parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser = options_of(__doc__, RECIPES)
     parser.add_argument("--copies-by-seed", action="store_true")
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)  # steps of a millisecond: threads would wait for each other

@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import allkit
 from allkit.config import TrainConfig
@@ -45,10 +47,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
-def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) -> dict[str, Any]:
-    """Return the recalls on values of the column that were left out."""
-    result = leave_one_group_out(config, data, column, cache=FeatureCache())
-    table = np.array(result.figures.confusion)
+def pooled(
+    data: allkit.Dataset, column: str, benign: str, table: npt.NDArray[Any]
+) -> dict[str, Any]:
+    """Return the figures of answers on values that were left out: `table` `(K, K)` counts them."""
     known = [
         index for index, name in enumerate(data.classes)
         if len({v for v, s in zip(data.column(column), data, strict=True) if s.label == name}) > 1
@@ -62,6 +64,27 @@ def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) 
         "benign_against_malignant": float(
             (share[at, at] + 1 - malignant[at] / malignant.sum()) / 2
         ),
+    }
+
+
+def options_of(description: str, recipes: Collection[str]) -> argparse.ArgumentParser:
+    """Return the options of a comparison of recipes."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--column", default="series")
+    parser.add_argument("--benign", default="Benign")
+    parser.add_argument("--backbone", default="efficientnet-lite0")
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--only", nargs="+", default=list(recipes), choices=list(recipes))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) -> dict[str, Any]:
+    """Return the recalls on values of the column that were left out."""
+    result = leave_one_group_out(config, data, column, cache=FeatureCache())
+    return pooled(data, column, benign, np.array(result.figures.confusion)) | {
         "right": {row.value: row.right / row.images for row in result.rows},
         "accepted": sum(row.accepted_right + row.accepted_wrong for row in result.rows),
         "silent_errors": sum(row.accepted_wrong for row in result.rows),
@@ -76,16 +99,7 @@ def unseen(config: TrainConfig, data: allkit.Dataset, column: str, benign: str) 
 
 def main() -> None:
     """Measure and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--column", default="series")
-    parser.add_argument("--benign", default="Benign")
-    parser.add_argument("--backbone", default="efficientnet-lite0")
-    parser.add_argument("--weights", default="default")
-    parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
+    options = options_of(__doc__, RECIPES).parse_args()
     warnings.simplefilter("ignore")
     data = allkit.Dataset.open(options.data)
     figures: dict[str, Any] = {"backbone": options.backbone}

@@ -65,7 +65,7 @@ def trained(backbone: str) -> Classifier:
         ).fit(data)  # fmt: skip
     for head in model.network.heads:
         # Features of random weights hardly differ between images. A head that divides by how much
-        # they do magnifies rounding ten thousandfold, differently on every kind of processor.
+        # they do magnifies rounding up to ten thousandfold, and processors round differently.
         scale: Any = head.scale
         mean: Any = head.mean
         scale.clamp_(max=1 / (0.1 * float(mean.abs().mean()) + 1e-8))

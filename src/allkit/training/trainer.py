@@ -179,16 +179,17 @@ class Trainer:
             members: list[Member] = []
             histories: list[History] = []
             held_out: list[HeldOut] = []
-            for part, (_, check) in enumerate(division.trainings):
+            for part in range(len(division.parts)):
                 numbers = [part * config.members + seed for seed in range(config.members)]
                 trained = [session.train(number) for number in numbers]
                 group = [member for member, _ in trained]
-                if division.refit and not len(check):
-                    members = group  # in place of those that were judged
-                    continue
                 held_out.append(session.held_out(numbers, group))
                 members += group
                 histories += [history for _, history in trained]
+            if division.refit:
+                # In place of those that were judged.
+                first = len(division.parts) * config.members
+                members = [session.train(first + seed)[0] for seed in range(config.members)]
             further = further_held_out(session)
         network = session.network(members)
         backbone = session.backbone_info(network)
@@ -247,7 +248,7 @@ def _facts(
     settings = config.model_dump(mode="json")
     settings["weights"] = Path(config.weights).name  # its content counts, not its place
     dataset = division.dataset
-    parts = [[learn.tolist(), check.tolist()] for learn, check in division.trainings]
+    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
     return {
         "config": settings,
         "images": _digest([dataset.hashes, dataset.labels.tolist()]),
