@@ -4,17 +4,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 PLUGIN_DIRS := $(patsubst %/pyproject.toml,./%,$(PLUGINS))
+# A worker for each core, with one thread each: threads that wait for one another cost more than
+# they bring. A file's tests stay together, so that they share what they prepare.
+WORKERS ?= auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: demo test fast check docs clean
+.PHONY: demo test fast nightly check docs clean
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
 
-test: $(VENV)/.dev  ## install everything and run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## install everything and run the tests
+	$(PYTEST) -m "not nightly"
 
 fast: $(VENV)/.dev  ## the tests without the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow and not nightly"
+
+nightly: $(VENV)/.dev  ## the long tests, whose promises `make test` checks in a smaller form
+	$(PYTEST) -m nightly
 
 check: $(VENV)/.dev  ## style, types, layers, documentation
 	$(BIN)/ruff format --check .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
+import shutil
 import socket
 import warnings
 from pathlib import Path
@@ -12,12 +15,28 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory):
+    """The file of what each installed plugin offers: they are asked once, not in every test."""
+    from allkit.plugins.catalogue import describe, installed
+
+    folder = tmp_path_factory.mktemp("catalogue")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("ALLKIT_PLUGINS", raising=False)
+        patch.setenv("ALLKIT_CACHE", str(folder))
+        describe(installed()[0])
+    return folder / "plugins.json"
+
+
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch, tmp_path_factory):
+def _alone(monkeypatch, tmp_path_factory, catalogue):
     """No network, no settings of the machine, a cache of its own."""
     for name in [n for n in os.environ if n.startswith("ALLKIT_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("ALLKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    cache = tmp_path_factory.mktemp("cache")
+    if catalogue.is_file():
+        shutil.copy(catalogue, cache)
+    monkeypatch.setenv("ALLKIT_CACHE", str(cache))
     connect = socket.socket.connect
 
     def local_only(self, address, *rest):
@@ -36,6 +55,14 @@ def drawn(tmp_path_factory):
     from allkit.data.drawn import write_smears
 
     return write_smears(tmp_path_factory.mktemp("drawn"), 48, groups=12, seed=3)
+
+
+@pytest.fixture(scope="session")
+def few(tmp_path_factory):
+    """The path of the table of 24 drawn smears in 12 groups, for what trains again and again."""
+    from allkit.data.drawn import write_smears
+
+    return write_smears(tmp_path_factory.mktemp("few"), 24, groups=12, seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +102,75 @@ def shared():
     if not (SHARED / "data" / "taleqani" / "index.csv").is_file():
         pytest.skip("the real images (../shared/data) are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def trained(drawn, tiny_settings):
+    """Train on all drawn smears, once for the same settings: `trained(strategy="last")`.
+
+    For tests that only read the classifier. One that changes it, or asks whether a training
+    repeats itself, trains its own.
+    """
+    import allkit
+
+    made = {}
+
+    def get(**settings):
+        key = json.dumps(settings, sort_keys=True)
+        if key not in made:
+            made[key] = allkit.Trainer(**tiny_settings | settings).fit(allkit.Dataset.open(drawn))
+        return made[key]
+
+    return get
+
+
+# Forks of one server, which has torch and allkit loaded: a new interpreter takes seconds for that.
+FORKED = """
+import os, sys, warnings
+os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+os.environ.update(environment)
+warnings.simplefilter("ignore")
+exec(program, names)
+"""
+
+
+@pytest.fixture(scope="session")
+def fork_server():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([
+        "torch", "accelerate", "timm", "sklearn.model_selection", "scipy.optimize", "allkit.training",
+        "allkit.plugins", "matplotlib.backends.backend_agg", "matplotlib.figure",
+    ])  # fmt: skip
+    return context
+
+
+@pytest.fixture
+def start(fork_server, tmp_path):
+    """Start a program in a process of its own: `start(code, environment, name=value, …)`.
+
+    Returns the process, with the path of what it wrote to standard error as `errors`.
+    """
+    started = []
+
+    def begin(program, environment=(), **names):
+        errors = tmp_path / f"errors-{len(started)}.txt"
+        inside = {
+            "program": program, "errors": str(errors), "environment": dict(environment),
+            "names": {"__name__": "__main__", **names},
+        }  # fmt: skip
+        process = fork_server.Process(target=exec, args=(FORKED, inside))
+        process.errors = errors
+        process.start()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        if process.is_alive():
+            process.kill()
+        process.join()
+        process.close()
 
 
 @pytest.fixture

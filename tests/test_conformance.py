@@ -414,8 +414,17 @@ def test_the_pytest_plugin_brings_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_skipping_is_not_failing():
+def test_skipping_is_not_failing(cli, monkeypatch):
     with pytest.raises(Skipped, match="declares no stages"):
         run(GOOD, "stages_can_be_cut")
-    assert issubclass(ExportError, Exception)
-    assert registry().names("exporter")
+    (outcome,) = (o for o in run_checks(GOOD) if o.check == "stages_can_be_cut")
+    assert outcome.state == "skipped"
+
+    def nothing_to_do(record):
+        raise Skipped("there is nothing to check")
+
+    monkeypatch.setattr("allkit.testing.augmentations.CHECKS", (nothing_to_do,))
+    status, out, _ = cli("plugins", "check", "flip")
+    assert status == 0
+    assert "skipped  nothing_to_do" in out
+    assert out.rstrip().endswith("1 skipped.")

@@ -1,10 +1,8 @@
 """A training that was killed ends with the weights of one that was not."""
 
 import json
-import os
+import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -22,11 +20,10 @@ SETTINGS = {
 }  # fmt: skip
 
 PROGRAM = """
-import json, os, signal, sys
+import os, signal
 import allkit
 from allkit.training import run
 run.SAVE_SECONDS = 0.0
-out, data, settings, resume, kill_at = json.loads(sys.argv[1])
 count = 0
 def counted(original, before):
     def call(*arguments):
@@ -39,23 +36,27 @@ def counted(original, before):
             os.kill(os.getpid(), signal.SIGKILL)
         return result
     return call
-where = os.environ.get("KILL", "save")
 if where == "save":
     run.Run._write = counted(run.Run._write, False)
 elif where == "inside":
-    import allkit.files
     os.replace = counted(os.replace, True)
 allkit.Trainer(**settings).fit(allkit.Dataset.open(data), out=out, resume=resume, overwrite=False)
 """
 
 
-def trained(drawn, out, settings, *, resume=False, kill_at=0, where="save"):
-    arguments = json.dumps([str(out), str(drawn), settings, resume, kill_at])
-    environment = os.environ | {"KILL": where}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", PROGRAM, arguments], env=environment,
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+@pytest.fixture
+def ended(start, few):
+    """Train in a process of its own, which may be killed on the way: its exit status and errors."""
+
+    def run(out, settings, *, resume=False, kill_at=0, where="save"):
+        process = start(
+            PROGRAM, data=str(few), out=str(out), settings=settings, resume=resume,
+            kill_at=kill_at, where=where,
+        )  # fmt: skip
+        process.join()
+        return process.exitcode, process.errors.read_text()
+
+    return run
 
 
 def weights(folder):
@@ -68,20 +69,20 @@ def same(a, b):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["last", "full", "head"])
-def test_a_killed_training_ends_with_the_same_weights_to_the_bit(drawn, tmp_path, strategy):
+def test_a_killed_training_ends_with_the_same_weights_to_the_bit(ended, tmp_path, strategy):
     settings = SETTINGS | {"strategy": strategy, "members": 2}
-    assert trained(drawn, tmp_path / "whole", settings).returncode == 0
+    assert ended(tmp_path / "whole", settings) == (0, "")
     expected = weights(tmp_path / "whole")
     histories = json.loads((tmp_path / "whole" / "model.json").read_text())["history"]
     out = tmp_path / "killed"
     # Killed again and again, each time a little further: between saves and inside of them.
     for kill_at, where in [(1, "save"), (4, "inside"), (7, "save"), (2, "inside"), (9, "save")]:
-        done = trained(drawn, out, settings, resume=True, kill_at=kill_at, where=where)
-        if done.returncode == 0:
+        status, errors = ended(out, settings, resume=True, kill_at=kill_at, where=where)
+        if status == 0:
             break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-    last = trained(drawn, out, settings, resume=True)
-    assert last.returncode == 0, last.stderr
+        assert status == -signal.SIGKILL, errors
+    status, errors = ended(out, settings, resume=True)
+    assert status == 0, errors
     assert same(weights(out), expected)
     assert json.loads((out / "model.json").read_text())["history"] == histories
     left = {p.name for p in tmp_path.iterdir()} | {
@@ -91,18 +92,18 @@ def test_a_killed_training_ends_with_the_same_weights_to_the_bit(drawn, tmp_path
 
 
 @pytest.fixture
-def data(drawn):
-    return allkit.Dataset.open(drawn)
+def data(few):
+    return allkit.Dataset.open(few)
 
 
 class Killed(BaseException):
     """Stands for a kill inside of this process."""
 
 
-@pytest.fixture
-def interrupted(data, tmp_path, monkeypatch):
-    """A run folder whose training ended after its third save."""
-    monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.0)
+@pytest.fixture(scope="module")
+def unfinished(few, tmp_path_factory):
+    """A folder in which the run of a training lies that ended after its third save."""
+    folder = tmp_path_factory.mktemp("unfinished")
     write, count = run_module.Run._write, []
 
     def third(self, name, make):
@@ -111,10 +112,19 @@ def interrupted(data, tmp_path, monkeypatch):
         if len(count) == 3:
             raise Killed
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "SAVE_SECONDS", 0.0)
         patch.setattr(run_module.Run, "_write", third)
         with pytest.raises(Killed):
-            allkit.Trainer(**SETTINGS).fit(data, out=tmp_path / "m")
+            allkit.Trainer(**SETTINGS).fit(allkit.Dataset.open(few), out=folder / "m")
+    return folder
+
+
+@pytest.fixture
+def interrupted(unfinished, tmp_path, monkeypatch):
+    """Where the model of such a training will be; a copy of its run lies beside."""
+    monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.0)
+    shutil.copytree(unfinished / "m.run", tmp_path / "m.run")
     return tmp_path / "m"
 
 
@@ -141,7 +151,7 @@ def test_other_settings_are_named_and_refused(data, interrupted, change, message
 
 def test_other_images_are_refused(data, interrupted):
     with pytest.raises(ConfigError, match="other images"):
-        allkit.Trainer(**SETTINGS).fit(data.subset(range(40)), out=interrupted, resume=True)
+        allkit.Trainer(**SETTINGS).fit(data.subset(range(20)), out=interrupted, resume=True)
 
 
 def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, interrupted):
@@ -151,7 +161,7 @@ def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, int
     assert interrupted.exists()
 
 
-def test_a_second_training_in_the_same_place_is_refused_at_once(data, drawn, tmp_path):
+def test_a_second_training_in_the_same_place_is_refused_at_once(data, few, tmp_path):
     with run_module.open_run(tmp_path / "m.run", resume=False, overwrite=False):
         start = time.monotonic()
         with pytest.raises(ConfigError, match="Another training is writing"):

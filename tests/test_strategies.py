@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -51,8 +52,8 @@ def changed(model, name):
 # ── strategies ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_last_trains_the_last_stage_and_nothing_before_it(data, settings):
-    model = allkit.Trainer(**settings, strategy="last", keep="last").fit(data)
+def test_last_trains_the_last_stage_and_nothing_before_it(trained):
+    model = trained(**QUICK, strategy="last", keep="last")
     assert changed(model, "layer4")
     assert not any(changed(model, name) for name in ("stem", "layer1", "layer2", "layer3"))
     assert model.info.backbone.trained == ("layer4",)
@@ -60,14 +61,14 @@ def test_last_trains_the_last_stage_and_nothing_before_it(data, settings):
     assert len(model.info.history[0]) == 4  # two epochs of the head, two of the stage
 
 
-def test_the_card_says_what_was_trained(data, settings):
+def test_the_card_says_what_was_trained(trained):
     from allkit.report.card import model_card
 
-    tuned = allkit.Trainer(**settings, strategy="last", tta=True).fit(data)
+    tuned = trained(**QUICK, strategy="last", tta=True)
     text = model_card(tuned.info.model_dump(mode="json"))
     assert "with layer4 trained, its features averaged over the eight orientations" in text
     assert "frozen" not in text
-    head = allkit.Trainer(**settings).fit(data)
+    head = trained(**QUICK)
     assert "frozen; " in model_card(head.info.model_dump(mode="json"))
 
 
@@ -253,10 +254,9 @@ def test_a_backbone_that_fails_in_the_middle_is_named(data, settings, monkeypatc
 # ── the pieces ────────────────────────────────────────────────────────────────────────────────
 
 
-def test_accumulation_gives_the_result_of_the_whole_batch(data, settings):
-    more = settings | {"strategy": "last", "keep": "last"}
-    whole = allkit.Trainer(**more).fit(data)
-    parts = allkit.Trainer(**more, accumulation=3).fit(data)
+def test_accumulation_gives_the_result_of_the_whole_batch(trained):
+    whole = trained(**QUICK, strategy="last", keep="last")
+    parts = trained(**QUICK, strategy="last", keep="last", accumulation=3)
     for name, value in whole.network.state_dict().items():
         torch.testing.assert_close(parts.network.state_dict()[name], value, atol=2e-4, rtol=1e-3)
 
@@ -276,9 +276,9 @@ def test_members_answer_as_one_and_share_the_trunk(data, settings, tmp_path):
 
 
 def test_with_all_orientations_an_answer_does_not_depend_on_how_the_field_lies(
-    data, settings, tmp_path
+    data, trained, tmp_path
 ):
-    model = allkit.Trainer(**settings, tta=True).fit(data)
+    model = trained(**QUICK, strategy="last", tta=True)
     image = data.read(0)
     turned = [np.ascontiguousarray(np.rot90(image, k)) for k in range(4)]
     turned += [np.ascontiguousarray(t[:, ::-1]) for t in turned]
@@ -311,11 +311,23 @@ def test_the_average_of_the_weights_warms_up():
     assert float(module.weight.detach()) == 1.0
 
 
-def test_the_average_is_what_is_kept(data, settings):
-    plain = allkit.Trainer(**settings, keep="last", val=0.0).fit(data)
-    averaged = allkit.Trainer(**settings, keep="last", val=0.0, ema=0.99).fit(data)
-    a, b = (next(m.network.heads.parameters()) for m in (plain, averaged))
-    assert not torch.equal(a, b)
+def test_the_average_is_what_is_kept(data, settings, monkeypatch):
+    """The kept weights are those of the formula, from the weights after every step."""
+    update, expected, steps = Average.update, [], []
+
+    def watched(self, module, step):
+        own, after = self.module.head.linear.weight, module.head.linear.weight.detach()
+        before = expected[-1] if expected else own.detach().clone()
+        decay = min(0.99, (1 + step) / (10 + step))
+        expected.append(decay * before + (1 - decay) * after)
+        steps.append(after.clone())
+        update(self, module, step)
+
+    monkeypatch.setattr(Average, "update", watched)
+    model = allkit.Trainer(**settings, keep="last", val=0.0, ema=0.99).fit(data)
+    (head,) = model.network.heads
+    torch.testing.assert_close(head.linear.weight, expected[-1])
+    assert (head.linear.weight - steps[-1]).abs().max() > 1e-4  # the last weights are others
 
 
 def test_the_losses_are_those_of_torch():
@@ -353,23 +365,39 @@ def test_mixing_keeps_the_share_that_it_reports():
     assert same is images
 
 
-@pytest.mark.parametrize(
-    "more",
-    [
-        {"loss": "focal", "label_smoothing": 0.1, "class_weights": True},
-        {"balanced_sampler": True, "mixup": 0.4, "cutmix": 1.0, "warmup": 0.2},
-    ],
-)
-def test_the_options_of_the_loss_and_the_sampler_train(data, settings, more):
-    model = allkit.Trainer(**settings | {"strategy": "last"} | more).fit(data)
-    assert all(np.isfinite(entry["train_loss"]) for entry in model.info.history[0])
+def test_the_options_of_the_loss_and_the_sampler_reach_every_step(data, settings, monkeypatch):
+    mixed, weighted = [], []
+    options = {
+        "loss": "focal", "label_smoothing": 0.1, "class_weights": True, "balanced_sampler": True,
+        "mixup": 0.4, "cutmix": 1.0, "warmup": 0.2,
+    }  # fmt: skip
+
+    def watched_mix(inputs, rng, **how):
+        mixed.append((inputs.ndim, how))
+        return mix(inputs, rng, **how)
+
+    def watched_losses(self, logits, labels):
+        weighted.append((self.gamma, self.smoothing))
+        return losses(self, logits, labels)
+
+    losses = Objective.losses
+    monkeypatch.setattr("allkit.training.loop.mix", watched_mix)
+    monkeypatch.setattr(Objective, "losses", watched_losses)
+    allkit.Trainer(**settings | {"strategy": "last"} | options).fit(data)
+    # A head learns from rows of features, a stage from maps: only these can be cut.
+    assert {ndim for ndim, _ in mixed} == {2, 4}
+    assert all(how == {"mixup": 0.4, "cutmix": 1.0} for _, how in mixed)
+    assert set(weighted) == {(2.0, 0.1)}
 
 
 # ── finders ───────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("strategy", ["head", "last"])
-def test_finders_leave_everything_as_it_was(data, settings, strategy):
+def test_finders_leave_everything_as_it_was(few, settings, strategy, monkeypatch):
+    data = allkit.Dataset.open(few)
+    # With the memory of a large machine it would try batches of a thousand images.
+    monkeypatch.setattr("allkit.training.finders.free_bytes", lambda: 2**28)
     trainer = allkit.Trainer(**settings | {"strategy": strategy})
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -417,38 +445,58 @@ def test_a_processor_is_not_filled_to_find_a_batch_size(data, settings, monkeypa
 # ── several processes ─────────────────────────────────────────────────────────────────────────
 
 TOGETHER = """
-import json, sys, warnings
-warnings.simplefilter("ignore")
+import json, sys
 import allkit
 out, data, settings = json.loads(sys.argv[1])
 allkit.Trainer(**settings).fit(allkit.Dataset.open(data), out=out)
 """
 
 
+def torchrun(tmp_path, job):
+    """Run the job as two processes, as a user starts it; `--standalone` looks for a free port."""
+    (tmp_path / "job.py").write_text(TOGETHER)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone",
+         "--nproc-per-node=2", str(tmp_path / "job.py"), job],
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def together(start, job):
+    """Run the job as two processes with the variables that torchrun gives to each."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shared = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }  # fmt: skip
+    program = f"import sys; sys.argv[1:] = [{job!r}]\n{TOGETHER}"
+    ranks = [start(program, shared | {"RANK": r, "LOCAL_RANK": r}) for r in ("0", "1")]
+    for process in ranks:
+        process.join()
+        assert process.exitcode == 0, process.errors.read_text()[-2000:]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["head", "last", "full"])
-def test_two_processes_train_what_one_trains(drawn, settings, tmp_path, strategy):
+def test_two_processes_train_what_one_trains(few, settings, tmp_path, start, strategy):
     """Weights agree within 1e-4: sums of gradients are rounded in another order."""
     from safetensors.torch import load_file
 
     values = settings | {"strategy": strategy, "keep": "last", "device": "cpu", "clip": 1.0}
-    (tmp_path / "job.py").write_text(TOGETHER)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for name, launcher in {
-        "one": [sys.executable],
-        "two": [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2",
-                "--master-port=29517"],
-    }.items():  # fmt: skip
-        arguments = json.dumps([str(tmp_path / name), str(drawn), values])
-        done = subprocess.run(
-            [*launcher, str(tmp_path / "job.py"), arguments], env=environment,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
+    allkit.Trainer(**values).fit(allkit.Dataset.open(few), out=tmp_path / "one")
+    job = json.dumps([str(tmp_path / "two"), str(few), values])
+    if strategy == "last":
+        torchrun(tmp_path, job)
+    else:
+        together(start, job)
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, atol=1e-4, rtol=1e-3)
     loaded = [json.loads((tmp_path / n / "model.json").read_text()) for n in ("one", "two")]
+    assert loaded[1]["passport"]["processes"] == 2
     assert loaded[0]["history"][0][-1]["val_loss"] == pytest.approx(
         loaded[1]["history"][0][-1]["val_loss"], abs=1e-4
     )

@@ -37,7 +37,7 @@ from allkit.plugins import registry
 from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
-from allkit.report.pictures import Example
+from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.cells import FINDER, Cells, find_cells
@@ -64,15 +64,12 @@ class Classifier:
         *,
         trust: Trust | None = None,
         device: torch.device | str = "cpu",
-        pictures: Mapping[str, bytes] | None = None,
         training: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.info = info
         self.trust = trust or Trust(info.classes)
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
-        self.pictures = dict(pictures or {})
-        """PNG pictures of the training, by file name, saved under `plots/`."""
         self.training = dict(training or {})
         """What is kept of the training images to know their fields again (`fingerprints`)."""
         self._extractor = Extractor(
@@ -95,6 +92,14 @@ class Classifier:
         """How an image is standardised for the backbone."""
         saved = self.info.backbone
         return InputSpec(saved.size, saved.mean, saved.std, saved.view, saved.bag)
+
+    @property
+    def pictures(self) -> dict[str, bytes]:
+        """PNG pictures of the training, by file name, as `save` puts them under `plots/`.
+
+        They are drawn each time this is asked for, which takes half a second.
+        """
+        return training_pictures(self.info.model_dump(mode="json"))
 
     # ── answering ──────────────────────────────────────────────────────────────────────────
 

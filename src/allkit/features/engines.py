@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import importlib.util
 import logging
@@ -75,8 +76,7 @@ class FrozenPass:
     @property
     def signature(self) -> tuple[str, ...]:
         """Engine, version, device and precision."""
-        version = importlib.metadata.version(self.engine)
-        return (self.engine, version, self.device.type, self.precision)
+        return (self.engine, _version(self.engine), self.device.type, self.precision)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]], *, block: int = 0) -> torch.Tensor:
@@ -184,6 +184,12 @@ def _chosen(engine: str, device: torch.device) -> str:
     if engine == "auto":
         return "openvino" if installed and device.type == "cpu" else "torch"
     return engine
+
+
+@functools.cache
+def _version(distribution: str) -> str:
+    """Return an installed version; reading it takes a millisecond, and every image's key asks."""
+    return importlib.metadata.version(distribution)
 
 
 def _distance(ours: torch.Tensor, exact: torch.Tensor) -> float:

@@ -291,6 +291,4 @@ def _classifier(
     info = info.model_copy(
         update={"data": data, "passport": None, "adaptations": (*info.adaptations, record)}
     )
-    return Classifier(
-        network, info, trust=trust, device=model.device, pictures=model.pictures, training=training
-    )
+    return Classifier(network, info, trust=trust, device=model.device, training=training)

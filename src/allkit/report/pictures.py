@@ -29,10 +29,30 @@ __all__ = [
     "png",
     "reliability_picture",
     "thumbnail",
+    "training_pictures",
     "trials_picture",
 ]
 
 INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
+
+
+def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the pictures of a training, PNG by file name, from the content of its `model.json`."""
+    title = f"{info['backbone']['name']}, {sum(info['data']['counts'].values()):,} images"
+    pictures = {"learning_curves.png": learning_curves(info["history"], title)}
+    held_out = info["validation"]
+    if held_out is not None:
+        pictures["reliability.png"] = reliability_picture(
+            held_out["curves"]["reliability"], held_out["ece"],
+            [fold["reliability"] for fold in held_out.get("folds", ())],
+        )  # fmt: skip
+        pictures["confusion.png"] = confusion_matrix(
+            held_out["confusion"],
+            [info["display_names"][name] for name in info["classes"]],
+            f"Validation: accuracy {held_out['accuracy']:.3f}",
+            "; ".join([held_out["protocol"], *held_out["notes"]]),
+        )
+    return pictures
 
 
 def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: str) -> bytes:

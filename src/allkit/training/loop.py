@@ -295,14 +295,19 @@ class Loop:
         if self._network is None or count != self._learning:
             self._release()
             self._unfreeze(count)
-            self._network, self._learning = self.accelerator.prepare_model(self.member), count
+            self._learning = count
+            # Alone there is nothing to wrap, and nothing to collect afterwards: the collection
+            # took longer than a small training.
+            alone = self.accelerator.num_processes == 1
+            self._network = self.member if alone else self.accelerator.prepare_model(self.member)
         return self._network
 
     def _release(self) -> None:
         # What wraps the member for several processes listens to its weights for as long as it
         # lives: two at once would add up gradients twice.
         self._network = None
-        self.accelerator.free_memory()
+        if self.accelerator.num_processes > 1:
+            self.accelerator.free_memory()
 
     def _unfreeze(self, count: int) -> None:
         for group in self.optimiser.param_groups:

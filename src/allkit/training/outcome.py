@@ -1,4 +1,4 @@
-"""What comes out of a training: answers on held-out images, figures, description, pictures."""
+"""What comes out of a training: answers on held-out images, figures, description."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from allkit.data.labels import display_name
 from allkit.judgement import IMAGE_LEVEL, group_hash
 from allkit.metrics import Evaluation, by_fold, evaluate
 from allkit.plugins import registry
-from allkit.report.pictures import confusion_matrix, learning_curves, reliability_picture
 from allkit.training.division import Division
 from allkit.training.plan import History
 
-__all__ = ["HeldOut", "describe", "figures_of", "pictures_of", "version"]
+__all__ = ["HeldOut", "describe", "figures_of", "version"]
 
 
 @dataclass(frozen=True)
@@ -130,25 +129,6 @@ def _plugins(config: TrainConfig) -> dict[str, str]:
     used = [host.provider("backbone", config.backbone)]
     used += [host.provider("augmentation", name) for name in config.augment]
     return {plugin.distribution: plugin.version for plugin in used}
-
-
-def pictures_of(
-    histories: Sequence[History], figures: Evaluation | None, info: ModelInfo
-) -> dict[str, bytes]:
-    """Return the pictures of a training, PNG by file name."""
-    title = f"{info.backbone.name}, {sum(info.data.counts.values()):,} images"
-    pictures = {"learning_curves.png": learning_curves(histories, title)}
-    if figures is not None and info.validation is not None:
-        names = [info.display_names[name] for name in info.classes]
-        caption = "; ".join([info.validation["protocol"], *figures.notes])
-        pictures["reliability.png"] = reliability_picture(
-            figures.curves["reliability"], figures.ece,
-            [fold["reliability"] for fold in figures.extra.get("folds", ())],
-        )  # fmt: skip
-        pictures["confusion.png"] = confusion_matrix(
-            figures.confusion, names, f"Validation: accuracy {figures.accuracy:.3f}", caption
-        )
-    return pictures
 
 
 def version(name: str) -> str:

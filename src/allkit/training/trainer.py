@@ -29,7 +29,7 @@ from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.material import Material
 from allkit.training.member import Member
-from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, version
+from allkit.training.outcome import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
@@ -207,7 +207,6 @@ class Trainer:
         info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
         return Classifier(
             network, info, trust=fitted.trust, device=accelerator.device,
-            pictures=pictures_of(histories, figures, info),
             training=fingerprints(division.dataset),
         )  # fmt: skip
 
