@@ -158,14 +158,3 @@ def test_evaluate_tells_images_of_a_field_that_was_trained_on(tmp_path, tiny_set
     model.save(tmp_path / "model")
     loaded = allkit.Classifier.load(tmp_path / "model")
     assert loaded.evaluate(Dataset(strangers, data.classes)).notes == figures.notes
-
-
-@pytest.mark.slow
-def test_colour_tells_the_real_classes_and_nothing_about_the_next_series(shared):
-    data = Dataset.open(shared / "data" / "taleqani" / "index.csv")
-    found = audit(data, column="series")
-    figures = found.to_dict()
-    assert figures["verdict"] == "shortcut"
-    assert figures["probes"]["colour_histogram"] >= 0.9
-    assert "colour" in figures["message"]
-    assert found.left_out.balanced_accuracy < 0.6

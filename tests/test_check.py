@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import allkit
 from allkit import Dataset, check
 from allkit.data.drawn import draw_smears, write_smears
 from allkit.errors import DatasetError
@@ -267,20 +266,3 @@ def test_names_in_the_page_cannot_become_markup(tmp_path):
         Image.fromarray(field.image).save(path)
     page = check_page(check(folder))
     assert "<b>" not in page
-
-
-@pytest.mark.slow
-def test_the_real_near_duplicates_are_found(shared):
-    data = allkit.Dataset.open(shared / "data" / "taleqani" / "index.csv")
-    names = data.column("near_duplicate_of")
-    groups = {}
-    for index, name in enumerate(names):
-        groups.setdefault(name, []).append(index)
-    wanted = {(a, b) for g in groups.values() for i, a in enumerate(g) for b in g[i + 1 :]}
-    place = {s.image: i for i, s in enumerate(data)}
-    found = check(data)
-    pairs = {tuple(sorted((place[a], place[b]))) for a, b in found.near_duplicate_pairs}
-    assert len(found.duplicates) == 40
-    assert len(pairs & wanted) / len(wanted) >= 0.95
-    assert len(pairs & wanted) / len(pairs) >= 0.95
-    assert any(mark.box[0] > 0.8 and mark.box[1] > 0.8 for mark in found.burnt_in)

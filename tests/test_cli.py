@@ -306,7 +306,19 @@ def test_the_doctor_names_what_is_wrong(cli, monkeypatch):
     assert "/no/such/folder" in json.loads(out)["problems"][0]
 
 
-@pytest.mark.slow
+def demonstrated(folder, told):
+    """What the demo promises to leave and to say."""
+    assert "drawn images: nothing follows for real smears" in told
+    names = {p.name for p in folder.iterdir()}
+    assert names == {"smears", "split.csv", "model", "model.onnx", "answers.csv"}
+    rows = list(csv.DictReader((folder / "answers.csv").read_text().splitlines()))
+    split = (folder / "split.csv").read_text().splitlines()
+    parts = [row["split"] for row in csv.DictReader(split)]
+    assert len(rows) == parts.count("test")
+    return len(parts)
+
+
+@pytest.mark.nightly
 def test_the_demo_leaves_everything_and_needs_no_network(tmp_path):
     environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9"}
     done = subprocess.run(
@@ -314,13 +326,22 @@ def test_the_demo_leaves_everything_and_needs_no_network(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "drawn images: nothing follows for real smears" in done.stderr
-    names = {p.name for p in (tmp_path / "d").iterdir()}
-    assert names == {"smears", "split.csv", "model", "model.onnx", "answers.csv"}
-    rows = list(csv.DictReader((tmp_path / "d" / "answers.csv").read_text().splitlines()))
-    split = (tmp_path / "d" / "split.csv").read_text().splitlines()
-    parts = [row["split"] for row in csv.DictReader(split)]
-    assert len(rows) == parts.count("test")
+    assert demonstrated(tmp_path / "d", done.stderr) == 240
+
+
+@pytest.mark.slow
+def test_the_demo_on_fewer_smears_leaves_everything_and_needs_no_network(
+    cli, monkeypatch, tmp_path
+):
+    from allkit.data import drawn
+
+    write = drawn.write_smears
+    monkeypatch.setattr(
+        drawn, "write_smears", lambda folder, count, **more: write(folder, 72, **more)
+    )
+    status, _, err = cli("demo", "--out", "d")
+    assert status == 0, err
+    assert demonstrated(tmp_path / "d", err) == 72
 
 
 def test_the_demo_without_a_network_cannot_download_and_says_what_to_do(cli, monkeypatch):

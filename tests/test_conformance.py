@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec
-from allkit.errors import ExportError, PluginError
-from allkit.plugins import Registry, registry
+from allkit.errors import PluginError
+from allkit.plugins import Registry
 from allkit.testing import ConformanceError, Skipped, checks_of, conformance, run_checks
 
 ROOT = Path(__file__).parents[1]
@@ -40,8 +40,20 @@ def test_vgg16_keeps_the_contract(check):
     check()
 
 
+# The wide VGG16 is the same network before a longer end: what that end could change.
+ENDS = ("states_its_licence", "maps_images_to_features", "features_follow_the_image")
+
+
 @pytest.mark.slow
-@conformance("vgg16-wide", expected_failures={})
+@pytest.mark.parametrize(
+    "check", [c for c in checks_of("vgg16-wide") if c.name in ENDS], ids=lambda check: check.name
+)
+def test_the_wide_vgg16_makes_features(check):
+    check()
+
+
+@pytest.mark.nightly
+@conformance("vgg16-wide")
 def test_the_wide_vgg16_keeps_the_contract(check):
     check()
 

@@ -351,15 +351,6 @@ def test_the_fingerprint_follows_bytes_and_labels_not_names_or_order(folder, tmp
     assert Dataset.open(folder).fingerprint != before
 
 
-def test_the_real_groups_stay_whole(shared):
-    data = Dataset.open(shared / "data" / "taleqani" / "index.csv")
-    assert dict(data.counts) == {"Benign": 259, "Early": 444, "Pre": 616, "Pro": 588}
-    split = data.split(test=0.3, seed=0)
-    assert not {s.group for s in split.train} & {s.group for s in split.test}
-    assert not set(split.train.hashes) & set(split.test.hashes)
-    assert 0.25 < len(split.test) / len(data) < 0.35
-
-
 # ── fields, columns, further forms ─────────────────────────────────────────────────────────
 
 

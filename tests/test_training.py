@@ -500,15 +500,3 @@ def test_what_is_no_model_folder_is_refused(tmp_path):
         allkit.Classifier.load(tmp_path / "none")
     with pytest.raises(CheckpointError, match="SHA256SUMS"):
         allkit.Classifier.load(tmp_path)
-
-
-@pytest.mark.slow
-def test_a_real_training_is_right_on_other_groups(shared, tmp_path):
-    data = allkit.Dataset.open(shared / "data" / "taleqani" / "index.csv")
-    split = data.split(test=0.2, seed=0)
-    # Whole fields in colour: the cells of 1,907 fields would take minutes.
-    trainer = allkit.Trainer(
-        backbone="efficientnet-lite0", copies=0, cache=None, view="rgb", bag="field"
-    )
-    figures = trainer.fit(split.train).evaluate(split.test)
-    assert figures.accuracy > 0.95

@@ -6,7 +6,7 @@ import torch
 import allkit_dinobloom
 from allkit import AllkitError
 from allkit.plugins import Registry
-from allkit.testing import conformance
+from allkit.testing import checks_of, conformance
 from allkit.testing.surroundings import no_network
 
 
@@ -52,6 +52,24 @@ def test_without_a_network_one_error_names_the_ways_out(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@conformance("dinobloom-s")
+def test_the_small_one_keeps_the_contract(check):
+    check()
+
+
+# The larger one is the same network with more channels: what these could change.
+SIZES = ("states_its_licence", "maps_images_to_features", "features_follow_the_image")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "check", [c for c in checks_of("dinobloom-b") if c.name in SIZES], ids=lambda check: check.name
+)
+def test_the_larger_one_makes_features(check):
+    check()
+
+
+@pytest.mark.nightly
 @conformance("allkit-dinobloom")
 def test_conformance(check):
     check()
