@@ -32,6 +32,7 @@ __all__ = [
     "ask",
     "cautions",
     "figures_of",
+    "fingerprint_positions",
     "fingerprints",
     "group_hash",
     "mapped_figures",
@@ -203,8 +204,12 @@ def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
     Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
     10,000 images, as many are taken at equal distances.
     """
-    step = max(1, -(-len(dataset) // FINGERPRINTS))
-    return pack(dataset.subset(range(0, len(dataset), step)).signatures)
+    return pack(dataset.subset(fingerprint_positions(len(dataset))).signatures)
+
+
+def fingerprint_positions(count: int) -> range:
+    """Return the positions of those of `count` images whose fingerprints are kept."""
+    return range(0, count, max(1, -(-count // FINGERPRINTS)))
 
 
 def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from allkit.batches import cores
 
-__all__ = ["Passport", "arrays_hash", "differences", "division_hash", "issue", "package_versions"]
+__all__ = ["PACKAGES", "Passport", "arrays_hash", "differences", "division_hash", "issue"]
+__all__ += ["package_versions"]
 
 Division = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 PACKAGES = (
     "allkit", "torch", "timm", "numpy", "pillow", "albumentations", "opencv-python-headless",
     "accelerate", "peft", "openvino",
 )  # fmt: skip
+"""Those whose versions a result depends on."""
 
 
 class Passport(BaseModel):

@@ -14,7 +14,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
 
-__all__ = ["Division", "divide"]
+__all__ = ["Division", "divide", "joined"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -60,7 +60,7 @@ def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division
     refit = config.refit and config.strategy == "head"
     if val is not None and len(val):
         part = (everything, len(train) + np.arange(len(val)))
-        return Division(_joined(train, val), [part], train.split_by, refit)
+        return Division(joined(train, val), [part], train.split_by, refit)
     if config.val == 0:
         return Division(train, [(everything, everything[:0])], train.split_by)
     split = train.split(test=0.0, val=config.val, seed=config.seed)
@@ -77,7 +77,11 @@ def _positions(split: Split, part: str) -> npt.NDArray[np.int64]:
     return np.array([i for i, s in enumerate(split.whole) if s.part == part], dtype=np.int64)
 
 
-def _joined(train: Dataset, val: Dataset) -> Dataset:
+def joined(train: Dataset, val: Dataset) -> Dataset:
+    """Return the images of both parts as one set, those to learn from first.
+
+    Raises `DatasetError` when a class is in the validation part only.
+    """
     strange = set(val.counts) - set(train.counts)
     if strange:
         raise DatasetError(

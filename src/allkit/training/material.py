@@ -35,11 +35,19 @@ from allkit.training.member import cut_index
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
 from allkit.transforms import CELL_SIZE
 
-__all__ = ["Material"]
+__all__ = ["Material", "untrained_backbone"]
 
 WORTH_AN_ENGINE = 500
 Features = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
+
+
+def untrained_backbone(config: TrainConfig) -> nn.Module:
+    """Return the backbone as it is before the training."""
+    host = registry()
+    record: Backbone = host.get("backbone", config.backbone)
+    origin = host.provider("backbone", config.backbone).origin
+    return build_backbone(record, resolve_weights(record.name, config.weights), origin)
 
 
 @dataclass
@@ -77,9 +85,7 @@ class Material:
         self.sources = [f"{n} {host.provider('augmentation', n).origin}" for n in config.augment]
         self.precision = choose_precision(config.precision, self.accelerator.device)
         self.copies = config.copies if self.augment else 0
-        self.backbone = build_backbone(
-            self.record, resolve_weights(self.record.name, config.weights), self.provider.origin
-        )
+        self.backbone = untrained_backbone(config)
         self.width = self._measure_width()
         self.fingerprint = weights_hash(self.backbone)
         self.cut = None

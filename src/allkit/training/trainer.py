@@ -27,6 +27,7 @@ from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
+from allkit.training.finished import finished_model
 from allkit.training.material import Material
 from allkit.training.member import Member
 from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, version
@@ -87,7 +88,8 @@ class Trainer:
 
         With `out` the model is saved there, and the state of the training is kept in `OUT.run`
         until then: after it was killed, the same call with `resume=True` ends with the same
-        weights, on a CPU to the bit.
+        weights, on a CPU to the bit. A model that is finished is returned when these settings and
+        images are those it was trained with, and refused with the difference when they are not.
 
         Raises `DatasetError` (unreadable images, a class that cannot be on both sides),
         `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
@@ -98,7 +100,7 @@ class Trainer:
         device = choose_device(self.config.device)
         if folder is not None and state is not None:
             if resume and folder.exists() and not (state / "run.json").exists():
-                return Classifier.load(folder, device=device)  # it was finished
+                return finished_model(folder, self.config, train, val, device)
             require_free(folder, overwrite=overwrite or resume)
         require_trackers(self.config.trackers)
         with (
