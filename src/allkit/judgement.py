@@ -138,7 +138,7 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     """Raise `DatasetError` when a set has no images, or labels that a model does not know."""
     if len(dataset) == 0:
         raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-    strange = sorted(set(dataset.counts) - set(classes))
+    strange = sorted(set(dataset.label_names) - set(classes))
     if strange:
         raise DatasetError(
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
@@ -292,7 +292,7 @@ def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> An
     position = {name: index for index, name in enumerate(classes)}
     return Answers(
         classes,
-        np.array([position[s.label] for s in dataset], dtype=np.int64),
+        np.array([position[label] for label in dataset.label_names], dtype=np.int64),
         judged.probabilities.astype(np.float64),
         np.array([decision.verdict == "accepted" for decision in judged.decisions]),
         judged.sets,

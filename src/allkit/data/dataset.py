@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,10 +18,11 @@ import numpy.typing as npt
 from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import allocate, join, torn
+from allkit.data.known import Known
 from allkit.data.labels import class_order
 from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
-from allkit.data.sources import digest
+from allkit.data.sources import digest, says_drawn
 from allkit.data.split import By, Split, as_csv
 from allkit.duplicates import (
     DuplicatePair,
@@ -49,9 +50,10 @@ class Dataset:
 
     A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
     split never divides either, nor images that show the same field. `classes` has a fixed order.
-    `left_out` names the files that were found beside the images and not taken. `split_by` says how
-    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the
-    published systems.
+    An image without a label has `None`; a set of such images has no classes. `left_out` names the
+    files that were found beside the images and not taken. `split_by` says how the set was divided,
+    if it was: `"group"`, or `"image"` for the plain random division of the published systems.
+    `known` is what was found out about these images before.
     """
 
     def __init__(
@@ -62,15 +64,18 @@ class Dataset:
         name: str = "images",
         left_out: Sequence[str] = (),
         split_by: By | None = None,
+        known: Known | None = None,
     ) -> None:
         self.samples = tuple(samples)
-        order, mapping = class_order(s.label for s in self.samples)
+        order, mapping = class_order(s.label for s in self.samples if s.label is not None)
         self.classes = tuple(classes) if classes is not None else order
         if classes is None:
             self.samples = tuple(
-                s if mapping[s.label] == s.label else replace(s, label=mapping[s.label])
+                s if s.label is None or mapping[s.label] == s.label
+                else replace(s, label=mapping[s.label])
                 for s in self.samples
-            )
+            )  # fmt: skip
+        self.known = Known() if known is None else known
         self.name = name
         self.left_out = tuple(left_out)
         self.split_by = split_by
@@ -156,24 +161,36 @@ class Dataset:
 
     def __repr__(self) -> str:
         counts = self.counts
-        classes = ", ".join(f"{name} {counts[name]}" for name in self.classes)
+        classes = ", ".join(f"{name} {counts[name]}" for name in self.classes) or "no labels"
         return f"<Dataset {self.name!r}: {len(self)} images ({classes})>"
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of images of each class."""
-        return Counter(s.label for s in self.samples)
+        """Number of images of each class; those without a label are not counted."""
+        return Counter(s.label for s in self.samples if s.label is not None)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """`(N,)` int64: the position of each image's class in `classes`."""
-        position = {name: index for index, name in enumerate(self.classes)}
+        """`(N,)` int64: the position of each image's class in `classes`; -1 without a label."""
+        position: dict[str | None, int] = {name: i for i, name in enumerate(self.classes)}
+        position[None] = -1
         return np.array([position[s.label] for s in self.samples], dtype=np.int64)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The label of every image; raises `DatasetError` where some have none."""
+        names = [s.label for s in self.samples if s.label is not None]
+        if len(names) < len(self):
+            raise DatasetError(
+                f"{len(self) - len(names)} of {len(self)} images of {self.name} have no label, and "
+                f"this needs one for each. Give class folders, or a table with the column label."
+            )
+        return names
 
     @property
     def labelled(self) -> bool:
         """Whether the images have labels; those of `unlabelled` have none."""
-        return any(s.label for s in self.samples)
+        return any(s.label is not None for s in self.samples)
 
     @property
     def has_groups(self) -> bool:
@@ -187,9 +204,8 @@ class Dataset:
 
     @property
     def drawn(self) -> bool:
-        """Whether all images were drawn by this program, which their names say."""
-        names = (PurePosixPath(s.image).name for s in self.samples)
-        return len(self) > 0 and all(name.startswith("drawn-") for name in names)
+        """Whether all images were drawn by this program, which their files say."""
+        return len(self) > 0 and all(says_drawn(s.source) for s in self.samples)
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
@@ -201,18 +217,20 @@ class Dataset:
         file = sample.source.read()
         return read_image(file, name=sample.image), file
 
-    @cached_property
+    @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's file, as hexadecimal digits.
 
         Raises `DatasetError` that names every file which cannot be opened.
         """
-        return tuple(self.each(lambda index: digest(self.samples[index].source)))
+        if self.known.hashes is None:
+            self.known.hashes = tuple(self.each(lambda i: digest(self.samples[i].source)))
+        return self.known.hashes
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the set holds: the images' bytes and their labels, in any order."""
-        pairs = sorted(zip(self.hashes, (s.label for s in self.samples), strict=True))
+        pairs = sorted(zip(self.hashes, (s.label or "" for s in self.samples), strict=True))
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
     def verify(self) -> None:
@@ -273,20 +291,26 @@ class Dataset:
         seen = [field_of.get(index) for index in range(len(self))]
         return join(len(self), self.units.tolist(), given, seen)
 
-    @cached_property
+    @property
     def signatures(self) -> tuple[Signature, ...]:
         """What is kept of each image to recognise its field, 3.5 KB each."""
-        store = SignatureStore(len(self))
-        return tuple(self.each(lambda i: store.keep(i, signature(self.read(i), self.hashes[i]))))
+        if self.known.signatures is None:
+            store, hashes = SignatureStore(len(self)), self.hashes
+            self.known.signatures = tuple(
+                self.each(lambda i: store.keep(i, signature(self.read(i), hashes[i])))
+            )
+        return self.known.signatures
 
-    @cached_property
+    @property
     def duplicates(self) -> tuple[DuplicatePair, ...]:
         """Pairs of images that show the same field, or part of it, by their positions.
 
         Looks at every image: some 10 ms each on the first call. Raises `DatasetError` that names
         every unreadable image.
         """
-        return tuple(find_duplicates(self.signatures, self.read))
+        if self.known.duplicates is None:
+            self.known.duplicates = tuple(find_duplicates(self.signatures, self.read))
+        return self.known.duplicates
 
     def column(self, name: str) -> list[str | None]:
         """Return a column of the table for each image: `group`, `case`, or any further one.
@@ -351,18 +375,14 @@ class Dataset:
         classes: Sequence[str] | None = None,
     ) -> Dataset:
         """Return the images at `indices`, in that order, with the same classes or those given."""
-        part = Dataset(
+        return Dataset(
             [self.samples[i] for i in indices],
             self.classes if classes is None else classes,
             name=name or self.name,
             left_out=self.left_out,
             split_by=self.split_by,
+            known=self.known.at(indices),
         )
-        for known in ("hashes", "signatures"):
-            if known in self.__dict__:
-                values = self.__dict__[known]
-                part.__dict__[known] = tuple(values[i] for i in indices)
-        return part
 
     def part(self, *names: str) -> Dataset:
         """Return the images of the named parts (`train`, `val`, `test`) of the set's own split."""
@@ -490,8 +510,7 @@ class Dataset:
 
     def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, which knows what was found out about them."""
-        other = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
-        for known in ("hashes", "signatures", "duplicates"):
-            if known in self.__dict__:
-                other.__dict__[known] = self.__dict__[known]
-        return other
+        return Dataset(
+            samples, self.classes, name=self.name, left_out=self.left_out, split_by=by,
+            known=self.known.same(),
+        )  # fmt: skip

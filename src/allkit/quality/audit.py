@@ -225,7 +225,7 @@ def _coincide(data: Dataset, column: str | None) -> str | None:
     if column is None and not data.has_groups:
         return None
     values = data.units.tolist() if column is None else data.column(column)
-    return coincide([s.label for s in data], values, column or "group")
+    return coincide(data.label_names, values, column or "group")
 
 
 def _left_out(

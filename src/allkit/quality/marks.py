@@ -48,11 +48,11 @@ class _Sum:
 class Marks:
     """Gathers images one by one, from any thread, and then tells the marks."""
 
-    _sums: dict[tuple[int, int, str], _Sum] = field(default_factory=dict)
+    _sums: dict[tuple[int, int, str | None], _Sum] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, image: npt.NDArray[np.uint8], label: str) -> None:
-        """Add one image, (H, W, 3) uint8, of the class `label`."""
+    def add(self, image: npt.NDArray[np.uint8], label: str | None) -> None:
+        """Add one image, (H, W, 3) uint8, of the class `label`, or of none."""
         grey = _grey(image)
         with self._lock:
             held = self._sums.setdefault((*grey.shape, label), _Sum())
@@ -61,7 +61,7 @@ class Marks:
             held.squares = held.squares + grey * grey
 
     def find(
-        self, labels: Sequence[str], load: Callable[[int], npt.NDArray[np.uint8] | None]
+        self, labels: Sequence[str | None], load: Callable[[int], npt.NDArray[np.uint8] | None]
     ) -> list[Mark]:
         """Return the marks; `load` reads an image again, `None` for one that cannot be read.
 

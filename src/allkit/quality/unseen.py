@@ -110,7 +110,7 @@ def leave_one_group_out(
     """
     classes = dataset.classes
     values = [str(value) for value in dataset.column(column)]
-    labels = [sample.label for sample in dataset]
+    labels = dataset.label_names
     same = coincide(labels, values, column)
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")

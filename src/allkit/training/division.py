@@ -89,8 +89,9 @@ def joined(train: Dataset, val: Dataset) -> Dataset:
             f"trained on: divide again, or take the class out."
         )
     return Dataset(
-        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by
-    )
+        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by,
+        known=train.known.and_then(val.known),
+    )  # fmt: skip
 
 
 def _check_classes(train: Dataset) -> None:
@@ -106,7 +107,7 @@ def _check_classes(train: Dataset) -> None:
             f"{train.name} has one class only ({', '.join(train.classes)}); a classifier needs two."
         )
     if train.has_groups:
-        same = coincide([s.label for s in train], train.units.tolist(), "group")
+        same = coincide(train.label_names, train.units.tolist(), "group")
         if same is not None:
             warnings.warn(f"{train.name}: {same}", stacklevel=4)
     single = [name for name in train.classes if counts[name] == 1]

@@ -39,20 +39,19 @@ ROWS = 4096
 
 @dataclass
 class Session:
-    """Trains the members, one after another; each is a function of the settings and its number."""
+    """Trains the members, one after another; each is a function of the settings and its number.
+
+    `features` are those of the whole frozen backbone, computed before.
+    """
 
     config: TrainConfig
     accelerator: Accelerator
     division: Division
     material: Material
+    features: FeatureSource
     run: Run
     progress: Progress | None = None
     recorder: Recorder | None = None
-
-    @cached_property
-    def features(self) -> FeatureSource:
-        """Features of the whole frozen backbone."""
-        return self.material.features()
 
     @cached_property
     def inputs(self) -> Source:

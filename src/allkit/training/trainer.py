@@ -140,7 +140,10 @@ class Trainer:
     def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
         with processes(choose_device(self.config.device)) as accelerator:
             division, material = self._material(train, val, accelerator)
-            yield Session(self.config, accelerator, division, material, Run(), self.progress)
+            features = material.features()
+            yield Session(
+                self.config, accelerator, division, material, features, Run(), self.progress
+            )
 
     def _material(
         self, train: Dataset, val: Dataset | None, accelerator: Accelerator
@@ -176,8 +179,13 @@ class Trainer:
         config = self.config
         division, material = self._material(train, val, accelerator)
         run.begin(_facts(config, division, material, accelerator))
-        session = Session(config, accelerator, division, material, run, self.progress, recorder)
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
+            # The pass over all images, before anything is learnt from them. A training that is
+            # taken up goes through it again, mostly out of the cache.
+            features = material.features()
+            session = Session(
+                config, accelerator, division, material, features, run, self.progress, recorder
+            )
             members: list[Member] = []
             histories: list[History] = []
             held_out: list[HeldOut] = []
