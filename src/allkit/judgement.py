@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision, set_table
+from allkit.types import Progress
 
 if TYPE_CHECKING:  # it brings torch, which judging an exported file does not need
     from allkit.checkpoint import ModelInfo
@@ -40,7 +41,6 @@ __all__ = [
     "strongest_probe",
 ]
 
-Progress = Callable[[str, int, int], None]
 IMAGE_LEVEL = (
     "Image-level split: images of the same slide, even of the same field, were trained on and "
     "tested. This is the protocol of the published systems; its figures are inflated."

@@ -420,7 +420,7 @@ class Dataset:
         """
         given = [s.fold for s in self.samples]
         if None not in given and len(set(given)) == k:
-            numbers = sorted(set(given))  # type: ignore[type-var]
+            numbers = sorted(set(given))  # type: ignore[type-var]  # it holds no None: asked above
             placed = np.array([numbers.index(fold) for fold in given])
             by = self.split_by or by  # as the table says that it was made
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]

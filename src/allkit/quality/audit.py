@@ -13,8 +13,8 @@ from allkit import probes
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.features import Progress
 from allkit.probes import Probe
+from allkit.types import Progress
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier

@@ -20,10 +20,10 @@ from allkit.data.known import Known
 from allkit.data.rows import Table
 from allkit.duplicates import Signature, SignatureStore, closed_pairs, signature
 from allkit.errors import DatasetError, ImageError
-from allkit.features import Progress
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
+from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 

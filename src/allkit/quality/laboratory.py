@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +14,16 @@ from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.features import FeatureCache, Progress
+from allkit.features import FeatureCache
 from allkit.judgement import strongest_probe
 from allkit.probes import Probe
 from allkit.quality.audit import threshold
 from allkit.runtime.trust import signed_root
 from allkit.trust import dataset_shortcomings, dataset_statistics
+from allkit.types import Floats, Ints, Progress
 
 __all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 FEWEST_GROUPS = 3
 """Groups of every class from which on held-out groups say more than what a slide looks like."""

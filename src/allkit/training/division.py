@@ -13,10 +13,9 @@ from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
+from allkit.types import Indices
 
 __all__ = ["Division", "divide", "joined"]
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

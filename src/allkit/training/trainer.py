@@ -17,12 +17,13 @@ from allkit.checkpoint import BackboneInfo
 from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.features import Extractor, FeatureCache, Progress
+from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
+from allkit.hashes import arrays_hash
 from allkit.judgement import fingerprints
 from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network import Network
-from allkit.passport import arrays_hash, division_hash, issue
+from allkit.passport import division_hash, issue
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
@@ -35,6 +36,7 @@ from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
 from allkit.trust import Fitted, TrustSettings, fit_trust
+from allkit.types import Progress
 
 __all__ = ["Trainer"]
 
