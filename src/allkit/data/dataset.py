@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -17,13 +16,19 @@ import numpy.typing as npt
 
 from allkit.batches import read_ahead
 from allkit.data import readers, tables
-from allkit.data.allocation import allocate, join, torn
+from allkit.data.allocation import join, torn
+from allkit.data.dividing import (
+    allocated,
+    held_out_values,
+    parts_without_relatives,
+    write_folds,
+)
 from allkit.data.known import Known
 from allkit.data.labels import class_order
 from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest, says_drawn
-from allkit.data.split import By, Split, as_csv
+from allkit.data.split import By, Split
 from allkit.duplicates import (
     DuplicatePair,
     Signature,
@@ -33,7 +38,6 @@ from allkit.duplicates import (
     signature,
 )
 from allkit.errors import DatasetError, ImageError
-from allkit.files import write_whole
 from allkit.images import read_image
 
 if TYPE_CHECKING:
@@ -334,7 +338,7 @@ class Dataset:
         """
         found = groups_of([s.image for s in self.samples], pattern)
         samples = [replace(s, group=g) for s, g in zip(self.samples, found, strict=True)]
-        return self._same_images(samples, self.split_by)
+        return self.same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:
         """Return what lies on two sides of the set's own division, in sentences; empty if nothing.
@@ -409,7 +413,7 @@ class Dataset:
         sides = [("train", 1 - test - val), ("val", val), ("test", test)]
         sides = [(side, share) for side, share in sides if share > 0]
         names = [side for side, _ in sides]
-        placed = self._allocate([share for _, share in sides], names, by, seed)
+        placed = allocated(self, [share for _, share in sides], names, by, seed)
         parts = [names[side] for side in placed]
         return self._divided(parts, by, seed)
 
@@ -425,7 +429,7 @@ class Dataset:
             by = self.split_by or by  # as the table says that it was made
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
         else:
-            placed = self._allocate([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
+            placed = allocated(self, [1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         return [
             self._divided(["test" if p == fold else "train" for p in placed], by, seed)
             for fold in range(k)
@@ -438,18 +442,7 @@ class Dataset:
         counts them. Raises `DatasetError` when the column has fewer than two values or a gap.
         """
         values = self.column(column)
-        gaps = sum(value is None for value in values)
-        if gaps:
-            raise DatasetError(
-                f"{gaps} of {len(self)} images of {self.name} have no {column!r}. Fill the column."
-            )
-        held_out = sorted({value for value in values if value is not None})
-        if len(held_out) < 2:
-            raise DatasetError(
-                f"The column {column!r} of {self.name} has one value only; leaving it out leaves "
-                f"nothing to train on."
-            )
-        for value in held_out:
+        for value in held_out_values(self, column):
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
@@ -458,57 +451,28 @@ class Dataset:
         fold_of: dict[int, int] = {}
         for number, split in enumerate(self.folds(k, by=by, seed=seed)):
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
-        self._write_folds(Path(path), [fold_of[i] for i in range(len(self))], by)
+        write_folds(self, Path(path), [fold_of[i] for i in range(len(self))], by)
 
     def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
         values = [split.held_out for split in self.leave_one_out(column)]
         number = {value: fold for fold, value in enumerate(values)}
-        self._write_folds(Path(path), [number[value] for value in self.column(column)], "group")
+        write_folds(self, Path(path), [number[value] for value in self.column(column)], "group")
         return len(values)
-
-    def _write_folds(self, path: Path, folds: Sequence[int], by: By) -> None:
-        samples = [replace(s, fold=f, part=None) for s, f in zip(self.samples, folds, strict=True)]
-        whole = Dataset(samples, self.classes, name=self.name, split_by=by)
-        rows = sorted(zip(self.hashes, folds, strict=True))
-        fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        write_whole(path, as_csv(whole, path, fingerprint=fingerprint))
-
-    def _allocate(
-        self, shares: list[float], sides: list[str], by: By, seed: int
-    ) -> npt.NDArray[np.int64]:
-        if by == "image":
-            units, unit_name = np.arange(len(self)), "image"
-        else:
-            units, unit_name = self.fields, "group" if self.has_groups else "distinct field"
-            if not self.has_groups:
-                warnings.warn(
-                    f"{self.name} has no groups: images of the same field are kept together, every "
-                    f"other image stands alone. Images of one slide will lie on both sides and "
-                    f"figures will be too high; give a `group` or `case` column, or look at what "
-                    f"`allkit check` suggests.",
-                    stacklevel=3,
-                )
-        labels = [s.label for s in self.samples]
-        return allocate(units, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
 
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None
     ) -> Split:
-        relatives = np.isin(self.fields, self.fields[test]) if by == "group" else test
-        parts = [
-            "test" if t else None if relative else "train"
-            for t, relative in zip(test.tolist(), relatives.tolist(), strict=True)
-        ]
+        parts = parts_without_relatives(self, test, by)
         return self._divided(parts, by, seed, held_out)
 
     def _divided(
         self, parts: Sequence[str | None], by: By, seed: int, held_out: str | None = None
     ) -> Split:
         samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
-        return Split.of(self._same_images(samples, by), by, seed, held_out)
+        return Split.of(self.same_images(samples, by), by, seed, held_out)
 
-    def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
+    def same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, which knows what was found out about them."""
         return Dataset(
             samples, self.classes, name=self.name, left_out=self.left_out, split_by=by,
