@@ -356,3 +356,20 @@ def test_the_command_line_refuses_to_resume_a_finished_model_of_other_settings(
     )  # fmt: skip
     assert status == 2
     assert "is finished, and it was trained with" in err
+
+
+def test_the_command_line_says_that_a_finished_model_was_not_trained_again(
+    cli, drawn, tiny_folder, tiny_settings, no_features, tmp_path
+):
+    split = allkit.Dataset.open(drawn).split(test=0.34, seed=0)
+    split.to_csv(tmp_path / "split.csv")
+    (tmp_path / "tiny.yaml").write_text(
+        json.dumps({key: value for key, value in tiny_settings.items() if key != "cache"})
+    )
+    status, _, err = cli(
+        "train", tmp_path / "split.csv", "--out", tiny_folder, "--resume",
+        "--config", tmp_path / "tiny.yaml",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "was finished before, with these settings and images: nothing was trained" in err
+    assert "Saved" not in err

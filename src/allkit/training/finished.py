@@ -20,10 +20,15 @@ from allkit.passport import PACKAGES, division_hash, package_versions
 from allkit.training.division import divide, joined
 from allkit.training.material import untrained_backbone
 
-__all__ = ["finished_model"]
+__all__ = ["finished_model", "is_finished"]
 
 NO_PART = ("weights", "trackers", "device")
 """Settings that do not decide what the model says: the weights are compared by their content."""
+
+
+def is_finished(folder: Path) -> bool:
+    """Say whether a training into `folder` came to its end, so that there is nothing to go on with."""
+    return folder.exists() and not (folder.with_name(f"{folder.name}.run") / "run.json").exists()
 
 
 def finished_model(

@@ -28,7 +28,7 @@ from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
-from allkit.training.finished import finished_model
+from allkit.training.finished import finished_model, is_finished
 from allkit.training.material import Material
 from allkit.training.member import Member
 from allkit.training.outcome import HeldOut, describe, figures_of, pictures_of, version
@@ -101,7 +101,7 @@ class Trainer:
         state = None if folder is None else folder.with_name(f"{folder.name}.run")
         device = choose_device(self.config.device)
         if folder is not None and state is not None:
-            if resume and folder.exists() and not (state / "run.json").exists():
+            if resume and is_finished(folder):
                 return finished_model(folder, self.config, train, val, device)
             require_free(folder, overwrite=overwrite or resume)
         require_trackers(self.config.trackers)
