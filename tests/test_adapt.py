@@ -223,7 +223,7 @@ def test_shown_without_labels_nothing_refused_becomes_accepted(model, fields, tm
 
 
 def test_an_adapted_model_exports_and_the_file_answers_alike(model, fields, tmp_path):
-    shown = allkit.Dataset([replace(s, label="") for s in fields], ("",))
+    shown = allkit.Dataset([replace(s, label=None) for s in fields], ())
     found = allkit.adapt(allkit.adapt(model, mixed(fields), cache=None), shown, cache=None)
     assert len(found.info.adaptations) == 2
     images = [fields.read(i) for i in range(12)]
@@ -277,7 +277,7 @@ def test_labels_that_the_model_does_not_know_and_too_few_images_are_refused(mode
     strange = allkit.Dataset([replace(s, label=f"x{s.label}") for s in fields])
     with pytest.raises(DatasetError, match="does not know"):
         allkit.adapt(model, strange, cache=None)
-    few = allkit.Dataset([replace(s, label="") for s in fields.subset([0, 1])], ("",))
+    few = allkit.Dataset([replace(s, label=None) for s in fields.subset([0, 1])], ())
     with pytest.raises(DatasetError, match="at least 5 are needed"):
         allkit.adapt(model, few, cache=None)
 

@@ -558,3 +558,90 @@ def test_the_summary_and_the_contact_sheet_show_what_is_there(tmp_path):
     figure.savefig(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] > 300
+
+
+def test_images_that_nobody_named_have_no_label_and_no_class(tmp_path):
+    picture(tmp_path / "slide" / "a.png")
+    picture(tmp_path / "slide" / "b.png")
+    data = Dataset.unlabelled(tmp_path)
+    assert [s.label for s in data] == [None, None]
+    assert data.classes == ()
+    assert not data.labelled
+    assert not data.counts
+    assert data.labels.tolist() == [-1, -1]
+    assert repr(data).endswith("2 images (no labels)>")
+    assert "no label" in data.summary()
+    with pytest.raises(DatasetError, match=r"2 of 2 images of .* have no label"):
+        data.label_names  # noqa: B018 - that it is refused is what is tested
+
+
+def test_the_table_of_images_without_labels_has_an_empty_column(tmp_path):
+    from allkit.data.split import as_csv
+
+    picture(tmp_path / "slide" / "a.png")
+    data = Dataset.unlabelled(tmp_path)
+    text = as_csv(data, tmp_path / "t.csv", fingerprint=None)
+    assert text.splitlines() == ["image,label,group,case", "slide/a.png,,slide,"]
+
+
+def test_a_set_of_the_same_images_does_not_look_at_them_again(folder, monkeypatch):
+    data = Dataset.open(folder)
+    hashes, signatures = data.hashes, data.signatures
+    monkeypatch.setattr("allkit.data.dataset.digest", None)
+    monkeypatch.setattr("allkit.data.dataset.signature", None)
+    part = data.subset([3, 1])
+    assert part.hashes == (hashes[3], hashes[1])
+    assert part.signatures == (signatures[3], signatures[1])
+    assert data.with_groups(r"(\d)\.png").hashes == hashes
+
+
+@pytest.fixture
+def smear():
+    """The bytes of one drawn smear as a file."""
+    from allkit.data.drawn import draw_smears, encode
+
+    return encode(next(draw_smears(1, size=64))).read()
+
+
+def put(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def test_an_image_of_the_user_is_not_taken_for_a_drawn_one_by_its_name(tmp_path):
+    for name in NAMES[:2]:
+        picture(tmp_path / name / "drawn-00001.png")
+    assert not Dataset.open(tmp_path).drawn
+
+
+def test_drawn_smears_are_known_under_any_name_in_any_form(tmp_path, smear):
+    root = tmp_path / "mine"
+    for index, name in enumerate(("Benign/x.png", "Benign/y.png", "Pro/x.png", "Pro/y.png")):
+        put(root / name, smear + bytes(index))  # what stands behind an image is not looked at
+    data = Dataset.open(root)
+    assert data.drawn
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            archive.write(path, path.relative_to(root).as_posix())
+    assert Dataset.open(tmp_path / "mine.zip").drawn
+    data.split(test=0.5, by="image").to_csv(tmp_path / "split.csv")
+    assert Dataset.open(tmp_path / "split.csv").part("test").drawn
+    assert Dataset.sample(4, groups=4).drawn
+
+
+def test_one_image_that_was_not_drawn_makes_the_set_real(tmp_path, smear):
+    put(tmp_path / "Benign" / "a.png", smear)
+    put(tmp_path / "Pro" / "a.png", smear)
+    assert Dataset.open(tmp_path).drawn
+    picture(tmp_path / "Pro" / "b.png")
+    assert not Dataset.open(tmp_path).drawn
+    put(tmp_path / "Pro" / "b.png", b"")
+    assert not Dataset.open(tmp_path).drawn
+    assert not Dataset([]).drawn
+
+
+def test_what_a_drawn_file_says_changes_none_of_its_pixels(smear):
+    from allkit.data.drawn import draw_smears
+    from allkit.images import read_image
+
+    assert (read_image(smear) == next(draw_smears(1, size=64)).image).all()

@@ -146,3 +146,33 @@ def test_progress_counts_up_to_the_number_of_images(data):
     extractor(None).extract(data, progress=lambda *call: calls.append(call))
     assert calls[0] == ("features", 0, 12)
     assert calls[-1] == ("features", 12, 12)
+
+
+def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
+    drawn, tiny_settings, monkeypatch
+):
+    from allkit.training.material import Material
+    from allkit.training.session import Session
+
+    events = []
+
+    def noted(what, function):
+        def call(*arguments, **settings):
+            events.append(what)
+            return function(*arguments, **settings)
+
+        return call
+
+    monkeypatch.setattr(Material, "features", noted("features", Material.features))
+    monkeypatch.setattr(Session, "train", noted("train", Session.train))
+    passes = []
+
+    def progress(what, done, total):
+        if what == "features" and not done:
+            passes.append(total)
+
+    settings = tiny_settings | {"epochs": 1, "calibration_folds": 2}
+    allkit.Trainer(**settings, progress=progress).fit(allkit.Dataset.open(drawn))
+    # One member, the same again on all images, and two heads for calibration.
+    assert events == ["features", *["train"] * 4]
+    assert passes == [48]

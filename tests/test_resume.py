@@ -1,9 +1,11 @@
 """A training that was killed ends with the weights of one that was not."""
 
+import hashlib
 import json
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -215,3 +217,168 @@ def test_a_damaged_state_is_refused(data, interrupted):
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(AllkitError, match="damaged"):
         allkit.Trainer(**SETTINGS).fit(data, out=interrupted, resume=True)
+
+
+@pytest.fixture(scope="session")
+def learnt(drawn):
+    """The images that `tiny_folder` was trained on."""
+    return allkit.Dataset.open(drawn).split(test=0.34, seed=0).train
+
+
+def labels_turned(data):
+    """The same images; the first two of different classes have changed their labels."""
+    first = data.samples[0]
+    other = next(i for i, s in enumerate(data) if s.label != first.label)
+    samples = list(data.samples)
+    samples[0] = replace(first, label=samples[other].label)
+    samples[other] = replace(samples[other], label=first.label)
+    return allkit.Dataset(samples, data.classes, split_by=data.split_by)
+
+
+def other_groups(data):
+    samples = [replace(s, group=f"other {s.group}") for s in data]
+    return allkit.Dataset(samples, data.classes, split_by=data.split_by)
+
+
+@pytest.fixture
+def no_features(monkeypatch):
+    """Whoever sends an image through a backbone fails the test."""
+
+    def refused(self, *arguments, **settings):
+        raise AssertionError("features were computed to find out whether a model is the same")
+
+    monkeypatch.setattr("allkit.features.extract.Extractor.extract", refused)
+
+
+@pytest.mark.parametrize(
+    ("settings", "images", "message"),
+    [
+        ({"seed": 5}, None, r"seed = 0, not 5\. Give the same"),
+        ({"epochs": 9}, None, "epochs = 8, not 9"),
+        ({"val": 0.3}, None, r"val = 0\.2, not 0\.3"),
+        ({}, lambda data: data.subset(range(20)), "other images"),
+        ({}, labels_turned, "other labels of the images"),
+        ({}, other_groups, "other groups of the images"),
+        ({}, lambda data: data.subset(range(len(data))[::-1]), "in another order"),
+        ({}, lambda data: data.subset(range(len(data)), classes=data.classes[::-1]),
+         "the classes in the order"),
+    ],
+)  # fmt: skip
+def test_a_finished_model_of_another_training_is_refused(
+    learnt, tiny_folder, tiny_settings, no_features, settings, images, message
+):
+    data = learnt if images is None else images(learnt)
+    before = (tiny_folder / "SHA256SUMS").read_bytes()
+    with pytest.raises(ConfigError, match=message):
+        allkit.Trainer(**tiny_settings | settings).fit(data, out=tiny_folder, resume=True)
+    assert (tiny_folder / "SHA256SUMS").read_bytes() == before
+
+
+def test_a_finished_model_with_another_validation_part_is_refused(
+    learnt, tiny_folder, tiny_settings, no_features
+):
+    split = learnt.split(test=0.0, val=0.2, seed=9)
+    whole = learnt.subset(range(len(learnt)))
+    val = [i for i, s in enumerate(split.whole) if s.part == "val"]
+    tail = whole.subset(range(len(whole) - len(val), len(whole)))
+    with pytest.raises(ConfigError, match="other images kept for validation"):
+        allkit.Trainer(**tiny_settings).fit(
+            whole.subset(range(len(whole) - len(val))), tail, out=tiny_folder, resume=True
+        )
+
+
+def test_a_finished_model_of_other_pretrained_weights_is_refused(
+    learnt, tiny_folder, tiny_settings, no_features, monkeypatch
+):
+    from allkit.training import finished
+
+    def other(config):
+        backbone = made(config)
+        with torch.no_grad():
+            next(backbone.parameters()).add_(1.0)
+        return backbone
+
+    made = finished.untrained_backbone
+    monkeypatch.setattr(finished, "untrained_backbone", other)
+    with pytest.raises(ConfigError, match="other weights of the backbone"):
+        allkit.Trainer(**tiny_settings).fit(learnt, out=tiny_folder, resume=True)
+
+
+def test_a_finished_model_of_the_same_training_is_returned(
+    learnt, tiny_folder, tiny_settings, no_features
+):
+    before = (tiny_folder / "SHA256SUMS").read_bytes()
+    model = allkit.Trainer(**tiny_settings).fit(learnt, out=tiny_folder, resume=True)
+    assert same(
+        model.network.state_dict(), allkit.Classifier.load(tiny_folder).network.state_dict()
+    )
+    assert (tiny_folder / "SHA256SUMS").read_bytes() == before
+
+
+def rewritten(folder, copy, change):
+    """A copy of a model folder whose description is changed, as if it had been written so."""
+    shutil.copytree(folder, copy)
+    path = copy / "model.json"
+    info = json.loads(path.read_text())
+    change(info)
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.write_text(json.dumps(info))
+    sums = (copy / "SHA256SUMS").read_text()
+    after = hashlib.sha256(path.read_bytes()).hexdigest()
+    (copy / "SHA256SUMS").write_text(sums.replace(before, after))
+    return copy
+
+
+def test_of_an_older_model_it_is_said_what_could_not_be_compared(
+    learnt, tiny_folder, tiny_settings, tmp_path
+):
+    def older(info):
+        del info["passport"], info["config"]["calibration_folds"]
+
+    folder = rewritten(tiny_folder, tmp_path / "old", older)
+    trainer = allkit.Trainer(**tiny_settings)
+    with pytest.warns(
+        UserWarning, match=r"not compared: calibration_folds, which images were kept for validation"
+    ):
+        trainer.fit(learnt, out=folder, resume=True)
+    with pytest.raises(ConfigError, match="seed = 0, not 5"):
+        allkit.Trainer(**tiny_settings | {"seed": 5}).fit(learnt, out=folder, resume=True)
+
+
+def test_a_finished_model_of_older_packages_is_returned_with_a_warning(
+    learnt, tiny_folder, tiny_settings, tmp_path
+):
+    def older(info):
+        info["passport"]["versions"]["torch"] = "2.9.9"
+
+    folder = rewritten(tiny_folder, tmp_path / "old", older)
+    with pytest.warns(UserWarning, match=r"trained with torch 2\.9\.9 \(now "):
+        allkit.Trainer(**tiny_settings).fit(learnt, out=folder, resume=True)
+
+
+def test_the_command_line_refuses_to_resume_a_finished_model_of_other_settings(
+    cli, drawn, tiny_folder
+):
+    status, _, err = cli(
+        "train", drawn, "--out", tiny_folder, "--resume", "--seed", 5,
+        "--backbone", "timm:test_resnet", "--set", "weights=none",
+    )  # fmt: skip
+    assert status == 2
+    assert "is finished, and it was trained with" in err
+
+
+def test_the_command_line_says_that_a_finished_model_was_not_trained_again(
+    cli, drawn, tiny_folder, tiny_settings, no_features, tmp_path
+):
+    split = allkit.Dataset.open(drawn).split(test=0.34, seed=0)
+    split.to_csv(tmp_path / "split.csv")
+    (tmp_path / "tiny.yaml").write_text(
+        json.dumps({key: value for key, value in tiny_settings.items() if key != "cache"})
+    )
+    status, _, err = cli(
+        "train", tmp_path / "split.csv", "--out", tiny_folder, "--resume",
+        "--config", tmp_path / "tiny.yaml",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "was finished before, with these settings and images: nothing was trained" in err
+    assert "Saved" not in err

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.runtime.softmax import log_softmax
 from allkit.runtime.trust import STRANGEST
+from allkit.types import Floats, Ints
 
 __all__ = ["confidence_floor", "conformal_thresholds", "examples_needed", "fit_temperature"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 SURE = 0.9
 """Share of calibration sets for which the promised coverage shall hold."""
@@ -39,9 +38,7 @@ def fit_temperature(
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
         divisor = np.exp(parameters[0] + parameters[1] * strange)[:, None]
-        scaled = logits.astype(np.float64) / divisor
-        scaled -= scaled.max(axis=1, keepdims=True)
-        log_p = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        log_p = log_softmax(logits.astype(np.float64) / divisor)
         return float(-(wanted * log_p).sum(axis=1).mean())
 
     bounds = [(math.log(0.02), math.log(50)), (0.0, 1.0 if strange.any() else 0.0)]

@@ -26,8 +26,9 @@ from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
 from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
-from allkit.features import BagPass, Extractor, FeatureCache, Progress
+from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
+from allkit.hashes import tensor_bytes
 from allkit.images import read_image
 from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.metrics import Evaluation
@@ -46,6 +47,7 @@ from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
 from allkit.trust import dataset_shortcomings, dataset_statistics
+from allkit.types import Progress
 
 __all__ = ["Classifier"]
 
@@ -481,7 +483,7 @@ class Classifier:
         digest.update(repr((self.spec, self.info.backbone.finder)).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(tensor_bytes(tensor))
         return digest.hexdigest()[:32]
 
     def pipeline(self) -> Pipeline:

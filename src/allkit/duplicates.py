@@ -31,12 +31,12 @@ import numpy.typing as npt
 
 from allkit.arrays import large_array
 from allkit.records import SCALE_BAR
+from allkit.types import Bytes
 
 __all__ = ["DuplicatePair", "Signature", "closed_pairs", "clusters", "find_duplicates", "match"]
 __all__ += ["SignatureStore", "pack", "signature", "unpack"]
 
 _Array = npt.NDArray[Any]
-_Bytes = npt.NDArray[np.uint8]
 
 _KEYPOINTS = 88
 _SIDE = 128  # keypoints are sought, and places kept, in an image with this longer side
@@ -72,7 +72,7 @@ class Signature:
     width: int
     height: int
     keypoints: npt.NDArray[np.int16]
-    descriptors: _Bytes
+    descriptors: Bytes
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class DuplicatePair:
     overlap: float
 
 
-def signature(image: _Bytes, sha256: str) -> Signature:
+def signature(image: Bytes, sha256: str) -> Signature:
     """Return the signature of `image`, (H, W, 3) uint8 RGB, whose file has the digest `sha256`."""
     import cv2
 
@@ -133,7 +133,7 @@ class SignatureStore:
 
 def find_duplicates(
     signatures: Sequence[Signature],
-    load: Callable[[int], _Bytes],
+    load: Callable[[int], Bytes],
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[DuplicatePair]:
@@ -236,7 +236,7 @@ def unpack(arrays: Mapping[str, _Array]) -> list[Signature]:
     ]
 
 
-def _green(image: _Bytes, side: int) -> _Bytes:
+def _green(image: Bytes, side: int) -> Bytes:
     """Return the green channel, where both stains absorb, with `side` as the longer side.
 
     Black is what someone cut away: it is filled, lest the outline of the cut correlates.
@@ -253,7 +253,7 @@ def _green(image: _Bytes, side: int) -> _Bytes:
     return np.asarray(cv2.resize(green, size, interpolation=how), np.uint8)
 
 
-def _without_corner(shape: tuple[int, ...]) -> _Bytes:
+def _without_corner(shape: tuple[int, ...]) -> Bytes:
     mask = np.full(shape, 255, np.uint8)
     mask[int(SCALE_BAR[0] * shape[0]) :, int(SCALE_BAR[1] * shape[1]) :] = 0
     return mask
@@ -386,7 +386,7 @@ def _align(a: Signature, b: Signature, mirrored: bool) -> tuple[_Array, int] | N
     return (there, inliers) if 1 / _SCALE < abs(factor) < _SCALE else None
 
 
-def _detail(grey: _Bytes) -> _Array:
+def _detail(grey: Bytes) -> _Array:
     """Return `grey`, as float32, without grain, light and background."""
     import cv2
 

@@ -19,10 +19,10 @@ from allkit.records import Prediction
 from allkit.report.pictures import Example, explanation_picture
 from allkit.runtime.cells import Cells
 from allkit.runtime.smear import cell_mask
+from allkit.types import Singles
 
 __all__ = ["METHODS", "Explanation", "Faithfulness", "Mapper"]
 
-Floats = npt.NDArray[np.float32]
 Method = Literal["hirescam", "gradcam", "occlusion", "cells"]
 NAMES = {
     "hirescam": "HiResCAM", "gradcam": "Grad-CAM", "occlusion": "occlusion", "cells": "cell by cell",
@@ -92,7 +92,7 @@ class Explanation:
     target: str
     method: str
     layer: str | None
-    map: Floats
+    map: Singles
     image: npt.NDArray[np.uint8] = field(repr=False)
     on_cells: float | None
     cell_area: float
@@ -196,7 +196,7 @@ class Mapper:
             )
         return cast(Method, method)
 
-    def map(self, inputs: torch.Tensor, target: int, method: Method) -> Floats:
+    def map(self, inputs: torch.Tensor, target: int, method: Method) -> Singles:
         """Return the map of class `target` for inputs `(1, 3, S, S)`: `(h, w)` float32 ≥ 0."""
         if method == "occlusion":
             return occlusion(self.network, inputs, target)
@@ -213,7 +213,7 @@ class Mapper:
             ) from None
 
     def check(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Floats
+        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
     ) -> Faithfulness:
         """Measure whether the map `found` (`(h, w)`) is faithful; see `Faithfulness`."""
         rng = np.random.default_rng(0)
@@ -269,7 +269,7 @@ class Mapper:
         return np.array([whole, *falling, nothing]), np.array([nothing, *rising, whole])
 
     def _random_weights(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Floats
+        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
     ) -> float:
         # A copy, so that whoever answers meanwhile answers with the real weights.
         shuffled = copy.deepcopy(self.network)
@@ -287,7 +287,7 @@ class Mapper:
 
 def cam(
     network: Explained, layers: list[nn.Module], inputs: torch.Tensor, target: int, method: Method
-) -> Floats:
+) -> Singles:
     """Return a class activation map from the output of one layer, or one of each member.
 
     HiResCAM (Draelos & Carin 2020): the positive part of Σ_c activation · gradient, which for a
@@ -322,7 +322,7 @@ def cam(
         total = part if total is None else total + part
     if total is None:
         raise PluginError("The layer for maps was not run; a map needs its output.")
-    return cast(Floats, total.clamp(min=0).float().cpu().numpy())
+    return cast(Singles, total.clamp(min=0).float().cpu().numpy())
 
 
 def _as_planes(values: torch.Tensor) -> torch.Tensor:
@@ -338,7 +338,7 @@ def _as_planes(values: torch.Tensor) -> torch.Tensor:
     )
 
 
-def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Floats:
+def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Singles:
     """Return how much the log-probability of `target` falls when a square is covered, `(8, 8)`.
 
     Zeiler & Fergus 2014; the square is a quarter of the side and takes the background's colour.
@@ -358,11 +358,11 @@ def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Floats:
     whole = _probability(network, inputs, target)[0]
     values = _probability(network, torch.cat(covered), target)
     fall = np.log(max(whole, 1e-12)) - np.log(np.maximum(values, 1e-12))
-    result: Floats = np.maximum(fall, 0).reshape(GRID, GRID).astype(np.float32)
+    result: Singles = np.maximum(fall, 0).reshape(GRID, GRID).astype(np.float32)
     return result
 
 
-def by_cells(cells: Cells, falls: Floats, shape: tuple[int, int]) -> Floats:
+def by_cells(cells: Cells, falls: Singles, shape: tuple[int, int]) -> Singles:
     """Return a map `(H, W)` of what each cell adds: a disc on each, as strong as its fall.
 
     `falls` `(M,)` is how much the log-probability falls when the cell is left out.
@@ -390,15 +390,15 @@ def _probability(network: Explained, batch: torch.Tensor, target: int) -> npt.ND
     return values
 
 
-def enlarge(found: Floats, shape: tuple[int, int]) -> Floats:
+def enlarge(found: Singles, shape: tuple[int, int]) -> Singles:
     """Return a map at the size of the image, `(H, W)` float32, its strongest place 1."""
     values = torch.from_numpy(found)[None, None]
     large = nn.functional.interpolate(values, shape, mode="bilinear", align_corners=False)[0, 0]
     highest = float(large.max())
-    return cast(Floats, (large / highest if highest > 0 else large).numpy())
+    return cast(Singles, (large / highest if highest > 0 else large).numpy())
 
 
-def share_on(found: Floats, mask: npt.NDArray[np.bool_]) -> float | None:
+def share_on(found: Singles, mask: npt.NDArray[np.bool_]) -> float | None:
     """Return the share of a map's sum inside a mask; `None` for a map that is nought."""
     total = float(found.sum())
     return float(found[mask].sum()) / total if total > 0 else None

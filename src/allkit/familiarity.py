@@ -11,18 +11,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.runtime.smear import STATISTICS
 from allkit.runtime.trust import NEAREST, Space
+from allkit.types import Floats, Ints
 
 __all__ = ["Familiarity", "cell_floor", "fit_spaces", "grouped_parts", "statistic_ranges"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 Part = tuple[Ints, Ints]
 """Positions of images that serve as references, and of those whose distance to them is measured."""
 

@@ -110,3 +110,13 @@ def _usual_mode(path: Path, mode: int) -> None:
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(mode & ~umask)
+
+
+def cache_folder() -> Path:
+    """Return where what was computed is kept: `ALLKIT_CACHE`, or the user's cache folder."""
+    setting = os.environ.get("ALLKIT_CACHE")
+    if setting:
+        return Path(setting)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("allkit", appauthor=False))

@@ -197,7 +197,7 @@ def _guarded(name: str, file: bytes, work: Callable[[], T]) -> T:
         raise ImageError(message, code="too_large") from error
     # Pillow promises no base class: hostile files have raised a dozen types, among them warnings
     # made errors. All that runs in `work` is the decoding of this one file.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - decoders raise types of their own
         cut_bmp = file[:2] == b"BM" and struct.unpack("<I", file[2:6].ljust(4, b"\xff"))[0] > len(
             file
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision, set_table
+from allkit.types import Progress
 
 if TYPE_CHECKING:  # it brings torch, which judging an exported file does not need
     from allkit.checkpoint import ModelInfo
@@ -32,6 +33,7 @@ __all__ = [
     "ask",
     "cautions",
     "figures_of",
+    "fingerprint_positions",
     "fingerprints",
     "group_hash",
     "mapped_figures",
@@ -39,7 +41,6 @@ __all__ = [
     "strongest_probe",
 ]
 
-Progress = Callable[[str, int, int], None]
 IMAGE_LEVEL = (
     "Image-level split: images of the same slide, even of the same field, were trained on and "
     "tested. This is the protocol of the published systems; its figures are inflated."
@@ -137,7 +138,7 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     """Raise `DatasetError` when a set has no images, or labels that a model does not know."""
     if len(dataset) == 0:
         raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-    strange = sorted(set(dataset.counts) - set(classes))
+    strange = sorted(set(dataset.label_names) - set(classes))
     if strange:
         raise DatasetError(
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
@@ -203,8 +204,12 @@ def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
     Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
     10,000 images, as many are taken at equal distances.
     """
-    step = max(1, -(-len(dataset) // FINGERPRINTS))
-    return pack(dataset.subset(range(0, len(dataset), step)).signatures)
+    return pack(dataset.subset(fingerprint_positions(len(dataset))).signatures)
+
+
+def fingerprint_positions(count: int) -> range:
+    """Return the positions of those of `count` images whose fingerprints are kept."""
+    return range(0, count, max(1, -(-count // FINGERPRINTS)))
 
 
 def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, Any]:
@@ -287,7 +292,7 @@ def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> An
     position = {name: index for index, name in enumerate(classes)}
     return Answers(
         classes,
-        np.array([position[s.label] for s in dataset], dtype=np.int64),
+        np.array([position[label] for label in dataset.label_names], dtype=np.int64),
         judged.probabilities.astype(np.float64),
         np.array([decision.verdict == "accepted" for decision in judged.decisions]),
         judged.sets,

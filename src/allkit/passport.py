@@ -17,13 +17,15 @@ from pydantic import BaseModel, ConfigDict
 
 from allkit.batches import cores
 
-__all__ = ["Passport", "arrays_hash", "differences", "division_hash", "issue", "package_versions"]
+__all__ = ["PACKAGES", "Passport", "differences", "division_hash", "issue"]
+__all__ += ["package_versions"]
 
 Division = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 PACKAGES = (
     "allkit", "torch", "timm", "numpy", "pillow", "albumentations", "opencv-python-headless",
     "accelerate", "peft", "openvino",
 )  # fmt: skip
+"""Those whose versions a result depends on."""
 
 
 class Passport(BaseModel):
@@ -79,16 +81,6 @@ def division_hash(hashes: Sequence[str], divisions: Iterable[Division]) -> str:
     """Return SHA-256 over the images learnt from and held out, for each (learn, check)."""
     text = json.dumps([[sorted(hashes[int(i)] for i in part) for part in d] for d in divisions])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def arrays_hash(arrays: Mapping[str, torch.Tensor]) -> str:
-    """Return SHA-256 over the names and bytes of tensors."""
-    total = hashlib.sha256()
-    for name in sorted(arrays):
-        tensor = arrays[name].detach().cpu().contiguous()
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def package_versions(names: Iterable[str]) -> dict[str, str]:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.types import Ints
+
 __all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
 __all__ += ["score", "too_few"]
 
@@ -25,7 +27,6 @@ QUICK = (*BLIND, "mean_colour", "colour_histogram")
 """What is measured beside every evaluation; the whole audit adds the dearest one."""
 
 Features = dict[str, npt.NDArray[np.float32]]
-_Ints = npt.NDArray[np.int64]
 
 _BORDER = 8  # pixels
 _CORNER = (1 / 8, 3 / 16)  # of the height and the width: room for a scale bar
@@ -124,7 +125,7 @@ def collect(rows: Sequence[Features]) -> Features:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
 
 
-def too_few(labels: _Ints, units: _Ints, classes: Sequence[str]) -> str | None:
+def too_few(labels: Ints, units: Ints, classes: Sequence[str]) -> str | None:
     """Return why nothing can be measured, in words, or `None`: every class needs two units."""
     present = np.unique(labels)
     if len(present) < 2:
@@ -137,8 +138,8 @@ def too_few(labels: _Ints, units: _Ints, classes: Sequence[str]) -> str | None:
 
 def score(
     features: Features,
-    labels: _Ints,
-    units: _Ints,
+    labels: Ints,
+    units: Ints,
     *,
     names: Sequence[str] = (*BLIND, *COARSE),
     folds: int = 5,
@@ -163,9 +164,9 @@ def score(
 
 def leave_out(
     values: npt.NDArray[np.float32],
-    labels: _Ints,
-    groups: _Ints,
-    units: _Ints,
+    labels: Ints,
+    groups: Ints,
+    units: Ints,
     *,
     trees: int = 60,
     seed: int = 0,
@@ -183,11 +184,11 @@ def leave_out(
 
 def _held_out(
     values: npt.NDArray[np.float32],
-    labels: _Ints,
+    labels: Ints,
     divisions: Sequence[tuple[Any, Any]],
     trees: int,
     seed: int,
-) -> _Ints:
+) -> Ints:
     from sklearn.ensemble import ExtraTreesClassifier
 
     predicted = np.full(len(labels), -1, dtype=np.int64)
@@ -197,9 +198,7 @@ def _held_out(
     return predicted
 
 
-def _balanced(
-    predicted: _Ints, labels: _Ints, units: _Ints, seed: int
-) -> tuple[float, float, float]:
+def _balanced(predicted: Ints, labels: Ints, units: Ints, seed: int) -> tuple[float, float, float]:
     """Return balanced accuracy with the 95 % interval of a bootstrap over units."""
     unit = np.unique(units, return_inverse=True)[1]
     kinds, kind = np.unique(labels, return_inverse=True)

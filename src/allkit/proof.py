@@ -13,7 +13,6 @@ from itertools import zip_longest
 from typing import Any, Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from allkit.data.dataset import Dataset
@@ -21,11 +20,11 @@ from allkit.data.drawn import draw_smears
 from allkit.errors import ExportError
 from allkit.images import read_image
 from allkit.records import Prediction
+from allkit.types import Pixels, Progress
 
 __all__ = ["Proof", "Repeated", "Subject", "compare", "divide", "probes", "proof_of", "repeat"]
 __all__ += ["sample", "subjects"]
 
-Pixels = npt.NDArray[np.uint8]
 
 DIFFERENCE = 1e-4
 """Largest difference of a probability in float32."""
@@ -167,6 +166,7 @@ def subjects(images: Dataset | Sequence[Pixels]) -> list[Subject]:
             Subject(sample.source.read, digest, sample.label)
             for sample, digest in zip(images, images.hashes, strict=True)
         ]
+    # A default gives an argument of a lambda no type.
     return [Subject(lambda image=image: image, _digest(image)) for image in images]  # type: ignore[misc]
 
 
@@ -244,7 +244,7 @@ def compare(
     *,
     precision: str,
     drawn: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Proof:
     """Ask both about every image, few at a time, and return how the answers compare.
 

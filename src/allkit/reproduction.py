@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,9 +16,12 @@ from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import CheckpointError, ConfigError
-from allkit.features import FeatureCache, Progress
-from allkit.passport import arrays_hash, differences
+from allkit.features import FeatureCache
+from allkit.hashes import arrays_hash
+from allkit.passport import differences
 from allkit.training import Trainer
+from allkit.training.device import threads
+from allkit.types import Progress
 
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]
 
@@ -89,7 +91,8 @@ def reproduce(
         return Reproduction("different", strange, (strange,), retrained=False), None
     config = _settings(info.config, weights, device)
     with (
-        _threads(passport.threads),
+        # The order of a sum, and with it its last bit, depends on how many threads share it.
+        threads(passport.threads),
         tempfile.TemporaryDirectory(prefix="allkit-", ignore_cleanup_errors=True) as folder,
     ):
         # A cache of its own: nothing is found in it, and what is kept is rounded as it was.
@@ -166,14 +169,3 @@ def _compare(a: Classifier, b: Classifier, data: Dataset) -> tuple[float, int, i
 
 def _parts(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     return (items[start : start + size] for start in range(0, len(items), size))
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    # The order of a sum, and with it its last bit, depends on how many threads share it.
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,10 @@ from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, stat
 from allkit.runtime.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
 from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
+from allkit.types import Floats, Ints, Progress
 
 __all__ = ["Fitted", "TrustSettings", "dataset_statistics", "fit_trust"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 FEWEST_TO_CALIBRATE = 20
 CONTENT_WIDTH = 32
@@ -70,7 +69,7 @@ def fit_trust(
     divisions: Sequence[Part],
     frozen: bool,
     cache: VectorCache | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Fitted:
     """Fit calibration and familiarity, and say in words what could not be fitted and why.
 
@@ -146,7 +145,7 @@ def dataset_statistics(
     dataset: Dataset,
     *,
     cache: VectorCache | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return the statistics of every image, `(N, M)` float32, from the cache where they are in it.
 
@@ -161,7 +160,7 @@ def dataset_shortcomings(
     dataset: Dataset,
     *,
     cache: VectorCache | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[tuple[str, ...]]:
     """Return for every image why nothing can be said of it by its cells; empty where it can."""
 
@@ -182,7 +181,7 @@ def _kept(
     name: str,
     label: str,
     cache: VectorCache | None,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> npt.NDArray[np.float32]:
     """Return what `measure` says of every image, from the cache where it is known by `name`."""
     keys = [hashlib.sha256(f"{name} {digest}".encode()).digest() for digest in dataset.hashes]

@@ -18,10 +18,11 @@ import yaml
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, ConfigError, did_you_mean
-from allkit.features import FeatureCache, Progress
+from allkit.features import FeatureCache
 from allkit.files import write_whole
 from allkit.report.pictures import trials_picture
 from allkit.training import Trainer
+from allkit.types import Progress
 
 if TYPE_CHECKING:
     import optuna

@@ -11,19 +11,25 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.hookspecs import hookimpl
 from allkit.records import Augmentation
-
-if TYPE_CHECKING:
-    Image = npt.NDArray[np.uint8]
+from allkit.types import Pixels
 
 _IMPORT = threading.Lock()
-_KEPT = threading.local()  # a pipeline holds its generator, so every thread has its own
+
+
+class _Kept(threading.local):
+    """A pipeline holds its generator, so every thread has its own."""
+
+    def __init__(self) -> None:
+        self.pipelines: dict[str, Any] = {}
+
+
+_KEPT = _Kept()
 
 
 def _albumentations() -> Any:
@@ -76,9 +82,9 @@ _REFLECT = 4  # cv2.BORDER_REFLECT_101: no black corners, which no camera makes
 
 
 def _apply(
-    name: str, make: Callable[[Any], list[Any]], image: Image, rng: np.random.Generator
-) -> Image:
-    pipelines: dict[str, Any] = _KEPT.__dict__.setdefault("pipelines", {})
+    name: str, make: Callable[[Any], list[Any]], image: Pixels, rng: np.random.Generator
+) -> Pixels:
+    pipelines = _KEPT.pipelines
     if name not in pipelines:
         a = _albumentations()
         pipelines[name] = a.Compose(make(a), seed=0)
@@ -88,11 +94,11 @@ def _apply(
     if result.shape != image.shape:
         # A field that is not square lies in four ways and not in eight: a quarter turn back.
         result = np.rot90(result)
-    kept: Image = np.ascontiguousarray(result)
+    kept: Pixels = np.ascontiguousarray(result)
     return kept
 
 
-def _laboratory(image: Image, rng: np.random.Generator) -> Image:
+def _laboratory(image: Pixels, rng: np.random.Generator) -> Pixels:
     """Stain and light the smear as a laboratory far away might.
 
     In optical density, as stains add up: the three colours are mixed with each other, each is made
@@ -106,7 +112,7 @@ def _laboratory(image: Image, rng: np.random.Generator) -> Image:
     down = np.linspace(-0.5, 0.5, height)[:, None] * np.sin(angle)
     lamp = rng.normal(0.0, 0.08, 3) + depth * (0.5 + (across + down)[..., None])
     stained = np.maximum(density @ mixing.astype(np.float32), 0.0) + lamp
-    result: Image = np.clip(256.0 * np.exp(-stained) - 1.0, 0, 255).round().astype(np.uint8)
+    result: Pixels = np.clip(256.0 * np.exp(-stained) - 1.0, 0, 255).round().astype(np.uint8)
     return result
 
 

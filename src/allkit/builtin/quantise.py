@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.batches import cores
+from allkit.runtime.graph import Feed
+from allkit.silence import silenced
 
 __all__ = ["quantised"]
 
 # What engines compute in 8 bits. What is not named stays in float32.
 OPERATORS = ("Add", "AveragePool", "Clip", "Concat", "Conv", "Gemm", "MatMul", "MaxPool", "Relu")
-Feed = dict[str, npt.NDArray[Any]]
 SCOPES = "pkg.torch.onnx.name_scopes"
 BACKBONE = "'network.backbone'"
 FEATURES = "features"
@@ -44,7 +44,8 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
         if node.op_type in OPERATORS and _computes_the_backbone(node)
     ]  # fmt: skip
     wanted = _features(model, inputs)  # before: the quantisation takes the weights out of `model`
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # It advises to run a preparation that the graph does not need.
+    with tempfile.TemporaryDirectory() as folder, silenced(logging.WARNING):
         target = Path(folder) / "int8.onnx"
         quantize_static(
             model, target, _Reader(inputs), quant_format=QuantFormat.QDQ,
@@ -145,14 +146,3 @@ class _Reader:
 
     def get_next(self) -> Feed | None:
         return next(self._inputs, None)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # It advises to run a preparation that the graph does not need.
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -8,7 +8,6 @@ FOLDER holds the images, named in their order. Prints one line of JSON.
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from allkit.cli.judge import open_model
 from allkit.errors import AllkitError
+from allkit.memory import peak_bytes
 
 __all__ = ["measure"]
 
@@ -40,24 +40,9 @@ def measure(model_path: Path, images: list[str]) -> dict[str, Any]:
     found = list(model.stream(images))
     together = time.perf_counter() - begun
     return {
-        "first": first, "alone": alone, "together": together, "peak_rss": _peak(),
+        "first": first, "alone": alone, "together": together, "peak_rss": peak_bytes(),
         "labels": [answer.label for answer in found], "classes": list(model.classes),
     }  # fmt: skip
-
-
-def _peak() -> int:
-    """Return the largest memory of this process so far, in bytes."""
-    try:
-        # Not `getrusage`: it counts the parent's memory from before the program was started.
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
-    except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from allkit.features import Progress
+    from allkit.types import Progress
 
 __all__ = ["bars", "say"]
 

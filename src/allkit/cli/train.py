@@ -47,6 +47,7 @@ def run_train(
     from allkit.data.dataset import Dataset
     from allkit.plugins import registry, resolve_weights
     from allkit.training import Trainer
+    from allkit.training.finished import is_finished
 
     # What can be wrong with the options is told before the data are read.
     registry().get("backbone", config.backbone)
@@ -56,6 +57,7 @@ def run_train(
     dataset = Dataset.open(data)
     told(dataset)
     train, val = parts(dataset, config)
+    before = resume and out is not None and is_finished(out)
     with bars() as progress:
         trainer = Trainer(config, progress=progress)
         if find or out is None:
@@ -75,7 +77,10 @@ def run_train(
             say(f"Caution: {note}")
     for note in model.info.trust_notes:
         say(f"CAUTION  {note}")
-    say(f"Saved {out}. Pictures in {out / 'plots'}.")
+    if before:
+        say(f"{out} was finished before, with these settings and images: nothing was trained.")
+    else:
+        say(f"Saved {out}. Pictures in {out / 'plots'}.")
 
 
 def _found(trainer: Trainer, what: str | None, train: Dataset, val: Dataset | None) -> None:

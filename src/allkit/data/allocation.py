@@ -49,7 +49,7 @@ def torn(units: npt.NDArray[np.int64], sides: Sequence[str | None]) -> tuple[int
 
 def allocate(
     units: npt.NDArray[np.int64],
-    labels: Sequence[str],
+    labels: Sequence[str | None],
     shares: Sequence[float],
     *,
     sides: Sequence[str],
@@ -60,9 +60,10 @@ def allocate(
 
     Units are taken from the largest to the smallest (in random order among equals), each to the
     side that is then nearest, in squares, to its share of every class. Raises `DatasetError` that
-    names the classes which have too few units to be on every side.
+    names the classes which have too few units to be on every side. Images without a label count as
+    one more class.
     """
-    classes = sorted(set(labels))
+    classes = sorted(set(labels), key=lambda label: label or "")
     column = np.array([classes.index(label) for label in labels])
     counts = np.zeros((int(units.max()) + 1 if len(units) else 0, len(classes)))
     np.add.at(counts, (units, column), 1)
@@ -86,11 +87,11 @@ def allocate(
 
 
 def _check_enough(
-    counts: npt.NDArray[np.float64], classes: list[str], sides: Sequence[str], unit_name: str
+    counts: npt.NDArray[np.float64], classes: list[str | None], sides: Sequence[str], unit_name: str
 ) -> None:
     units_of_class = (counts > 0).sum(axis=0)
     short = [
-        f"{name!r} has {n} {unit_name}{'' if n == 1 else 's'} "
+        f"{'no label' if name is None else repr(name)} has {n} {unit_name}{'' if n == 1 else 's'} "
         f"({int(images)} image{'' if images == 1 else 's'})"
         for name, n, images in zip(classes, units_of_class, counts.sum(axis=0), strict=True)
         if n < len(sides)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,12 +16,19 @@ import numpy.typing as npt
 
 from allkit.batches import read_ahead
 from allkit.data import readers, tables
-from allkit.data.allocation import allocate, join, torn
+from allkit.data.allocation import join, torn
+from allkit.data.dividing import (
+    allocated,
+    held_out_values,
+    parts_without_relatives,
+    write_folds,
+)
+from allkit.data.known import Known
 from allkit.data.labels import class_order
 from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
-from allkit.data.sources import digest
-from allkit.data.split import By, Split, as_csv
+from allkit.data.sources import digest, says_drawn
+from allkit.data.split import By, Split
 from allkit.duplicates import (
     DuplicatePair,
     Signature,
@@ -32,7 +38,6 @@ from allkit.duplicates import (
     signature,
 )
 from allkit.errors import DatasetError, ImageError
-from allkit.files import write_whole
 from allkit.images import read_image
 
 if TYPE_CHECKING:
@@ -49,9 +54,10 @@ class Dataset:
 
     A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
     split never divides either, nor images that show the same field. `classes` has a fixed order.
-    `left_out` names the files that were found beside the images and not taken. `split_by` says how
-    the set was divided, if it was: `"group"`, or `"image"` for the plain random division of the
-    published systems.
+    An image without a label has `None`; a set of such images has no classes. `left_out` names the
+    files that were found beside the images and not taken. `split_by` says how the set was divided,
+    if it was: `"group"`, or `"image"` for the plain random division of the published systems.
+    `known` is what was found out about these images before.
     """
 
     def __init__(
@@ -62,15 +68,18 @@ class Dataset:
         name: str = "images",
         left_out: Sequence[str] = (),
         split_by: By | None = None,
+        known: Known | None = None,
     ) -> None:
         self.samples = tuple(samples)
-        order, mapping = class_order(s.label for s in self.samples)
+        order, mapping = class_order(s.label for s in self.samples if s.label is not None)
         self.classes = tuple(classes) if classes is not None else order
         if classes is None:
             self.samples = tuple(
-                s if mapping[s.label] == s.label else replace(s, label=mapping[s.label])
+                s if s.label is None or mapping[s.label] == s.label
+                else replace(s, label=mapping[s.label])
                 for s in self.samples
-            )
+            )  # fmt: skip
+        self.known = Known() if known is None else known
         self.name = name
         self.left_out = tuple(left_out)
         self.split_by = split_by
@@ -156,24 +165,36 @@ class Dataset:
 
     def __repr__(self) -> str:
         counts = self.counts
-        classes = ", ".join(f"{name} {counts[name]}" for name in self.classes)
+        classes = ", ".join(f"{name} {counts[name]}" for name in self.classes) or "no labels"
         return f"<Dataset {self.name!r}: {len(self)} images ({classes})>"
 
     @property
     def counts(self) -> Counter[str]:
-        """Number of images of each class."""
-        return Counter(s.label for s in self.samples)
+        """Number of images of each class; those without a label are not counted."""
+        return Counter(s.label for s in self.samples if s.label is not None)
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """`(N,)` int64: the position of each image's class in `classes`."""
-        position = {name: index for index, name in enumerate(self.classes)}
+        """`(N,)` int64: the position of each image's class in `classes`; -1 without a label."""
+        position: dict[str | None, int] = {name: i for i, name in enumerate(self.classes)}
+        position[None] = -1
         return np.array([position[s.label] for s in self.samples], dtype=np.int64)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The label of every image; raises `DatasetError` where some have none."""
+        names = [s.label for s in self.samples if s.label is not None]
+        if len(names) < len(self):
+            raise DatasetError(
+                f"{len(self) - len(names)} of {len(self)} images of {self.name} have no label, and "
+                f"this needs one for each. Give class folders, or a table with the column label."
+            )
+        return names
 
     @property
     def labelled(self) -> bool:
         """Whether the images have labels; those of `unlabelled` have none."""
-        return any(s.label for s in self.samples)
+        return any(s.label is not None for s in self.samples)
 
     @property
     def has_groups(self) -> bool:
@@ -187,9 +208,8 @@ class Dataset:
 
     @property
     def drawn(self) -> bool:
-        """Whether all images were drawn by this program, which their names say."""
-        names = (PurePosixPath(s.image).name for s in self.samples)
-        return len(self) > 0 and all(name.startswith("drawn-") for name in names)
+        """Whether all images were drawn by this program, which their files say."""
+        return len(self) > 0 and all(says_drawn(s.source) for s in self.samples)
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
@@ -201,18 +221,20 @@ class Dataset:
         file = sample.source.read()
         return read_image(file, name=sample.image), file
 
-    @cached_property
+    @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's file, as hexadecimal digits.
 
         Raises `DatasetError` that names every file which cannot be opened.
         """
-        return tuple(self.each(lambda index: digest(self.samples[index].source)))
+        if self.known.hashes is None:
+            self.known.hashes = tuple(self.each(lambda i: digest(self.samples[i].source)))
+        return self.known.hashes
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the set holds: the images' bytes and their labels, in any order."""
-        pairs = sorted(zip(self.hashes, (s.label for s in self.samples), strict=True))
+        pairs = sorted(zip(self.hashes, (s.label or "" for s in self.samples), strict=True))
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
     def verify(self) -> None:
@@ -273,20 +295,26 @@ class Dataset:
         seen = [field_of.get(index) for index in range(len(self))]
         return join(len(self), self.units.tolist(), given, seen)
 
-    @cached_property
+    @property
     def signatures(self) -> tuple[Signature, ...]:
         """What is kept of each image to recognise its field, 3.5 KB each."""
-        store = SignatureStore(len(self))
-        return tuple(self.each(lambda i: store.keep(i, signature(self.read(i), self.hashes[i]))))
+        if self.known.signatures is None:
+            store, hashes = SignatureStore(len(self)), self.hashes
+            self.known.signatures = tuple(
+                self.each(lambda i: store.keep(i, signature(self.read(i), hashes[i])))
+            )
+        return self.known.signatures
 
-    @cached_property
+    @property
     def duplicates(self) -> tuple[DuplicatePair, ...]:
         """Pairs of images that show the same field, or part of it, by their positions.
 
         Looks at every image: some 10 ms each on the first call. Raises `DatasetError` that names
         every unreadable image.
         """
-        return tuple(find_duplicates(self.signatures, self.read))
+        if self.known.duplicates is None:
+            self.known.duplicates = tuple(find_duplicates(self.signatures, self.read))
+        return self.known.duplicates
 
     def column(self, name: str) -> list[str | None]:
         """Return a column of the table for each image: `group`, `case`, or any further one.
@@ -310,7 +338,7 @@ class Dataset:
         """
         found = groups_of([s.image for s in self.samples], pattern)
         samples = [replace(s, group=g) for s, g in zip(self.samples, found, strict=True)]
-        return self._same_images(samples, self.split_by)
+        return self.same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:
         """Return what lies on two sides of the set's own division, in sentences; empty if nothing.
@@ -351,18 +379,14 @@ class Dataset:
         classes: Sequence[str] | None = None,
     ) -> Dataset:
         """Return the images at `indices`, in that order, with the same classes or those given."""
-        part = Dataset(
+        return Dataset(
             [self.samples[i] for i in indices],
             self.classes if classes is None else classes,
             name=name or self.name,
             left_out=self.left_out,
             split_by=self.split_by,
+            known=self.known.at(indices),
         )
-        for known in ("hashes", "signatures"):
-            if known in self.__dict__:
-                values = self.__dict__[known]
-                part.__dict__[known] = tuple(values[i] for i in indices)
-        return part
 
     def part(self, *names: str) -> Dataset:
         """Return the images of the named parts (`train`, `val`, `test`) of the set's own split."""
@@ -389,7 +413,7 @@ class Dataset:
         sides = [("train", 1 - test - val), ("val", val), ("test", test)]
         sides = [(side, share) for side, share in sides if share > 0]
         names = [side for side, _ in sides]
-        placed = self._allocate([share for _, share in sides], names, by, seed)
+        placed = allocated(self, [share for _, share in sides], names, by, seed)
         parts = [names[side] for side in placed]
         return self._divided(parts, by, seed)
 
@@ -400,12 +424,12 @@ class Dataset:
         """
         given = [s.fold for s in self.samples]
         if None not in given and len(set(given)) == k:
-            numbers = sorted(set(given))  # type: ignore[type-var]
+            numbers = sorted(set(given))  # type: ignore[type-var]  # it holds no None: asked above
             placed = np.array([numbers.index(fold) for fold in given])
             by = self.split_by or by  # as the table says that it was made
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
         else:
-            placed = self._allocate([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
+            placed = allocated(self, [1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         return [
             self._divided(["test" if p == fold else "train" for p in placed], by, seed)
             for fold in range(k)
@@ -418,18 +442,7 @@ class Dataset:
         counts them. Raises `DatasetError` when the column has fewer than two values or a gap.
         """
         values = self.column(column)
-        gaps = sum(value is None for value in values)
-        if gaps:
-            raise DatasetError(
-                f"{gaps} of {len(self)} images of {self.name} have no {column!r}. Fill the column."
-            )
-        held_out = sorted({value for value in values if value is not None})
-        if len(held_out) < 2:
-            raise DatasetError(
-                f"The column {column!r} of {self.name} has one value only; leaving it out leaves "
-                f"nothing to train on."
-            )
-        for value in held_out:
+        for value in held_out_values(self, column):
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
@@ -438,60 +451,30 @@ class Dataset:
         fold_of: dict[int, int] = {}
         for number, split in enumerate(self.folds(k, by=by, seed=seed)):
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
-        self._write_folds(Path(path), [fold_of[i] for i in range(len(self))], by)
+        write_folds(self, Path(path), [fold_of[i] for i in range(len(self))], by)
 
     def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
         values = [split.held_out for split in self.leave_one_out(column)]
         number = {value: fold for fold, value in enumerate(values)}
-        self._write_folds(Path(path), [number[value] for value in self.column(column)], "group")
+        write_folds(self, Path(path), [number[value] for value in self.column(column)], "group")
         return len(values)
-
-    def _write_folds(self, path: Path, folds: Sequence[int], by: By) -> None:
-        samples = [replace(s, fold=f, part=None) for s, f in zip(self.samples, folds, strict=True)]
-        whole = Dataset(samples, self.classes, name=self.name, split_by=by)
-        rows = sorted(zip(self.hashes, folds, strict=True))
-        fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-        write_whole(path, as_csv(whole, path, fingerprint=fingerprint))
-
-    def _allocate(
-        self, shares: list[float], sides: list[str], by: By, seed: int
-    ) -> npt.NDArray[np.int64]:
-        if by == "image":
-            units, unit_name = np.arange(len(self)), "image"
-        else:
-            units, unit_name = self.fields, "group" if self.has_groups else "distinct field"
-            if not self.has_groups:
-                warnings.warn(
-                    f"{self.name} has no groups: images of the same field are kept together, every "
-                    f"other image stands alone. Images of one slide will lie on both sides and "
-                    f"figures will be too high; give a `group` or `case` column, or look at what "
-                    f"`allkit check` suggests.",
-                    stacklevel=3,
-                )
-        labels = [s.label for s in self.samples]
-        return allocate(units, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
 
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None
     ) -> Split:
-        relatives = np.isin(self.fields, self.fields[test]) if by == "group" else test
-        parts = [
-            "test" if t else None if relative else "train"
-            for t, relative in zip(test.tolist(), relatives.tolist(), strict=True)
-        ]
+        parts = parts_without_relatives(self, test, by)
         return self._divided(parts, by, seed, held_out)
 
     def _divided(
         self, parts: Sequence[str | None], by: By, seed: int, held_out: str | None = None
     ) -> Split:
         samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
-        return Split.of(self._same_images(samples, by), by, seed, held_out)
+        return Split.of(self.same_images(samples, by), by, seed, held_out)
 
-    def _same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
+    def same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, which knows what was found out about them."""
-        other = Dataset(samples, self.classes, name=self.name, left_out=self.left_out, split_by=by)
-        for known in ("hashes", "signatures", "duplicates"):
-            if known in self.__dict__:
-                other.__dict__[known] = self.__dict__[known]
-        return other
+        return Dataset(
+            samples, self.classes, name=self.name, left_out=self.left_out, split_by=by,
+            known=self.known.same(),
+        )  # fmt: skip

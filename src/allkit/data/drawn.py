@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from allkit.data.labels import ALL_CLASSES
-from allkit.data.sources import BytesSource
+from allkit.data.sources import DRAWN, BytesSource
 from allkit.errors import ConfigError
 
 __all__ = ["DrawnField", "draw_smears", "encode", "write_smears"]
@@ -363,9 +364,10 @@ def _fields(
 
 
 def encode(field: DrawnField) -> BytesSource:
-    """Return the field's image as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    Image.fromarray(field.image).save(stream, "PNG", compress_level=3)
+    """Return the field's image as the bytes of a PNG file, which says that it was drawn."""
+    stream, says = io.BytesIO(), PngInfo()
+    says.add_text(*DRAWN)
+    Image.fromarray(field.image).save(stream, "PNG", compress_level=3, pnginfo=says)
     return BytesSource(stream.getvalue())
 
 

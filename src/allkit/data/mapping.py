@@ -110,9 +110,10 @@ class LabelMap:
                 f"to tell apart."
             )
         members = np.array([[joined.get(c, c) == name for name in mapped] for c in classes])
-        kept = [i for i, s in enumerate(dataset) if target[s.label] is not None]
-        part = dataset.subset(kept)
-        samples = [replace(s, label=str(target[s.label])) for s in part]
+        named = [target[label] for label in dataset.label_names]
+        part = dataset.subset([i for i, name in enumerate(named) if name is not None])
+        labels = [name for name in named if name is not None]
+        samples = [replace(s, label=name) for s, name in zip(part, labels, strict=True)]
         relabelled = Dataset(samples, mapped, name=part.name, split_by=part.split_by)
         return Mapped(relabelled, mapped, members, tuple(self._told(dataset, target, groups, used)))
 

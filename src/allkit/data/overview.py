@@ -18,13 +18,13 @@ __all__ = ["sheet", "summary"]
 def summary(data: Dataset) -> str:
     """Return images, groups and cases of each class, the parts, and what was not taken."""
     lines = [f"{data.name}: {len(data):,} images"]
-    for name in data.classes:
+    for name in (*data.classes, *([] if all(s.label for s in data) else [None])):
         own = [s for s in data if s.label == name]
         facts = [f"{len(own):>7,} images"]
         for what in ("group", "case"):
             values = {getattr(s, what) for s in own} - {None}
             facts += [f"{len(values):,} {what}{'' if len(values) == 1 else 's'}"] * bool(values)
-        lines.append(f"  {name:<20}{', '.join(facts)}")
+        lines.append(f"  {name or 'no label':<20}{', '.join(facts)}")
     if data.has_parts:
         sizes = Counter(s.part or "no part" for s in data)
         lines.append("  parts: " + ", ".join(f"{p} {n:,}" for p, n in sizes.items()))

@@ -88,13 +88,13 @@ def read_unlabelled(path: Path) -> Table:
         for name in images:
             parts = PurePosixPath(name).parts
             group = parts[0] if len(parts) > 1 else None
-            table.rows.append(Sample(name, FileSource(path / name), "", group))
+            table.rows.append(Sample(name, FileSource(path / name), None, group))
         return table
     if path.suffix.lower() in (".csv", ".tsv"):
         columns, rows = text_rows(path)
         records = [{**row, "label": UNLABELLED} for row in rows]
         table = table_of(str(path), [*columns, "label"], records, path.parent, first_line=2)
-        table.rows = [replace(row, label="") for row in table.rows]
+        table.rows = [replace(row, label=None) for row in table.rows]
         return table
     raise DatasetError(
         f"{path} {'is no form of' if path.exists() else 'does not exist; give'} images without "

@@ -27,12 +27,13 @@ _MANY_LABELS = (
 class Sample:
     """One image of a set: its name, where its bytes are, its class, and its origin if known.
 
-    `columns` holds whatever else its table says about it, as text, by the name of the column.
+    `label` is `None` where nobody says what it shows. `columns` holds whatever else its table says
+    about it, as text, by the name of the column.
     """
 
     image: str
     source: Source
-    label: str
+    label: str | None
     group: str | None = None
     case: str | None = None
     part: str | None = None
@@ -63,6 +64,8 @@ def check_labels(table: Table) -> None:
     """Name labels that differ in case or spacing only, and labels that are no classes at all."""
     spellings: dict[str, set[str]] = {}
     for row in table.rows:
+        if row.label is None:
+            continue
         label = canonical_label(row.label)
         if label not in ALL_CLASSES:
             spellings.setdefault("".join(label.lower().split()), set()).add(label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 import zipfile
 from dataclasses import dataclass, field
@@ -12,10 +13,16 @@ from pathlib import Path, PurePosixPath
 from allkit.errors import DatasetError, ImageError
 from allkit.images import IMAGE_SUFFIXES
 
-__all__ = ["BytesSource", "FileSource", "Source", "ZipSource", "image_members", "is_image_name"]
+__all__ = ["DRAWN", "BytesSource", "FileSource", "Source", "ZipSource", "digest", "image_members"]
+__all__ += ["is_image_name", "says_drawn"]
 
 MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 512 * 2**20
+_DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError)
+HEAD = 1024
+"""Bytes at the beginning of a file in which it says that it was drawn."""
+DRAWN = ("Source", "Drawn by allkit. This is no photograph of a smear.")
+"""The keyword and the text by which a drawn PNG file says so, before its pixels."""
 MAX_RATIO = 200  # a real photograph is already compressed; a bomb packs thousands to one
 
 
@@ -49,6 +56,14 @@ class FileSource:
                 code="missing",
             ) from None
 
+    def head(self) -> bytes:
+        """Return the first bytes, `HEAD` at most; none when it cannot be opened."""
+        try:
+            with self.path.open("rb") as stream:
+                return stream.read(HEAD)
+        except OSError:
+            return b""
+
 
 @dataclass(frozen=True, slots=True)
 class ZipSource:
@@ -60,10 +75,9 @@ class ZipSource:
     def read(self) -> bytes:
         """Return the member's bytes; raise `ImageError` when it is damaged."""
         try:
-            with _lock(self.archive), _open(self.archive).open(self.member) as stream:
-                # One byte over the limit is enough to know that the header lied.
-                data = stream.read(MAX_MEMBER_BYTES + 1)
-        except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+            # One byte over the limit is enough to know that the header lied.
+            data = self._first(MAX_MEMBER_BYTES + 1)
+        except _DAMAGED as error:
             raise ImageError(
                 f"{self.member} in {self.archive} is damaged: {error}. Make the zip again.",
                 code="corrupt",
@@ -74,6 +88,17 @@ class ZipSource:
                 code="too_large",
             )
         return data
+
+    def head(self) -> bytes:
+        """Return the first bytes, `HEAD` at most; none when it is damaged."""
+        try:
+            return self._first(HEAD)
+        except _DAMAGED:
+            return b""
+
+    def _first(self, count: int) -> bytes:
+        with _lock(self.archive), _open(self.archive).open(self.member) as stream:
+            return stream.read(count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +111,10 @@ class BytesSource:
         """Return the bytes."""
         return self.data
 
+    def head(self) -> bytes:
+        """Return the first bytes, `HEAD` at most."""
+        return self.data[:HEAD]
+
 
 Source = FileSource | ZipSource | BytesSource
 
@@ -93,6 +122,22 @@ Source = FileSource | ZipSource | BytesSource
 def digest(source: Source) -> str:
     """Return the SHA-256 of the source's bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(source.read()).hexdigest()
+
+
+def says_drawn(source: Source) -> bool:
+    """Say whether an image's file says that this program drew it. Its name says nothing."""
+    head = source.head()
+    if not head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return False
+    at = 8
+    while at + 12 <= len(head):
+        length, kind = struct.unpack_from(">I4s", head, at)
+        if kind == b"IDAT":
+            break
+        if kind == b"tEXt" and head[at + 8 : at + 8 + length] == "\0".join(DRAWN).encode("latin-1"):
+            return True
+        at += 12 + length
+    return False
 
 
 def is_image_name(name: str) -> bool:

@@ -93,7 +93,7 @@ def as_csv(dataset: Dataset, path: Path, *, fingerprint: str | None) -> str:
 def split_fingerprint(dataset: Dataset) -> str:
     """Return SHA-256 over every image's bytes, label and part, in any order."""
     rows = sorted(
-        (digest, s.label, s.part or "")
+        (digest, s.label or "", s.part or "")
         for digest, s in zip(dataset.hashes, dataset.samples, strict=True)
     )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

@@ -107,7 +107,7 @@ def table_of(
     if not records:
         raise DatasetError(f"{name} has no rows. Give one row per image.")
     table = Table(name)
-    seen: dict[str, str] = {}
+    seen: dict[str, str | None] = {}
     further = [column for column in columns if column and column not in _OWN]
     for number, record in enumerate(records, start=first_line):
         where = f"row {number}"

@@ -3,29 +3,26 @@
 from allkit.features.activations import ActivationStore
 from allkit.features.bags import BagPass
 from allkit.features.cache import FeatureCache
-from allkit.features.engines import BLOCK, ENGINES, FrozenPass, native_bfloat16
+from allkit.features.engines import BLOCK, ENGINES, HALF, FrozenPass, native_bfloat16
 from allkit.features.extract import (
     Extractor,
-    Progress,
     load_augmented,
     row_key,
-    weights_hash,
 )
 from allkit.features.folder import activations_folder, cache_folder
 
 __all__ = [
     "BLOCK",
     "ENGINES",
+    "HALF",
     "ActivationStore",
     "BagPass",
     "Extractor",
     "FeatureCache",
     "FrozenPass",
-    "Progress",
     "activations_folder",
     "cache_folder",
     "load_augmented",
     "native_bfloat16",
     "row_key",
-    "weights_hash",
 ]

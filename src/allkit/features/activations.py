@@ -24,11 +24,12 @@ from pathlib import Path
 
 import torch
 
+from allkit.features.engines import HALF
 from allkit.features.folder import activations_limit, chunks
 
 __all__ = ["ActivationStore"]
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, **HALF}
 KEEP_FREE = 2**30
 """Bytes of the disk that are never filled."""
 IN_USE = 900.0

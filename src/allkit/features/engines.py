@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -18,12 +17,14 @@ from torch import nn
 
 from allkit.errors import ConfigError
 from allkit.records import InputSpec
+from allkit.silence import silenced
 from allkit.transforms import Standardise, to_batches
 
-__all__ = ["BLOCK", "ENGINES", "FrozenPass", "native_bfloat16"]
+__all__ = ["BLOCK", "ENGINES", "HALF", "FrozenPass", "native_bfloat16"]
 
 ENGINES = ("auto", "torch", "openvino")
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The precisions below float32, by the names of the settings."""
 BLOCK = 16
 """Images that go through a frozen module together while a training prepares."""
 CHECKED = 4
@@ -60,6 +61,7 @@ class FrozenPass:
     ) -> None:
         self.module = module.eval().requires_grad_(False)
         # Twice as fast for convolutions on CPUs, and a plain view elsewhere.
+        # torch's types lack the form with a memory format.
         self.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision
@@ -209,7 +211,8 @@ def _openvino(
 
     # The parts of `openvino.convert_model`, which itself would report its use to its makers.
     example = example.repeat(2, 1, 1, 1)[:2]  # one image would fix the size of the batch to one
-    with _no_logging(), warnings.catch_warnings():
+    # It logs tracebacks for operators that this version of torch names otherwise.
+    with silenced(logging.CRITICAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
             module, (example,), dynamic_shapes=({0: torch.export.Dim("images", min=1, max=4096)},)
@@ -229,14 +232,3 @@ def _openvino(
         return torch.from_numpy(np.array(outputs, dtype=np.float32))  # theirs is overwritten
 
     return run
-
-
-@contextlib.contextmanager
-def _no_logging() -> Iterator[None]:
-    # It logs tracebacks for operators that this version of torch names otherwise.
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +22,9 @@ from allkit.features.bags import pass_through
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
 from allkit.records import Augmentation, InputSpec
+from allkit.types import Progress
 
-__all__ = ["Extractor", "Progress", "load_augmented", "row_key", "weights_hash"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
-
-
-def weights_hash(module: nn.Module) -> str:
-    """Return SHA-256 over the names and values of a module's tensors."""
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
-                     if tensor.ndim else str(tensor.item()).encode())  # fmt: skip
-    return total.hexdigest()
+__all__ = ["Extractor", "load_augmented", "row_key"]
 
 
 def row_key(

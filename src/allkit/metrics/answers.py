@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.types import Doubles, Ints
+
 __all__ = ["Answers", "Ranking", "rates"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 BINS = 15
@@ -44,14 +44,14 @@ class Ranking:
         ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
         return cls(order, positive[order], ends)
 
-    def counts(self, weights: Floats) -> tuple[Floats, Floats]:
+    def counts(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return true and false positives at every possible threshold, `(R, T)` each."""
         own = weights[:, self.order]
         hits = np.cumsum(own * self.positive, axis=1)[:, self.ends]
         misses = np.cumsum(own * ~self.positive, axis=1)[:, self.ends]
         return hits, misses
 
-    def figures(self, weights: Floats) -> dict[str, Floats]:
+    def figures(self, weights: Doubles) -> dict[str, Doubles]:
         """Return area under ROC, average precision, and sensitivity at 95 % specificity."""
         hits, misses = self.counts(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -79,7 +79,7 @@ class Answers:
 
     classes: tuple[str, ...]
     truth: Ints
-    probabilities: Floats
+    probabilities: Doubles
     accepted: Bools | None
     sets: Bools | None = None
 
@@ -90,9 +90,9 @@ class Answers:
         return best
 
     @cached_property
-    def confidence(self) -> Floats:
+    def confidence(self) -> Doubles:
         """`(N,)` its probability."""
-        highest: Floats = self.probabilities.max(axis=1)
+        highest: Doubles = self.probabilities.max(axis=1)
         return highest
 
     @cached_property
@@ -120,24 +120,24 @@ class Answers:
     def _by_confidence(self) -> Ints:
         return np.argsort(-self.confidence, kind="stable")
 
-    def confusion(self, weights: Floats) -> Floats:
+    def confusion(self, weights: Doubles) -> Doubles:
         """Return `(R, K, K)` counts, rows true, columns predicted."""
         size = len(self.classes)
         cells = np.eye(size * size)[self.truth * size + self.predicted]
-        matrix: Floats = (weights @ cells).reshape(-1, size, size)
+        matrix: Doubles = (weights @ cells).reshape(-1, size, size)
         return matrix
 
-    def figures(self, weights: Floats) -> dict[str, Floats]:
+    def figures(self, weights: Doubles) -> dict[str, Doubles]:
         """Return every figure that is one number, by name."""
         return self._figures(weights, self.per_class(weights))
 
     def _figures(
-        self, weights: Floats, per_class: dict[str, dict[str, Floats]]
-    ) -> dict[str, Floats]:
+        self, weights: Doubles, per_class: dict[str, dict[str, Doubles]]
+    ) -> dict[str, Doubles]:
         total = weights.sum(axis=1)
         nothing = np.full(len(weights), np.nan)
 
-        def mean(values: npt.NDArray[Any] | None) -> Floats:
+        def mean(values: npt.NDArray[Any] | None) -> Doubles:
             return nothing if values is None else (weights @ values.astype(np.float64)) / total
 
         rows = np.arange(len(self.truth))
@@ -179,7 +179,7 @@ class Answers:
             result |= {f"malignant_{name}": value for name, value in own.items()}
         return result
 
-    def per_class(self, weights: Floats) -> dict[str, dict[str, Floats]]:
+    def per_class(self, weights: Doubles) -> dict[str, dict[str, Doubles]]:
         """Return the figures of each class against the others, by class and name."""
         matrix = self.confusion(weights)
         total = matrix.sum(axis=(1, 2))
@@ -202,7 +202,7 @@ class Answers:
             result[name] = values
         return result
 
-    def calibration_error(self, weights: Floats, score: Floats, hit: Bools) -> Floats:
+    def calibration_error(self, weights: Doubles, score: Doubles, hit: Bools) -> Doubles:
         """Return the mean gap between `score` and the share of hits, over bins of equal mass.
 
         Adaptive bins after Nguyen & O'Connor 2015: a good model fills equal-width bins at one
@@ -210,11 +210,13 @@ class Answers:
         """
         scores, hits, mass = self.reliability(weights, score, hit)
         # |mean score − share of hits| times the mass is |sum of scores − number of hits|.
-        gaps: Floats = np.abs(scores - hits).sum(axis=1) / mass.sum(axis=1)
+        gaps: Doubles = np.abs(scores - hits).sum(axis=1) / mass.sum(axis=1)
         return gaps
 
     @staticmethod
-    def reliability(weights: Floats, score: Floats, hit: Bools) -> tuple[Floats, Floats, Floats]:
+    def reliability(
+        weights: Doubles, score: Doubles, hit: Bools
+    ) -> tuple[Doubles, Doubles, Doubles]:
         """Return, for each of 15 bins, `(R, 15)`: sum of scores, number of hits, mass."""
         order = np.argsort(score, kind="stable")
         own = weights[:, order]
@@ -224,13 +226,13 @@ class Answers:
         number += BINS * np.arange(len(weights))[:, None]
         size = BINS * len(weights)
 
-        def sums(values: Floats) -> Floats:
+        def sums(values: Doubles) -> Doubles:
             total = np.bincount(number.ravel(), values.ravel(), size)
             return total.astype(np.float64).reshape(-1, BINS)
 
         return sums(own * score[order]), sums(own * hit[order]), sums(own)
 
-    def risk_coverage(self, weights: Floats) -> tuple[Floats, Floats]:
+    def risk_coverage(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return, answering from the surest image on: the share answered, the share wrong of it."""
         own = weights[:, self._by_confidence]
         answered = np.cumsum(own, axis=1)
@@ -251,10 +253,10 @@ def rates(ranking: Ranking) -> dict[str, list[float]]:
     }
 
 
-def _mean(values: list[Floats]) -> Floats:
+def _mean(values: list[Doubles]) -> Doubles:
     """Return the mean over the classes of which the figure is known."""
     table = np.stack(values)
     known = ~np.isnan(table)
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Floats = np.where(known, table, 0).sum(axis=0) / known.sum(axis=0)
+        result: Doubles = np.where(known, table, 0).sum(axis=0) / known.sum(axis=0)
     return result

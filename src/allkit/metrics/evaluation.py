@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.metrics.answers import Answers, rates
+from allkit.types import Doubles, Ints
 
 __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
 
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 RESAMPLES = 1000
 CELLS = 60_000  # of a table of weights, which bounds the memory
@@ -146,7 +145,7 @@ def evaluate(
 
 
 def bootstrap(
-    figures: Callable[[Floats], dict[str, Floats]],
+    figures: Callable[[Doubles], dict[str, Doubles]],
     count: int,
     units: Ints | None,
     seed: int,
@@ -159,7 +158,7 @@ def bootstrap(
     unit = np.arange(count) if units is None else np.unique(units, return_inverse=True)[1]
     size = int(unit.max()) + 1
     rng = np.random.default_rng(seed)
-    drawn: dict[str, list[Floats]] = {}
+    drawn: dict[str, list[Doubles]] = {}
     step = max(1, min(RESAMPLES, CELLS // count))
     for start in range(0, RESAMPLES, step):
         times = min(step, RESAMPLES - start)

@@ -21,7 +21,7 @@ from typing import Any
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
-from allkit.files import write_whole
+from allkit.files import cache_folder, write_whole
 from allkit.plugins.loading import GROUP
 from allkit.plugins.probe import probe
 
@@ -157,14 +157,10 @@ def _around() -> list[Any]:
 
 
 def _cache_file() -> Path | None:
-    setting = os.environ.get("ALLKIT_CACHE")
-    if setting:
-        return Path(setting) / "plugins.json"
-    if importlib.util.find_spec("platformdirs") is None:
+    try:
+        return cache_folder() / "plugins.json"
+    except ImportError:
         return None
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("allkit", appauthor=False)) / "plugins.json"
 
 
 def _read(file: Path | None) -> dict[str, dict[str, Any]]:

@@ -98,7 +98,7 @@ def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
         result.records = tuple(_records(found, origin))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises
         result.error = _reason(error, target)
     result.seconds = time.perf_counter() - start
     return result

@@ -16,7 +16,7 @@ from allkit.classifier import Classifier
 from allkit.data.dataset import Dataset
 from allkit.duplicates import pack, unpack
 from allkit.errors import ConfigError, DatasetError
-from allkit.features import FeatureCache, Progress
+from allkit.features import FeatureCache
 from allkit.judgement import group_hash, require_labels
 from allkit.metrics import Comparison, compare
 from allkit.network import Network
@@ -34,6 +34,7 @@ from allkit.quality.refit import (
 )
 from allkit.quality.retrust import calibrated, knowing, seen
 from allkit.runtime.trust import Trust
+from allkit.types import Progress
 
 __all__ = ["adapt"]
 

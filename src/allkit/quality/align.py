@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from allkit.runtime.softmax import softmax
 from allkit.runtime.trust import Space
+from allkit.types import Floats
 
 __all__ = ["FEWEST", "shift_of"]
 
-Floats = npt.NDArray[np.floating[Any]]
 
 FEWEST = 5
 """Images below which nothing is said about their stain."""
@@ -48,8 +47,7 @@ def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
     for _ in range(ROUNDS):
         squares = ((points - shift)[:, None] - middles[None]) ** 2
         near = -squares.sum(axis=2) / (2 * breadth)
-        powers = np.exp(near - near.max(axis=1, keepdims=True))
-        shares = (powers / powers.sum(axis=1, keepdims=True)).mean(axis=0)
+        shares = softmax(near).mean(axis=0)
         shift = points.mean(axis=0) - shares @ middles
     back: Floats = shift @ np.linalg.pinv(space.projection.astype(np.float64))
     return back

@@ -13,8 +13,8 @@ from allkit import probes
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.features import Progress
 from allkit.probes import Probe
+from allkit.types import Progress
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
@@ -225,7 +225,7 @@ def _coincide(data: Dataset, column: str | None) -> str | None:
     if column is None and not data.has_groups:
         return None
     values = data.units.tolist() if column is None else data.column(column)
-    return coincide([s.label for s in data], values, column or "group")
+    return coincide(data.label_names, values, column or "group")
 
 
 def _left_out(

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import numpy.typing as npt
 
 from allkit.data import readers
 from allkit.data.dataset import Dataset
+from allkit.data.known import Known
 from allkit.data.rows import Table
 from allkit.duplicates import Signature, SignatureStore, closed_pairs, signature
 from allkit.errors import DatasetError, ImageError
-from allkit.features import Progress
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
+from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 
@@ -100,7 +102,7 @@ class Check:
 
     def bearers(self, mark: Mark) -> dict[str, int]:
         """Return how many images of each class bear a mark."""
-        counts = Counter(self.data.samples[i].label for i in mark.images)
+        counts = self.data.subset(mark.images).counts
         return {name: counts[name] for name in self.data.classes}
 
 
@@ -115,6 +117,12 @@ class _Seen:
     sizes: Counter[str] = field(default_factory=Counter)
     errors: dict[int, str] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
+
+    def known(self, readable: Sequence[int]) -> Known:
+        """Return hashes and signatures of the images that could be read."""
+        hashes = [digest for i in readable if (digest := self.hashes[i]) is not None]
+        signatures = [one for i in readable if (one := self.signatures[i]) is not None]
+        return Known(tuple(hashes), tuple(signatures))
 
 
 def check(
@@ -141,8 +149,7 @@ def check(
     seen = _look(whole, progress)
     readable = [i for i in range(len(whole)) if i not in seen.errors]
     kept = whole.subset(readable)
-    kept.__dict__["hashes"] = tuple(seen.hashes[i] for i in readable)
-    kept.__dict__["signatures"] = tuple(seen.signatures[i] for i in readable)
+    kept.known = seen.known(readable)
     if progress:
         progress("pairs", 0, 1)
     pairs = kept.duplicates

@@ -14,12 +14,12 @@ from allkit.metrics.answers import Answers
 from allkit.quality.laboratory import Material, joined
 from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.quality.retrust import knowing
+from allkit.runtime.softmax import log_sum_exp
 from allkit.runtime.trust import Outputs, Trust
+from allkit.types import Floats
 
 __all__ = ["HeldOut", "choose", "held_out"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 FOLDS, INNER_FOLDS = 5, 3
 UNJUDGED = "medium"
@@ -122,7 +122,6 @@ def choose(model: Classifier, own: Material) -> str:
         for name in STRENGTHS:
             moved = change(network, own.roots[learn], own.labels[learn], name, anchors)
             logits = (before + moved.logits(inputs)) / temperature
-            high = logits.max(axis=1)
-            total = high + np.log(np.exp(logits - high[:, None]).sum(axis=1))
+            total = log_sum_exp(logits)
             losses[name] += float(weight @ (total - logits[np.arange(len(labels)), labels]))
     return min(losses, key=lambda name: losses[name])

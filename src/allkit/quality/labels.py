@@ -8,9 +8,11 @@ import numpy.typing as npt
 from allkit import probes
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.features import Extractor, FeatureCache, Progress, weights_hash
+from allkit.features import Extractor, FeatureCache
+from allkit.hashes import weights_hash
 from allkit.network import build_backbone
 from allkit.plugins import registry, resolve_weights
+from allkit.types import Progress
 
 __all__ = ["label_suspects"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,17 +14,16 @@ from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.features import FeatureCache, Progress
+from allkit.features import FeatureCache
 from allkit.judgement import strongest_probe
 from allkit.probes import Probe
 from allkit.quality.audit import threshold
 from allkit.runtime.trust import signed_root
 from allkit.trust import dataset_shortcomings, dataset_statistics
+from allkit.types import Floats, Ints, Progress
 
 __all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 FEWEST_GROUPS = 3
 """Groups of every class from which on held-out groups say more than what a slide looks like."""
@@ -64,7 +62,7 @@ class Material:
         data, notes = _with_cells(model, data, cache, progress)
         features = model.features(data, cache=cache, progress=progress)
         statistics = dataset_statistics(data, cache=cache, progress=progress)
-        position = {name: index for index, name in enumerate(model.classes)}
+        position: dict[str | None, int] = {name: i for i, name in enumerate(model.classes)}
         labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
         values = data.column(column) if column is not None else [None] * len(data)
         units = join(len(data), data.fields.tolist(), values)
@@ -87,7 +85,7 @@ class Material:
     @property
     def held_out_classes(self) -> int:
         """Number of classes of which a group can be held out and another be learnt from."""
-        few = alone([s.label for s in self.data], self.units.tolist())
+        few = alone(self.data.label_names, self.units.tolist())
         return len(set(self.labels.tolist())) - len(few)
 
 
@@ -130,7 +128,7 @@ def joined(parts: Sequence[Material]) -> Material:
 
 def confound(own: Material) -> str | None:
     """Return why right answers on these slides would prove nothing, or `None`."""
-    labels = [s.label for s in own.data]
+    labels = own.data.label_names
     units = own.units.tolist()
     if not nested(labels, units):
         return None

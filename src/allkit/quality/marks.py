@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.types import Singles
+
 __all__ = ["Mark", "Marks"]
 
 _SIDE = 256  # longer side of the images that are summed
@@ -25,8 +27,6 @@ _SHARP, _LEVELS = (
 _REACH = 7  # pixels of `_SIDE` between parts of one mark
 _AREA = 24  # square pixels of `_SIDE`: the least mark
 _ALIKE = 0.45  # correlation from which on an image bears the mark
-
-_Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ class _Sum:
 class Marks:
     """Gathers images one by one, from any thread, and then tells the marks."""
 
-    _sums: dict[tuple[int, int, str], _Sum] = field(default_factory=dict)
+    _sums: dict[tuple[int, int, str | None], _Sum] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, image: npt.NDArray[np.uint8], label: str) -> None:
-        """Add one image, (H, W, 3) uint8, of the class `label`."""
+    def add(self, image: npt.NDArray[np.uint8], label: str | None) -> None:
+        """Add one image, (H, W, 3) uint8, of the class `label`, or of none."""
         grey = _grey(image)
         with self._lock:
             held = self._sums.setdefault((*grey.shape, label), _Sum())
@@ -61,7 +61,7 @@ class Marks:
             held.squares = held.squares + grey * grey
 
     def find(
-        self, labels: Sequence[str], load: Callable[[int], npt.NDArray[np.uint8] | None]
+        self, labels: Sequence[str | None], load: Callable[[int], npt.NDArray[np.uint8] | None]
     ) -> list[Mark]:
         """Return the marks; `load` reads an image again, `None` for one that cannot be read.
 
@@ -70,7 +70,7 @@ class Marks:
         import cv2
 
         sharp: dict[tuple[int, int], npt.NDArray[np.uint8]] = {}
-        templates: dict[tuple[int, int], list[_Floats]] = {}
+        templates: dict[tuple[int, int], list[Singles]] = {}
         for (height, width, _), held in self._sums.items():
             if held.count < _LEAST:
                 continue
@@ -114,7 +114,7 @@ class Marks:
         return sorted(marks, key=lambda mark: -len(mark.images))
 
 
-def _grey(image: npt.NDArray[np.uint8]) -> _Floats:
+def _grey(image: npt.NDArray[np.uint8]) -> Singles:
     import cv2
 
     ratio = _SIDE / max(image.shape[:2])
@@ -124,13 +124,13 @@ def _grey(image: npt.NDArray[np.uint8]) -> _Floats:
     return np.asarray(image.astype(np.float32).mean(axis=2), np.float32)
 
 
-def _detail(grey: _Floats) -> _Floats:
+def _detail(grey: Singles) -> Singles:
     import cv2
 
     return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), 4.0), np.float32)
 
 
-def _correlation(a: _Floats, b: _Floats) -> float:
+def _correlation(a: Singles, b: Singles) -> float:
     u, v = a - a.mean(), b - b.mean()
     power = float(np.sqrt((u * u).sum() * (v * v).sum()))
     return float((u * v).sum()) / power if power > 0 else 0.0

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.network import Branches, Network
+from allkit.runtime.softmax import softmax
 from allkit.runtime.trust import Trust
+from allkit.types import Floats, Ints
 
 __all__ = ["STRENGTHS", "UNCHANGED", "Anchors", "Change", "anchors_of", "change", "head_inputs"]
 __all__ += ["head_logits", "move_mean"]
 
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 UNCHANGED = "unchanged"
 STRENGTHS = {UNCHANGED: np.inf, "weak": 10.0, "medium": 1.0, "strong": 0.1}
@@ -140,6 +140,7 @@ def change(
     Gauvain & Lee 1994). Where nothing pulls, the head stays exactly as it was.
     """
     inputs = head_inputs(network, roots)
+    # torch says of what a list of modules holds only that they are modules.
     classes = int(network.heads[0].linear.out_features)  # type: ignore[union-attr, arg-type]
     if strength == UNCHANGED:
         return Change(
@@ -156,7 +157,7 @@ def change(
         kept = head_logits(network, own)
         inputs = [np.concatenate([x, y]) for x, y in zip(inputs, own, strict=True)]
         before = np.concatenate([before, kept])
-        wanted = np.concatenate([wanted, _softmax(kept)])
+        wanted = np.concatenate([wanted, softmax(kept)])
         weight = np.concatenate([weight, np.full(len(kept), len(labels) / len(kept))])
     found = [_least(x, before, wanted, weight, STRENGTHS[strength]) for x in inputs]
     return Change(tuple(w for w, _ in found), tuple(b for _, b in found))
@@ -178,7 +179,7 @@ def _least(
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         table = flat.reshape(classes, -1)
         weights, bias = table[:, :-1], table[:, -1]
-        p = _softmax(before + rows @ weights.T + bias)
+        p = softmax(before + rows @ weights.T + bias)
         value = -(weight[:, None] * wanted * np.log(np.maximum(p, 1e-300))).sum()
         gap = weight[:, None] * (p - wanted)
         gradient = np.column_stack([gap.T @ rows + pull * weights, gap.sum(axis=0) + pull * bias])
@@ -188,9 +189,3 @@ def _least(
     best = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     table = best.reshape(classes, -1)
     return table[:, :-1] @ right, table[:, -1]
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return result

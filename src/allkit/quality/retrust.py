@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +16,9 @@ from allkit.calibration import (
 from allkit.familiarity import MOST_REFERENCES
 from allkit.runtime.trust import Space, Trust
 from allkit.trust import FEWEST_TO_CALIBRATE, TrustSettings
+from allkit.types import Floats, Ints
 
 __all__ = ["calibrated", "knowing", "seen"]
-
-Floats = npt.NDArray[np.floating[Any]]
-Ints = npt.NDArray[np.int64]
 
 
 def knowing(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:

@@ -13,10 +13,11 @@ from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
 from allkit.errors import DatasetError
-from allkit.features import FeatureCache, Progress
+from allkit.features import FeatureCache
 from allkit.judgement import Judged, strongest_probe
 from allkit.metrics import Evaluation, evaluate
 from allkit.training import Trainer
+from allkit.types import Progress
 
 __all__ = ["LeftOut", "Unseen", "leave_one_group_out"]
 
@@ -110,7 +111,7 @@ def leave_one_group_out(
     """
     classes = dataset.classes
     values = [str(value) for value in dataset.column(column)]
-    labels = [sample.label for sample in dataset]
+    labels = dataset.label_names
     same = coincide(labels, values, column)
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")

@@ -20,13 +20,12 @@ from allkit.images import read_image
 from allkit.records import Prediction
 from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Decision, Outputs, Trust
+from allkit.types import Pixels
 
 if TYPE_CHECKING:
     from allkit.runtime.cells import Cells
 
 __all__ = ["answer", "answers", "refuse", "stream", "unreadable"]
-
-Images = npt.NDArray[np.uint8]
 
 
 def answer(
@@ -51,7 +50,7 @@ def answer(
 
 
 def answers(
-    named: Sequence[tuple[str, Images]], outputs: Outputs, trust: Trust
+    named: Sequence[tuple[str, Pixels]], outputs: Outputs, trust: Trust
 ) -> list[Prediction]:
     """Return the answers for N images, `(name, pixels)`, from what the network gave for them."""
     if not named:
@@ -92,7 +91,7 @@ def unreadable(image: str, error: ImageError) -> Prediction:
 
 def stream(
     images: Iterable[Any],
-    network: Callable[[Sequence[Images]], Outputs],
+    network: Callable[[Sequence[Pixels]], Outputs],
     trust: Trust,
     *,
     batch_size: int = 16,
@@ -125,7 +124,7 @@ class _Read(NamedTuple):
     """What reading made of an image: pixels and their statistics, or the reason why not."""
 
     name: str
-    pixels: Images | None = None
+    pixels: Pixels | None = None
     statistics: npt.NDArray[np.floating[Any]] | None = None
     error: ImageError | None = None
 

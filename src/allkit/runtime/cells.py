@@ -13,16 +13,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from allkit.batches import by_shape
 from allkit.records import RED_CELL, SCALE_BAR, Cell
+from allkit.types import Mask, Pixels, Singles
 
 __all__ = ["FINDER", "NO_CELLS", "NO_SCALE", "Cells", "bags", "find_cells", "shortcomings"]
 
-Pixels = npt.NDArray[np.uint8]
-Mask = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 FINDER = "allkit.cells/1"
 """Name and version of the finder, written into exported files: another version finds others."""
@@ -48,7 +45,7 @@ ABOVE_RED = 0.13
 """How much more stain than the paler quarter of the tissue, which is red cells, a nucleus has."""
 
 _STEP = 0.8 / 255
-_LIGHT: Floats = np.log(np.arange(256, dtype=np.float32) + 1.0)
+_LIGHT: Singles = np.log(np.arange(256, dtype=np.float32) + 1.0)
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,8 @@ class Cells:
     """
 
     image: Pixels
-    centres: Floats
-    diameters: Floats
+    centres: Singles
+    diameters: Singles
     scale: float
     red_cell: float | None
 
@@ -104,7 +101,7 @@ def find_cells(image: Pixels) -> Cells:
     )
 
 
-def bags(found: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Floats]]:
+def bags(found: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
     """Yield (positions in `found`, images `(n, H, W, 3)`, places `(m, 3)`) for each shape there is.
 
     A place is the position of the image among these n, and x and y of the cell, float32: what a
@@ -134,7 +131,7 @@ def _resized(image: Pixels, scale: float) -> Pixels:
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
-def _stain(image: Pixels) -> tuple[Floats, Floats]:
+def _stain(image: Pixels) -> tuple[Singles, Singles]:
     """Return stain and mean optical density relative to the background, `(H, W)` float32."""
     smooth = cv2.GaussianBlur(image, (0, 0), 1.0)
     density = []
@@ -153,7 +150,7 @@ def _stain(image: Pixels) -> tuple[Floats, Floats]:
     return stain, mean
 
 
-def _threshold(stain: Floats, density: Floats) -> float:
+def _threshold(stain: Singles, density: Singles) -> float:
     """Return the stain above which a pixel belongs to a white cell."""
     levels = np.clip(stain * (1 / _STEP), 0, 255).astype(np.uint8)
     some = levels[levels > 2]
@@ -166,7 +163,7 @@ def _threshold(stain: Floats, density: Floats) -> float:
     return max(otsu, PURPLE, pale + ABOVE_RED)
 
 
-def _mask(stain: Floats, density: Floats) -> Mask:
+def _mask(stain: Singles, density: Singles) -> Mask:
     """Return where white cells are, `(H, W)` 0 or 1: without specks, holes filled."""
     mask = (stain > _threshold(stain, density)).astype(np.uint8)
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _disc(3))
@@ -188,7 +185,7 @@ def _filled(mask: Mask, largest: float) -> Mask:
     return filled
 
 
-def _parts(mask: Mask) -> tuple[Floats, Floats]:
+def _parts(mask: Mask) -> tuple[Singles, Singles]:
     """Return centres `(M, 2)` and diameters `(M,)` of the cells in a mask."""
     depth = cv2.GaussianBlur(cv2.distanceTransform(mask, cv2.DIST_L2, 5), (0, 0), 1.5)
     around = np.ones((11, 11), np.uint8)
@@ -210,11 +207,11 @@ def _parts(mask: Mask) -> tuple[Floats, Floats]:
     area[0] = 0
     order = np.argsort(-area, kind="stable")
     order = order[area[order] >= 0.34 * RED_CELL**2 * np.pi / 4]
-    centres: Floats = np.stack([x, y], axis=1)[order].astype(np.float32)
+    centres: Singles = np.stack([x, y], axis=1)[order].astype(np.float32)
     return centres, (2 * np.sqrt(area[order] / np.pi)).astype(np.float32)
 
 
-def _red_cell(stain: Floats, density: Floats) -> float | None:
+def _red_cell(stain: Singles, density: Singles) -> float | None:
     """Return the median diameter of the red cells in pixels; `None` for fewer than eight.
 
     It is twice the depth of the peaks of their distance transform: that holds for cells that

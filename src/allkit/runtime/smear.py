@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from allkit.types import Pixels, Singles
+
 __all__ = [
     "ASPECTS",
     "STATISTICS",
@@ -20,8 +22,6 @@ __all__ = [
     "stain_density",
 ]
 
-Pixels = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 SIDE = 224
 """Pixels a side at which an image is looked at: the whole field, as the backbones see it."""
@@ -49,18 +49,18 @@ ASPECTS = {
 }
 """The first word of a statistic's name → what it says, in words."""
 
-_DENSITY: Floats = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
+_DENSITY: Singles = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 _LEVELS, _STEP = 128, 1.5 / 128
 _FAINTEST = 10 * _STEP  # purple density below which nothing counts as stained
 
 
-def stain_density(image: Pixels) -> Floats:
+def stain_density(image: Pixels) -> Singles:
     """Return how purple each pixel is, `(H, W)` float32: green less blue optical density.
 
     Nuclei take up the stain, which absorbs green and lets blue through; red cells, background,
     black and white absorb both alike and come out near nought. `image` is `(H, W, 3)` uint8.
     """
-    density: Floats = _DENSITY[image[..., 1]] - _DENSITY[image[..., 2]]
+    density: Singles = _DENSITY[image[..., 1]] - _DENSITY[image[..., 2]]
     return density
 
 
@@ -77,7 +77,7 @@ def cell_mask(image: Pixels) -> npt.NDArray[np.bool_]:
     return found
 
 
-def image_statistics(image: Pixels) -> Floats:
+def image_statistics(image: Pixels) -> Singles:
     """Return the statistics of an image, `(M,)` float32, in the order of `STATISTICS`.
 
     Optical densities (natural logarithm, 0 is white) of the background, the middle and the dark
@@ -119,7 +119,7 @@ def image_statistics(image: Pixels) -> Floats:
     return np.array(values, dtype=np.float32)
 
 
-def _threshold(density: Floats) -> float:
+def _threshold(density: Singles) -> float:
     """Return Otsu's threshold of a stain density (Otsu 1979), never below the faintest stain."""
     levels = np.clip(density * np.float32(1 / _STEP), 0, _LEVELS - 1).astype(np.uint8)
     share = np.bincount(levels.ravel(), minlength=_LEVELS) / levels.size

@@ -17,6 +17,8 @@ import numpy.typing as npt
 
 from allkit.records import Verdict
 from allkit.runtime.smear import ASPECTS, STATISTICS
+from allkit.runtime.softmax import softmax
+from allkit.types import Floats
 
 if TYPE_CHECKING:
     from allkit.runtime.cells import Cells
@@ -44,7 +46,6 @@ __all__ = [
     "signed_root",
 ]
 
-Floats = npt.NDArray[np.floating[Any]]
 
 NOT_CALIBRATED = "not calibrated"
 NO_FAMILIARITY = "no familiarity data"
@@ -126,10 +127,7 @@ class Space:
             np.subtract(self._norms, squares, out=squares)
             squares += (points**2).sum(axis=1)[:, None]
             for index, own in self._by_class:
-                count = min(NEIGHBOURS, len(own))
-                nearest = np.partition(squares[:, own], count - 1, axis=1)[:, :count]
-                means = np.maximum(nearest, 0).sum(axis=1) / count
-                result[start : start + BLOCK, index] = np.sqrt(means)
+                result[start : start + BLOCK, index] = _to_nearest(squares[:, own])
         return result
 
     def distance_to_seen(self, vectors: Floats) -> Floats:
@@ -137,13 +135,10 @@ class Space:
         result = np.full(len(vectors), np.inf)
         if not len(self.seen):
             return result
-        count = min(NEIGHBOURS, len(self.seen))
         for start in range(0, len(vectors), BLOCK):
             points = (vectors[start : start + BLOCK] - self.mean) @ self.projection
             squares = (points**2).sum(axis=1)[:, None] + (self.seen**2).sum(axis=1)
-            squares = np.maximum(squares - 2 * points @ self.seen.T, 0)
-            nearest = np.partition(squares, count - 1, axis=1)[:, :count]
-            result[start : start + BLOCK] = np.sqrt(nearest.mean(axis=1))
+            result[start : start + BLOCK] = _to_nearest(squares - 2 * points @ self.seen.T)
         return result
 
     # What does not depend on the image, once: an answer takes a fraction of a millisecond then.
@@ -212,12 +207,7 @@ class Trust:
         """Return the probabilities of N images from logits `(N, K)` and strangeness `(N,)`."""
         rise = np.exp(self.softening * np.clip(strangeness, 0, STRANGEST))
         scaled = logits.astype(np.float64) / ((self.temperature or 1.0) * rise)[:, None]
-        scaled -= scaled.max(axis=1, keepdims=True)
-        powers = np.exp(scaled)
-        result: npt.NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(
-            np.float32
-        )
-        return result
+        return softmax(scaled).astype(np.float32)
 
     def _strange(self, space: Space, outputs: Outputs) -> Floats:
         """Return the strangeness `(N,)` of features among the class that was answered."""
@@ -431,8 +421,9 @@ class Trust:
                 del own["seen"]
             if all(value is not None for value in own.values()):
                 for number in ("centre", "scale", "foreign"):
+                    # Arrays by name become the arguments of a record of the same names.
                     own[number] = float(own[number][0])  # type: ignore[index, assignment]
-                parts[name] = Space(**own)  # type: ignore[arg-type]
+                parts[name] = Space(**own)  # type: ignore[arg-type]  # as above
         if "familiarity.offset" in values:
             parts["offset"] = values["familiarity.offset"]
         if "familiarity.ranges" in values:
@@ -440,6 +431,17 @@ class Trust:
             parts["ranges"] = values["familiarity.ranges"]
             parts["cell_floor"] = float(values["familiarity.cell_floor"][0])
         return cls(tuple(classes), **parts)
+
+
+def _to_nearest(squares: Floats) -> Floats:
+    """Return `(N,)`: root mean square of the five smallest distances, from their squares `(N, R)`.
+
+    `allkit.pipeline` does the same in torch, for what is exported.
+    """
+    count = min(NEIGHBOURS, squares.shape[1])
+    nearest = np.partition(squares, count - 1, axis=1)[:, :count]
+    result: Floats = np.sqrt(np.maximum(nearest, 0).mean(axis=1))
+    return result
 
 
 def set_table(decisions: Sequence[Decision], classes: int) -> npt.NDArray[np.bool_]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -25,12 +24,12 @@ from allkit.serving import bodies, protocol
 from allkit.serving.guard import Guard, Key
 from allkit.serving.metrics import Metrics
 from allkit.serving.queue import Full, Queue
+from allkit.types import Pixels
 
 __all__ = ["VERSION", "Limits", "create_app"]
 
 VERSION = "1"
 """Version of the one model that is served, as the protocol wants it."""
-Pixels = npt.NDArray[np.uint8]
 
 _IMAGE = {
     "required": True,

@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.records import Prediction
+from allkit.types import Pixels
 
 __all__ = ["HEADER", "InferRequest", "ProtocolError", "describe", "parse", "respond"]
 
 HEADER = "Inference-Header-Content-Length"
-Pixels = npt.NDArray[np.uint8]
 
 
 class ProtocolError(Exception):

@@ -16,14 +16,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.records import Prediction, Predictor
 from allkit.serving.metrics import Metrics
+from allkit.types import Pixels
 
 __all__ = ["Full", "Queue"]
-
-Pixels = npt.NDArray[np.uint8]
 
 
 class Full(Exception):

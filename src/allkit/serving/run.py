@@ -52,7 +52,7 @@ class _Server(uvicorn.Server):
     cut_off = False
 
     def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
-        app: FastAPI = self.config.app  # type: ignore[assignment]
+        app: FastAPI = self.config.app  # type: ignore[assignment]  # uvicorn: anything
         if app.state.draining:
             self.should_exit = self.force_exit = self.cut_off = True
             return

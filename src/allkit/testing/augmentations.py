@@ -8,21 +8,20 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.records import Augmentation
 from allkit.testing.checks import require
 from allkit.testing.material import sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
+from allkit.types import Pixels
 
 __all__ = ["CHECKS"]
 
-Image = npt.NDArray[np.uint8]
 SECONDS = 0.25  # for one field of 224 × 224 pixels
 SIZES = ((32, 32), (33, 47), (96, 64), (224, 224))
 
 
-def _run(record: Augmentation, image: Image, seed: int) -> Image:
+def _run(record: Augmentation, image: Pixels, seed: int) -> Pixels:
     return record.apply(image.copy(), np.random.default_rng(seed))
 
 
@@ -94,7 +93,9 @@ def goes_to_worker_processes(record: Augmentation) -> None:
     from multiprocessing.reduction import ForkingPickler
 
     try:
-        sent: Callable[..., Image] = ForkingPickler.loads(bytes(ForkingPickler.dumps(record.apply)))
+        sent: Callable[..., Pixels] = ForkingPickler.loads(
+            bytes(ForkingPickler.dumps(record.apply))
+        )
     except Exception as error:  # noqa: BLE001 - pickling raises whatever the object raises
         require(False, f"`apply` cannot be sent: {error}. Make it a function of the module.")
     image = sample_images()[0]

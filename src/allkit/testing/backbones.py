@@ -313,7 +313,7 @@ def _require_weighted_places_matter(
     handle = layer.register_forward_hook(keep)
     try:
         value = score(net.requires_grad_(False)(inputs))
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
     finally:
         handle.remove()
     gradient = held["output"].grad

@@ -118,7 +118,7 @@ def _named(name: str) -> list[Subject]:
                     if record.example:
                         found.append(host.get("backbone", f"{record.prefix}:{record.example}"))
                 else:
-                    found.append(host.get(kind, record.name))  # type: ignore[arg-type]
+                    found.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
             if plugin.error:
                 raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
         return found

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+from allkit.types import Pixels
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
@@ -19,19 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["host_of", "model_of", "sample_images", "tiny_model", "trained", "using_images"]
 
-Image = npt.NDArray[np.uint8]
+
+_given: tuple[Pixels, ...] = ()
 
 
-_given: tuple[Image, ...] = ()
-
-
-def sample_images() -> tuple[Image, ...]:
+def sample_images() -> tuple[Pixels, ...]:
     """Return the images to check on: those of `using_images`, else eight drawn smears."""
     return _given or _drawn()
 
 
 @contextlib.contextmanager
-def using_images(images: Sequence[Image]) -> Iterator[None]:
+def using_images(images: Sequence[Pixels]) -> Iterator[None]:
     """Check on these `(H, W, 3)` uint8 images, or, where there are none, on drawn ones."""
     global _given
     before, _given = _given, tuple(images)
@@ -42,7 +41,7 @@ def using_images(images: Sequence[Image]) -> Iterator[None]:
 
 
 @cache
-def _drawn() -> tuple[Image, ...]:
+def _drawn() -> tuple[Pixels, ...]:
     """Return drawn smears `(224, 224, 3)` uint8; two of them cut to other sizes."""
     from allkit.data.drawn import draw_smears
 

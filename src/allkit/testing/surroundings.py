@@ -45,14 +45,14 @@ def no_network() -> Iterator[list[str]]:
         refuse(host)
         return look_up(host, *rest, **options)
 
-    socket.socket.connect = guarded(connect)  # type: ignore[method-assign]
-    socket.socket.connect_ex = guarded(connect_ex)  # type: ignore[method-assign]
+    socket.socket.connect = guarded(connect)  # type: ignore[method-assign]  # put back
+    socket.socket.connect_ex = guarded(connect_ex)  # type: ignore[method-assign]  # put back
     socket.getaddrinfo = guarded_look_up
     try:
         yield attempts
     finally:
-        socket.socket.connect = connect  # type: ignore[method-assign]
-        socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]
+        socket.socket.connect = connect  # type: ignore[method-assign]  # put back
+        socket.socket.connect_ex = connect_ex  # type: ignore[method-assign]  # put back
         socket.getaddrinfo = look_up
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from allkit.familiarity import grouped_parts
@@ -37,12 +39,14 @@ def further_held_out(session: Session) -> list[HeldOut]:
         if len(check):
             parts.append((learners[learn], learners[check]))
     report = session.progress
-    crossed = Session(
-        config.model_copy(update={"members": 1}), session.accelerator,
-        Division(dataset, parts, division.by), session.material, Run(),
-        None if report is None else lambda _, done, total: report("calibration", done, total),
-    )  # fmt: skip
-    crossed.__dict__["features"] = session.features
+    crossed = replace(
+        session,
+        config=config.model_copy(update={"members": 1}),
+        division=Division(dataset, parts, division.by),
+        run=Run(),
+        progress=report and (lambda _, done, total: report("calibration", done, total)),
+        recorder=None,
+    )
     held_out = []
     for number in range(len(parts)):
         member, _ = crossed.train(number)

@@ -11,11 +11,9 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, PartialState
 
 from allkit.errors import ConfigError
-from allkit.features import native_bfloat16
+from allkit.features import HALF, native_bfloat16
 
 __all__ = ["autocast", "choose_device", "choose_precision", "processes", "threads"]
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_device(name: str) -> torch.device:
@@ -47,7 +45,7 @@ def choose_precision(setting: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """Return the context in which layers compute in `precision`; weights stay float32."""
     return torch.autocast(
-        device.type, DTYPES.get(precision, torch.bfloat16), enabled=precision in DTYPES
+        device.type, HALF.get(precision, torch.bfloat16), enabled=precision in HALF
     )
 
 

@@ -13,10 +13,9 @@ from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
+from allkit.types import Indices
 
-__all__ = ["Division", "divide"]
-
-Indices = npt.NDArray[np.int64]
+__all__ = ["Division", "divide", "joined"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division
     refit = config.refit and config.strategy == "head"
     if val is not None and len(val):
         part = (everything, len(train) + np.arange(len(val)))
-        return Division(_joined(train, val), [part], train.split_by, refit)
+        return Division(joined(train, val), [part], train.split_by, refit)
     if config.val == 0:
         return Division(train, [(everything, everything[:0])], train.split_by)
     split = train.split(test=0.0, val=config.val, seed=config.seed)
@@ -77,7 +76,11 @@ def _positions(split: Split, part: str) -> npt.NDArray[np.int64]:
     return np.array([i for i, s in enumerate(split.whole) if s.part == part], dtype=np.int64)
 
 
-def _joined(train: Dataset, val: Dataset) -> Dataset:
+def joined(train: Dataset, val: Dataset) -> Dataset:
+    """Return the images of both parts as one set, those to learn from first.
+
+    Raises `DatasetError` when a class is in the validation part only.
+    """
     strange = set(val.counts) - set(train.counts)
     if strange:
         raise DatasetError(
@@ -85,8 +88,9 @@ def _joined(train: Dataset, val: Dataset) -> Dataset:
             f"trained on: divide again, or take the class out."
         )
     return Dataset(
-        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by
-    )
+        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by,
+        known=train.known.and_then(val.known),
+    )  # fmt: skip
 
 
 def _check_classes(train: Dataset) -> None:
@@ -102,7 +106,7 @@ def _check_classes(train: Dataset) -> None:
             f"{train.name} has one class only ({', '.join(train.classes)}); a classifier needs two."
         )
     if train.has_groups:
-        same = coincide([s.label for s in train], train.units.tolist(), "group")
+        same = coincide(train.label_names, train.units.tolist(), "group")
         if same is not None:
             warnings.warn(f"{train.name}: {same}", stacklevel=4)
     single = [name for name in train.classes if counts[name] == 1]

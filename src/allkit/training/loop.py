@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -26,10 +25,9 @@ from allkit.training.objective import Objective, class_weights, mix
 from allkit.training.plan import History, Place, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.sources import Request, Source
+from allkit.types import Indices
 
 __all__ = ["Loop"]
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -60,6 +58,7 @@ class Loop:
     def __post_init__(self) -> None:
         plan, config, device = self.plan, self.config, self.accelerator.device
         self.device = device
+        # torch's types lack the form with a memory format.
         self.member.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.labels = self.labels.to(device)
         learnt = self.labels[torch.from_numpy(self.learn).to(device)].cpu()
@@ -201,7 +200,7 @@ class Loop:
                     losses = mixed.share * losses + (1 - mixed.share) * others
                 counted = weights[at] if len(images) > self.accelerator.process_index else 0.0
                 loss = (losses * counted).sum()
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             total += loss.detach()
             if len(images) > self.accelerator.process_index:
                 hits += (logits.detach().argmax(1) == labels[at]).sum()
@@ -468,7 +467,7 @@ class Loop:
                 logits = self.member(next(stream))
                 self.objective.losses(
                     logits, self.labels[torch.from_numpy(images)]
-                ).sum().backward()  # type: ignore[no-untyped-call]
+                ).sum().backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         except Exception as error:
             if out_of_memory(error):
                 return False

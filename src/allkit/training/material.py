@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -19,27 +18,34 @@ from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.features import (
     BLOCK,
+    HALF,
     ActivationStore,
     Extractor,
     FeatureCache,
     FrozenPass,
-    Progress,
     row_key,
-    weights_hash,
 )
+from allkit.hashes import weights_hash
 from allkit.network import Oriented, build_backbone, cut, measure_width
 from allkit.plugins import registry, resolve_weights
 from allkit.records import Augmentation, Backbone
-from allkit.training.device import DTYPES, autocast, choose_precision
+from allkit.training.device import autocast, choose_precision
 from allkit.training.member import cut_index
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
 from allkit.transforms import CELL_SIZE
+from allkit.types import Indices, Progress, Singles
 
-__all__ = ["Material"]
+__all__ = ["Material", "untrained_backbone"]
 
 WORTH_AN_ENGINE = 500
-Features = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
+
+
+def untrained_backbone(config: TrainConfig) -> nn.Module:
+    """Return the backbone as it is before the training."""
+    host = registry()
+    record: Backbone = host.get("backbone", config.backbone)
+    origin = host.provider("backbone", config.backbone).origin
+    return build_backbone(record, resolve_weights(record.name, config.weights), origin)
 
 
 @dataclass
@@ -77,9 +83,7 @@ class Material:
         self.sources = [f"{n} {host.provider('augmentation', n).origin}" for n in config.augment]
         self.precision = choose_precision(config.precision, self.accelerator.device)
         self.copies = config.copies if self.augment else 0
-        self.backbone = build_backbone(
-            self.record, resolve_weights(self.record.name, config.weights), self.provider.origin
-        )
+        self.backbone = untrained_backbone(config)
         self.width = self._measure_width()
         self.fingerprint = weights_hash(self.backbone)
         self.cut = None
@@ -147,7 +151,7 @@ class Material:
             views.append(rows)
         return FeatureSource(views, self.accelerator.device, self.learners)
 
-    def over_orientations(self, backbone: nn.Module, images: Indices, identity: str) -> Features:
+    def over_orientations(self, backbone: nn.Module, images: Indices, identity: str) -> Singles:
         """Return the mean of `backbone` over the eight orientations of images, `(n, D)`."""
         extractor = Extractor(
             Oriented(backbone), self.record.input, (*self.identity[:3], identity, "eight orientations"),
@@ -155,7 +159,7 @@ class Material:
         )  # fmt: skip
         return self._shared(extractor, images, 0, "eight orientations")
 
-    def _extracted(self, images: Indices, copy: int, label: str) -> Features:
+    def _extracted(self, images: Indices, copy: int, label: str) -> Singles:
         return self._shared(self._extractor, images, copy, label)
 
     @cached_property
@@ -165,7 +169,7 @@ class Material:
             self.precision, self.cache, self.engine,
         )  # fmt: skip
 
-    def _shared(self, extractor: Extractor, images: Indices, copy: int, label: str) -> Features:
+    def _shared(self, extractor: Extractor, images: Indices, copy: int, label: str) -> Singles:
         """Extract, each process its share, and return the whole in each."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         padded = np.resize(images, -(-len(images) // world) * world)
@@ -175,12 +179,13 @@ class Material:
         )  # fmt: skip
         if world == 1:
             return own
-        every: list[Features] = gather_object([own])
+        every: list[Singles] = gather_object([own])
         return np.stack(every, axis=1).reshape(len(padded), -1)[: len(images)]
 
-    def _through_tail(self, images: Indices, copy: int, label: str) -> Features | None:
+    def _through_tail(self, images: Indices, copy: int, label: str) -> Singles | None:
         """Compute the activations at the cut, keep them, and return what the tail makes of them."""
         source, tail = self.inputs(), self.halves()[1].eval().requires_grad_(False)
+        # torch's types lack the form with a memory format.
         tail.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
@@ -195,7 +200,7 @@ class Material:
                     self.progress(label, min(done * world, len(images)), len(images))
         if world == 1:
             return own
-        every: list[Features] = gather_object([own])
+        every: list[Singles] = gather_object([own])
         whole = large_array((len(images), self.width), np.float32)
         for number, block in enumerate(blocks):
             start = number // world * BLOCK
@@ -219,7 +224,7 @@ class Material:
         example = self._trunk([images.load((0, 0))])
         store = ActivationStore.open(
             self.cache.path.parent / "activations", json.dumps([identity, signature]),
-            example.shape[1:], DTYPES.get(self.precision, torch.float32),
+            example.shape[1:], HALF.get(self.precision, torch.float32),
             about={
                 "backbone": self.record.name, "stage": f"net[:{self.cut}]",
                 "engine": " ".join(signature),

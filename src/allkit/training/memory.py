@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import torch
+
+from allkit import memory
 
 __all__ = ["free_bytes", "out_of_memory", "peak_bytes"]
 
@@ -13,12 +13,7 @@ def peak_bytes(device: torch.device) -> int:
     """Return the most that was taken at once since the start; 0 where the system does not say."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return memory.peak_bytes()
 
 
 def free_bytes() -> int:

@@ -16,7 +16,7 @@ from torch import nn
 from allkit.arrays import large_array
 from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
-from allkit.features import Progress, weights_hash
+from allkit.hashes import weights_hash
 from allkit.network import Branches, Head, Network, joined
 from allkit.runtime.cells import FINDER
 from allkit.training.chance import seed_of
@@ -29,30 +29,29 @@ from allkit.training.outcome import HeldOut
 from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.sources import FeatureSource, Source
+from allkit.types import Indices, Progress
 
 __all__ = ["Session"]
 
-Indices = npt.NDArray[np.int64]
 ROWS = 4096
 """Features that are in hand at once."""
 
 
 @dataclass
 class Session:
-    """Trains the members, one after another; each is a function of the settings and its number."""
+    """Trains the members, one after another; each is a function of the settings and its number.
+
+    `features` are those of the whole frozen backbone, computed before.
+    """
 
     config: TrainConfig
     accelerator: Accelerator
     division: Division
     material: Material
+    features: FeatureSource
     run: Run
     progress: Progress | None = None
     recorder: Recorder | None = None
-
-    @cached_property
-    def features(self) -> FeatureSource:
-        """Features of the whole frozen backbone."""
-        return self.material.features()
 
     @cached_property
     def inputs(self) -> Source:

@@ -22,10 +22,9 @@ from allkit.errors import AllkitError, PluginError
 from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
 from allkit.records import Augmentation, InputSpec
 from allkit.transforms import Standardise, to_batches
+from allkit.types import Indices
 
 __all__ = ["ActivationSource", "FeatureSource", "ImageSource", "Request", "Source"]
-
-Indices = npt.NDArray[np.int64]
 
 
 class Request(NamedTuple):

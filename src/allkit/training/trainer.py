@@ -17,16 +17,18 @@ from allkit.checkpoint import BackboneInfo
 from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.features import Extractor, FeatureCache, Progress
+from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
+from allkit.hashes import arrays_hash
 from allkit.judgement import fingerprints
 from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network import Network
-from allkit.passport import arrays_hash, division_hash, issue
+from allkit.passport import division_hash, issue
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
+from allkit.training.finished import finished_model, is_finished
 from allkit.training.material import Material
 from allkit.training.member import Member
 from allkit.training.outcome import HeldOut, describe, figures_of, version
@@ -34,6 +36,7 @@ from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
 from allkit.trust import Fitted, TrustSettings, fit_trust
+from allkit.types import Progress
 
 __all__ = ["Trainer"]
 
@@ -87,7 +90,8 @@ class Trainer:
 
         With `out` the model is saved there, and the state of the training is kept in `OUT.run`
         until then: after it was killed, the same call with `resume=True` ends with the same
-        weights, on a CPU to the bit.
+        weights, on a CPU to the bit. A model that is finished is returned when these settings and
+        images are those it was trained with, and refused with the difference when they are not.
 
         Raises `DatasetError` (unreadable images, a class that cannot be on both sides),
         `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
@@ -97,8 +101,8 @@ class Trainer:
         state = None if folder is None else folder.with_name(f"{folder.name}.run")
         device = choose_device(self.config.device)
         if folder is not None and state is not None:
-            if resume and folder.exists() and not (state / "run.json").exists():
-                return Classifier.load(folder, device=device)  # it was finished
+            if resume and is_finished(folder):
+                return finished_model(folder, self.config, train, val, device)
             require_free(folder, overwrite=overwrite or resume)
         require_trackers(self.config.trackers)
         with (
@@ -138,7 +142,10 @@ class Trainer:
     def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
         with processes(choose_device(self.config.device)) as accelerator:
             division, material = self._material(train, val, accelerator)
-            yield Session(self.config, accelerator, division, material, Run(), self.progress)
+            features = material.features()
+            yield Session(
+                self.config, accelerator, division, material, features, Run(), self.progress
+            )
 
     def _material(
         self, train: Dataset, val: Dataset | None, accelerator: Accelerator
@@ -174,8 +181,13 @@ class Trainer:
         config = self.config
         division, material = self._material(train, val, accelerator)
         run.begin(_facts(config, division, material, accelerator))
-        session = Session(config, accelerator, division, material, run, self.progress, recorder)
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
+            # The pass over all images, before anything is learnt from them. A training that is
+            # taken up goes through it again, mostly out of the cache.
+            features = material.features()
+            session = Session(
+                config, accelerator, division, material, features, run, self.progress, recorder
+            )
             members: list[Member] = []
             histories: list[History] = []
             held_out: list[HeldOut] = []

@@ -267,6 +267,7 @@ def _taken(stream: BinaryIO) -> bool:
             import msvcrt
 
             stream.seek(0)
+            # Only on Windows does the module hold it.
             msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
         else:
             import fcntl

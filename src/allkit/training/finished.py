@@ -1,0 +1,141 @@
+"""A training that is asked for again once its model is written: the same one, or a refusal."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from allkit.checkpoint import ModelInfo
+from allkit.classifier import Classifier
+from allkit.config import TrainConfig
+from allkit.data.dataset import Dataset
+from allkit.errors import ConfigError
+from allkit.hashes import weights_hash
+from allkit.judgement import fingerprint_positions, group_hash
+from allkit.passport import PACKAGES, division_hash, package_versions
+from allkit.training.division import divide, joined
+from allkit.training.material import untrained_backbone
+
+__all__ = ["finished_model", "is_finished"]
+
+NO_PART = ("weights", "trackers", "device")
+"""Settings that do not decide what the model says: the weights are compared by their content."""
+
+
+def is_finished(folder: Path) -> bool:
+    """Say whether a training into `folder` came to its end, so that there is nothing to go on with."""
+    return folder.exists() and not (folder.with_name(f"{folder.name}.run") / "run.json").exists()
+
+
+def finished_model(
+    folder: Path, config: TrainConfig, train: Dataset, val: Dataset | None, device: torch.device
+) -> Classifier:
+    """Return the model in `folder`, when these settings and images are those it was trained with.
+
+    No features are computed for it: files are hashed, the backbone is built, and where the settings
+    divide the images, fields that were photographed twice are looked for. Other versions of
+    packages are warned of; so is what an older allkit did not write down.
+
+    Raises `ConfigError` that names the first difference.
+    """
+    model = Classifier.load(folder, device=device)
+    if model.info.adaptations:
+        raise ConfigError(
+            f"{folder} was adapted to images of a laboratory after its training "
+            f"({model.info.adaptations[-1].created}), so it is not what a training gives. Choose "
+            f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
+        )
+    unsaid: list[str] = []
+    difference = next(_differences(model, config, train, val, unsaid), "")
+    if difference:
+        raise ConfigError(
+            f"The training of {folder} is finished, and it was trained with {difference}. Give the "
+            f"same, or train again with --overwrite in place of --resume (overwrite=True)."
+        )
+    if unsaid:
+        warnings.warn(
+            f"{folder} was written by allkit {model.info.allkit} and does not say all that it was "
+            f"trained with, so this was not compared: {', '.join(unsaid)}.",
+            stacklevel=3,
+        )
+    newer = _other_versions(model.info, device)
+    if newer:
+        warnings.warn(
+            f"The training of {folder} is finished: the model is returned as it was. It was "
+            f"trained with {', '.join(newer)}; a new training may give other weights.",
+            stacklevel=3,
+        )
+    return model
+
+
+def _differences(
+    model: Classifier, config: TrainConfig, train: Dataset, val: Dataset | None, unsaid: list[str]
+) -> Iterator[str]:
+    """Yield in words what differs, what is cheap to compare first.
+
+    What the model does not say is added to `unsaid`.
+    """
+    info, passport = model.info, model.info.passport
+    before = info.config.model_dump(mode="json")
+    given = val is not None and len(val) > 0
+    for key, value in config.model_dump(mode="json").items():
+        if key in NO_PART or (key == "val" and given and passport is not None):
+            continue  # the division itself is compared
+        if key not in info.config.model_fields_set:
+            unsaid.append(key)
+        elif before[key] != value:
+            yield f"{key} = {before[key]!r}, not {value!r}"
+    whole = joined(train, val) if given and val is not None else train
+    yield from _other_images(model, whole, unsaid)
+    start = (passport and passport.weights) or info.backbone.pretrained_sha256
+    if not start and not info.backbone.trained:
+        start = info.backbone.weights_sha256
+    if not start:
+        unsaid.append("the weights of the backbone")
+    elif weights_hash(untrained_backbone(config)) != start:
+        yield "other weights of the backbone"
+    if passport is None:
+        unsaid.append("which images were kept for validation")
+    else:
+        division = divide(config, train, val)
+        if division_hash(division.dataset.hashes, division.parts) != passport.division:
+            yield "other images kept for validation"
+
+
+def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Iterator[str]:
+    info = model.info
+    if sorted(set(whole.hashes)) != list(info.data.images_sha256):
+        yield "other images"
+    if set(whole.classes) == set(info.classes) and whole.classes != info.classes:
+        yield f"the classes in the order {', '.join(info.classes)}, not {', '.join(whole.classes)}"
+    if whole.fingerprint != info.data.fingerprint:
+        yield "other labels of the images"
+    if "groups_sha256" not in info.data.model_fields_set:
+        unsaid.append("groups")
+    elif sorted(map(group_hash, whole.origins)) != list(info.data.groups_sha256):
+        yield "other groups of the images"
+    if "sha256" not in model.training:
+        unsaid.append("the order of the images")
+    else:
+        before = [row.tobytes().hex() for row in model.training["sha256"]]
+        if [whole.hashes[i] for i in fingerprint_positions(len(whole))] != before:
+            yield "the images in another order, which decides the batches"
+
+
+def _other_versions(info: ModelInfo, device: torch.device) -> list[str]:
+    """Return in words which packages were of another version, and what else computed it."""
+    if info.passport is None:
+        return []
+    now = package_versions(PACKAGES) | {"python": platform.python_version()}
+    found = [
+        f"{name} {version} (now {now[name]})"
+        for name, version in info.passport.versions.items()
+        if now.get(name, version) != version
+    ]
+    before = info.passport.hardware.get("device", "")
+    here = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return found + ([f"the device {before} (now {here})"] if before not in ("", here) else [])
