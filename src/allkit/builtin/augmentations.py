@@ -7,7 +7,6 @@ its place.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,27 +17,12 @@ import numpy.typing as npt
 
 from allkit.hookspecs import hookimpl
 from allkit.records import Augmentation
+from allkit.telemetry import import_silent
 
 if TYPE_CHECKING:
     Image = npt.NDArray[np.uint8]
 
-_IMPORT = threading.Lock()
 _KEPT = threading.local()  # a pipeline holds its generator, so every thread has its own
-
-
-def _albumentations() -> Any:
-    """Import albumentations without its request to the network for a newer version."""
-    with _IMPORT:
-        before = os.environ.get("NO_ALBUMENTATIONS_UPDATE")
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-        try:
-            import albumentations
-        finally:
-            if before is None:
-                del os.environ["NO_ALBUMENTATIONS_UPDATE"]
-            else:
-                os.environ["NO_ALBUMENTATIONS_UPDATE"] = before
-    return albumentations
 
 
 def _orientation(a: Any) -> list[Any]:
@@ -80,7 +64,7 @@ def _apply(
 ) -> Image:
     pipelines: dict[str, Any] = _KEPT.__dict__.setdefault("pipelines", {})
     if name not in pipelines:
-        a = _albumentations()
+        a = import_silent("albumentations")
         pipelines[name] = a.Compose(make(a), seed=0)
     pipeline = pipelines[name]
     pipeline.set_random_seed(int(rng.integers(2**31)))

@@ -7,21 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from allkit.errors import ConfigError
+from allkit.folders import cache_folder
 
 __all__ = ["activations_folder", "activations_limit", "cache_folder", "chunks", "features_limit"]
 
 FEATURES_LIMIT = 2 * 2**30
 ACTIVATIONS_LIMIT = 16 * 2**30
-
-
-def cache_folder() -> Path:
-    """Return `ALLKIT_CACHE`, or the user's cache folder."""
-    setting = os.environ.get("ALLKIT_CACHE")
-    if setting:
-        return Path(setting)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("allkit", appauthor=False))
 
 
 def activations_folder() -> Path:
