@@ -32,8 +32,6 @@ STANDING = ("chdir", "fchdir")
 WRITES = re.compile(r"O_(?:WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)")
 # What stands there is the kernel's, not a disk's: its own tables, memory and terminals.
 NO_DISK = ("/proc/", "/dev/null", "/dev/tty", "/dev/pts/", "/dev/ptmx", "/dev/shm/", "/memfd:")
-USERS = ("/etc/passwd", "/etc/group", "/etc/shadow")
-LIBRARY = re.compile(r"/etc/nsswitch\.conf|/etc/ld\.so\.cache|.*/libnss_[^/]*|.*/lib/.*")
 RESOLVERS = re.compile(r"nscd|resolve|avahi|sssd|unscd|dnsmasq")
 LINE = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*)")
 DONE = re.compile(r"(.*)\) += (-?\d+|\?)(?:<(.*)>)?")
@@ -85,8 +83,6 @@ def read(lines: Iterable[str], allowed: Iterable[Path]) -> list[Seen]:
     roots = tuple(os.path.realpath(folder) for folder in allowed)
     step, seen = "", {}
     standing: dict[str, str] = {}  # the folder that each process stands in, as far as it tells
-    # nscd is asked for names and for users; what is read next tells for which.
-    waiting: dict[str, list[Seen]] = {}
     for process, name, arguments, result, path in _calls(lines):
         found = QUOTED.search(arguments)
         if found and found[1] == "AT_FDCWD":
@@ -99,20 +95,12 @@ def read(lines: Iterable[str], allowed: Iterable[Path]) -> list[Seen]:
         if name in OPENING and found and found[3].startswith(STEP):
             step = found[3][len(STEP) :]
             continue
-        if name in OPENING and found and process in waiting and not LIBRARY.fullmatch(found[3]):
-            asked = waiting.pop(process)
-            seen.update(dict.fromkeys(asked if found[3] not in USERS else ()))
         if name in NETWORK:
             found_here = _network(name, arguments, result)
         else:
             found_here = _files(name, arguments, result, path, standing.get(process, "."), roots)
         for kind, what in found_here:
-            if "/nscd/" in what and result.startswith("-"):
-                waiting.setdefault(process, []).append(Seen(step, kind, what))
-            else:
-                seen[Seen(step, kind, what)] = None
-    for asked in waiting.values():
-        seen.update(dict.fromkeys(asked))
+            seen[Seen(step, kind, what)] = None
     return list(seen)
 
 
@@ -144,7 +132,9 @@ def _network(name: str, arguments: str, result: str) -> Iterator[tuple[str, str]
         elif not ipaddress.ip_address(host.removeprefix("::ffff:")).is_loopback:
             yield "connection", f"{host}:{port}"
     for socket in UNIX.findall(arguments):  # other programs of this machine
-        if RESOLVERS.search(socket):
+        # nscd is asked for users too. Where it does not run, the name is looked up otherwise: in
+        # /etc/hosts, or at a port 53, which is seen.
+        if RESOLVERS.search(socket) and not ("/nscd/" in socket and result.startswith("-")):
             yield "look-up", socket
 
 
