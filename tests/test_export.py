@@ -8,13 +8,15 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 import allkit
 from allkit.errors import ConfigError, ExportError
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.runtime.trust import Space
+from allkit.telemetry import import_silent
+
+onnxruntime = import_silent("onnxruntime")
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allkit import AllkitError, Backbone, hookimpl
+from allkit.telemetry import import_silent, silent_hub
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,8 +32,7 @@ MODELS = {
 
 def build(name: str, weights: str | Path) -> nn.Module:
     """Return the network, `(N, 3, 224, 224)` → `(N, D)`: tokens, twelve blocks, class token."""
-    import timm
-
+    timm = import_silent("timm")
     architecture, repository, _ = MODELS[name]
     model = timm.create_model(architecture, pretrained=False, num_classes=0, img_size=224)
     if isinstance(weights, Path):
@@ -74,16 +74,15 @@ def staged(model: Any) -> nn.Module:
 
 
 def _load_from_hub(model: Any, name: str, repository: str) -> None:
-    import huggingface_hub as hub
-
     from allkit import load_weights
 
     file = "model.safetensors"
-    path = hub.try_to_load_from_cache(repository, file)
-    if not isinstance(path, str):
+    with silent_hub() as hub:
+        path = hub.try_to_load_from_cache(repository, file)
         try:
-            hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=4)
-            path = hub.hf_hub_download(repository, file)
+            if not isinstance(path, str):
+                hub.get_hf_file_metadata(hub.hf_hub_url(repository, file), timeout=4)
+                path = hub.hf_hub_download(repository, file)
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise AllkitError(

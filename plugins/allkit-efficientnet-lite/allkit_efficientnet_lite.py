@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allkit import Backbone, InputSpec, hookimpl
+from allkit.telemetry import import_silent
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +24,9 @@ STAGES = ("stem", *(f"stage{number}" for number in range(1, 8)), "top")
 
 def build(weights: str | Path) -> nn.Module:
     """Return the network, `(N, 3, 224, 224)` → `(N, 1280)`, cut into a stem, 7 stages and a top."""
-    import timm
     from torch import nn
 
+    timm = import_silent("timm")
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     if isinstance(weights, Path):
         from allkit import load_weights

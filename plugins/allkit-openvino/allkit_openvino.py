@@ -21,6 +21,7 @@ import numpy.typing as npt
 from allkit import Exporter, hookimpl
 from allkit.errors import ExportError
 from allkit.runtime.graph import GraphPredictor, require_format
+from allkit.telemetry import import_silent
 
 api_version = 1
 
@@ -33,11 +34,10 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
 
     In float32, or int8 with images to calibrate it: the graph is that of the ONNX export.
     """
-    import openvino
-
     from allkit.plugins import registry
     from allkit.runtime.seal import describe, seal
 
+    openvino = import_silent("openvino")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
         registry().get("exporter", "onnx").write(
@@ -65,10 +65,9 @@ class OpenVinoPredictor(GraphPredictor):
     """
 
     def __init__(self, path: str | Path) -> None:
-        import openvino
-
         from allkit.runtime.seal import read_sealed
 
+        openvino = import_silent("openvino")
         path = Path(path)
         data = read_sealed(path)
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allkit.errors import AllkitError, ConfigError
+from allkit.telemetry import import_silent
 
 __all__ = ["METRICS", "MetricsLog", "open_log", "read_metrics", "require_trackers"]
 
@@ -116,9 +117,8 @@ def _started(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> _
         if kind == "tensorboard":
             tracker = tracking.TensorBoardTracker(name, logging_dir=str(folder))
         elif kind == "mlflow":
+            mlflow = import_silent("mlflow")
             if "MLFLOW_TRACKING_URI" not in os.environ:
-                import mlflow
-
                 # Without a server of the user's, beside the training and not where it was started.
                 mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.sqlite').resolve()}")
             tracker = tracking.MLflowTracker(name, logging_dir=str(folder))

@@ -7,7 +7,6 @@ its place.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -17,9 +16,8 @@ import numpy as np
 
 from allkit.hookspecs import hookimpl
 from allkit.records import Augmentation
+from allkit.telemetry import import_silent
 from allkit.types import Pixels
-
-_IMPORT = threading.Lock()
 
 
 class _Kept(threading.local):
@@ -30,21 +28,6 @@ class _Kept(threading.local):
 
 
 _KEPT = _Kept()
-
-
-def _albumentations() -> Any:
-    """Import albumentations without its request to the network for a newer version."""
-    with _IMPORT:
-        before = os.environ.get("NO_ALBUMENTATIONS_UPDATE")
-        os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-        try:
-            import albumentations
-        finally:
-            if before is None:
-                del os.environ["NO_ALBUMENTATIONS_UPDATE"]
-            else:
-                os.environ["NO_ALBUMENTATIONS_UPDATE"] = before
-    return albumentations
 
 
 def _orientation(a: Any) -> list[Any]:
@@ -86,7 +69,7 @@ def _apply(
 ) -> Pixels:
     pipelines = _KEPT.pipelines
     if name not in pipelines:
-        a = _albumentations()
+        a = import_silent("albumentations")
         pipelines[name] = a.Compose(make(a), seed=0)
     pipeline = pipelines[name]
     pipeline.set_random_seed(int(rng.integers(2**31)))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from allkit.errors import CheckpointError, PluginError, did_you_mean
 from allkit.hookspecs import hookimpl
 from allkit.records import Backbone, BackboneFamily, InputSpec
+from allkit.telemetry import import_silent, silent_hub
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,12 +28,14 @@ def _create(name: str, weights: Weights, known_as: str) -> Any:
 
     `known_as` is the name of the backbone, by which the user's own weights are found.
     """
-    import timm
-
+    timm = import_silent("timm")
     if weights == "default":
-        _require_hub(name, known_as)
         try:
-            return timm.create_model(name, pretrained=True, num_classes=0)
+            with silent_hub() as hub:
+                _require_hub(hub, name, known_as)
+                return timm.create_model(name, pretrained=True, num_classes=0)
+        except CheckpointError:
+            raise
         except Exception as error:
             raise _no_weights(known_as, str(error).splitlines()[0][:200]) from error
     model = timm.create_model(name, pretrained=False, num_classes=0)
@@ -43,20 +46,16 @@ def _create(name: str, weights: Weights, known_as: str) -> Any:
     return model
 
 
-def _require_hub(name: str, known_as: str) -> None:
+def _require_hub(hub: Any, name: str, known_as: str) -> None:
     """Raise within five seconds when the weights are neither in the hub's cache nor reachable."""
-    import timm
-
+    timm = import_silent("timm")
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.hf_hub_id:
         raise _no_weights(known_as, "timm has no pretrained weights for it")
-    import huggingface_hub as hub
-    from huggingface_hub.constants import HF_HUB_OFFLINE
-
     file = "model.safetensors"
     if isinstance(hub.try_to_load_from_cache(config.hf_hub_id, file), str):
         return
-    if HF_HUB_OFFLINE:
+    if hub.constants.HF_HUB_OFFLINE:
         raise _no_weights(known_as, "HF_HUB_OFFLINE is set and they are not in the hub's cache")
     url = hub.hf_hub_url(config.hf_hub_id, file)
     # In a thread, because looking a name up has no time limit of its own.
@@ -157,8 +156,7 @@ _STAGES = ("block1", "block2", "block3", "block4", "block5")
 
 def _family(name: str) -> Backbone:
     """Return the record for timm's model `name`."""
-    import timm
-
+    timm = import_silent("timm")
     plain = name.split(".")[0]
     if not timm.is_model(plain):
         raise PluginError(
@@ -188,11 +186,11 @@ def _family(name: str) -> Backbone:
 @cache
 def _stages(name: str) -> tuple[str, ...]:
     """Return the stages of timm's model `name`, by building it without memory for its weights."""
-    import timm
     import torch
 
     from allkit.builtin.sequences import stages_of
 
+    timm = import_silent("timm")
     with torch.device("meta"):
         return stages_of(timm.create_model(name, pretrained=False, num_classes=0))
 
@@ -204,8 +202,7 @@ def _build_timm(name: str, weights: Weights) -> nn.Module:
 
 
 def _names() -> Iterable[str]:
-    import timm
-
+    timm = import_silent("timm")
     names: list[str] = timm.list_models()
     return names
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from allkit.batches import cores
 from allkit.runtime.graph import Feed
 from allkit.silence import silenced
+from allkit.telemetry import import_silent
 
 __all__ = ["quantised"]
 
@@ -37,8 +38,9 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
     nearer (`_lines`).
     """
     import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
+    quantization = import_silent("onnxruntime.quantization")
+    types = quantization.QuantType
     nodes = [
         node.name for node in model.graph.node
         if node.op_type in OPERATORS and _computes_the_backbone(node)
@@ -47,10 +49,10 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
     # It advises to run a preparation that the graph does not need.
     with tempfile.TemporaryDirectory() as folder, silenced(logging.WARNING):
         target = Path(folder) / "int8.onnx"
-        quantize_static(
-            model, target, _Reader(inputs), quant_format=QuantFormat.QDQ,
+        quantization.quantize_static(
+            model, target, _Reader(inputs), quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(OPERATORS), nodes_to_quantize=nodes, per_channel=True,
-            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+            activation_type=types.QUInt8, weight_type=types.QInt8,
         )  # fmt: skip
         small = onnx.load(target)
     return _corrected(small, wanted, _features(small, inputs))
@@ -58,8 +60,7 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
 
 def _features(model: Any, inputs: Sequence[Feed]) -> npt.NDArray[np.float64]:
     """Return the features `(N, D)` that a graph gives."""
-    import onnxruntime
-
+    onnxruntime = import_silent("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores()
     options.log_severity_level = 3

@@ -13,10 +13,12 @@ def main() -> None:
     """Run `allkit`; a mistake of the user is told on standard error, with exit status 2."""
     from allkit.cli.commands import app
     from allkit.errors import AllkitError
+    from allkit.telemetry import torch_folder
 
     warnings.showwarning = _show_warning
     try:
-        app(prog_name="allkit")
+        with torch_folder():
+            app(prog_name="allkit")
     except AllkitError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(2)

@@ -15,6 +15,7 @@ from typing import Any
 from allkit import __version__
 from allkit.errors import AllkitError, PluginError
 from allkit.plugins import Registry, registry
+from allkit.telemetry import reports
 
 __all__ = ["run_doctor", "run_plugins"]
 
@@ -121,6 +122,7 @@ def run_doctor(*, as_json: bool) -> int:
         for name in ("numpy", "pillow", "onnxruntime", "torch", "timm", "streamlit")
         if _version(name)
     }
+    report["telemetry"] = reports()
     problems: list[str] = []
     if not missing["train"]:
         report |= _torch_facts(problems)
@@ -168,11 +170,16 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
 
 def _show(report: dict[str, Any]) -> None:
     for key, value in report.items():
-        if key in ("missing", "problems", "packages") or value is None:
+        if key in ("missing", "problems", "packages", "telemetry") or value is None:
             continue
         sys.stdout.write(f"{key:<16} {value}\n")
     packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
     sys.stdout.write(f"{'packages':<16} {packages}\n")
+    off = [name for name, told in report["telemetry"].items() if told == "off"]
+    sys.stdout.write(f"{'telemetry':<16} off: {', '.join(off) or 'nothing'}\n")
+    for name, told in report["telemetry"].items():
+        if told != "off":
+            sys.stdout.write(f"{'telemetry':<16} {name}: {told}\n")
     for extra, names in report["missing"].items():
         sys.stdout.write(
             f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n"

@@ -18,6 +18,7 @@ from torch import nn
 from allkit.errors import ConfigError
 from allkit.records import InputSpec
 from allkit.silence import silenced
+from allkit.telemetry import import_silent
 from allkit.transforms import Standardise, to_batches
 
 __all__ = ["BLOCK", "ENGINES", "HALF", "FrozenPass", "native_bfloat16"]
@@ -205,10 +206,9 @@ def _openvino(
     module: nn.Module, example: torch.Tensor, precision: str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return `module`, compiled by OpenVINO for batches of any size."""
-    import openvino
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
-
+    openvino = import_silent("openvino")
+    frontends = import_silent("openvino.frontend")
+    decoders = import_silent("openvino.frontend.pytorch.fx_decoder")
     # The parts of `openvino.convert_model`, which itself would report its use to its makers.
     example = example.repeat(2, 1, 1, 1)[:2]  # one image would fix the size of the batch to one
     # It logs tracebacks for operators that this version of torch names otherwise.
@@ -217,8 +217,8 @@ def _openvino(
         program = torch.export.export(
             module, (example,), dynamic_shapes=({0: torch.export.Dim("images", min=1, max=4096)},)
         )
-        decoder = TorchFXPythonDecoder.from_exported_program(program)
-    frontend: Any = FrontEndManager().load_by_framework("pytorch")
+        decoder = decoders.TorchFXPythonDecoder.from_exported_program(program)
+    frontend: Any = frontends.FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
     hints = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision],

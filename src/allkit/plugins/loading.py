@@ -23,6 +23,7 @@ from allkit.records import (
     BackboneFamily,
     Exporter,
 )
+from allkit.telemetry import silence
 
 __all__ = ["HOOKS", "Kind", "Loaded", "Offer", "Record", "load"]
 
@@ -92,7 +93,8 @@ def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
     result = Loaded()
     start = time.perf_counter()
     try:
-        found = module()
+        with silence():  # a plugin may import what reports its use
+            found = module()
         trace(f"{origin}: import {target}", time.perf_counter() - start)
         result.api_version = _checked_version(getattr(found, "api_version", 1))
         result.records = tuple(_records(found, origin))

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.telemetry import import_silent
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -61,8 +63,6 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
     Each history holds one mapping an epoch with `epoch, train_loss, train_accuracy` and, where
     there was a validation part, `val_loss, val_accuracy`.
     """
-    from matplotlib.ticker import MaxNLocator
-
     figure = figure_of(9.0, 3.6)
     for position, (what, name) in enumerate([("loss", "Loss"), ("accuracy", "Accuracy")], start=1):
         axes = figure.add_subplot(1, 2, position)
@@ -78,7 +78,7 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
                     *zip(*points, strict=True), style, color=colour, lw=width, label=name_once
                 )
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(import_silent("matplotlib.ticker").MaxNLocator(integer=True))
         axes.set_title(name, loc="left", fontsize=10, color=INK)
         if what == "loss":
             axes.set_yscale("log")
@@ -321,11 +321,11 @@ def curves_picture(curves: Mapping[str, Any], names: Mapping[str, str]) -> bytes
 
 def figure_of(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, without pyplot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
+    canvas = import_silent("matplotlib.backends.backend_agg").FigureCanvasAgg
+    figure: Figure = import_silent("matplotlib.figure").Figure(
+        figsize=(width, height), dpi=130, layout="constrained"
+    )
+    canvas(figure)
     return figure
 
 

@@ -15,6 +15,7 @@ from allkit.batches import cores
 from allkit.errors import ExportError
 from allkit.runtime.graph import GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
+from allkit.telemetry import import_silent
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
 
@@ -31,8 +32,7 @@ class OnnxPredictor(GraphPredictor):
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         # Imported here: it takes a tenth of a second that `import allkit` need not pay.
-        import onnxruntime
-
+        onnxruntime = import_silent("onnxruntime")
         path = Path(path)
         data = read_sealed(path)
         options = onnxruntime.SessionOptions()

@@ -13,6 +13,7 @@ from allkit.config import TrainConfig
 from allkit.errors import ConfigError, PluginError
 from allkit.network import Head
 from allkit.records import Backbone
+from allkit.telemetry import import_silent
 
 __all__ = ["Member", "cut_index", "stages_in", "with_adapters", "without_adapters"]
 
@@ -96,7 +97,7 @@ def with_adapters(tail: nn.Module, rank: int, seed: int) -> nn.Module:
     Raises `ConfigError` when peft is not installed or no layer fits.
     """
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        peft = import_silent("peft")
     except ImportError:
         raise ConfigError(
             "The strategy lora needs peft. Type: pip install 'allkit[lora]'"
@@ -108,19 +109,19 @@ def with_adapters(tail: nn.Module, rank: int, seed: int) -> nn.Module:
             "Use the strategy last or full."
         )
     tail = copy.deepcopy(tail).requires_grad_(False)
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names)
+    settings = peft.LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=names)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.random.manual_seed(seed)
-        return inject_adapter_in_model(settings, tail)
+        adapted: nn.Module = peft.inject_adapter_in_model(settings, tail)
+        return adapted
 
 
 def without_adapters(tail: nn.Module) -> nn.Module:
     """Return the plain module into which the adapters of `with_adapters` are merged."""
-    from peft.tuners.lora import LoraLayer
-
+    layers = import_silent("peft.tuners.lora")
     for name, module in list(tail.named_modules()):
-        if isinstance(module, LoraLayer):
+        if isinstance(module, layers.LoraLayer):
             module.merge()
             parent = tail.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], module.get_base_layer())

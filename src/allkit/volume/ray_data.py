@@ -6,21 +6,34 @@ dies is replaced and its images are answered again.
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import json
 import logging
 import os
+import secrets
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from allkit.errors import AllkitError, ConfigError
 from allkit.records import Cell, Prediction, Predictor
+from allkit.telemetry import import_silent, setting
 from allkit.volume.inputs import Paths
 
 __all__ = ["stream"]
 
 CHUNK = 128
 """Images that a worker takes at a time."""
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""Ray's setting for a cluster of one machine, which talks by the loopback address only."""
+CLOSED = {
+    **dict.fromkeys(
+        ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9"
+    ),
+    **dict.fromkeys(("no_proxy", "NO_PROXY"), "127.0.0.1,localhost"),
+}
+"""A proxy that is not there: with its reports off Ray still asks which cloud it runs in, and has
+no setting against that."""
 THREADS = 4
 """Cores that a worker asks for, at most: more workers scale better than more threads."""
 
@@ -35,7 +48,8 @@ def stream(
 ) -> Iterator[Prediction]:
     """Yield one answer per image, in order.
 
-    The cluster is that of `RAY_ADDRESS`, or this machine. Model and images must lie under the
+    The cluster is that of `RAY_ADDRESS`; or one is started, which listens on this machine only,
+    keeps its files in a temporary folder, and is gone afterwards. Model and images must lie under the
     same paths on every node. A worker asks for `threads` cores, and for a graphics card when
     `device` is `cuda`. Raises `ConfigError` when Ray is not installed or cannot be reached, and
     what opening the model raises on a worker.
@@ -44,15 +58,35 @@ def stream(
         # Ray would report the use of every cluster to its makers, and log as it goes.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray: Any = importlib.import_module("ray")  # typed in parts only
-        importlib.import_module("ray.data")
+        alone = {} if os.environ.get("RAY_ADDRESS") else ALONE
+        with setting(alone):
+            ray: Any = import_silent("ray")  # typed in parts only
+            import_silent("ray.data")
     except ImportError:
         raise ConfigError("--engine ray needs Ray. Type: pip install 'allkit[ray]'") from None
     if not len(images):
         return
-    ours = not ray.is_initialized()
-    if ours:
+    if ray.is_initialized():
+        yield from _answers(ray, open_model, device, images, chunk, threads)
+    elif os.environ.get("RAY_ADDRESS"):
         _connect(ray)
+        try:
+            yield from _answers(ray, open_model, device, images, chunk, threads)
+        finally:
+            ray.shutdown()
+    else:
+        with _own_cluster(ray):
+            yield from _answers(ray, open_model, device, images, chunk, threads)
+
+
+def _answers(
+    ray: Any,
+    open_model: Callable[[], Predictor],
+    device: str,
+    images: Paths,
+    chunk: int,
+    threads: int | None,
+) -> Iterator[Prediction]:
     context = ray.data.DataContext.get_current()
     before = context.execution_options.preserve_order, context.enable_progress_bars
     context.execution_options.preserve_order, context.enable_progress_bars = True, False
@@ -86,15 +120,27 @@ def stream(
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
         log.setLevel(level)
-        if ours:
-            ray.shutdown()
 
 
-def _connect(ray: Any) -> None:
+@contextlib.contextmanager
+def _own_cluster(ray: Any) -> Iterator[None]:
+    """Start a cluster that nobody else can reach, and leave nothing of it behind."""
+    # Ray's sockets lie in the folder, and their paths may have a hundred letters at most.
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        # Given here, the key of the cluster is not written into the user's home.
+        secret = (
+            {} if os.environ.get("RAY_AUTH_MODE") else {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        )
+        with setting(ALONE | secret), setting(CLOSED, force=True):
+            _connect(ray, include_dashboard=False, _temp_dir=folder)
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+def _connect(ray: Any, **options: Any) -> None:
     try:
-        options: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {
-            "include_dashboard": False
-        }  # fmt: skip
         ray.init(log_to_driver=False, logging_level="ERROR", configure_logging=True, **options)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else repr(error)
