@@ -145,11 +145,11 @@ def evaluate(
         sets,
     )
     once = np.ones((1, len(truth)))
-    figures = {name: _plain(values[0]) for name, values in answers.figures(once).items()}
+    values = {name: _plain(found[0]) for name, found in answers.with_classes(once).items()}
     intervals = bootstrap(answers.with_classes, len(truth), units, seed)
     unit = "image" if units is None else "group"
     extent = Extent.of(answers, units)
-    values = {name: _plain(found[0]) for name, found in answers.with_classes(once).items()}
+    figures = {name: value for name, value in values.items() if name not in extent.own}
     exact = extent.exact(values, intervals)
     intervals |= exact
     of_classes = {
