@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 import allkit
+from allkit.bounds import beside, interval_of
 
 SHOWN_SIDE = 1024
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -156,8 +157,10 @@ def sentence(text: str) -> str:
 
 def figures_in_words(figures: Mapping[str, Any]) -> str:
     """Return the validation figure with its interval, its number of images and its protocol."""
-    low, high = figures["intervals"]["accuracy"]
+    low, high = interval_of(figures, "accuracy") or (0.0, 1.0)
+    words = beside(figures, "accuracy")
     return (
-        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}) on "
+        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
+        f"{f': {words}' if words else ''}) on "
         f"{figures['n']:,} images. {figures.get('protocol', 'Protocol not recorded')}."
     )

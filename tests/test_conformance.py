@@ -15,8 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec
-from allkit.errors import PluginError
+from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec, Prediction
+from allkit.errors import AllkitError, PluginError
 from allkit.plugins import Registry
 from allkit.testing import ConformanceError, Skipped, checks_of, conformance, run_checks
 
@@ -285,6 +285,27 @@ class First(Twisted):
         return self.inner.predict([i for i in images if not isinstance(i, bytes)])
 
 
+class Iterating(Twisted):
+    """Takes a single image for several, one after another."""
+
+    def predict(self, images, *, batch_size=16):
+        return self.inner.predict(list(images))
+
+    stream = predict
+
+
+class Forgiving(Twisted):
+    """Answers for what is no image as if it were a patient's that cannot be read."""
+
+    def predict(self, images, *, batch_size=16):
+        try:
+            return self.inner.predict(images)
+        except AllkitError:
+            return [Prediction("image 0", "unreadable")]
+
+    stream = predict
+
+
 def with_companion(model, path, **options):
     path.write_bytes(b"x")
     path.with_suffix(".bin").write_bytes(b"x")
@@ -306,6 +327,8 @@ BAD_EXPORTERS = {
     "answers_like_the_model": replace(ONNX, open=Twisted),
     "takes_any_number_of_images": replace(ONNX, open=First),
     "answers_unreadable_images_too": replace(ONNX, open=First),
+    "takes_one_image_in_every_form": replace(ONNX, open=Iterating),
+    "refuses_what_can_be_no_image": replace(ONNX, open=Forgiving),
     "refuses_an_altered_file": replace(ONNX, open=unsealed),
     "refuses_what_is_not_its_own": replace(ONNX, open=unsealed),
     "refuses_an_unknown_precision": replace(ONNX, write=any_precision),

@@ -33,8 +33,24 @@ FORMAT = 1
 ARRAYS, INFO, CARD, SUMS = "model.safetensors", "model.json", "README.md", "SHA256SUMS"
 
 
+LONGEST = 200
+"""Characters of a part's content in its `repr`."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def __repr__(self) -> str:
+        text = self._briefly()
+        text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        return f"<{type(self).__name__}: {text}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _briefly(self) -> str:
+        """Return what matters of it in a few words."""
+        raise NotImplementedError
 
 
 class BackboneInfo(_Part):
@@ -65,6 +81,10 @@ class BackboneInfo(_Part):
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 
+    def _briefly(self) -> str:
+        bag = "" if self.bag == "field" else f", {self.bag}"
+        return f"{self.name} of {self.distribution} {self.version}, {self.size} px, view {self.view}{bag}"
+
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells these features from any others, for the cache."""
@@ -81,6 +101,10 @@ class DataInfo(_Part):
     groups_sha256: tuple[str, ...] = ()
     split_by: str | None = None
     drawn: bool = False
+
+    def _briefly(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return f"{sum(self.counts.values())} {'drawn ' if self.drawn else ''}images ({counts})"
 
 
 class ModelInfo(_Part):
@@ -102,6 +126,15 @@ class ModelInfo(_Part):
     passport: Passport | None = None
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
+
+    def _briefly(self) -> str:
+        judged = self.validation or {}
+        known = judged.get("accuracy")
+        figure = "not judged" if known is None else f"accuracy {known:.3f} in validation"
+        return (
+            f"{self.backbone.name}, {sum(self.data.counts.values())} images, {figure}; allkit "
+            f"{self.allkit}, {self.created[:10]}; {', '.join(self.classes)}"
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge,
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
 from allkit.hashes import tensor_bytes
-from allkit.images import read_image
 from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.metrics import Evaluation
 from allkit.network import Network, Plain, fingerprint
@@ -42,6 +41,7 @@ from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.cells import FINDER, Cells, find_cells
+from allkit.runtime.given import one
 from allkit.runtime.seal import prove
 from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
@@ -107,28 +107,26 @@ class Classifier:
 
     def predict(
         self,
-        images: str | Path | bytes | npt.NDArray[np.uint8] | Iterable[Any],
+        images: Any,
         *,
         batch_size: int = 16,
     ) -> list[Prediction]:
         """Return one answer per image, in order.
 
-        An image is a path, the bytes of an encoded file, or an `(H, W, 3)` uint8 RGB array; a
-        single one may be given without a list. An image that cannot be read gets the verdict
-        `unreadable`, and the others are still answered.
+        An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
+        image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey); `images` is one of these or an
+        iterable of them. An image that is missing or damaged gets the verdict `unreadable`, and the
+        others are still answered. Raises `ImageError` for what can be no image: `None`, a number, a
+        dict, a list within the list, an array of another type.
         """
         return list(self.stream(images, batch_size=batch_size))
 
-    def predict_case(self, images: Iterable[Any], case: str = "") -> CasePrediction:
+    def predict_case(self, images: Any, case: str = "") -> CasePrediction:
         """Return one answer for several fields of one patient, as `allkit.combine` makes it."""
-        return combine(self.predict(list(images)), case)
+        return combine(self.predict(images), case)
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Yield one answer per image, in order, in constant memory."""
-        if isinstance(images, (str, Path, bytes)) or (
-            isinstance(images, np.ndarray) and images.ndim <= 3
-        ):
-            images = [images]
+        """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
         return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
@@ -231,7 +229,7 @@ class Classifier:
 
     def explain(
         self,
-        image: str | Path | bytes | npt.NDArray[np.uint8],
+        image: Any,
         *,
         target: str | None = None,
         method: str = "auto",
@@ -241,18 +239,18 @@ class Classifier:
     ) -> Explanation:
         """Show where the network looked for an answer, and whether that map can be believed.
 
-        `target` is the class to explain, by default the answer's. `method` is `hirescam` or
-        `gradcam` where the backbone names a layer for it, `occlusion`, or `auto`; for a model that
-        looks at cells it is `cells`, which leaves out one cell after another. `check`
-        measures whether the map is faithful. With `data`, a set that holds the training images,
-        the nearest of these are shown; their features come from `cache`. Safe to call from
-        several threads.
+        `image` is one image, as `predict` takes it. `target` is the class to explain, by default the
+        answer's. `method` is `hirescam` or `gradcam` where the backbone names a layer for it,
+        `occlusion`, or `auto`; for a model that looks at cells it is `cells`, which leaves out one
+        cell after another. `check` measures whether the map is faithful. With `data`, a set that
+        holds the training images, the nearest of these are shown; their features come from `cache`.
+        Safe to call from several threads.
 
         Raises `ImageError`, `ConfigError` for an unknown class or method, and `DatasetError` when
         no image of `data` was trained on.
         """
-        name = str(image) if isinstance(image, (str, Path)) else "image 0"
-        pixels = read_image(image, name=name)
+        subject = one(image)
+        name, pixels = subject.name, subject.read()
         outputs = self.outputs([pixels])
         (answer,) = answers([(name, pixels)], outputs, self.trust)
         chosen = target or str(answer.label)
@@ -344,15 +342,15 @@ class Classifier:
     # ── keeping ────────────────────────────────────────────────────────────────────────────
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model folder, whole or not at all, and return its path.
+        """Write the model folder, whole or not at all, and return its path; the model stays as it is.
 
         Raises `ConfigError` when it exists and `overwrite` is false.
         """
-        folder = Path(folder)
-        if not self.info.backbone.fingerprint:
+        folder, info = Path(folder), self.info
+        if not info.backbone.fingerprint:
             mark = fingerprint(self.network.backbone, self.spec)
-            known = self.info.backbone.model_copy(update={"fingerprint": mark})
-            self.info = self.info.model_copy(update={"backbone": known})
+            known = info.backbone.model_copy(update={"fingerprint": mark})
+            info = info.model_copy(update={"backbone": known})
         arrays = {
             f"network.{name}": tensor.detach().cpu().contiguous()
             for name, tensor in self.network.state_dict().items()
@@ -362,10 +360,8 @@ class Classifier:
             name: torch.from_numpy(np.ascontiguousarray(array))
             for name, array in self.trust.to_arrays().items()
         }
-        card = model_card(self.info.model_dump(mode="json"), self.trust.summary())
-        write_model(
-            folder, self.info, arrays, card=card, pictures=self.pictures, overwrite=overwrite
-        )
+        card = model_card(info.model_dump(mode="json"), self.trust.summary())
+        write_model(folder, info, arrays, card=card, pictures=self.pictures, overwrite=overwrite)
         return folder
 
     @classmethod

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.bounds import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
 __all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
@@ -37,7 +38,8 @@ _RESAMPLES = 1000
 class Probe:
     """What one probe gets: balanced accuracy, and its 95 % interval.
 
-    `low` and `high` are percentiles of a bootstrap over the units that were kept whole.
+    `low` and `high` are percentiles of a bootstrap over the units that were kept whole, or, where
+    it never differed, an exact interval (`allkit.bounds`).
     """
 
     name: str
@@ -199,7 +201,10 @@ def _held_out(
 
 
 def _balanced(predicted: Ints, labels: Ints, units: Ints, seed: int) -> tuple[float, float, float]:
-    """Return balanced accuracy with the 95 % interval of a bootstrap over units."""
+    """Return balanced accuracy with the 95 % interval of a bootstrap over units.
+
+    Where it was the same in every resampled set, the interval is an exact one.
+    """
     unit = np.unique(units, return_inverse=True)[1]
     kinds, kind = np.unique(labels, return_inverse=True)
     total = np.zeros((int(unit.max()) + 1, len(kinds)))
@@ -211,4 +216,9 @@ def _balanced(predicted: Ints, labels: Ints, units: Ints, seed: int) -> tuple[fl
     with np.errstate(invalid="ignore"):  # a draw may hold no unit of a class
         figures = np.nanmean(drawn @ right / (drawn @ total), axis=1)
     low, high = np.percentile(figures, [2.5, 97.5])
-    return float((right.sum(axis=0) / total.sum(axis=0)).mean()), float(low), float(high)
+    value = float((right.sum(axis=0) / total.sum(axis=0)).mean())
+    if high - low < WIDTH:
+        holds = total > 0
+        parts = (holds / holds.sum(axis=1, keepdims=True)).sum(axis=0)
+        low, high = widened(value, less_of_classes(parts.tolist()))
+    return value, float(low), float(high)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from typing import Any, Protocol, Self
@@ -49,7 +49,7 @@ class Answering(Protocol):
     def classes(self) -> tuple[str, ...]:
         """The class names."""
 
-    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
+    def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order."""
 
 

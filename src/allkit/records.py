@@ -176,7 +176,12 @@ class Augmentation:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Whatever answers for images: a trained `Classifier`, or an exported file that was opened."""
+    """Whatever answers for images: a trained `Classifier`, or an exported file that was opened.
+
+    What one image is, is the same for all: a path, the bytes of a file, a binary file object, a
+    Pillow image, or an `(H, W, 3)` uint8 array. What can be no image raises `ImageError`.
+    `allkit.runtime.answers.stream` keeps these rules.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -185,11 +190,11 @@ class Predictor(Protocol):
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` probabilities for N images, each `(H, W, 3)` uint8 RGB of any size."""
 
-    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
-        """Return one `Prediction` per image, in order."""
+    def predict(self, images: Any, *, batch_size: int = 16) -> list[Prediction]:
+        """Return one `Prediction` per image, in order; `images` is one image or an iterable."""
 
-    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Yield one `Prediction` per image, in order, in constant memory."""
+    def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one `Prediction` per image, in order, in constant memory; takes what `predict` takes."""
 
 
 @dataclass(frozen=True)

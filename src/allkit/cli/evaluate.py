@@ -17,6 +17,7 @@ from allkit.cli.train import needs_training_packages, told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError
 from allkit.files import require_free
+from allkit.report.lines import figure_lines
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
@@ -34,17 +35,6 @@ EXPORTED = (
     "figures are too high."
 )
 NO_PROBES = "What is reached without reading a cell was not measured: that takes pip install 'allkit[train]'."
-MAIN = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "macro_roc_auc": "area under ROC",
-    "malignant_sensitivity_at_specificity": "malignant at 95 % sp.",
-    "ece": "calibration error",
-    "set_coverage": "coverage of the sets",
-    "accepted_accuracy": "right when accepted",
-    "silent_error_rate": "silent errors",
-}
 
 
 @dataclass(frozen=True)
@@ -227,23 +217,10 @@ def _part(dataset: Dataset, name: str) -> Dataset:
 
 def summary(figures: Evaluation, title: str) -> str:
     """Return the figures as text, cautions first."""
-    lines = [title, ""]
-    lines += [f"CAUTION  {note}" for note in figures.notes] + ([""] if figures.notes else [])
-    for key, name in MAIN.items():
-        value = figures.figures[key]
-        if value is not None and key in figures.intervals:
-            low, high = figures.intervals[key]
-            lines.append(f"{name:<22}{value:.3f}   ({low:.3f}–{high:.3f})")
-    lines.append(
-        f"{'images':<22}{figures.n}   (95 % intervals by resampling {figures.interval_unit}s)"
-    )
-    lines += _probe(figures)
-    if figures.verdicts:
-        counts = " / ".join(str(figures.verdicts[v]) for v in ("accepted", "review", "refused"))
-        lines.append(f"accepted / review / refused: {counts}")
+    lines = [title, "", *figure_lines(figures.to_dict())]
     names = [display_name(name) for name in figures.classes]
     width = max(len(name) for name in names) + 2
-    lines += ["", f"{'':<{width}}precision  recall     F1  images"]
+    lines += ["", f"{'':<{width}}precision  recall     F1  images  recall, 95 % interval"]
     for key, name in zip(figures.classes, names, strict=True):
         row = figures.per_class[key]
         cells = [
@@ -251,25 +228,13 @@ def summary(figures: Evaluation, title: str) -> str:
             for k in ("precision", "recall")
         ]
         f1 = f"{row['f1']:.3f}" if row["f1"] is not None else "–"
-        lines.append(f"{name:<{width}}{cells[0]}{cells[1]:>8}{f1:>7}{row['support']:>8}")
+        recall = figures.class_intervals.get(key, {}).get("recall")
+        shown = "" if recall is None else f"  {recall[0]:.3f}–{recall[1]:.3f}"
+        lines.append(f"{name:<{width}}{cells[0]}{cells[1]:>8}{f1:>7}{row['support']:>8}{shown}")
     lines += ["", "confusion (rows true, columns predicted)"]
     for name, cells_ in zip(names, figures.confusion, strict=True):
         lines.append(f"{name:<{width}}" + "".join(f"{count:>7}" for count in cells_))
     return "\n".join(lines) + "\n"
-
-
-def _probe(figures: Evaluation) -> list[str]:
-    """Return the line that stands beside every accuracy: what is reached without reading a cell."""
-    probe = figures.extra.get("shortcut_probe")
-    if probe is None:
-        return []
-    if probe["name"] is None:
-        return [f"{'shortcut probe':<22}none: {probe['reason']}"]
-    low, high = probe["interval"]
-    return [
-        f"{'strongest shortcut':<22}{probe['balanced_accuracy']:.3f}   ({low:.3f}–{high:.3f})  balanced "
-        f"accuracy of {probe['name']} alone, chance {probe['chance']:.2f}"
-    ]
 
 
 def run_explain(

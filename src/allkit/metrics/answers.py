@@ -16,12 +16,16 @@ import numpy.typing as npt
 
 from allkit.types import Doubles, Ints
 
-__all__ = ["Answers", "Ranking", "rates"]
+__all__ = ["OF_A_CLASS", "Answers", "Ranking", "rates"]
 
 Bools = npt.NDArray[np.bool_]
 
 BINS = 15
+OF_A_CLASS = ("recall", "precision", "f1")
+"""The figures of a single class that get an interval."""
 SPECIFICITY = 0.95
+LEAST = 1e-12
+"""The least probability that the log loss knows."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,12 @@ class Answers:
         """Return every figure that is one number, by name."""
         return self._figures(weights, self.per_class(weights))
 
+    def with_classes(self, weights: Doubles) -> dict[str, Doubles]:
+        """Return the same, and of each class recall, precision and F1 as `recall CLASS`."""
+        per_class = self.per_class(weights)
+        own = {f"{key} {name}": row[key] for name, row in per_class.items() for key in OF_A_CLASS}
+        return own | self._figures(weights, per_class)
+
     def _figures(
         self, weights: Doubles, per_class: dict[str, dict[str, Doubles]]
     ) -> dict[str, Doubles]:
@@ -165,7 +175,7 @@ class Answers:
                 for i in range(len(self.classes))
             ]),
             "brier": mean(squares),
-            "log_loss": mean(-np.log(np.maximum(true_p, 1e-12))),
+            "log_loss": mean(-np.log(np.maximum(true_p, LEAST))),
             "area_risk_coverage": (np.diff(answered, axis=1, prepend=0) * risk).sum(axis=1),
             "accepted_share": accepted,
             "accepted_accuracy": accepted_accuracy,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.bounds import said_of_difference
 from allkit.metrics.answers import Answers
 from allkit.metrics.evaluation import bootstrap
+from allkit.metrics.exact import Extent
 
 __all__ = ["Comparison", "compare"]
 
@@ -20,7 +22,8 @@ class Comparison:
     """Second less first, figure by figure, with 95 % intervals of a paired bootstrap over groups.
 
     `only_first` and `only_second` count the images that one model alone has right. A difference
-    whose interval holds 0 can be chance.
+    whose interval holds 0 can be chance. Where a difference was the same in every resampled set, its
+    interval is an exact one (`allkit.bounds`), and `exact` says by name what it rests on.
     """
 
     n: int
@@ -29,6 +32,7 @@ class Comparison:
     differences: dict[str, float]
     intervals: dict[str, list[float]]
     interval_unit: str
+    exact: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -45,9 +49,10 @@ class Comparison:
                 continue
             low, high = self.intervals[name]
             word = "can be chance" if low <= 0 <= high else "is more than chance"
+            beside = f"; {self.exact[name]}" if name in self.exact else ""
             lines.append(
                 f"{name.replace('_', ' '):<22}{self.differences[name]:+.3f}   "
-                f"({low:+.3f} to {high:+.3f}): {word}"
+                f"({low:+.3f} to {high:+.3f}): {word}{beside}"
             )
         return "\n".join(lines) + "\n"
 
@@ -63,11 +68,21 @@ def compare(
 
     count = len(first.truth)
     once = {name: float(value[0]) for name, value in less(np.ones((1, count))).items()}
+    differences = {name: value for name, value in once.items() if not np.isnan(value)}
+    intervals = bootstrap(less, count, units, seed)
+    extent, other = Extent.of(first, units), Extent.of(second, units)
+    extent = replace(extent, accepted=min(extent.accepted, other.accepted))
+    exact = extent.exact_differences(differences, intervals)
+    unit = "image" if units is None else "group"
     return Comparison(
         n=len(first.truth),
         only_first=int((~first.wrong & second.wrong).sum()),
         only_second=int((first.wrong & ~second.wrong).sum()),
-        differences={name: value for name, value in once.items() if not np.isnan(value)},
-        intervals=bootstrap(less, count, units, seed),
-        interval_unit="image" if units is None else "group",
+        differences=differences,
+        intervals=intervals | exact,
+        interval_unit=unit,
+        exact={
+            name: said_of_difference(differences[name], extent.count(name), unit, extent.rest(name))
+            for name in exact
+        },
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.metrics.answers import Answers, rates
+from allkit.bounds import said
+from allkit.metrics.answers import OF_A_CLASS, Answers, rates
+from allkit.metrics.exact import Extent
+from allkit.report.lines import figures_as_text
 from allkit.types import Doubles, Ints
 
 __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
@@ -28,10 +31,12 @@ class Evaluation:
     `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`.
     `figures` holds every figure that is one number, by name, and `intervals` their 95 %
     percentile intervals of a bootstrap over groups (over images where nothing is known about
-    groups, which `interval_unit` says). `ece` is the expected calibration error over 15 bins of
-    equal mass. A class without images has support 0 and is left out of the averages. What a
-    model without calibration cannot say is `None`. `notes` are cautions that belong beside the
-    figures wherever they are shown.
+    groups, which `interval_unit` says). Where a figure was the same in every resampled set, its
+    interval is an exact one (`allkit.bounds`), and `exact` says by name what it rests on.
+    `class_intervals` are those of recall, precision and F1 of each class. `ece` is
+    the expected calibration error over 15 bins of equal mass. A class without images has support 0
+    and is left out of the averages. What a model without calibration cannot say is `None`. `notes`
+    are cautions that belong beside the figures wherever they are shown.
     """
 
     classes: tuple[str, ...]
@@ -46,6 +51,22 @@ class Evaluation:
     curves: dict[str, Any]
     notes: tuple[str, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    exact: dict[str, str] = field(default_factory=dict)
+    class_intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return figures_as_text(self.to_dict())
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{name} {value:.3f} ({self.intervals[key][0]:.3f}–{self.intervals[key][1]:.3f})"
+            for key, name in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced"))
+            if (value := self.figures.get(key)) is not None and key in self.intervals
+        ]
+        shown.append(f"{self.n} images in {self.units} {self.interval_unit}s")
+        if self.notes:
+            shown.append(f"{len(self.notes)} caution{'' if len(self.notes) == 1 else 's'}")
+        return f"<Evaluation: {', '.join(shown)}>"
 
     @property
     def accuracy(self) -> float:
@@ -86,6 +107,8 @@ class Evaluation:
             "per_class": self.per_class,
             "confusion": self.confusion,
             "intervals": self.intervals,
+            "exact": self.exact,
+            "class_intervals": self.class_intervals,
             "interval_unit": self.interval_unit,
             "units": self.units,
             "verdicts": self.verdicts,
@@ -121,8 +144,26 @@ def evaluate(
         sets,
     )
     once = np.ones((1, len(truth)))
-    figures = {name: _plain(values[0]) for name, values in answers.figures(once).items()}
-    intervals = bootstrap(answers.figures, len(truth), units, seed)
+    values = {name: _plain(found[0]) for name, found in answers.with_classes(once).items()}
+    intervals = bootstrap(answers.with_classes, len(truth), units, seed)
+    unit = "image" if units is None else "group"
+    extent = Extent.of(answers, units)
+    figures = {name: value for name, value in values.items() if name not in extent.own}
+    exact = extent.exact(values, intervals)
+    intervals |= exact
+    of_classes = {
+        name: {
+            key: intervals.pop(f"{key} {name}")
+            for key in OF_A_CLASS
+            if f"{key} {name}" in intervals
+        }
+        for name in classes
+    }
+    further = dict(extra or {})
+    if "shortcut_probe" in further:
+        further["shortcut_probe"] = against(
+            further["shortcut_probe"], figures["balanced_accuracy"], intervals
+        )
     per_class: dict[str, dict[str, float | int | None]] = {
         name: {key: _plain(values[0]) for key, values in row.items()}
         | {"support": int(row["support"][0])}
@@ -135,13 +176,41 @@ def evaluate(
         per_class=per_class,
         confusion=answers.confusion(once)[0].astype(int).tolist(),
         intervals=intervals,
-        interval_unit="image" if units is None else "group",
-        units=len(truth) if units is None else len(np.unique(units)),
+        interval_unit=unit,
+        units=extent.units,
         verdicts={} if verdicts is None else {v: list(verdicts).count(v) for v in VERDICTS},
         curves=_curves(answers),
         notes=tuple(notes),
-        extra=dict(extra or {}),
+        extra=further,
+        exact={
+            name: said(
+                name, figures[name] or 0.0, interval, extent.count(name), unit, extent.rest(name)
+            )
+            for name, interval in exact.items()
+            if name in figures
+        },
+        class_intervals=of_classes,
     )
+
+
+def against(
+    probe: Mapping[str, Any], balanced: float | None, intervals: Mapping[str, list[float]]
+) -> dict[str, Any]:
+    """Return a shortcut probe with the finding whether a balanced accuracy exceeds it.
+
+    It does where the lower end of its interval lies above the probe's figure: what may be chance
+    does not. `note` says otherwise in words, and is `None` where there is nothing to say.
+    """
+    if probe.get("name") is None or balanced is None:
+        return dict(probe)
+    value = probe["balanced_accuracy"]
+    exceeded = intervals["balanced_accuracy"][0] > value
+    sees = "sees no cell" if probe["blind_to_cells"] else "sees cells as colour only"
+    what = f"the shortcut {probe['name'].replace('_', ' ')!r} ({value:.3f}), which {sees}"
+    note = f"not better than {what}"
+    if balanced > value:
+        note = f"not shown to be better than {what}: its interval reaches down to it"
+    return dict(probe) | {"exceeded": exceeded, "note": None if exceeded else note}
 
 
 def bootstrap(

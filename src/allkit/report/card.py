@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.bounds import beside, interval_of
 from allkit.report.checklist import NOT_RUN, RUN, checklist
 
 __all__ = ["judged_card", "model_card"]
@@ -166,12 +167,14 @@ def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> l
 
 
 def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    intervals = figures["intervals"]
-    rows = [
-        f"| {label} | {figures[key]:.3f} | {intervals[key][0]:.3f}–{intervals[key][1]:.3f} |"
-        for key, label in names.items()
-        if figures.get(key) is not None and key in intervals
-    ]
+    rows = []
+    for key, label in names.items():
+        interval = interval_of(figures, key)
+        if figures.get(key) is not None and interval is not None:
+            low, high = interval
+            words = beside(figures, key)
+            shown = f"{low:.3f}–{high:.3f}{f'; {words}' if words else ''}"
+            rows.append(f"| {label} | {figures[key]:.3f} | {shown} |")
     return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
 
 
@@ -209,7 +212,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
         return "## Figures\n\nNone: it was trained without a validation part."
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
-        f"{_show(v['f1'])} | {v['support']} |"
+        f"{_show(v['f1'])} | {v['support']} | {_recall(figures, name)} |"
         for name, v in figures["per_class"].items()
     ]
     notes = "".join(f"\n\n**{note}**" for note in figures["notes"])
@@ -227,10 +230,14 @@ def _protocol(info: Mapping[str, Any]) -> str:
     return (
         f"## Figures\n\n{figures['protocol']}: {figures['n']:,} images, 95 % intervals by "
         f"resampling {figures['interval_unit']}s.{notes}\n\n" + _table(figures, MEASURED) + "\n\n"
-        "| class | precision | recall | F1 | images |\n|---|---|---|---|---|\n"
-        + "\n".join(classes)
-        + each
+        "| class | precision | recall | F1 | images | recall, 95 % interval |\n"
+        "|---|---|---|---|---|---|\n" + "\n".join(classes) + each
     )
+
+
+def _recall(figures: Mapping[str, Any], name: str) -> str:
+    found = figures.get("class_intervals", {}).get(name, {}).get("recall")
+    return "–" if found is None else f"{found[0]:.3f}–{found[1]:.3f}"
 
 
 def _show(value: float | None) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allkit.bounds import beside, interval_of
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 
@@ -50,7 +51,7 @@ def evaluation_page(
         parts.append(_probe(probe))
     unit = figures["interval_unit"]
     rows = [
-        (name, figures[key], _interval(figures["intervals"].get(key)))
+        (name, figures[key], _interval(interval_of(figures, key)), beside(figures, key))
         for key, name in FIGURE_NAMES.items()
         if figures.get(key) is not None
     ]
@@ -58,7 +59,7 @@ def evaluation_page(
         section(
             "Figures",
             *parts,
-            table(["figure", "value", "95 % interval"], rows),
+            table(["figure", "value", "95 % interval", ""], rows),
             paragraph(
                 f"{figures['n']:,} images in {figures['units']:,} {unit}s; intervals by resampling "
                 f"{unit}s. Every image counts, whatever its verdict.",
@@ -87,7 +88,7 @@ def evaluation_page(
     return page(title, lead, sections)
 
 
-def _interval(bounds: list[float] | None) -> str:
+def _interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
 
 
@@ -130,11 +131,14 @@ def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
         "sensitivity_at_specificity": "sensitivity at 95 % specificity",
         "set_coverage": "coverage of the sets", "support": "images",
     }  # fmt: skip
+    own, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
     rows = [
-        (names.get(name, name), *(row.get(key) for key in keys))
+        (names.get(name, name), *(row.get(key) for key in keys),
+         *(_interval(own.get(name, {}).get(key)) for key in limits))
         for name, row in figures["per_class"].items()
-    ]
-    return section("Classes", table(["class", *keys.values()], rows))
+    ]  # fmt: skip
+    titles = [f"{keys[key]}, 95 % interval" for key in limits]
+    return section("Classes", table(["class", *keys.values(), *titles], rows))
 
 
 def _plots(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -161,7 +165,7 @@ def _cases(cases: Mapping[str, Any]) -> str:
 def _comparison(found: Mapping[str, Any]) -> str:
     rows = [
         (FIGURE_NAMES.get(name, name), f"{value:+.3f}",
-         "{:+.3f} to {:+.3f}".format(*found["intervals"][name]))
+         "{:+.3f} to {:+.3f}".format(*found["intervals"][name]), found.get("exact", {}).get(name, ""))
         for name, value in found["differences"].items()
         if name in found["intervals"]
     ]  # fmt: skip
@@ -172,5 +176,5 @@ def _comparison(found: Mapping[str, Any]) -> str:
             f"{found['interval_unit']}s for both. {found['only_second']} images are right here "
             f"only, {found['only_first']} in the other only."
         ),
-        table(["figure", "difference", "95 % interval"], rows),
+        table(["figure", "difference", "95 % interval", ""], rows),
     )

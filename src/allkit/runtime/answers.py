@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy.typing as npt
 
 from allkit.batches import read_ahead
 from allkit.errors import ImageError
-from allkit.images import read_image
 from allkit.records import Prediction
+from allkit.runtime.given import Given, given
 from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Decision, Outputs, Trust
 from allkit.types import Pixels
@@ -90,27 +89,39 @@ def unreadable(image: str, error: ImageError) -> Prediction:
 
 
 def stream(
-    images: Iterable[Any],
+    images: Any,
     network: Callable[[Sequence[Pixels]], Outputs],
     trust: Trust,
     *,
     batch_size: int = 16,
 ) -> Iterator[Prediction]:
-    """Yield one answer per image, in order, with at most four batches of images in memory.
+    """Return an iterator over one answer per image, in order; `images` may be a single one.
 
-    Of large images batches are smaller, down to a single one. An image is a path, the bytes of an
-    encoded file, or an `(H, W, 3)` uint8 array. Threads read and measure what follows while the
-    model works, and the model works on the next batch while this one is decided and used. An
-    unreadable image is an answer too.
+    What one image is, `allkit.runtime.given` says: a path, the bytes of an encoded file, a binary
+    file object, a Pillow image, an `(H, W, 3)` uint8 array. One that is missing or damaged gets the
+    answer `unreadable`. Raises `ImageError` (`array`) for what can be no image: at once, or, within
+    an iterable, where its answer would be.
+
+    At most four batches of images are in memory; of large images batches are smaller, down to a
+    single one. Threads read and measure what follows while the model works, and the model works on
+    the next batch while this one is decided and used.
     """
+    return _stream(given(images), network, trust, batch_size)
 
+
+def _stream(
+    images: Iterable[Given],
+    network: Callable[[Sequence[Pixels]], Outputs],
+    trust: Trust,
+    batch_size: int,
+) -> Iterator[Prediction]:
     def run(read: list[_Read]) -> Outputs | None:
         pixels = [image.pixels for image in read if image.pixels is not None]
         return network(pixels) if pixels else None
 
     with ThreadPoolExecutor(1, thread_name_prefix="allkit-model") as model:
         before: tuple[list[_Read], Future[Outputs | None]] | None = None
-        for batch in read_ahead(enumerate(images), _read, batch_size, weigh=_weight):
+        for batch in read_ahead(images, _read, batch_size, weigh=_weight):
             read = [image for _, image in batch]
             running = model.submit(run, read)
             if before is not None:
@@ -127,6 +138,7 @@ class _Read(NamedTuple):
     pixels: Pixels | None = None
     statistics: npt.NDArray[np.floating[Any]] | None = None
     error: ImageError | None = None
+    mistake: ImageError | None = None
 
 
 def _weight(image: _Read) -> int:
@@ -137,14 +149,16 @@ def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterat
     named = [(image.name, image.statistics) for image in read if image.statistics is not None]
     found = iter(_judged(named, outputs, trust) if outputs is not None else ())
     for image in read:
+        if image.mistake is not None:
+            raise image.mistake
         yield unreadable(image.name, image.error) if image.error is not None else next(found)
 
 
-def _read(numbered: tuple[int, Any]) -> _Read:
-    number, image = numbered
-    name = str(image) if isinstance(image, (str, Path)) else f"image {number}"
+def _read(image: Given) -> _Read:
+    if image.mistake is not None:
+        return _Read(image.name, mistake=image.mistake)
     try:
-        pixels = read_image(image, name=name)
+        pixels = image.read()
     except ImageError as error:
-        return _Read(name, error=error)
-    return _Read(name, pixels, image_statistics(pixels))
+        return _Read(image.name, error=error)
+    return _Read(image.name, pixels, image_statistics(pixels))

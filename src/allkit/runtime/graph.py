@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,12 +78,15 @@ class GraphPredictor(ABC):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
-    def stream(self, images: Iterable[Any], *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Yield one answer per image, in order, in constant memory."""
+    def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
+        """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
         return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
-    def predict(self, images: Iterable[Any], *, batch_size: int = 16) -> list[Prediction]:
-        """Return one answer per image, in order."""
+    def predict(self, images: Any, *, batch_size: int = 16) -> list[Prediction]:
+        """Return one answer per image, in order; `images` is one image or an iterable of them.
+
+        It takes what `Classifier.predict` takes.
+        """
         return list(self.stream(images, batch_size=batch_size))
 
 

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from allkit.errors import ExportError
-from allkit.records import Exporter, Predictor
-from allkit.testing.checks import Skipped, require
+from allkit.errors import AllkitError, ExportError
+from allkit.records import Exporter, Prediction, Predictor
+from allkit.testing.checks import ConformanceError, Skipped, require
 from allkit.testing.material import sample_images, tiny_model
 from allkit.testing.surroundings import changed, global_state
 
 __all__ = ["CHECKS"]
 
 AGREEMENT = 1e-4
+TAKE = "Give what you are given to `allkit.runtime.answers.stream`, which knows what an image is."
 
 
 @cache
@@ -91,6 +96,81 @@ def answers_unreadable_images_too(record: Exporter) -> None:
         verdicts[0] == "unreadable" and verdicts[1] != "unreadable" and len(verdicts) == 2,
         f"For a broken and a good image it said {verdicts}. Use `allkit.runtime.answers.stream`.",
     )
+
+
+def takes_one_image_in_every_form(record: Exporter) -> None:
+    """One image without a list, in every form, gets one answer: the model's."""
+    image = sample_images()[0]
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    data = stream.getvalue()
+    (wanted,) = tiny_model().predict(image)
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = _opened(record, folder)
+        path = Path(folder) / "image.png"
+        path.write_bytes(data)
+        with path.open("rb") as file, Image.open(path) as picture:
+            forms: dict[str, Any] = {
+                "a path as text": str(path), "a Path": path, "bytes": data,
+                "a bytearray": bytearray(data), "a memoryview": memoryview(data),
+                "an array (H, W, 3)": image, "an open file": file, "a BytesIO": stream,
+                "a Pillow image": picture, "the pixels of a Pillow image": picture.copy(),
+            }  # fmt: skip
+            for form, given in forms.items():
+                for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
+                    if isinstance(found, Exception) or len(found) != 1:
+                        raise ConformanceError(
+                            f"For {form} it gave {_shown(found)}, not one answer. {TAKE}"
+                        )
+                    (answer,) = found
+                    require(
+                        (answer.verdict, answer.label) == (wanted.verdict, wanted.label)
+                        and all(
+                            abs(answer.probabilities[name] - value) <= AGREEMENT
+                            for name, value in wanted.probabilities.items()
+                        ),
+                        f"For {form} the model says {wanted.label}, {wanted.verdict}; the file "
+                        f"{answer.label}, {answer.verdict}. {TAKE}",
+                    )
+            require(not file.closed, f"It closed the file that it was given. {TAKE}")
+            several = _said(predictor.predict, iter([data, path, image]))
+            require(
+                isinstance(several, list) and len(several) == 3,
+                f"For an iterator over three images it gave {_shown(several)}. {TAKE}",
+            )
+
+
+def refuses_what_can_be_no_image(record: Exporter) -> None:
+    """What can be no image is an `AllkitError`, and never the answer `unreadable`."""
+    image = sample_images()[0]
+    forms = {
+        "None": None, "a number": 3, "a dict": {"image": image}, "a list with None": [image, None],
+        "a list with a number": [1.5], "a list in a list": [[image]],
+        "a list with a dict": [{"image": image}], "an array of floats": image / 255,
+        "an array (H, W, 4)": np.dstack([image, image[:, :, 0]]), "a text file": io.StringIO("x"),
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = _opened(record, folder)
+        for form, given in forms.items():
+            for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
+                require(
+                    isinstance(found, AllkitError),
+                    f"For {form} it gave {_shown(found)}, not an AllkitError. {TAKE}",
+                )
+
+
+def _said(ask: Callable[[Any], Iterable[Prediction]], images: Any) -> list[Prediction] | Exception:
+    """Return the answers, or what was raised in their place."""
+    try:
+        return list(ask(images))
+    except Exception as error:  # noqa: BLE001 - which is what is checked
+        return error
+
+
+def _shown(found: list[Prediction] | Exception) -> str:
+    if isinstance(found, Exception):
+        return f"{type(found).__name__}: {found}"
+    return f"{len(found)} answers ({', '.join(answer.verdict for answer in found[:3])})"
 
 
 def refuses_an_altered_file(record: Exporter) -> None:
@@ -198,6 +278,8 @@ CHECKS = (
     answers_like_the_model,
     takes_any_number_of_images,
     answers_unreadable_images_too,
+    takes_one_image_in_every_form,
+    refuses_what_can_be_no_image,
     refuses_an_altered_file,
     refuses_what_is_not_its_own,
     refuses_an_unknown_precision,

@@ -1,0 +1,139 @@
+"""What may still be possible where nothing was seen: exact bounds, and how they are said.
+
+A bootstrap of answers without an error holds no error: its interval has no width, as if the next
+group could not be otherwise either. What can be said instead is exact. If a share q of all groups
+were otherwise, n groups would all be alike with the chance (1 - q)^n; where that is below 5 %, q is
+ruled out. So at most q = 1 - 0.05^(1/n) of the groups are otherwise, about 3/n.
+
+The bound has one side, as there is nothing on the other one: more than no errors cannot be had.
+Clopper & Pearson 1934 (Biometrika 26:404) for the bound, Louis 1981 (The American Statistician
+35:154) for its one side, Hanley & Lippman-Hand 1983 (JAMA 249:1743) for 3/n.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["beside", "interval_of", "less_of_classes", "possible", "said", "said_of_difference"]
+__all__ += ["widened"]
+
+ALPHA = 0.05
+WIDTH = 1e-9
+"""Below this an interval has no width."""
+SHARES = ("accuracy", "balanced_accuracy", "accepted_accuracy", "set_coverage")
+"""Shares of right answers, which an error lowers."""
+RARITIES = ("silent_error_rate", "empty_sets")
+"""Shares of what should not be."""
+
+
+def possible(units: float) -> float:
+    """Return the largest share of units that may be otherwise where `units` were all alike."""
+    return 1 - ALPHA ** (1 / units) if units > 0 else 1.0
+
+
+def less_of_classes(units: Sequence[float]) -> float:
+    """Return by how much a mean of shares over classes may differ where all units were alike.
+
+    `units` are those of each class; one that holds several classes counts in parts that add up to
+    one. Shares q of the classes are ruled out where the product of (1 - q)^n is below 5 %; of
+    those that are not, the largest mean has 1 - q = min(1, λn), with the λ that makes the product
+    5 % (a concave function on a line). It is what `possible` says of one class.
+    """
+    known = sorted(n for n in units if n > 0)
+    if not known:
+        return 1.0
+    for count in range(len(known), 0, -1):  # the classes with the fewest units are those otherwise
+        some = known[:count]
+        mean = sum(n * math.log(n) for n in some)
+        level = math.exp((math.log(ALPHA) - mean) / sum(some))
+        if level * some[-1] <= 1:
+            return sum(1 - level * n for n in some) / len(known)
+    return 1.0 / len(known)
+
+
+def widened(
+    value: float, share: float, lowest: float = 0.0, highest: float = 1.0
+) -> tuple[float, float]:
+    """Return the interval of a mean that was `value` in every unit, if `share` may be otherwise.
+
+    A unit that is otherwise may have anything from `lowest` to `highest`.
+    """
+    return value - (value - lowest) * share, value + (highest - value) * share
+
+
+def said(
+    name: str, value: float, interval: Sequence[float], count: int, unit: str, rest: str = ""
+) -> str:
+    """Return in words what an exact interval of a figure rests on: `count` units, all alike.
+
+    `rest` goes on behind the unit's name.
+    """
+    where = _where(count, unit, rest)
+    if count == 1:
+        what = f"{where} only, from which almost nothing follows"
+    elif value == 1 and (name in SHARES or name.startswith(("macro_", "malignant_"))):
+        what = f"no error in {where}"
+    elif value == 0 and name in SHARES:
+        what = f"none right in {where}"
+    elif value == 0 and name in RARITIES:
+        what = f"none in {where}"
+    else:
+        what = f"the same in all of {where}"
+    if name in SHARES and value == 1:
+        return f"{what}; up to {_percent(1 - interval[0])} % wrong possible"
+    if name in (*SHARES, *RARITIES) and value == 0:
+        return f"{what}; up to {_percent(interval[1])} % possible"
+    return what
+
+
+def said_of_difference(difference: float, count: int, unit: str, rest: str = "") -> str:
+    """Return in words what an exact interval of a difference rests on."""
+    what = "no difference in any of" if difference == 0 else "the same difference in all of"
+    if count == 1:
+        return f"{_where(count, unit, rest)} only, from which almost nothing follows"
+    return f"{what} {_where(count, unit, rest)}"
+
+
+def _where(count: int, unit: str, rest: str) -> str:
+    known = " (no groups are known)" if unit == "image" else ""
+    return f"{count:,} {unit}{'' if count == 1 else 's'}{rest}{known}"
+
+
+def _percent(share: float) -> int:
+    return math.ceil(100 * share - 1e-9)
+
+
+def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the interval of a figure of `Evaluation.to_dict`; `None` where it has none.
+
+    Models of older versions keep intervals without a width, which are no intervals.
+    """
+    found = figures["intervals"].get(name)
+    if found is None:
+        return None
+    low, high = found
+    if high - low < WIDTH and low >= 0 and high <= 1:
+        return widened(low, possible(figures.get("units", 1)))
+    return low, high
+
+
+def beside(figures: Mapping[str, Any], name: str) -> str:
+    """Return the words that belong beside a figure of `Evaluation.to_dict`, or nothing.
+
+    They say what an exact interval rests on, and that a shortcut does as well.
+    """
+    words = []
+    known = figures.get("exact", {}).get(name)
+    found = figures["intervals"].get(name)
+    if known is None and found is not None and interval_of(figures, name) != tuple(found):
+        interval = interval_of(figures, name) or found
+        unit = figures["interval_unit"]
+        known = said(name, figures[name], interval, figures.get("units", 1), unit)
+    if known is not None:
+        words.append(known)
+    probe = figures.get("shortcut_probe") or {}
+    if name in ("accuracy", "balanced_accuracy") and probe.get("note"):
+        words.append(probe["note"])
+    return "; ".join(words)

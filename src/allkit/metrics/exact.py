@@ -1,0 +1,125 @@
+"""The figures that were the same in every resampled set: an exact interval in place of none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.bounds import WIDTH, less_of_classes, possible, widened
+from allkit.metrics.answers import LEAST, OF_A_CLASS, Answers
+
+__all__ = ["Extent"]
+
+RANGES = {"brier": (0.0, 2.0), "log_loss": (0.0, -math.log(LEAST))}
+"""What a figure may be, where it is not from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How many units figures rest on.
+
+    `units` in all, `accepted` with an accepted image, `classes` for each class that has images
+    (a unit of several classes in parts), `rarest` in the class that is in the fewest of them, and
+    `malignant` in the smaller of the two sides. `size` is the number of classes. `own` are the units
+    of single classes: with an image of it, and, for its precision, with an answer of it.
+    """
+
+    units: int
+    accepted: int
+    classes: tuple[float, ...]
+    rarest: int
+    malignant: int
+    size: int
+    own: Mapping[str, int]
+
+    @classmethod
+    def of(cls, answers: Answers, units: npt.NDArray[np.int64] | None) -> Extent:
+        """Count the units `(N,)` of answers; images where there are none."""
+        unit = (
+            np.arange(len(answers.truth))
+            if units is None
+            else np.unique(units, return_inverse=True)[1]
+        )
+        size = len(answers.classes)
+        holds = np.zeros((int(unit.max()) + 1, size), dtype=bool)
+        holds[unit, answers.truth] = True
+        answered = np.zeros_like(holds)
+        answered[unit, answers.predicted] = True
+        own = {
+            f"{key} {name}": int((answered if key == "precision" else holds)[:, index].sum())
+            for index, name in enumerate(answers.classes)
+            for key in OF_A_CLASS
+        }
+        parts = holds / holds.sum(axis=1, keepdims=True)
+        present = holds.any(axis=0)
+        accepted = 0 if answers.accepted is None else len(np.unique(unit[answers.accepted]))
+        malignant = len(holds)
+        if answers.malignant is not None:
+            benign = answers.classes.index("Benign")
+            other = np.delete(holds, benign, axis=1).any(axis=1)
+            malignant = min(int(holds[:, benign].sum()), int(other.sum()))
+        return cls(
+            len(holds), accepted, tuple(parts.sum(axis=0)[present].tolist()),
+            int(holds.sum(axis=0)[present].min()), malignant, size, own,
+        )  # fmt: skip
+
+    def count(self, name: str) -> int:
+        """Return how many units a figure rests on."""
+        if name in self.own:
+            return self.own[name]
+        if name == "accepted_accuracy":
+            return self.accepted
+        if name.startswith("malignant_"):
+            return self.malignant
+        if name.startswith(("macro_", "classwise_")):
+            return self.rarest
+        return self.units
+
+    def rest(self, name: str) -> str:
+        """Return what its units are called behind their number, beyond `group` or `image`."""
+        if name.startswith("malignant_"):
+            return " of the rarer side"
+        return " of the rarest class" if name.startswith(("macro_", "classwise_")) else ""
+
+    def share(self, name: str) -> float:
+        """Return by how much of its range a figure may differ where it was always the same.
+
+        A mean over classes other than the recall (F1, areas) is as uncertain as its rarest class.
+        """
+        if name == "balanced_accuracy":
+            return less_of_classes(self.classes)
+        found = possible(self.count(name))
+        if name == "area_risk_coverage":  # at worst, the errors are the surest answers
+            return min(1.0, found * (1 - math.log(found)))
+        return found
+
+    def range(self, name: str) -> tuple[float, float]:
+        """Return the least and the largest that a figure may be."""
+        return (0.0, float(self.size)) if name == "set_size" else RANGES.get(name, (0.0, 1.0))
+
+    def exact(
+        self, values: Mapping[str, float | None], intervals: Mapping[str, list[float]]
+    ) -> dict[str, list[float]]:
+        """Return an exact interval for every figure whose interval has no width."""
+        found = {}
+        for name, (low, high) in intervals.items():
+            value = values.get(name)
+            if value is not None and high - low < WIDTH:
+                found[name] = list(widened(value, self.share(name), *self.range(name)))
+        return found
+
+    def exact_differences(
+        self, values: Mapping[str, float], intervals: Mapping[str, list[float]]
+    ) -> dict[str, list[float]]:
+        """Return the same for differences of figures of two models."""
+        found = {}
+        for name, (low, high) in intervals.items():
+            if high - low < WIDTH and name in values:
+                least, most = self.range(name)
+                widest = most - least
+                found[name] = list(widened(values[name], self.share(name), -widest, widest))
+        return found

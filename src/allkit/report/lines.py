@@ -1,0 +1,62 @@
+"""The main figures of an evaluation as lines of text: for the terminal and for `print`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from allkit.bounds import beside, interval_of
+
+__all__ = ["MAIN", "figure_lines", "figures_as_text"]
+
+MAIN = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "macro_roc_auc": "area under ROC",
+    "malignant_sensitivity_at_specificity": "malignant at 95 % sp.",
+    "ece": "calibration error",
+    "set_coverage": "coverage of the sets",
+    "accepted_accuracy": "right when accepted",
+    "silent_error_rate": "silent errors",
+}
+
+
+def figures_as_text(figures: Mapping[str, Any]) -> str:
+    """Return cautions, main figures and verdicts of `Evaluation.to_dict`."""
+    return "\n".join(figure_lines(figures))
+
+
+def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+    """Return the same line by line; cautions come first."""
+    notes = figures["notes"]
+    lines = [f"CAUTION  {note}" for note in notes] + ([""] if notes else [])
+    for key, name in MAIN.items():
+        value, interval = figures.get(key), interval_of(figures, key)
+        if value is not None and interval is not None:
+            low, high = interval
+            words = beside(figures, key)
+            lines.append(
+                f"{name:<22}{value:.3f}   ({low:.3f}–{high:.3f}){f'  {words}' if words else ''}"
+            )
+    lines.append(
+        f"{'images':<22}{figures['n']}   (95 % intervals by resampling {figures['interval_unit']}s)"
+    )
+    lines += _probe(figures.get("shortcut_probe"))
+    if figures["verdicts"]:
+        counts = " / ".join(str(figures["verdicts"][v]) for v in ("accepted", "review", "refused"))
+        lines.append(f"accepted / review / refused: {counts}")
+    return lines
+
+
+def _probe(probe: Mapping[str, Any] | None) -> list[str]:
+    """Return the line that stands beside every accuracy: what is reached without reading a cell."""
+    if probe is None:
+        return []
+    if probe["name"] is None:
+        return [f"{'shortcut probe':<22}none: {probe['reason']}"]
+    low, high = probe["interval"]
+    return [
+        f"{'strongest shortcut':<22}{probe['balanced_accuracy']:.3f}   ({low:.3f}–{high:.3f})  balanced "
+        f"accuracy of {probe['name']} alone, chance {probe['chance']:.2f}"
+    ]

@@ -1,0 +1,244 @@
+"""What one image is: the rule by which everything that answers takes what it is given.
+
+One image is a path, the bytes of an encoded file, a binary file object, a Pillow image, or an array
+of uint8: `(H, W, 3)` RGB or `(H, W)` grey. An iterable of these is several images, and so is an
+array `(N, H, W, 3)` of uint8. Everything else is a mistake of the caller and raises: it is never
+answered as if it were a patient's unreadable image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from allkit.errors import ImageError
+from allkit.images import MAX_BYTES, read_image
+
+__all__ = ["Given", "given", "one"]
+
+Source: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
+
+BYTES = (bytes, bytearray, memoryview)
+ONE = (
+    "Give a path, the bytes of a file, a file opened with 'rb', a Pillow image, or an array "
+    "(H, W, 3) uint8"
+)
+PIECE = 2**20
+WIDER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
+"""Pillow's modes that a PNG does not have, and which are not RGB: what holds all of them."""
+
+
+class Given(NamedTuple):
+    """One image: what its answer calls it, and what `read_image` reads.
+
+    `error` says why an image has nothing to read; `mistake`, why something can be no image.
+    """
+
+    name: str
+    source: Source = b""
+    error: ImageError | None = None
+    mistake: ImageError | None = None
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """Return `(H, W, 3)` uint8 RGB. Raises `ImageError`."""
+        if self.error is not None:
+            raise self.error
+        return read_image(self.source, name=self.name)
+
+
+def one(image: Any) -> Given:
+    """Return a single image. Raises `ImageError` (`array`) for what can be no image."""
+    found = _given(image, 0)
+    if found.mistake is not None:
+        raise found.mistake
+    return found
+
+
+def given(images: Any) -> Iterator[Given]:
+    """Return an iterator over one image, or over each of an iterable, in order.
+
+    An image is looked at when the iterator comes to it, and a file object is read then, once, from
+    its beginning; it is not closed. The first that can be no image has a `mistake`, and is the last.
+    Raises `ImageError` (`array`), at once, for what can be neither an image nor several.
+    """
+    if _is_one(images):
+        return iter([one(images)])
+    if isinstance(images, np.ndarray) and not (_is_batch(images) or _is_list(images)):
+        return iter([one(images)])  # which says what is wrong with its shape or type
+    table = isinstance(images, Mapping) or hasattr(images, "columns")
+    if table or not isinstance(images, Iterable):
+        raise _mistake("What was given", f"is {_kind(images)}, which holds no images", many=True)
+    return _each(images)
+
+
+def _each(images: Iterable[Any]) -> Iterator[Given]:
+    for position, image in enumerate(images):
+        found = _given(image, position)
+        yield found
+        if found.mistake is not None:
+            return
+
+
+def _is_one(value: Any) -> bool:
+    """Tell a single image, or what can only be meant as one, from several."""
+    if isinstance(value, np.ndarray):
+        return _is_image(value)
+    return isinstance(value, (str, os.PathLike, *BYTES, Image.Image)) or _is_file(value)
+
+
+def _is_file(value: Any) -> bool:
+    # A set of images has a `read` too, but no place in it to go to.
+    return hasattr(value, "read") and (hasattr(value, "seek") or hasattr(value, "readable"))
+
+
+def _is_image(array: npt.NDArray[Any]) -> bool:
+    rgb = array.ndim == 3 and array.shape[2] == 3
+    return array.dtype == np.uint8 and (rgb or array.ndim == 2)
+
+
+def _is_batch(array: npt.NDArray[Any]) -> bool:
+    return array.ndim == 4 and array.dtype == np.uint8 and array.shape[3] == 3
+
+
+def _is_list(array: npt.NDArray[Any]) -> bool:
+    return array.ndim == 1 and array.dtype.kind in "OU"  # paths, or images of several sizes
+
+
+def _given(image: Any, position: int) -> Given:
+    """Return one image. Its name is the path that was given; all else is called by position.
+
+    An uploaded file has a name too, which may be a patient's, and nobody asked for it to be kept.
+    """
+    name = f"image {position}"
+    if isinstance(image, (str, os.PathLike)):
+        path = os.fsdecode(image)
+        return Given(path, path)
+    if isinstance(image, BYTES):  # what can be written to is copied before it is
+        return Given(name, image if isinstance(image, bytes) else bytes(image))
+    try:
+        if isinstance(image, np.ndarray):
+            return _of_array(image, name)
+        if isinstance(image, Image.Image):
+            return _of_pillow(image, name)
+        if _is_file(image):
+            return _of_file(image, name)
+    except _Mistake as mistake:
+        return Given(name, mistake=_mistake(_called(name), str(mistake)))
+    return Given(name, mistake=_mistake(_called(name), f"is {_kind(image)}, which is no image"))
+
+
+class _Mistake(Exception):
+    """What was given can be no image; the text goes on behind its name."""
+
+
+def _of_array(array: npt.NDArray[Any], name: str) -> Given:
+    if not _is_image(array):
+        raise _Mistake(f"has the shape {array.shape} and the type {array.dtype}, which is no image")
+    return Given(name, array)
+
+
+def _of_file(file: Any, name: str) -> Given:
+    if isinstance(file, io.TextIOBase):
+        raise _Mistake("is a file opened as text")
+    if getattr(file, "closed", False) is True:
+        raise _Mistake("is a file that is closed already")
+    try:
+        return Given(name, _content(file))
+    except _Mistake:
+        raise
+    # A file object may be of any library (a member of an archive, a download), and what a damaged
+    # one raises shares no class.
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) or type(error).__name__
+        message = f"{name} cannot be read ({reason}). Copy it again from its source."
+        return Given(name, error=ImageError(message, code="missing"))
+
+
+def _content(file: Any) -> bytes:
+    """Return a file's bytes from its beginning, at most one more than is taken, and leave it there.
+
+    An upload that was shown before stands at its end; where it stood is where it stands afterwards.
+    """
+    seekable = getattr(file, "seekable", None)
+    start = file.tell() if seekable is not None and seekable() else None
+    if start:
+        file.seek(0)
+    pieces, size = [], 0
+    while size <= MAX_BYTES:
+        piece = file.read(PIECE)
+        if not isinstance(piece, BYTES):
+            if hasattr(piece, "close"):  # a coroutine that nobody will await
+                piece.close()
+            raise _Mistake(f"is {_kind(file)} whose `read` gives {_kind(piece)}, not bytes")
+        if not piece:
+            break
+        pieces.append(bytes(piece))
+        size += len(piece)
+    if start is not None:
+        file.seek(start)
+    return b"".join(pieces)
+
+
+def _of_pillow(image: Image.Image, name: str) -> Given:
+    """Take a Pillow image: the file of one that was opened and not yet used, else its pixels.
+
+    So an opened file is decoded as its path would be, and the caller's image stays as it is.
+    """
+    file = getattr(image, "fp", None)
+    if getattr(image, "tile", None) and file is not None and not getattr(file, "closed", False):
+        return _of_file(file, name)
+    try:
+        return Given(name, _encoded(image))
+    except ImageError as error:
+        return Given(name, error=ImageError(f"{name} {error}", code=error.code))
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:  # what Pillow raises for a file it left open
+        message = f"{name} cannot be decoded ({error}). Open it again."
+        return Given(name, error=ImageError(message, code="corrupt"))
+
+
+def _encoded(image: Image.Image) -> Source:
+    """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
+    image = ImageOps.exif_transpose(image)
+    known = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16")
+    image = image if known else image.convert(WIDER.get(image.mode, "RGB"))
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return np.asarray(image)
+    if image.mode == "F":
+        text = "holds floating-point pixels, whose range is not known. Convert it to 8-bit RGB."
+        raise ImageError(text, code="float")
+    if image.mode == "I":
+        values = np.asarray(image)
+        lowest, highest = int(values.min()), int(values.max())
+        if lowest < 0 or highest > 65535:
+            text = f"holds values from {lowest} to {highest}. Convert it to 8-bit RGB."
+            raise ImageError(text, code="mode")
+        image = Image.fromarray(values.astype(np.uint16))
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=0)
+    return stream.getvalue()
+
+
+def _called(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _kind(value: Any) -> str:
+    name = "None" if value is None else type(value).__name__
+    article = "" if value is None else "an " if name[:1].lower() in "aeiou" else "a "
+    return article + name
+
+
+def _mistake(what: str, fault: str, *, many: bool = False) -> ImageError:
+    return ImageError(
+        f"{what} {fault}. {ONE}{'; or a list of them' if many else ''}.", code="array"
+    )
