@@ -1,5 +1,6 @@
 """Training, answering, judging, keeping."""
 
+import contextlib
 import json
 import shutil
 import threading
@@ -64,17 +65,19 @@ def test_the_loss_of_a_step_is_the_one_that_was_asked_for():
     rng = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 24 + [1] * 12 + [2] * 8 + [3] * 4)
     features = torch.randn(48, 16, generator=rng)
-    loop = head_loop(
-        features, labels, 48, epochs=1, batch_size=48, loss="focal", focal_gamma=2.0,
-        label_smoothing=0.1, class_weights=True,
-    )  # fmt: skip
-    with torch.inference_mode():
-        logs = torch.log_softmax(loop.member.head(features), dim=1)
+    settings = {
+        "epochs": 1, "batch_size": 48, "loss": "focal", "focal_gamma": 2.0, "label_smoothing": 0.1,
+        "class_weights": True, "dropout": 0.0,
+    }  # fmt: skip
+    with head_loop(features, labels, 48, **settings) as loop:
+        with torch.inference_mode():
+            logs = torch.log_softmax(loop.member.head(features), dim=1)
+        (told,) = loop.fit()
     own = logs.gather(1, labels[:, None])[:, 0]
     smoothed = -(0.9 * own + 0.1 * logs.mean(dim=1))
     weights = torch.tensor([0.5, 1.0, 1.5, 3.0])[labels]
     expected = (weights * (1 - own.exp()) ** 2 * smoothed).sum() / weights.sum()
-    assert loop.fit()[0]["train_loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert told["train_loss"] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_batches_are_balanced_mixed_and_warmed_up_when_asked_for(monkeypatch):
@@ -88,12 +91,13 @@ def test_batches_are_balanced_mixed_and_warmed_up_when_asked_for(monkeypatch):
     monkeypatch.setattr(Objective, "losses", watched)
     rng = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 180 + [1] * 12 + [2] * 4 + [3] * 4)
-    loop = head_loop(
-        torch.randn(200, 16, generator=rng), labels, 200, epochs=4, batch_size=200,
-        balanced_sampler=True, mixup=0.4, warmup=0.5, learning_rate=0.01,
-    )  # fmt: skip
-    loop.recorder = SimpleNamespace(log=lambda values: rates.append(values["learning_rate"]))
-    loop.fit()
+    settings = {
+        "epochs": 4, "batch_size": 200, "balanced_sampler": True, "mixup": 0.4, "warmup": 0.5,
+        "learning_rate": 0.01,
+    }  # fmt: skip
+    with head_loop(torch.randn(200, 16, generator=rng), labels, 200, **settings) as loop:
+        loop.recorder = SimpleNamespace(log=lambda values: rates.append(values["learning_rate"]))
+        loop.fit()
     assert rates == pytest.approx([0.005, 0.01, 0.01, 0.005])
     # Each step asks twice: for an image's own label, and for that of the one it is mixed with.
     assert len(told) == 8
@@ -127,13 +131,14 @@ def test_the_last_epoch_is_kept_when_asked_for():
     assert last > min(entry["val_loss"] for entry in history)
 
 
+@contextlib.contextmanager
 def head_loop(features, labels, learnt, **settings):
     """A loop that trains a head on the first `learnt` rows and checks it on the others."""
     config = TrainConfig(**settings)
     member = Member(torch.nn.Identity(), Head(features.shape[1], 4))
     member.head.fit_scale([features[:learnt]])
     with processes(torch.device("cpu")) as accelerator:
-        return Loop(
+        yield Loop(
             accelerator, config, Plan("head", config.epochs, config.batch_size, config.learning_rate),
             member, FeatureSource([features.numpy()], torch.device("cpu")),
             np.arange(learnt), np.arange(learnt, len(labels)), labels,
@@ -142,9 +147,9 @@ def head_loop(features, labels, learnt, **settings):
 
 def trained_head(features, labels, learnt, **settings):
     """A head that such a loop has trained, and its history."""
-    loop = head_loop(features, labels, learnt, **settings)
-    history = loop.fit()
-    return loop.member.head, history
+    with head_loop(features, labels, learnt, **settings) as loop:
+        history = loop.fit()
+        return loop.member.head, history
 
 
 def test_the_validation_part_is_taken_by_group(data, tiny_settings):
