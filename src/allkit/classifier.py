@@ -347,7 +347,7 @@ class Classifier:
         Raises `ConfigError` when it exists and `overwrite` is false.
         """
         folder, info = Path(folder), self.info
-        if not info.backbone.fingerprint:
+        if not info.backbone.fingerprint:  # of an older version
             mark = fingerprint(self.network.backbone, self.spec)
             known = info.backbone.model_copy(update={"fingerprint": mark})
             info = info.model_copy(update={"backbone": known})

@@ -17,7 +17,7 @@ from allkit.arrays import large_array
 from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
 from allkit.hashes import weights_hash
-from allkit.network import Branches, Head, Network, joined
+from allkit.network import Branches, Head, Network, fingerprint, joined
 from allkit.runtime.cells import FINDER
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
@@ -246,4 +246,5 @@ class Session:
             size=record.input.size, mean=record.input.mean, std=record.input.std,
             view=record.input.view, bag=record.input.bag,
             finder="" if record.input.bag == "field" else FINDER,
+            fingerprint=fingerprint(network.backbone, record.input),
         )  # fmt: skip
