@@ -456,6 +456,7 @@ def test_skipping_is_not_failing(cli, monkeypatch):
     assert outcome.state == "skipped"
 
     def nothing_to_do(record):
+        """There is nothing to check."""
         raise Skipped("there is nothing to check")
 
     monkeypatch.setattr("allkit.testing.augmentations.CHECKS", (nothing_to_do,))
