@@ -1,7 +1,7 @@
 """Run commands of allkit, each in a process of its own: python commands.py JOB.json.
 
 The job names the steps, each a command line. They are forked from a process that has imported
-torch, torchvision and what is for tables and statistics, which takes longest and reports nothing;
+torch and what is for graphs, tables and statistics, which takes longest and reports nothing;
 what allkit imports besides, each step imports anew. `serve` and `app` are started as programs of
 their own, asked once, and stopped. How each step ended, and what it left in the temporary folder,
 is written beside the job.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 STEP = "/:step:/"  # as in tracer.py
 FIRST = (
-    "torch", "torchvision", "torch._dynamo", "pandas", "sklearn.ensemble", "scipy.stats",
+    "torch", "torchvision", "torch._dynamo", "torch.onnx", "onnxscript", "pandas", "sklearn.ensemble", "scipy.stats",
     "skimage.color", "pydantic", "typer", "rich",
 )  # fmt: skip
 WATCHED = (
