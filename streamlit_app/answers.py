@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from PIL import Image
 
 import allkit
-from allkit.bounds import beside, interval_of
 
 SHOWN_SIDE = 1024
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
@@ -153,14 +152,3 @@ def sentence(text: str) -> str:
     """Return Markdown for a message of allkit: commands between backticks stay as they are."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else plain(part) for part in parts if part)
-
-
-def figures_in_words(figures: Mapping[str, Any]) -> str:
-    """Return the validation figure with its interval, its number of images and its protocol."""
-    low, high = interval_of(figures, "accuracy") or (0.0, 1.0)
-    words = beside(figures, "accuracy")
-    return (
-        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
-        f"{f': {words}' if words else ''}) on "
-        f"{figures['n']:,} images. {figures.get('protocol', 'Protocol not recorded')}."
-    )

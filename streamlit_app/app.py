@@ -13,7 +13,6 @@ import streamlit as st
 from answers import (
     Field,
     answer_fields,
-    figures_in_words,
     is_uncalibrated,
     plain,
     sentence,
@@ -97,11 +96,8 @@ def describe(classifier: Any) -> None:
     rows = "\n".join(f"- {plain(info.display_names.get(c, c))}" for c in info.classes)
     st.markdown(f"**Classes**\n{rows}")
     st.markdown("**Validation**")
-    if info.validation is None:
-        st.markdown("No figures: it was trained without a validation part.")
-        return
-    st.markdown(plain(figures_in_words(info.validation)))
-    for note in info.validation.get("notes", ()):
+    st.markdown(plain(classifier.validation_sentence))
+    for note in (info.validation or {}).get("notes", ()):
         st.warning(plain(note))
 
 

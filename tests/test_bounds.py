@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from allkit.probes import score
 from allkit.report.card import judged_card, model_card
 from allkit.report.evaluation import evaluation_page
 
-ROOT = Path(__file__).parents[1]
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "accepted_accuracy", "set_coverage")
 
@@ -258,14 +255,13 @@ def test_the_words_stand_beside_the_figure_on_page_card_and_print():
 
 
 def test_the_app_and_the_card_of_a_model_say_them_too(tiny):
-    answers = runpy.run_path(str(ROOT / "streamlit_app" / "answers.py"), run_name="shown")
-    figures_in_words = answers["figures_in_words"]
     values = beside_probe(0.97).to_dict() | {"protocol": "Validation part, divided by group"}
-    words = figures_in_words(values)
+    model = copy.copy(tiny)
+    model.info = tiny.info.model_copy(update={"validation": values})
+    words = model.validation_sentence  # which the app shows
     assert "0.79–1.00: no error in 13 groups; up to 21 % wrong possible" in words
     assert "not shown to be better than the shortcut 'mean colour'" in words
-    info = tiny.info.model_copy(update={"validation": values}).model_dump(mode="json")
-    card = model_card(info)
+    card = model_card(model.info.model_dump(mode="json"))
     assert "0.794–1.000; no error in 13 groups; up to 21 % wrong possible" in card
     assert "| 0.368–1.000 |" in card  # the recall of a class, three groups of it
 

@@ -43,6 +43,17 @@ def test_nobody_writes_into_the_inside_of_an_object():
     assert not found, "say it by an argument or an attribute of the class"
 
 
+def test_the_app_stands_on_what_is_public():
+    found = set()
+    for name, tree in modules(ROOT / "streamlit_app"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {(name, part.name) for part in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                found.add((name, node.module))
+    assert [f for f in sorted(found) if f[1].startswith("allkit.")] == []
+
+
 # ── one of each ───────────────────────────────────────────────────────────────────────────────
 
 

@@ -37,6 +37,7 @@ from allkit.plugins import registry
 from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
+from allkit.report.lines import accuracy_sentence
 from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
@@ -94,6 +95,13 @@ class Classifier:
         """How an image is standardised for the backbone."""
         saved = self.info.backbone
         return InputSpec(saved.size, saved.mean, saved.std, saved.view, saved.bag)
+
+    @property
+    def validation_sentence(self) -> str:
+        """The accuracy on the validation part, with its interval and what it rests on, in words."""
+        if self.info.validation is None:
+            return "No figures: it was trained without a validation part."
+        return accuracy_sentence(self.info.validation)
 
     @property
     def pictures(self) -> dict[str, bytes]:

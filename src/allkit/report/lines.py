@@ -7,7 +7,7 @@ from typing import Any
 
 from allkit.bounds import beside, interval_of
 
-__all__ = ["MAIN", "figure_lines", "figures_as_text"]
+__all__ = ["MAIN", "accuracy_sentence", "figure_lines", "figures_as_text"]
 
 MAIN = {
     "accuracy": "accuracy",
@@ -47,6 +47,17 @@ def figure_lines(figures: Mapping[str, Any]) -> list[str]:
         counts = " / ".join(str(figures["verdicts"][v]) for v in ("accepted", "review", "refused"))
         lines.append(f"accepted / review / refused: {counts}")
     return lines
+
+
+def accuracy_sentence(figures: Mapping[str, Any]) -> str:
+    """Return the accuracy with its interval, what that rests on, its images and its protocol."""
+    low, high = interval_of(figures, "accuracy") or (0.0, 1.0)
+    words = beside(figures, "accuracy")
+    return (
+        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
+        f"{f': {words}' if words else ''}) on "
+        f"{figures['n']:,} images. {figures.get('protocol', 'Protocol not recorded')}."
+    )
 
 
 def _probe(probe: Mapping[str, Any] | None) -> list[str]:
