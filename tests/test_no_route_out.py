@@ -54,6 +54,7 @@ MORE = {  # what trains again, and other ways through the same commands
     "predict ray": ["predict", "model", "IMAGE", "--out", "ray.csv", "--engine", "ray"],
     "demo": ["demo", "--data", "DATA", "--out", "demo"],
 }
+REPORTERS = {"albumentations", "onnxruntime", "openvino"}  # by being imported
 FINDS = (1, 0)  # `check` ends with 1 where there is something to mend, and so does `reproduce`
 
 
@@ -192,6 +193,21 @@ def test_the_watch_sees_what_onnx_runtime_does_without_the_setting(strace, machi
     assert list(folders["home"].iterdir()) == list(folders["temporary"].iterdir()) == []
 
 
+@pytest.mark.parametrize("name", sorted(REPORTERS - {"onnxruntime"}))
+def test_a_library_that_reports_its_import_does_not_when_allkit_imports_it(strace, machine, name):
+    environment, folders = machine
+    found = []
+    for code in (f"import {name}", f"from allkit.telemetry import import_silent as i; i({name!r})"):
+        command = [sys.executable, "-c", code]
+        status, seen = strace.trace(
+            command, [folders["temporary"]], env=environment, capture_output=True
+        )
+        assert status == 0
+        found.append(seen)
+    assert found[0], f"{name} no longer reports; is its row in the table still needed?"
+    assert found[1] == []
+
+
 def test_the_watch_sees_connections_look_ups_and_files_of_every_kind(strace, tmp_path):
     code = (
         "import contextlib, os, socket, subprocess, sys\n"
@@ -223,7 +239,6 @@ def test_the_watch_sees_connections_look_ups_and_files_of_every_kind(strace, tmp
     assert found[outside] == [*(("file", str(outside / name)) for name in names), *network]
 
 
-REPORTERS = {"albumentations", "onnxruntime", "openvino"}  # by being imported
 WATCHED_FOR = {*telemetry.LIBRARIES, "timm", "matplotlib", "peft"}
 IMPORTERS = {"import_module", "__import__", "importorskip"}
 
