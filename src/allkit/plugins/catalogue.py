@@ -81,7 +81,7 @@ def describe(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, A
     """
     if not found:
         return []
-    file = _cache_file()
+    file = cache_folder() / "plugins.json"
     cache = {} if fresh else _read(file)
     around = _around()
     keys = [_key(f) for f in found]
@@ -156,16 +156,9 @@ def _around() -> list[Any]:
     return [[p, os.stat(p).st_mtime_ns] for p in folders if os.path.isdir(p)]
 
 
-def _cache_file() -> Path | None:
+def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        return cache_folder() / "plugins.json"
-    except ImportError:
-        return None
-
-
-def _read(file: Path | None) -> dict[str, dict[str, Any]]:
-    try:
-        held = json.loads(file.read_text(encoding="utf-8")) if file else {}
+        held = json.loads(file.read_text(encoding="utf-8"))
         return {
             key: entry
             for key, entry in held.items()
@@ -175,9 +168,7 @@ def _read(file: Path | None) -> dict[str, dict[str, Any]]:
         return {}  # a damaged cache costs time, never a result
 
 
-def _write(file: Path | None, cache: dict[str, dict[str, Any]]) -> None:
-    if file is None:
-        return
+def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
     newest = dict(list((_read(file) | cache).items())[-KEPT:])
     with contextlib.suppress(OSError, AllkitError):  # as above
         file.parent.mkdir(parents=True, exist_ok=True)
