@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import socket
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -161,7 +163,10 @@ def start(fork_server, tmp_path):
         }  # fmt: skip
         process = fork_server.Process(target=exec, args=(FORKED, inside))
         process.errors = errors
-        process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            # Whatever is the main module here (the app, after a test of it) is not run there.
+            patch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))
+            process.start()
         started.append(process)
         return process
 
@@ -179,7 +184,6 @@ def cli(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        import sys
 
         from allkit.cli import main
 
