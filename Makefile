@@ -7,7 +7,8 @@ PLUGIN_DIRS := $(patsubst %/pyproject.toml,./%,$(PLUGINS))
 # A worker for each core, with one thread each: threads that wait for one another cost more than
 # they bring. A file's tests stay together, so that they share what they prepare.
 WORKERS ?= auto
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
+  --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test fast nightly check docs clean strace
 

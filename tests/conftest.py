@@ -17,6 +17,20 @@ import pytest
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+# A worker that begins one of these last is waited for by the others.
+LONGEST = (
+    "test_no_route_out.py", "test_conformance.py", "test_real.py", "test_strategies.py",
+    "test_cli.py", "test_volume.py", "test_resume.py", "test_dinobloom.py", "test_tutorials.py",
+    "test_audit.py", "test_adapt.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest."""
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory):
     """The file of what each installed plugin offers: they are asked once, not in every test."""
@@ -107,8 +121,8 @@ def shared():
 
 
 @pytest.fixture(scope="session")
-def trained(drawn, tiny_settings):
-    """Train on all drawn smears, once for the same settings: `trained(strategy="last")`.
+def trained(few, tiny_settings):
+    """Train on the 24 smears, once for the same settings: `trained(strategy="last")`.
 
     For tests that only read the classifier. One that changes it, or asks whether a training
     repeats itself, trains its own.
@@ -120,7 +134,7 @@ def trained(drawn, tiny_settings):
     def get(**settings):
         key = json.dumps(settings, sort_keys=True)
         if key not in made:
-            made[key] = allkit.Trainer(**tiny_settings | settings).fit(allkit.Dataset.open(drawn))
+            made[key] = allkit.Trainer(**tiny_settings | settings).fit(allkit.Dataset.open(few))
         return made[key]
 
     return get

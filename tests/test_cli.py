@@ -337,11 +337,11 @@ def test_the_demo_on_fewer_smears_leaves_everything_and_needs_no_network(
 
     write = drawn.write_smears
     monkeypatch.setattr(
-        drawn, "write_smears", lambda folder, count, **more: write(folder, 72, **more)
+        drawn, "write_smears", lambda folder, count, **more: write(folder, 48, **more)
     )
     status, _, err = cli("demo", "--out", "d")
     assert status == 0, err
-    assert demonstrated(tmp_path / "d", err) == 72
+    assert demonstrated(tmp_path / "d", err) == 48
 
 
 def test_the_demo_without_a_network_cannot_download_and_says_what_to_do(cli, monkeypatch):

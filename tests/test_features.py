@@ -29,7 +29,7 @@ def extractor(cache, identity=("counted",)):
     return Extractor(Counted(), allkit.InputSpec(32), identity, torch.device("cpu"), cache=cache)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(drawn):
     return allkit.Dataset.open(drawn).subset(range(12))
 

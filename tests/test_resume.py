@@ -93,7 +93,7 @@ def test_a_killed_training_ends_with_the_same_weights_to_the_bit(ended, tmp_path
     assert not [name for name in left if name.endswith((".part", ".old")) or "safetensors" in name]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(few):
     return allkit.Dataset.open(few)
 

@@ -27,7 +27,7 @@ from allkit.training.objective import Objective, class_weights, mix
 QUICK = {"epochs": 2, "tune_epochs": 2, "tune_batch_size": 8, "precision": "float32"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(drawn):
     return allkit.Dataset.open(drawn)
 
@@ -78,7 +78,7 @@ def test_more_stages_are_trained_when_asked_for(data, settings):
     assert not changed(model, "layer2")
 
 
-def test_full_unfreezes_one_stage_after_another(data, settings):
+def test_full_unfreezes_one_stage_after_another(few, settings):
     more = {"strategy": "full", "keep": "last", "val": 0.0}
     one = allkit.Trainer(**settings | more | {"tune_epochs": 10, "epochs": 1})
     seen = []
@@ -88,13 +88,13 @@ def test_full_unfreezes_one_stage_after_another(data, settings):
             seen.append((values["phase"], values["epoch"]))
 
     one.recorder = Recorder()
-    model = one.fit(data)
+    model = one.fit(allkit.Dataset.open(few))
     assert [phase for phase, _ in seen] == ["head"] + 10 * ["full"]
     assert all(changed(model, name) for name in ("stem", "layer1", "layer4"))
 
 
-def test_batch_statistics_stay_as_they_came(data, settings):
-    model = allkit.Trainer(**settings, strategy="full", keep="last").fit(data)
+def test_batch_statistics_stay_as_they_came(trained):
+    model = trained(**QUICK, strategy="full", keep="last")
     fresh = allkit.plugins.registry().get("backbone", "timm:test_resnet")
     before = allkit.network.build_backbone(fresh, "none", "a test").state_dict()
     for name, value in model.network.backbone.state_dict().items():
@@ -102,11 +102,9 @@ def test_batch_statistics_stay_as_they_came(data, settings):
             assert torch.equal(value, before[name])
 
 
-def test_adapters_are_merged_into_a_plain_network(data, settings, tmp_path):
+def test_adapters_are_merged_into_a_plain_network(data, trained, tmp_path):
     pytest.importorskip("peft")
-    model = allkit.Trainer(**settings, strategy="lora", keep="last", tune_learning_rate=1e-2).fit(
-        data
-    )
+    model = trained(**QUICK, strategy="lora", keep="last", tune_learning_rate=1e-2)
     assert not [name for name in model.network.state_dict() if "lora" in name]
     # Not in the blocks: random weights begin with branches that are scaled by nought.
     assert changed(model, "stem")
@@ -116,7 +114,8 @@ def test_adapters_are_merged_into_a_plain_network(data, settings, tmp_path):
 
 
 @pytest.mark.parametrize("strategy", ["last", "lora"])
-def test_cached_activations_give_the_weights_that_images_give(data, settings, tmp_path, strategy):
+def test_cached_activations_give_the_weights_that_images_give(few, settings, tmp_path, strategy):
+    data = allkit.Dataset.open(few)
     more = {"strategy": strategy, "unfreeze": 1, "keep": "last", "engine": "torch"}
     plain = allkit.Trainer(**settings | more).fit(data)
     cached = allkit.Trainer(**settings | more | {"cache": FeatureCache(tmp_path)}).fit(data)
@@ -261,7 +260,8 @@ def test_accumulation_gives_the_result_of_the_whole_batch(trained):
         torch.testing.assert_close(parts.network.state_dict()[name], value, atol=2e-4, rtol=1e-3)
 
 
-def test_members_answer_as_one_and_share_the_trunk(data, settings, tmp_path):
+def test_members_answer_as_one_and_share_the_trunk(few, settings, tmp_path):
+    data = allkit.Dataset.open(few)
     model = allkit.Trainer(**settings, strategy="last", members=2, folds=2, keep="last").fit(data)
     assert len(model.network.heads) == len(model.network.backbone.tails) == 4
     assert "stem" in dict(model.network.backbone.trunk.named_children())
@@ -412,7 +412,8 @@ def test_finders_leave_everything_as_it_was(few, settings, strategy, monkeypatch
     assert all(torch.equal(with_finder[k], without[k]) for k in without)
 
 
-def test_a_finder_leaves_the_loop_as_it_was(data, settings):
+def test_a_finder_leaves_the_loop_as_it_was(few, settings):
+    data = allkit.Dataset.open(few)
     from allkit.training.finders import batch_sizes, learning_rates
 
     trainer = allkit.Trainer(**settings | {"strategy": "last"})

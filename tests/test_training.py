@@ -23,7 +23,7 @@ from allkit.training.plan import Plan
 from allkit.training.sources import FeatureSource
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(drawn):
     return allkit.Dataset.open(drawn)
 

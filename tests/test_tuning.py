@@ -22,7 +22,7 @@ def base(tiny_settings):
     return TrainConfig(**{k: v for k, v in tiny_settings.items() if k != "cache"})
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data(drawn):
     return allkit.Dataset.open(drawn).split(test=0.34, seed=0)
 
