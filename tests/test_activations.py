@@ -82,6 +82,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
         assert torch.equal(back, rows(40, 100 * worker))
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_only_whole_rows(tmp_path):
     script = (
         "import sys, torch; from pathlib import Path; from allkit.features import ActivationStore\n"

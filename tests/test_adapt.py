@@ -52,6 +52,7 @@ def adapted(model, fields):
     return allkit.adapt(model, mixed(fields), cache=None)
 
 
+@pytest.mark.slow
 def test_the_table_is_of_fields_whose_groups_took_no_part(model, fields, adapted):
     record = adapted.info.adaptations[-1]
     assert record.labelled
@@ -69,6 +70,7 @@ def test_the_table_is_of_fields_whose_groups_took_no_part(model, fields, adapted
     assert (record.claim == "better") == (low > 0)
 
 
+@pytest.mark.slow
 def test_the_model_that_was_given_is_left_as_it_was(model, fields):
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
     images = [fields.read(i) for i in range(4)]
@@ -79,6 +81,7 @@ def test_the_model_that_was_given_is_left_as_it_was(model, fields):
     assert model.info.adaptations == ()
 
 
+@pytest.mark.slow
 def test_it_is_saved_remembers_its_fields_and_says_so_when_judged_on_them(
     adapted, fields, tmp_path
 ):
@@ -94,6 +97,7 @@ def test_it_is_saved_remembers_its_fields_and_says_so_when_judged_on_them(
     assert "| balanced accuracy |" in card
 
 
+@pytest.mark.slow
 def test_the_same_fields_give_the_same_model(model, fields, adapted):
     again = allkit.adapt(model, mixed(fields), cache=None)
     state = adapted.network.state_dict()
@@ -111,6 +115,7 @@ def test_groups_that_coincide_with_classes_are_noticed_and_nothing_is_claimed(mo
     assert "teach the slide, not the class" in record.message
 
 
+@pytest.mark.slow
 def test_few_groups_of_one_class_each_show_a_table_and_claim_nothing(model, fields):
     seen = {}
     two = regrouped(
@@ -124,6 +129,7 @@ def test_few_groups_of_one_class_each_show_a_table_and_claim_nothing(model, fiel
     assert "teach the slide, not the class" in record.message
 
 
+@pytest.mark.slow
 def test_colour_that_tells_the_classes_is_a_confound_however_many_the_groups(model, tmp_path):
     coloured = allkit.Dataset.open(
         write_smears(tmp_path / "c", 48, groups=24, seed=5, colour_cue=True)
@@ -133,6 +139,7 @@ def test_colour_that_tells_the_classes_is_a_confound_however_many_the_groups(mod
     assert "tells the classes apart" in record.message
 
 
+@pytest.mark.slow
 def test_fields_without_known_groups_are_no_evidence(model, fields):
     record = allkit.adapt(model, regrouped(fields, lambda s: None), cache=None).info.adaptations[-1]
     assert record.groups == 0
@@ -176,6 +183,7 @@ def test_a_stronger_adaptation_goes_further_and_none_goes_nowhere(model, fields)
     assert loss == sorted(loss, reverse=True)
 
 
+@pytest.mark.slow
 def test_a_labelled_slide_is_known_afterwards_as_its_class(model, fields):
     found = allkit.adapt(
         model, regrouped(fields, lambda s: s.label), strength="unchanged", cache=None
@@ -194,6 +202,7 @@ def inverted(image):
     return np.ascontiguousarray(255 - image[::-1])
 
 
+@pytest.mark.slow
 def test_shown_without_labels_nothing_refused_becomes_accepted(model, fields, tmp_path):
     from PIL import Image
 
@@ -222,6 +231,7 @@ def test_shown_without_labels_nothing_refused_becomes_accepted(model, fields, tm
     assert loaded.info.data == model.info.data
 
 
+@pytest.mark.slow
 def test_an_adapted_model_exports_and_the_file_answers_alike(model, fields, tmp_path):
     shown = allkit.Dataset([replace(s, label=None) for s in fields], ())
     found = allkit.adapt(allkit.adapt(model, mixed(fields), cache=None), shown, cache=None)
@@ -282,6 +292,7 @@ def test_labels_that_the_model_does_not_know_and_too_few_images_are_refused(mode
         allkit.adapt(model, few, cache=None)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_model_and_a_record_and_refuses_its_own_input(
     cli, tiny_folder, laboratory, tmp_path
 ):
@@ -302,6 +313,7 @@ def test_the_command_writes_a_model_and_a_record_and_refuses_its_own_input(
     assert "was adapted after its training" in err
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_folder_or_a_table_without_labels(
     cli, tiny_folder, laboratory, tmp_path
 ):
@@ -326,6 +338,7 @@ def test_the_command_takes_a_folder_or_a_table_without_labels(
     assert "does not exist" in err
 
 
+@pytest.mark.slow
 def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
     fields, tiny_settings, tmp_path
 ):

@@ -44,12 +44,14 @@ def test_colour_that_gives_the_class_away_is_a_shortcut_and_the_verdict_says_so(
     assert figures["advice"]
 
 
+@pytest.mark.slow
 def test_it_stays_quiet_on_drawn_smears_without_a_cue(honest):
     found = audit(Dataset.open(honest))
     assert found.verdict in ("clear", "undecided")
     assert max(probe.balanced_accuracy for probe in found.probes) < 0.6
 
 
+@pytest.mark.slow
 def test_a_burnt_in_corner_is_told_by_its_corner_and_by_no_other(honest, tmp_path):
     import pandas as pd
     from PIL import Image
@@ -78,6 +80,7 @@ def test_the_background_probe_sees_no_stained_cell(honest):
     assert spread[clear].mean() < spread[~clear].mean()
 
 
+@pytest.mark.slow
 def test_the_same_audit_twice_gives_the_same_figures(few):
     assert audit(few).to_dict() == audit(few).to_dict()
 
@@ -113,12 +116,14 @@ def test_without_two_units_of_every_class_it_is_undecided_and_says_why(drawn):
     assert found.to_dict()["probes"] == {}
 
 
+@pytest.mark.slow
 def test_the_model_stands_beside_the_probes(tiny, few):
     found = audit(few, tiny)
     assert found.model == pytest.approx(tiny.evaluate(few, probes=False).balanced_accuracy)
     assert f"The model gets {found.model:.3f}" in found.message
 
 
+@pytest.mark.slow
 def test_evaluate_always_shows_the_strongest_shortcut(cli, tiny_folder, coloured):
     status, out, err = cli("evaluate", tiny_folder, coloured, "--json", "e.json")
     assert status == 0, err
@@ -129,6 +134,7 @@ def test_evaluate_always_shows_the_strongest_shortcut(cli, tiny_folder, coloured
     assert probe["chance"] == 0.25
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_verdict_and_writes_json_and_a_page(cli, coloured, tmp_path):
     status, out, _ = cli("audit", coloured, "--json", "a.json", "--html", "a.html")
     assert status == 0
@@ -142,6 +148,7 @@ def test_the_command_prints_the_verdict_and_writes_json_and_a_page(cli, coloured
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.slow
 def test_evaluate_tells_images_of_a_field_that_was_trained_on(tmp_path, tiny_settings):
     index = write_smears(tmp_path / "set", 40, groups=10, seed=5, same_fields=12)
     data = Dataset.open(index)

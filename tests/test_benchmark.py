@@ -18,6 +18,7 @@ def exported(tiny, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_one_file_has_its_figures_at_the_top(cli, exported, drawn):
     status, out, err = cli("benchmark", exported, "--data", drawn, "--json", "b.json")
     assert status == 0, err
@@ -33,6 +34,7 @@ def test_one_file_has_its_figures_at_the_top(cli, exported, drawn):
     assert "p50 ms" in out
 
 
+@pytest.mark.slow
 def test_several_stand_side_by_side_in_table_json_and_picture(cli, exported, tiny_folder):
     status, out, err = cli(
         "benchmark", tiny_folder, exported, "--json", "b.json", "--plot", "b.png"
@@ -51,6 +53,7 @@ def test_several_stand_side_by_side_in_table_json_and_picture(cli, exported, tin
         assert picture.width > 600
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_told_at_once(cli, exported, tmp_path):
     assert cli("benchmark", "nothing.onnx")[0] == 2
     data = bytearray(exported.read_bytes())

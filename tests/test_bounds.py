@@ -277,6 +277,7 @@ def test_a_comparison_on_the_page_says_what_it_rests_on():
     assert "no difference in any of 13 groups" in page
 
 
+@pytest.mark.slow
 def test_the_command_line_says_them_too(tiny_folder, drawn, cli):
     status, out, _ = cli("evaluate", tiny_folder, drawn)
     assert status == 0
@@ -301,6 +302,7 @@ def test_an_evaluation_prints_its_figures_and_is_short_in_a_console():
     )
 
 
+@pytest.mark.slow
 def test_what_is_printed_is_what_the_command_prints(tiny, tiny_folder, drawn, cli):
     _, out, _ = cli("evaluate", tiny_folder, drawn)
     printed = str(tiny.evaluate(Dataset.open(drawn))).splitlines()

@@ -82,6 +82,7 @@ def test_the_eight_orientations_are_all_reached(image):
     assert len(seen) == 8
 
 
+@pytest.mark.slow
 def test_using_an_augmentation_contacts_nobody_and_keeps_the_environment(image):
     code = (
         "import os, socket\n"
@@ -97,6 +98,7 @@ def test_using_an_augmentation_contacts_nobody_and_keeps_the_environment(image):
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 
 
+@pytest.mark.slow
 def test_vgg16_has_1024_features_in_five_stages():
     record = host.get("backbone", "vgg16")
     net = record.build("none")
@@ -138,6 +140,7 @@ def test_a_weights_file_that_is_damaged_or_of_another_shape_is_refused(tmp_path)
         load_weights(module, tmp_path / "none.safetensors")
 
 
+@pytest.mark.slow
 def test_without_network_and_file_one_error_within_five_seconds_names_both_ways_out(
     tmp_path, monkeypatch
 ):
@@ -160,6 +163,7 @@ def test_without_network_and_file_one_error_within_five_seconds_names_both_ways_
     assert "ALLKIT_WEIGHTS" in message
 
 
+@pytest.mark.slow
 def test_a_hub_that_never_answers_is_given_up_within_five_seconds(tmp_path):
     import socket
 

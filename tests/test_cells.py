@@ -136,6 +136,7 @@ def test_the_cells_come_back_with_the_answer(cells_model, field):
     assert "cells" not in answer.to_row(cells_model.classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bag", ["cells", "both"])
 def test_a_model_of_cells_is_saved_loaded_and_exported(bag, drawn, tmp_path, tiny_settings, field):
     data = allkit.Dataset.open(drawn)
@@ -202,6 +203,7 @@ def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
         allkit.Trainer(**settings).fit(allkit.Dataset.open(drawn))
 
 
+@pytest.mark.slow
 def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")

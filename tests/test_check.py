@@ -82,6 +82,7 @@ def test_the_same_field_with_the_stage_moved_is_found_and_its_pairs_are_closed(t
     assert len(shared) >= 0.8 * len(wanted)
 
 
+@pytest.mark.slow
 def test_a_scale_bar_is_found_at_its_place_with_the_classes_that_bear_it(tmp_path):
     fields = list(draw_smears(60, groups=6, seed=2))
     for number, field in enumerate(fields):
@@ -141,6 +142,7 @@ def test_a_class_from_one_group_is_named(tmp_path, folder):
     assert any("one group only" in line for line in found.findings)
 
 
+@pytest.mark.slow
 def test_a_wrong_label_is_suspected(drawn, tmp_path):
     import pandas as pd
 
@@ -163,6 +165,7 @@ def test_a_wrong_label_is_suspected(drawn, tmp_path):
     assert found.label_suspects[0]["suggested"] == "Pro"
 
 
+@pytest.mark.slow
 def test_groups_are_suggested_where_none_are_known_with_evidence_and_never_used(tmp_path):
     fields = list(draw_smears(40, groups=40, seed=1))
     for number, field in enumerate(fields):
@@ -211,6 +214,7 @@ def test_an_empty_place_is_refused(tmp_path):
         check(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_check_keeps_of_an_image_is_small(drawn):
     import tracemalloc
 
@@ -245,6 +249,7 @@ def test_the_command_prints_names_and_writes_json_and_a_page_that_needs_nothing_
     assert "Pro/copy.png" in page
 
 
+@pytest.mark.slow
 def test_the_command_says_0_for_a_clean_set_and_2_for_a_mistake(cli, drawn, tmp_path):
     assert cli("check", drawn)[0] == 0
     status, _, err = cli("check", "nowhere")

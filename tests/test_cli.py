@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 TINY = ["--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "2"]
+FIELDS = [*TINY, "--set", "bag=field"]  # without the cells, for what does not depend on them
 
 
 def test_help_and_version(cli):
@@ -34,6 +35,7 @@ def test_help_and_version(cli):
     assert cli("--version")[1].startswith("allkit ")
 
 
+@pytest.mark.slow
 def test_split_train_evaluate_predict_export_in_a_row(cli, drawn, tmp_path):
     assert cli("split", drawn, "--out", "split.csv", "--test", "0.34")[0] == 0
     status, out, err = cli("train", "split.csv", "--out", "model", *TINY)
@@ -106,15 +108,17 @@ def test_the_config_is_shown_whole_and_can_be_given_back(cli, drawn, tmp_path):
     assert cli("train", drawn, "--print-config", "--config", "c.yaml")[1] == text
 
 
+@pytest.mark.slow
 def test_the_image_level_split_is_labelled_wherever_its_figure_is_printed(cli, drawn, tmp_path):
     _, _, err = cli("split", drawn, "--out", "s.csv", "--by", "image", "--test", "0.3")
     assert "image-level split" in err
-    _, _, err = cli("train", "s.csv", "--out", "m", *TINY)
+    _, _, err = cli("train", "s.csv", "--out", "m", *FIELDS)
     _, out, _ = cli("evaluate", "m", "s.csv", "--json", "f.json")
     assert "CAUTION  Image-level split" in out
     assert any("Image-level" in n for n in json.loads((tmp_path / "f.json").read_text())["notes"])
 
 
+@pytest.mark.slow
 def test_evaluate_takes_the_test_rows_unless_told_otherwise(cli, drawn, tiny_folder, tmp_path):
     cli("split", drawn, "--out", "s.csv", "--test", "0.25", "--val", "0.25")
     parts = {}
@@ -124,11 +128,12 @@ def test_evaluate_takes_the_test_rows_unless_told_otherwise(cli, drawn, tiny_fol
     assert parts["all"] == 48 == parts["train"] + parts["val"] + parts["test"]
 
 
+@pytest.mark.slow
 def test_folds_are_written_and_used(cli, drawn, tmp_path):
     assert cli("split", drawn, "--out", "folds.csv", "--folds", "3")[0] == 0
     rows = list(csv.DictReader((tmp_path / "folds.csv").read_text().splitlines()))
     assert {row["fold"] for row in rows} == {"0", "1", "2"}
-    _, _, err = cli("train", "folds.csv", "--out", "m", "--folds", "3", *TINY)
+    _, _, err = cli("train", "folds.csv", "--out", "m", "--folds", "3", *FIELDS)
     assert "3-fold cross-validation by group, pooled" in err
 
 
@@ -225,8 +230,9 @@ def test_an_image_that_is_refused_stops_training_splitting_and_judging(
     assert second["verdict"] in ("review", "refused")
 
 
+@pytest.mark.slow
 def test_training_says_what_it_could_not_calibrate(cli, drawn):
-    status, _, err = cli("train", drawn, "--out", "m", *TINY, "--set", "calibration_folds=0")
+    status, _, err = cli("train", drawn, "--out", "m", *FIELDS, "--set", "calibration_folds=0")
     assert status == 0
     assert "CAUTION  Not calibrated: " in err
     assert "20 needed" in err

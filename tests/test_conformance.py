@@ -29,6 +29,7 @@ PACKAGES = [
 ]
 
 
+@pytest.mark.slow
 @conformance("timm:test_resnet.r160_in1k", "onnx", *AUGMENTATIONS)
 def test_a_built_in_keeps_the_contract(check):
     check()
@@ -94,6 +95,7 @@ def run(record, name):
     next(check for check in checks_of(record) if check.name == name)()
 
 
+@pytest.mark.slow
 def test_a_backbone_that_is_not_installed_passes_every_check():
     outcomes = run_checks(GOOD)
     # This file imports torch, so the module of `build` does.
@@ -243,6 +245,7 @@ BAD_AUGMENTATIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_AUGMENTATIONS)
 def test_a_check_of_augmentations_finds_its_fault(name):
     with pytest.raises(ConformanceError):
@@ -337,6 +340,7 @@ BAD_EXPORTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_EXPORTERS)
 def test_a_check_of_exporters_finds_its_fault(name):
     with pytest.raises(ConformanceError):
@@ -368,6 +372,7 @@ def test_a_name_that_is_nowhere_is_answered_with_the_nearest():
         checks_of("standart")
 
 
+@pytest.mark.slow
 def test_the_command_takes_failures_that_are_expected_and_images_of_ones_own(
     cli, monkeypatch, drawn
 ):
@@ -411,6 +416,7 @@ def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatc
     assert "is called 'nothing'" in err
 
 
+@pytest.mark.slow
 def test_the_fixtures_are_there_for_a_plugin_of_any_author(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         "import socket, pytest\n"
@@ -449,6 +455,7 @@ def test_the_pytest_plugin_brings_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_skipping_is_not_failing(cli, monkeypatch):
     with pytest.raises(Skipped, match="declares no stages"):
         run(GOOD, "stages_can_be_cut")

@@ -10,7 +10,9 @@ from allkit.data.confound import alone, coincide, nested
 from allkit.errors import DatasetError
 from allkit.quality.unseen import leave_one_group_out
 
-SETTINGS = {"backbone": "timm:test_resnet", "weights": "none", "epochs": 1, "copies": 0}
+SETTINGS = {
+    "backbone": "timm:test_resnet", "weights": "none", "epochs": 1, "copies": 0, "bag": "field",
+}  # fmt: skip
 WORDS = "nothing can be learnt about unseen slides"
 
 
@@ -59,6 +61,7 @@ def test_the_command_says_so_in_one_sentence_and_ends_with_2(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_audit_says_so_beside_its_probes(drawn, coinciding):
     assert WORDS in allkit.audit(coinciding).message
     data = allkit.Dataset.open(drawn)
@@ -68,11 +71,13 @@ def test_an_audit_says_so_beside_its_probes(drawn, coinciding):
     assert WORDS not in allkit.audit(data).message
 
 
+@pytest.mark.slow
 def test_a_training_on_them_warns(coinciding):
     with pytest.warns(UserWarning, match=WORDS):
         allkit.Trainer(**SETTINGS, val=0, calibration_folds=0, cache=None).fit(coinciding)
 
 
+@pytest.mark.slow
 def test_classes_of_one_group_are_named_beside_the_figures(drawn):
     data = allkit.Dataset.open(drawn)
     samples = [

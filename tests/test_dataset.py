@@ -354,6 +354,7 @@ def test_the_fingerprint_follows_bytes_and_labels_not_names_or_order(folder, tmp
 # ── fields, columns, further forms ─────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_images_of_one_field_lie_on_one_side_though_nothing_says_so(tmp_path):
     from allkit.data.drawn import write_smears
 
@@ -374,6 +375,7 @@ def test_near_duplicates_that_a_table_names_are_believed(tmp_path):
     assert data.fields.tolist() == [0, 1, 0, 2]
 
 
+@pytest.mark.slow
 def test_a_column_of_near_duplicates_does_not_hide_those_it_leaves_out(tmp_path):
     from dataclasses import replace
 
@@ -425,6 +427,7 @@ def test_leaving_one_out_drops_relatives_of_the_test_and_counts_them(tmp_path):
         list(data.leave_one_out("case"))
 
 
+@pytest.mark.slow
 def test_leave_one_group_out_is_written_as_folds_that_training_takes(cli, tmp_path):
     from allkit.data.drawn import write_smears
 
@@ -520,6 +523,7 @@ def test_a_link_to_a_folder_is_not_followed_and_is_named(folder):
     assert "Pro/round/" in Dataset.open(folder).left_out
 
 
+@pytest.mark.slow
 def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_path):
     shutil.copy(folder / "Pro" / "0.png", folder / "Pro" / "again.png")
     names = [p.relative_to(tmp_path).as_posix() for p in sorted(folder.rglob("*.png"))]
@@ -531,6 +535,7 @@ def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_pat
     assert "lie on two sides of the division" in err
 
 
+@pytest.mark.slow
 def test_training_looks_at_each_image_for_its_field_once(cli, tmp_path, monkeypatch):
     from allkit.data import dataset as module
     from allkit.data.drawn import write_smears

@@ -74,6 +74,7 @@ def test_the_reference_points_at_what_is_there(name):
     assert getattr(importlib.import_module(line[1]), name) is value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES)
 def test_the_blocks_of_a_page_run(path, tmp_path, monkeypatch, drawn, capsys):
     shutil.copytree(drawn.parent, tmp_path / "smears")

@@ -65,11 +65,13 @@ def test_shape_follows_the_class(fields: list[DrawnField]) -> None:
     assert mean("Benign", "count") > 1.5 * mean("Pro", "count")  # the area is shared out
 
 
+@pytest.mark.slow
 def test_colour_does_not_give_the_class_away_unless_asked(fields: list[DrawnField]) -> None:
     assert colour_probe(fields) < 0.45
     assert colour_probe(list(draw_smears(72, colour_cue=True))) > 0.7
 
 
+@pytest.mark.slow
 def test_the_stained_area_is_the_same_in_every_class() -> None:
     share: dict[str, list[float]] = {label: [] for label in ALL_CLASSES}
     for f in draw_smears(240, groups=240, size=64):  # many slides, so that chance evens out

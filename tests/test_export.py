@@ -90,6 +90,7 @@ def test_a_file_of_a_newer_allkit_is_refused(exported, tmp_path):
         OnnxPredictor(tmp_path / "new.onnx")
 
 
+@pytest.mark.slow
 def test_an_export_that_disagrees_is_not_kept(tiny, tmp_path, monkeypatch):
     from allkit.builtin import exporters
 
@@ -136,6 +137,7 @@ def test_the_command_line_predicts_from_the_file(exported, drawn, tmp_path):
     assert len(done.stdout.splitlines()) == 48
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("softening", [0.0, 0.5])
 def test_strange_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path, softening):
     """The rise of the temperature is inside the graph, not in the code around it."""

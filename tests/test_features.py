@@ -148,6 +148,7 @@ def test_progress_counts_up_to_the_number_of_images(data):
     assert calls[-1] == ("features", 12, 12)
 
 
+@pytest.mark.slow
 def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
     drawn, tiny_settings, monkeypatch
 ):

@@ -83,6 +83,7 @@ def test_it_predicts_as_the_whole_installation_does(light, exported, tiny, drawn
         assert row["probability"] == pytest.approx(answer.probability, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_it_evaluates_verifies_and_measures(light, exported, drawn, tmp_path):
     done = light("evaluate", exported, drawn, "--json", tmp_path / "e.json")
     assert done.returncode == 0, done.stderr
@@ -92,6 +93,7 @@ def test_it_evaluates_verifies_and_measures(light, exported, drawn, tmp_path):
     assert (done.returncode, done.stdout.endswith("Agrees.\n")) == (0, True), done.stderr
 
 
+@pytest.mark.slow
 def test_what_needs_training_packages_says_what_to_type(light, exported, tiny_folder, tmp_path):
     for arguments in (
         ("export", tiny_folder, "--out", tmp_path / "m.onnx"),
@@ -103,6 +105,7 @@ def test_what_needs_training_packages_says_what_to_type(light, exported, tiny_fo
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_says_that_it_needs_torch(light, tiny, tmp_path):
     tiny.export(tmp_path / "m.pt2", format="pt2")
     done = light("predict", tmp_path / "m.pt2", "a.png")

@@ -32,6 +32,7 @@ def written(folder, text, name="map.yaml"):
     return folder / name
 
 
+@pytest.mark.slow
 def test_subtypes_are_summed_to_malignant_against_benign(tiny, abroad):
     data = allkit.Dataset.open(abroad)
     found = tiny.evaluate(data, label_map={"hem": "Benign", "all": "malignant", "doubtful": None})
@@ -51,6 +52,7 @@ def test_subtypes_are_summed_to_malignant_against_benign(tiny, abroad):
     assert any("Left out, as the label map says: doubtful (12)" in n for n in found.notes)
 
 
+@pytest.mark.slow
 def test_the_command_reads_yaml_and_csv_alike(cli, tiny_folder, abroad, tmp_path):
     a = written(tmp_path, "hem: Benign\nall: malignant\ndoubtful:\nmalignant: [Early, Pre, Pro]\n")
     b = written(
@@ -68,6 +70,7 @@ def test_the_command_reads_yaml_and_csv_alike(cli, tiny_folder, abroad, tmp_path
     assert first["classes"] == ["Benign", "malignant"]
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_judged_through_the_same_map(cli, tiny, tiny_folder, abroad, tmp_path):
     tiny.export(tmp_path / "model.onnx")
     file = written(

@@ -193,6 +193,7 @@ def test_the_watch_sees_what_onnx_runtime_does_without_the_setting(strace, machi
     assert list(folders["home"].iterdir()) == list(folders["temporary"].iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(REPORTERS - {"onnxruntime"}))
 def test_a_library_that_reports_its_import_does_not_when_allkit_imports_it(strace, machine, name):
     environment, folders = machine
@@ -301,6 +302,7 @@ def run(code, **variables):
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_importing_allkit_and_its_imports_leave_the_environment_as_it_was():
     code = (
         "import os, cv2; before = dict(os.environ)\n"  # OpenCV sets variables of its own
@@ -314,6 +316,7 @@ def test_importing_allkit_and_its_imports_leave_the_environment_as_it_was():
     assert "may report" not in run(code)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["0", "1"])
 def test_what_the_user_has_set_stays_and_the_doctor_says_so(value, tmp_path):
     code = (
@@ -329,6 +332,7 @@ def test_what_the_user_has_set_stays_and_the_doctor_says_so(value, tmp_path):
     assert (tmp_path / ".cache" / "Microsoft").exists() == (value != "1")
 
 
+@pytest.mark.slow
 def test_the_doctor_says_when_onnx_runtime_was_imported_before(tmp_path):
     code = (
         "import sys, warnings, onnxruntime\n"
@@ -403,6 +407,7 @@ def test_the_hub_is_told_no_more_than_the_question(monkeypatch):
         assert "torch/" in agent()["user-agent"]
 
 
+@pytest.mark.slow
 def test_pictures_keep_the_users_own_style_and_folders(tmp_path):
     home, own = tmp_path / "home", tmp_path / "own"
     (home / ".config" / "matplotlib").mkdir(parents=True)

@@ -171,6 +171,7 @@ def test_an_import_that_hangs_is_given_up_named_and_not_waited_for_again(install
     assert "took longer" in next(p for p in again.plugins if p.distribution == "acme").error
 
 
+@pytest.mark.slow
 def test_a_slow_import_is_named_while_it_goes_on(install, monkeypatch):
     monkeypatch.setattr("allkit.plugins.probe.NAMED_AFTER", 0.3)
     install("acme", "import time; time.sleep(1.2)\n" + offering("net"))
@@ -316,6 +317,7 @@ def scaled(factor, other=""):
     return SCALED.replace("FACTOR", factor).replace("OTHER", other)
 
 
+@pytest.mark.slow
 def test_another_version_warns_when_it_computes_other_features_and_only_then(
     install, drawn, tmp_path, recwarn
 ):
@@ -371,6 +373,7 @@ def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
     assert "Conflict: the backbone 'net' is claimed by one 1.2 and two 1.2" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["backbone", "augmentation", "exporter"])
 def test_a_new_package_is_complete_and_keeps_the_contract(kind, cli, tmp_path, monkeypatch):
     status, _, err = cli("plugins", "new", "allkit-mine", "--kind", kind)

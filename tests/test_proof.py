@@ -117,6 +117,7 @@ def test_no_image_calibrates_and_is_compared(coloured):
     assert len(divide(None, data)[1]) == 80
 
 
+@pytest.mark.slow
 def test_the_proof_is_in_the_file_and_names_no_image_and_no_place(
     sure, exported, coloured, tmp_path
 ):
@@ -253,6 +254,7 @@ class Odd(torch.nn.Module):
         return torch.linalg.svdvals(inputs.mean(dim=1))[:, :8]
 
 
+@pytest.mark.slow
 def test_an_operator_that_a_format_lacks_is_named_with_the_way_out(tiny, tmp_path, monkeypatch):
     from allkit.pipeline import Pipeline
 
@@ -271,6 +273,7 @@ def test_an_operator_that_a_format_lacks_is_named_with_the_way_out(tiny, tmp_pat
     assert tiny.export(tmp_path / "m.pt2", format="pt2").images == 8
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_it_found(cli, sure_folder, coloured):
     status, _, err = cli(
         "export", sure_folder, "--int8", "--calibrate", coloured, "--out", "m.onnx"

@@ -45,6 +45,7 @@ def test_importing_allkit_imports_no_heavy_library():
     assert fresh(code) == "[]"
 
 
+@pytest.mark.slow
 def test_answering_from_an_exported_file_imports_no_torch(tiny, tmp_path):
     path = tmp_path / "m.onnx"
     tiny.export(path)

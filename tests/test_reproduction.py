@@ -120,6 +120,7 @@ def test_a_model_without_a_passport_or_without_its_weights_is_a_clear_error(tiny
         reproduce(allkit.Classifier(tiny.network, info), data.train)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_came_of_it(cli, drawn, tiny_settings):
     options = [f"--set={k}={v}" for k, v in tiny_settings.items() if k not in ("cache",)]
     assert cli("train", drawn, "--out", "m", *options)[0] == 0
@@ -137,6 +138,7 @@ def test_the_command_says_what_came_of_it(cli, drawn, tiny_settings):
     assert out.startswith("different: These are not the images")
 
 
+@pytest.mark.slow
 def test_a_training_of_the_last_stage_is_repeated_to_the_bit(tmp_path, tiny_settings, data):
     from allkit.features import FeatureCache
 

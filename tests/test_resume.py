@@ -18,7 +18,7 @@ from allkit.training import run as run_module
 SETTINGS = {
     "backbone": "timm:test_resnet", "weights": "none", "strategy": "last", "epochs": 3,
     "tune_epochs": 3, "tune_batch_size": 8, "ema": 0.9, "mixup": 0.2, "cache": None,
-    "precision": "float32",
+    "precision": "float32", "bag": "field",
 }  # fmt: skip
 
 PROGRAM = """
@@ -130,6 +130,7 @@ def interrupted(unfinished, tmp_path, monkeypatch):
     return tmp_path / "m"
 
 
+@pytest.mark.slow
 def test_resuming_in_the_same_process_gives_the_same_weights(data, interrupted, tmp_path):
     allkit.Trainer(**SETTINGS).fit(data, out=interrupted, resume=True)
     allkit.Trainer(**SETTINGS).fit(data, out=tmp_path / "whole")
@@ -156,6 +157,7 @@ def test_other_images_are_refused(data, interrupted):
         allkit.Trainer(**SETTINGS).fit(data.subset(range(20)), out=interrupted, resume=True)
 
 
+@pytest.mark.slow
 def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, interrupted):
     with pytest.raises(ConfigError, match="--resume to go on with it, or --overwrite"):
         allkit.Trainer(**SETTINGS).fit(data, out=interrupted)
@@ -163,6 +165,7 @@ def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, int
     assert interrupted.exists()
 
 
+@pytest.mark.slow
 def test_a_second_training_in_the_same_place_is_refused_at_once(data, few, tmp_path):
     with run_module.open_run(tmp_path / "m.run", resume=False, overwrite=False):
         start = time.monotonic()
@@ -172,6 +175,7 @@ def test_a_second_training_in_the_same_place_is_refused_at_once(data, few, tmp_p
     allkit.Trainer(**SETTINGS | {"strategy": "head"}).fit(data, out=tmp_path / "m")
 
 
+@pytest.mark.slow
 def test_to_resume_what_is_finished_changes_nothing(data, tmp_path):
     settings = SETTINGS | {"strategy": "head"}
     allkit.Trainer(**settings).fit(data, out=tmp_path / "m")
@@ -180,6 +184,7 @@ def test_to_resume_what_is_finished_changes_nothing(data, tmp_path):
     assert (tmp_path / "m" / "SHA256SUMS").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_state_that_was_whole(data, interrupted, monkeypatch):
     path = interrupted.parent / "m.run" / "state.safetensors"
     before = path.read_bytes()
@@ -202,6 +207,7 @@ class Silent:
         pass
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_cleared_away(data, interrupted):
     run = interrupted.parent / "m.run"
     (run / ".state.safetensors.abc.part").write_bytes(b"half")

@@ -162,6 +162,7 @@ def test_a_request_that_is_too_large_is_refused_whether_it_says_so_or_not(client
 # ── the queue ──────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_images_that_arrive_together_are_answered_in_batches_each_with_its_own(client):
     model = Fake(seconds=0.05)
     connection = client(model)
@@ -388,6 +389,7 @@ SLOW = """
 """
 
 
+@pytest.mark.slow
 def test_told_to_end_it_answers_everything_that_it_took(tmp_path):
     script = tmp_path / "server.py"
     script.write_text(textwrap.dedent(SLOW))

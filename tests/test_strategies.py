@@ -52,6 +52,7 @@ def changed(model, name):
 # ── strategies ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_last_trains_the_last_stage_and_nothing_before_it(trained):
     model = trained(**QUICK, strategy="last", keep="last")
     assert changed(model, "layer4")
@@ -61,6 +62,7 @@ def test_last_trains_the_last_stage_and_nothing_before_it(trained):
     assert len(model.info.history[0]) == 4  # two epochs of the head, two of the stage
 
 
+@pytest.mark.slow
 def test_the_card_says_what_was_trained(trained):
     from allkit.report.card import model_card
 
@@ -72,12 +74,14 @@ def test_the_card_says_what_was_trained(trained):
     assert "frozen; " in model_card(head.info.model_dump(mode="json"))
 
 
+@pytest.mark.slow
 def test_more_stages_are_trained_when_asked_for(data, settings):
     model = allkit.Trainer(**settings, strategy="last", unfreeze=2, keep="last").fit(data)
     assert changed(model, "layer3")
     assert not changed(model, "layer2")
 
 
+@pytest.mark.slow
 def test_full_unfreezes_one_stage_after_another(few, settings):
     more = {"strategy": "full", "keep": "last", "val": 0.0}
     one = allkit.Trainer(**settings | more | {"tune_epochs": 10, "epochs": 1})
@@ -93,6 +97,7 @@ def test_full_unfreezes_one_stage_after_another(few, settings):
     assert all(changed(model, name) for name in ("stem", "layer1", "layer4"))
 
 
+@pytest.mark.slow
 def test_batch_statistics_stay_as_they_came(trained):
     model = trained(**QUICK, strategy="full", keep="last")
     fresh = allkit.plugins.registry().get("backbone", "timm:test_resnet")
@@ -102,6 +107,7 @@ def test_batch_statistics_stay_as_they_came(trained):
             assert torch.equal(value, before[name])
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_into_a_plain_network(data, trained, tmp_path):
     pytest.importorskip("peft")
     model = trained(**QUICK, strategy="lora", keep="last", tune_learning_rate=1e-2)
@@ -113,6 +119,7 @@ def test_adapters_are_merged_into_a_plain_network(data, trained, tmp_path):
     np.testing.assert_array_equal(again.probabilities(image), model.probabilities(image))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["last", "lora"])
 def test_cached_activations_give_the_weights_that_images_give(few, settings, tmp_path, strategy):
     data = allkit.Dataset.open(few)
@@ -126,6 +133,7 @@ def test_cached_activations_give_the_weights_that_images_give(few, settings, tmp
         assert torch.equal(again.network.state_dict()[name], cached.network.state_dict()[name])
 
 
+@pytest.mark.slow
 def test_a_stage_that_makes_it_worse_is_not_kept(data, settings):
     """Learning wildly, the stage is worse in most epochs; the best moment answers."""
     split = data.split(test=0.34, seed=0)
@@ -219,6 +227,7 @@ def test_a_loss_that_is_no_number_stops_at_once_and_keeps_the_state(
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.slow
 def test_too_little_memory_says_how_many_images_fit(data, settings, monkeypatch):
     def act(module, x):
         if module.training and len(x) > 3:
@@ -232,6 +241,7 @@ def test_too_little_memory_says_how_many_images_fit(data, settings, monkeypatch)
     odd(settings, act, monkeypatch, tune_batch_size=16, accumulation=8).fit(data)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_fails_in_the_middle_is_named(data, settings, monkeypatch, tmp_path):
     count = []
 
@@ -253,6 +263,7 @@ def test_a_backbone_that_fails_in_the_middle_is_named(data, settings, monkeypatc
 # ── the pieces ────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_accumulation_gives_the_result_of_the_whole_batch(trained):
     whole = trained(**QUICK, strategy="last", keep="last")
     parts = trained(**QUICK, strategy="last", keep="last", accumulation=3)
@@ -260,6 +271,7 @@ def test_accumulation_gives_the_result_of_the_whole_batch(trained):
         torch.testing.assert_close(parts.network.state_dict()[name], value, atol=2e-4, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_members_answer_as_one_and_share_the_trunk(few, settings, tmp_path):
     data = allkit.Dataset.open(few)
     model = allkit.Trainer(**settings, strategy="last", members=2, folds=2, keep="last").fit(data)
@@ -275,6 +287,7 @@ def test_members_answer_as_one_and_share_the_trunk(few, settings, tmp_path):
     assert model.info.validation["n"] == len(data)
 
 
+@pytest.mark.slow
 def test_with_all_orientations_an_answer_does_not_depend_on_how_the_field_lies(
     data, trained, tmp_path
 ):
@@ -311,6 +324,7 @@ def test_the_average_of_the_weights_warms_up():
     assert float(module.weight.detach()) == 1.0
 
 
+@pytest.mark.slow
 def test_the_average_is_what_is_kept(data, settings, monkeypatch):
     """The kept weights are those of the formula, from the weights after every step."""
     update, expected, steps = Average.update, [], []
@@ -365,6 +379,7 @@ def test_mixing_keeps_the_share_that_it_reports():
     assert same is images
 
 
+@pytest.mark.slow
 def test_the_options_of_the_loss_and_the_sampler_reach_every_step(data, settings, monkeypatch):
     mixed, weighted = [], []
     options = {
@@ -393,6 +408,7 @@ def test_the_options_of_the_loss_and_the_sampler_reach_every_step(data, settings
 # ── finders ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["head", "last"])
 def test_finders_leave_everything_as_it_was(few, settings, strategy, monkeypatch):
     data = allkit.Dataset.open(few)
@@ -412,6 +428,7 @@ def test_finders_leave_everything_as_it_was(few, settings, strategy, monkeypatch
     assert all(torch.equal(with_finder[k], without[k]) for k in without)
 
 
+@pytest.mark.slow
 def test_a_finder_leaves_the_loop_as_it_was(few, settings):
     data = allkit.Dataset.open(few)
     from allkit.training.finders import batch_sizes, learning_rates

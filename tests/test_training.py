@@ -28,6 +28,7 @@ def data(drawn):
     return allkit.Dataset.open(drawn)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, tiny_settings):
     split = data.split(test=0.34, seed=0)
     settings = tiny_settings | {"copies": 0, "epochs": 3}
@@ -40,6 +41,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(data, tiny_
     assert not torch.equal(weights(1), weights(2))
 
 
+@pytest.mark.slow
 def test_training_leaves_the_random_state_of_the_user_alone(data, tiny_settings):
     torch.manual_seed(5)
     before = torch.random.get_rng_state(), np.random.get_state()[1].tobytes()
@@ -159,6 +161,7 @@ def test_the_validation_part_is_taken_by_group(data, tiny_settings):
     assert len(model.info.data.groups_sha256) == 12
 
 
+@pytest.mark.slow
 def test_a_head_that_was_judged_is_trained_again_on_all_images(data, tiny_settings):
     split = data.split(test=0.34, seed=0)
     settings = tiny_settings | {"copies": 1}
@@ -334,6 +337,7 @@ def test_the_figures_are_those_of_the_answers(tiny, data):
     assert not any("trained on:" in note for note in figures.notes)
 
 
+@pytest.mark.slow
 def test_images_and_groups_that_were_trained_on_are_noticed(tiny, data):
     split = data.split(test=0.34, seed=0)
     notes = " ".join(tiny.evaluate(split.train).notes)
@@ -346,12 +350,14 @@ def test_images_and_groups_that_were_trained_on_are_noticed(tiny, data):
     assert "come from groups that were trained on" in " ".join(tiny.evaluate(mixed).notes)
 
 
+@pytest.mark.slow
 def test_an_image_level_split_is_named_beside_its_figure(data, tiny_settings):
     split = data.split(test=0.3, by="image", seed=0)
     model = allkit.Trainer(**tiny_settings | {"epochs": 2}).fit(split.train)
     assert any("Image-level split" in note for note in model.evaluate(split.test).notes)
 
 
+@pytest.mark.slow
 def test_folds_and_validation_of_an_image_level_split_keep_its_label(data, tiny_settings, tmp_path):
     data.to_folds_csv(tmp_path / "f.csv", 3, by="image")
     settings = tiny_settings | {"epochs": 2, "copies": 0}

@@ -367,6 +367,7 @@ def test_a_training_calibrates_and_learns_its_slides_and_saving_keeps_it(folded,
     assert again.predict(images) == model.predict(images)
 
 
+@pytest.mark.slow
 def test_the_exported_file_gives_the_same_verdicts_without_torch(folded, tmp_path):
     from allkit.runtime.onnx import OnnxPredictor
 
@@ -402,6 +403,7 @@ def test_the_card_fills_the_items_that_the_training_knows_and_names_the_others(f
     assert "--leave-one-group-out" in card
 
 
+@pytest.mark.slow
 def test_a_class_that_is_missing_in_the_validation_part_is_named(tiny_settings):
     data = allkit.Dataset.sample(200, groups=20, seed=1)
     split = data.split(test=0.5, seed=0)

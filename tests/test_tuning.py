@@ -31,6 +31,7 @@ def search(data, out, base, trials, **options):
     return tune(data.train, None, out, base=base, space=SPACE, trials=trials, **options)
 
 
+@pytest.mark.slow
 def test_a_search_begins_with_the_settings_given_and_writes_the_best(tmp_path, data, base):
     done = search(data, tmp_path / "s", base, 4)
     assert [t.number for t in done] == [0, 1, 2, 3]
@@ -45,6 +46,7 @@ def test_a_search_begins_with_the_settings_given_and_writes_the_best(tmp_path, d
     assert (tmp_path / "s" / "trials.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_figure_of_the_best_is_what_its_training_gives_again(tmp_path, data, base):
     winner = best(search(data, tmp_path / "s", base, 3), "val_loss")
     config = TrainConfig.parse(load_config(tmp_path / "s" / "best.yaml"))
@@ -52,6 +54,7 @@ def test_the_figure_of_the_best_is_what_its_training_gives_again(tmp_path, data,
     assert min(e["val_loss"] for e in history) == pytest.approx(winner.value, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, data, base):
     whole = search(data, tmp_path / "whole", base, 5)
     first = search(data, tmp_path / "parts", base, 2)
@@ -85,6 +88,7 @@ tuning.tune(data.train, None, Path({str(tmp_path / "s")!r}), base=base, space={S
     assert [t.settings for t in done[:3]] == [t.settings for t in whole[:3]]
 
 
+@pytest.mark.slow
 def test_test_images_are_never_seen(cli, data, tmp_path, monkeypatch, base):
     seen = set()
     fit = allkit.Trainer.fit
@@ -109,6 +113,7 @@ def test_test_images_are_never_seen(cli, data, tmp_path, monkeypatch, base):
     assert cli("train", "split.csv", "--out", "m", "--config", "s/best.yaml")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_is_noted_and_the_search_goes_on(tmp_path, data, base, monkeypatch):
     fit = allkit.Trainer.fit
 

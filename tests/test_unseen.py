@@ -9,7 +9,9 @@ import allkit
 from allkit.config import TrainConfig
 from allkit.quality.unseen import leave_one_group_out
 
-SETTINGS = {"backbone": "timm:test_resnet", "weights": "none", "epochs": 2, "copies": 0}
+SETTINGS = {
+    "backbone": "timm:test_resnet", "weights": "none", "epochs": 2, "copies": 0, "bag": "field",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +30,7 @@ def with_slides(drawn, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_every_value_is_judged_by_a_model_that_was_trained_without_it(with_slides):
     data = allkit.Dataset.open(with_slides)
     found = leave_one_group_out(TrainConfig(**SETTINGS), data, "slide")
@@ -48,6 +51,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(with_slides):
         leave_one_group_out(TrainConfig(**SETTINGS), data, "serie")
 
 
+@pytest.mark.slow
 def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
     cli, tiny_folder, drawn, tmp_path
 ):
@@ -68,6 +72,7 @@ def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
     assert "Strongest shortcut probe" in page or "No shortcut probe" in page
 
 
+@pytest.mark.slow
 def test_allkit_evaluate_trains_again_without_one_group_at_a_time(
     cli, tiny_folder, with_slides, tmp_path
 ):
@@ -82,6 +87,7 @@ def test_allkit_evaluate_trains_again_without_one_group_at_a_time(
     assert "Trained without one slide at a time" in (tmp_path / "u.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
     cli, tiny, drawn, with_slides, tmp_path
 ):
@@ -103,6 +109,7 @@ def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
         allkit.Classifier.load(folder)
 
 
+@pytest.mark.slow
 def test_an_exported_file_is_judged_like_its_model(cli, tiny, tiny_folder, drawn, tmp_path):
     tiny.export(tmp_path / "model.onnx")
     assert cli("evaluate", tiny_folder, drawn, "--json", "a.json")[0] == 0
@@ -118,6 +125,7 @@ def test_an_exported_file_is_judged_like_its_model(cli, tiny, tiny_folder, drawn
     assert "Give the model folder" in err
 
 
+@pytest.mark.slow
 def test_two_models_are_compared_image_by_image(cli, tiny_folder, drawn, tmp_path):
     status, out, _ = cli(
         "evaluate", tiny_folder, drawn, "--compare", tiny_folder, "--json", "c.json"

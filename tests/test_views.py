@@ -54,6 +54,7 @@ def test_an_empty_image_is_white(value):
     assert np.all(seen(np.full((224, 224, 3), value, np.uint8)) > 0.999)
 
 
+@pytest.mark.slow
 def test_the_view_is_saved_with_the_model_and_part_of_every_export(drawn, tmp_path, tiny_settings):
     data = allkit.Dataset.open(drawn)
     model = allkit.Trainer(**tiny_settings | {"view": "haematoxylin"}).fit(data)
@@ -71,6 +72,7 @@ def test_the_view_is_saved_with_the_model_and_part_of_every_export(drawn, tmp_pa
     assert "density of the nuclear stain" in (tmp_path / "m" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_features_of_one_view_are_not_taken_for_those_of_another(drawn, tmp_path, tiny_settings):
     from allkit.features import FeatureCache
 

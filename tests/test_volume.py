@@ -329,6 +329,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_killed_again_and_again_it_ends_with_the_same_table(tmp_path, pictures, suffix):
     script = tmp_path / "job.py"

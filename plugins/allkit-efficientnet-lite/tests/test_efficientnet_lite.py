@@ -49,6 +49,7 @@ def test_a_file_that_lacks_tensors_is_refused(record, tmp_path):
         record.build(tmp_path / "part.safetensors")
 
 
+@pytest.mark.slow
 @conformance("allkit-efficientnet-lite")
 def test_conformance(check):
     check()

@@ -1,16 +1,19 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from allkit.plugins import Registry
 from allkit.testing import conformance
 
 
+@pytest.mark.slow
 @conformance("allkit-openvino")
 def test_conformance(check):
     check()
 
 
+@pytest.mark.slow
 def test_writing_and_answering_contact_nobody(
     allkit_model, allkit_images, allkit_no_network, tmp_path
 ):
@@ -21,6 +24,7 @@ def test_writing_and_answering_contact_nobody(
     assert allkit_no_network == []
 
 
+@pytest.mark.slow
 def test_int8_is_a_quarter_of_the_size_and_its_features_are_near(
     allkit_model, allkit_images, tmp_path
 ):

@@ -7,6 +7,7 @@ from allkit.plugins import Registry
 from allkit.testing import conformance
 
 
+@pytest.mark.slow
 @conformance("allkit-scattering")
 def test_conformance(check):
     check()
