@@ -132,13 +132,15 @@ def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
         "set_coverage": "coverage of the sets", "support": "images",
     }  # fmt: skip
     own, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
-    rows = [
-        (names.get(name, name), *(row.get(key) for key in keys),
-         *(_interval(own.get(name, {}).get(key)) for key in limits))
-        for name, row in figures["per_class"].items()
-    ]  # fmt: skip
-    titles = [f"{keys[key]}, 95 % interval" for key in limits]
-    return section("Classes", table(["class", *keys.values(), *titles], rows))
+    rows, intervals = [], []
+    for name, row in figures["per_class"].items():
+        shown = names.get(name, name)
+        rows.append((shown, *(row.get(key) for key in keys)))
+        intervals.append((shown, *(_interval(own.get(name, {}).get(key)) for key in limits)))
+    parts = [table(["class", *keys.values()], rows)]
+    if own:
+        parts.append(table(["95 % interval of", *(keys[key] for key in limits)], intervals))
+    return section("Classes", *parts)
 
 
 def _plots(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
