@@ -41,21 +41,24 @@ STEPS = {
     "cache clear": ["cache", "clear"],
     "serve": ["serve", "model.onnx"],
     "app": ["app", "model"],
-}
-MORE = {  # what trains again, and other ways through the same commands
-    "train": STEPS["train"],
     "tune": ["tune", "DATA", "--out", "tuned", "--trials", "1", *QUICK],
     "reproduce": ["reproduce", "model", "DATA"],
-    "train last": ["train", "DATA", "--out", "last", *QUICK, "--strategy", "last"],
-    "train lora": ["train", "DATA", "--out", "lora", *QUICK, "--strategy", "lora"],
-    "export int8": ["export", "model", "--out", "int8.onnx", "--int8", "--calibrate", "DATA"],
     "export openvino": ["export", "model", "--out", "m.openvino", "--format", "openvino"],
     "predict openvino": ["predict", "m.openvino", "IMAGE"],
     "predict ray": ["predict", "model", "IMAGE", "--out", "ray.csv", "--engine", "ray"],
     "demo": ["demo", "--data", "DATA", "--out", "demo"],
 }
+MORE = {  # other ways through the same commands
+    "train": STEPS["train"],
+    "train last": ["train", "DATA", "--out", "last", *QUICK, "--strategy", "last"],
+    "train lora": ["train", "DATA", "--out", "lora", *QUICK, "--strategy", "lora"],
+    "export int8": ["export", "model", "--out", "int8.onnx", "--int8", "--calibrate", "DATA"],
+}
 REPORTERS = {"albumentations", "onnxruntime", "openvino"}  # by being imported
 FINDS = (1, 0)  # `check` ends with 1 where there is something to mend, and so does `reproduce`
+MAY_REFUSE = (
+    "export int8",
+)  # where the answers of a network that has learnt nothing are other ones
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +122,8 @@ def watched(strace, machine, steps, drawn):
     assert list(ended) == list(steps)
     for name, end in ended.items():
         log = (folders["logs"] / f"{name}.txt").read_text()
-        assert end["status"] in FINDS, f"{name}: {log}"
+        expected = (*FINDS, 2) if name in MAY_REFUSE else FINDS
+        assert end["status"] in expected, f"{name}: {log}"
         assert "Traceback" not in log, f"{name}: {log}"
     return ended, seen
 
@@ -131,14 +135,14 @@ def assert_nothing_left(machine, ended, seen):
 
 
 @pytest.mark.slow
-def test_no_command_sends_or_writes_anything_that_was_not_named(strace, machine, drawn):
-    ended, seen = watched(strace, machine, STEPS, drawn)
+def test_no_command_sends_or_writes_anything_that_was_not_named(strace, machine, few):
+    ended, seen = watched(strace, machine, STEPS, few)
     assert_nothing_left(machine, ended, seen)
 
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_nor_do_the_longer_ways_through_them(strace, machine, drawn):
+def test_nor_do_other_ways_through_them(strace, machine, drawn):
     ended, seen = watched(strace, machine, MORE, drawn)
     assert_nothing_left(machine, ended, seen)
 
@@ -156,7 +160,7 @@ def test_no_command_is_forgotten():
             for name, one in inner.items():
                 yield from names(one, (*before, name))
 
-    ours = {*STEPS, *MORE}
+    ours = set(STEPS)
     assert {name for name in names(typer.main.get_command(app)) if name not in ours} == set()
 
 
