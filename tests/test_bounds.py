@@ -210,6 +210,9 @@ def test_a_figure_that_does_not_exceed_the_strongest_shortcut_says_so():
     note = "not better than the shortcut 'mean colour' (0.970), which sees cells as colour only"
     assert found.extra["shortcut_probe"]["note"] == note
     assert found.extra["shortcut_probe"]["exceeded"] is False
+    # What is compared is the balanced accuracy, also where it is said beside the other.
+    assert f"balanced, {note}" in beside(found.to_dict(), "accuracy")
+    assert beside(found.to_dict(), "balanced_accuracy").endswith(note)
     blind = beside_probe(0.97, right=False, blind=True, name="corner_tl")
     assert "'corner tl' (0.970), which sees no cell" in blind.extra["shortcut_probe"]["note"]
 

@@ -634,15 +634,13 @@ def test_drawn_smears_are_known_under_any_name_in_any_form(tmp_path, smear):
     assert Dataset.sample(4, groups=4).drawn
 
 
-def test_one_image_that_was_not_drawn_makes_the_set_real(tmp_path, smear):
-    put(tmp_path / "Benign" / "a.png", smear)
-    put(tmp_path / "Pro" / "a.png", smear)
-    assert Dataset.open(tmp_path).drawn
-    picture(tmp_path / "Pro" / "b.png")
-    assert not Dataset.open(tmp_path).drawn
+def test_one_drawn_image_among_others_is_told(tmp_path, smear):
+    picture(tmp_path / "Benign" / "a.png")
     put(tmp_path / "Pro" / "b.png", b"")
     assert not Dataset.open(tmp_path).drawn
     assert not Dataset([]).drawn
+    put(tmp_path / "Pro" / "c.png", smear)
+    assert Dataset.open(tmp_path).drawn
 
 
 def test_what_a_drawn_file_says_changes_none_of_its_pixels(smear):

@@ -290,3 +290,77 @@ def test_an_iterator_is_drawn_from_only_as_it_is_asked():
     found = given(paths())
     assert next(found).name == "0.png"
     assert drawn == [0]
+
+
+def test_a_pillow_image_whose_file_was_closed_is_unreadable_and_the_others_are_answered(
+    answering, path
+):
+    with Image.open(path) as closed:
+        pass
+    answers = answering.predict([path, closed, path])
+    assert [a.verdict == "unreadable" for a in answers] == [False, True, False]
+    assert "Open it again" in answers[1].error
+
+
+def test_an_array_that_is_written_again_was_taken_before(answering, drawn):
+    data = allkit.Dataset.open(drawn)
+    images = [data.read(i) for i in range(8)]
+    buffer = np.empty_like(images[0])
+
+    def reused():
+        for image in images:
+            buffer[:] = image
+            yield buffer
+
+    wanted = answering.predict(images)
+    for answer, expected in zip(answering.predict(reused()), wanted, strict=True):
+        assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2.5, None, True])
+def test_a_batch_size_that_is_none_is_refused_and_drops_nothing(answering, path, size):
+    with pytest.raises(AllkitError, match="batch size"):
+        answering.predict([path], batch_size=size)
+
+
+def test_what_only_looks_like_a_file_or_a_path_is_the_callers_mistake(tmp_path):
+    released = memoryview(b"x")
+    released.release()
+
+    class Broken:
+        def __fspath__(self):
+            raise OSError("no such thing")
+
+    with (tmp_path / "out.png").open("wb") as written:
+        for value, said in [
+            ("", "an empty path"),
+            (released, "was released"),
+            (memoryview(pixels()), "a memoryview of an array"),
+            (written, "opened for writing only"),
+        ]:
+            with pytest.raises(ImageError, match=said):
+                one(value)
+    with pytest.raises(ImageError):
+        one(Broken())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_alike_from_its_file_and_from_its_pixels(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    content = png(pixels(), exif=exif)
+    loaded = Image.open(io.BytesIO(content))
+    loaded.load()
+    np.testing.assert_array_equal(one(loaded).read(), one(content).read())
+
+
+def test_an_orientation_in_xmp_turns_neither():
+    xmp = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+    )
+    stream = io.BytesIO()
+    Image.fromarray(pixels()).save(stream, "JPEG", xmp=xmp)
+    loaded = Image.open(io.BytesIO(stream.getvalue()))
+    loaded.load()
+    assert one(loaded).read().shape == one(stream.getvalue()).read().shape == (40, 60, 3)

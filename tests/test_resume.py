@@ -246,6 +246,16 @@ def other_groups(data):
     return allkit.Dataset(samples, data.classes, split_by=data.split_by)
 
 
+def groups_exchanged(data):
+    """The same names of groups, but two images of one class have changed theirs."""
+    first = data.samples[0]
+    other = next(i for i, s in enumerate(data) if s.label == first.label and s.group != first.group)
+    samples = list(data.samples)
+    samples[0] = replace(first, group=samples[other].group, case=samples[other].case)
+    samples[other] = replace(samples[other], group=first.group, case=first.case)
+    return allkit.Dataset(samples, data.classes, split_by=data.split_by)
+
+
 @pytest.fixture
 def no_features(monkeypatch):
     """Whoever sends an image through a backbone fails the test."""
@@ -265,6 +275,7 @@ def no_features(monkeypatch):
         ({}, lambda data: data.subset(range(20)), "other images"),
         ({}, labels_turned, "other labels of the images"),
         ({}, other_groups, "other groups of the images"),
+        ({}, groups_exchanged, "other groups, cases or repeated fields"),
         ({}, lambda data: data.subset(range(len(data))[::-1]), "in another order"),
         ({}, lambda data: data.subset(range(len(data)), classes=data.classes[::-1]),
          "the classes in the order"),
@@ -388,3 +399,15 @@ def test_the_command_line_says_that_a_finished_model_was_not_trained_again(
     assert status == 0, err
     assert "was finished before, with these settings and images: nothing was trained" in err
     assert "Saved" not in err
+
+
+def test_to_resume_without_a_place_is_refused(data):
+    with pytest.raises(ConfigError, match="needs `out`"):
+        allkit.Trainer(**SETTINGS).fit(data, resume=True)
+
+
+def test_other_groups_are_refused_on_the_way_too(data, interrupted):
+    with pytest.raises(ConfigError, match="other groups, cases or repeated fields"):
+        allkit.Trainer(**SETTINGS | {"val": 0.2}).fit(
+            groups_exchanged(data), out=interrupted, resume=True
+        )

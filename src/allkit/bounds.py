@@ -135,5 +135,6 @@ def beside(figures: Mapping[str, Any], name: str) -> str:
         words.append(known)
     probe = figures.get("shortcut_probe") or {}
     if name in ("accuracy", "balanced_accuracy") and probe.get("note"):
-        words.append(probe["note"])
+        # A probe is measured by its balanced accuracy, so it is this that is compared.
+        words.append(f"balanced, {probe['note']}" if name == "accuracy" else probe["note"])
     return "; ".join(words)

@@ -99,6 +99,7 @@ class DataInfo(_Part):
     counts: dict[str, int]
     images_sha256: tuple[str, ...]
     groups_sha256: tuple[str, ...] = ()
+    relations_sha256: str = ""
     split_by: str | None = None
     drawn: bool = False
 

@@ -35,6 +35,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from allkit.errors import ConfigError, ImageError
 
 __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "MIN_SIDE", "ImageInfo", "read_image", "read_info"]
+__all__ += ["exif_orientation"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 MIN_SIDE = 32
@@ -259,7 +260,7 @@ def _png(data: bytes, name: str) -> _File:
             _refuse(name, "animated")
     if extra[b"acTL"] and extra[b"acTL"][:4] != b"\0\0\0\1":
         _refuse(name, "animated")
-    orientation = _orientation(extra[b"eXIf"])
+    orientation = exif_orientation(extra[b"eXIf"])
     relabelled = depth_colour == b"\x10\x04"
     return _File(b"".join(kept), orientation, extra[b"tRNS"], depth_colour[0], relabelled)
 
@@ -283,7 +284,7 @@ def _jpeg(data: bytes, name: str) -> _File:
             break
         segment, at = data[at : at + 2 + length], at + 2 + length
         if kind == 0xE1 and segment[4:10] == b"Exif\0\0":
-            orientation = _orientation(segment[10:])
+            orientation = exif_orientation(segment[10:])
         if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
             kept.append(segment)
     if data.find(b"\xff\xd9", at) < 0:  # Pillow is content when the last rows are guessed
@@ -337,7 +338,7 @@ def _directory(data: bytes, wanted: set[int]) -> _Directory:
     return _Directory(start, entries, values, following, head, link)
 
 
-def _orientation(exif: bytes) -> int:
+def exif_orientation(exif: bytes) -> int:
     """Return the orientation, 1 to 8, said by a block of EXIF; 1 if it is broken or says none."""
     try:
         value = _directory(exif, {274}).values.get(274, (1,))[0]
@@ -376,7 +377,7 @@ def _tiff(data: bytes, name: str) -> _File:
     table += struct.pack(found.link, 0)  # no further directory
     end = found.start + len(table)
     file = data[: found.start] + table + data[end:]
-    return _File(file, _orientation(data), inverted_16=inverted)
+    return _File(file, exif_orientation(data), inverted_16=inverted)
 
 
 def _decode(name: str, image: ImageFile.ImageFile, file: _File) -> npt.NDArray[np.uint8]:

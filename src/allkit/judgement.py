@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,6 +39,7 @@ __all__ = [
     "fingerprints",
     "group_hash",
     "mapped_figures",
+    "relations_hash",
     "require_labels",
     "strongest_probe",
 ]
@@ -144,6 +147,20 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
             f"does not know. It knows: {', '.join(classes)}. `--map FILE` says what they mean to it."
         )
+
+
+def relations_hash(dataset: Dataset) -> str:
+    """Return a hash of which images belong together: by group and case, and by field.
+
+    It holds hashes of images and no name. Looks at every image, as `Dataset.fields` does.
+    """
+    partitions = []
+    for numbers in (dataset.units, dataset.fields):
+        members: dict[int, list[str]] = {}
+        for number, digest in zip(numbers.tolist(), dataset.hashes, strict=True):
+            members.setdefault(number, []).append(digest)
+        partitions.append(sorted(sorted(digests) for digests in members.values()))
+    return hashlib.sha256(json.dumps(partitions).encode()).hexdigest()
 
 
 def cautions(

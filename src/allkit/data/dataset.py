@@ -208,8 +208,8 @@ class Dataset:
 
     @property
     def drawn(self) -> bool:
-        """Whether all images were drawn by this program, which their files say."""
-        return len(self) > 0 and all(says_drawn(s.source) for s in self.samples)
+        """Whether any image was drawn by this program, which its file says."""
+        return any(says_drawn(s.source) for s in self.samples)
 
     def read(self, index: int) -> npt.NDArray[np.uint8]:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""

@@ -371,13 +371,14 @@ def encode(field: DrawnField) -> BytesSource:
     return BytesSource(stream.getvalue())
 
 
-def write_smears(folder: Path, count: int = 240, **settings: Any) -> Path:
+def write_smears(folder: str | Path, count: int = 240, **settings: Any) -> Path:
     """Draw a set into a folder and return the path of its `index.csv`.
 
     The settings are those of `draw_smears`. The images are `images/drawn-00000.png` and so on;
     the table has the columns image, label, group, case and near_duplicate_of, with paths relative
     to itself. It is written last, so that a folder that has one is complete.
     """
+    folder = Path(folder)
     fields = draw_smears(count, **settings)
     (folder / "images").mkdir(parents=True, exist_ok=True)
     table, draft = folder / "index.csv", folder / "index.csv.part"

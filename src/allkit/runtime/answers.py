@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.batches import read_ahead
-from allkit.errors import ImageError
+from allkit.errors import ConfigError, ImageError
 from allkit.records import Prediction
 from allkit.runtime.given import Given, given
 from allkit.runtime.smear import image_statistics
@@ -100,12 +100,14 @@ def stream(
     What one image is, `allkit.runtime.given` says: a path, the bytes of an encoded file, a binary
     file object, a Pillow image, an `(H, W, 3)` uint8 array. One that is missing or damaged gets the
     answer `unreadable`. Raises `ImageError` (`array`) for what can be no image: at once, or, within
-    an iterable, where its answer would be.
+    an iterable, where its answer would be; and `ConfigError` for a batch size below 1.
 
     At most four batches of images are in memory; of large images batches are smaller, down to a
     single one. Threads read and measure what follows while the model works, and the model works on
     the next batch while this one is decided and used.
     """
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"The batch size is {batch_size!r}; it must be a whole number from 1.")
     return _stream(given(images), network, trust, batch_size)
 
 

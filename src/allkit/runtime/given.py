@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from allkit.errors import ImageError
-from allkit.images import MAX_BYTES, read_image
+from allkit.images import MAX_BYTES, exif_orientation, read_image
 
 __all__ = ["Given", "given", "one"]
 
@@ -30,6 +30,16 @@ ONE = (
     "(H, W, 3) uint8"
 )
 PIECE = 2**20
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What an orientation of EXIF asks for."""
 WIDER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
 """Pillow's modes that a PNG does not have, and which are not RGB: what holds all of them."""
 
@@ -116,12 +126,11 @@ def _given(image: Any, position: int) -> Given:
     An uploaded file has a name too, which may be a patient's, and nobody asked for it to be kept.
     """
     name = f"image {position}"
-    if isinstance(image, (str, os.PathLike)):
-        path = os.fsdecode(image)
-        return Given(path, path)
-    if isinstance(image, BYTES):  # what can be written to is copied before it is
-        return Given(name, image if isinstance(image, bytes) else bytes(image))
     try:
+        if isinstance(image, (str, os.PathLike)):
+            return _of_path(image)
+        if isinstance(image, BYTES):
+            return Given(name, _of_bytes(image))
         if isinstance(image, np.ndarray):
             return _of_array(image, name)
         if isinstance(image, Image.Image):
@@ -137,10 +146,30 @@ class _Mistake(Exception):
     """What was given can be no image; the text goes on behind its name."""
 
 
+def _of_path(path: str | os.PathLike[str]) -> Given:
+    try:
+        name = os.fsdecode(path)
+    except Exception as error:  # noqa: BLE001 - a path object is anybody's code
+        raise _Mistake(f"is {_kind(path)} that gives no path ({error})") from None
+    if not name:
+        raise _Mistake("is an empty path")
+    return Given(name, name)
+
+
+def _of_bytes(content: bytes | bytearray | memoryview) -> bytes:
+    """Return the bytes; what can be written to is copied before it is."""
+    try:
+        if isinstance(content, memoryview) and (content.ndim != 1 or content.itemsize != 1):
+            raise _Mistake("is a memoryview of an array, not of a file's bytes")
+        return bytes(content)
+    except ValueError:
+        raise _Mistake("is a memoryview that was released") from None
+
+
 def _of_array(array: npt.NDArray[Any], name: str) -> Given:
     if not _is_image(array):
         raise _Mistake(f"has the shape {array.shape} and the type {array.dtype}, which is no image")
-    return Given(name, array)
+    return Given(name, np.array(array))  # a copy: whoever gave it may write the next image into it
 
 
 def _of_file(file: Any, name: str) -> Given:
@@ -148,6 +177,8 @@ def _of_file(file: Any, name: str) -> Given:
         raise _Mistake("is a file opened as text")
     if getattr(file, "closed", False) is True:
         raise _Mistake("is a file that is closed already")
+    if isinstance(file, io.IOBase) and not file.readable():
+        raise _Mistake("is a file opened for writing only")
     try:
         return Given(name, _content(file))
     except _Mistake:
@@ -197,18 +228,18 @@ def _of_pillow(image: Image.Image, name: str) -> Given:
         return Given(name, _encoded(image))
     except ImageError as error:
         return Given(name, error=ImageError(f"{name} {error}", code=error.code))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:  # what Pillow raises for a file it left open
-        message = f"{name} cannot be decoded ({error}). Open it again."
+    # Whatever Pillow and its plugins raise for a file that was closed or damaged since: an
+    # AssertionError among others.
+    except Exception as error:  # noqa: BLE001
+        reason = str(error) or "its file was closed"
+        message = f"{name} cannot be decoded ({reason}). Open it again."
         return Given(name, error=ImageError(message, code="corrupt"))
 
 
 def _encoded(image: Image.Image) -> Source:
     """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
-    image = ImageOps.exif_transpose(image)
+    turned = TURNED.get(_orientation(image))
+    image = image if turned is None else image.transpose(turned)
     known = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16")
     image = image if known else image.convert(WIDER.get(image.mode, "RGB"))
     if image.mode == "RGB" and "transparency" not in image.info:
@@ -226,6 +257,14 @@ def _encoded(image: Image.Image) -> Source:
     stream = io.BytesIO()
     image.save(stream, "PNG", compress_level=0)
     return stream.getvalue()
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return what EXIF says; Pillow would take it from XMP too, which the reader of files ignores."""
+    block = image.info.get("exif")
+    if block:
+        return exif_orientation(bytes(block).removeprefix(b"Exif\0\0"))
+    return int(getattr(image, "tag_v2", {}).get(274, 1))  # of a TIFF
 
 
 def _called(name: str) -> str:

@@ -101,6 +101,8 @@ def _check_classes(train: Dataset) -> None:
             f"No training image has the label {', '.join(missing)}, which other parts of "
             f"{train.name} hold. Divide again so that every class is on every side."
         )
+    if not train.classes:
+        raise DatasetError(f"No image of {train.name} has a label, and training needs labels.")
     if len(train.classes) < 2:
         raise DatasetError(
             f"{train.name} has one class only ({', '.join(train.classes)}); a classifier needs two."

@@ -15,7 +15,7 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.hashes import weights_hash
-from allkit.judgement import fingerprint_positions, group_hash
+from allkit.judgement import fingerprint_positions, group_hash, relations_hash
 from allkit.passport import PACKAGES, division_hash, package_versions
 from allkit.training.division import divide, joined
 from allkit.training.material import untrained_backbone
@@ -36,8 +36,8 @@ def finished_model(
 ) -> Classifier:
     """Return the model in `folder`, when these settings and images are those it was trained with.
 
-    No features are computed for it: files are hashed, the backbone is built, and where the settings
-    divide the images, fields that were photographed twice are looked for. Other versions of
+    No features are computed for it: files are hashed, the backbone is built, and fields that were
+    photographed twice are looked for. Other versions of
     packages are warned of; so is what an older allkit did not write down.
 
     Raises `ConfigError` that names the first difference.
@@ -118,6 +118,10 @@ def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Itera
         unsaid.append("groups")
     elif sorted(map(group_hash, whole.origins)) != list(info.data.groups_sha256):
         yield "other groups of the images"
+    if not info.data.relations_sha256:
+        unsaid.append("which images belong together")
+    elif relations_hash(whole) != info.data.relations_sha256:
+        yield "other groups, cases or repeated fields of the images"
     if "sha256" not in model.training:
         unsaid.append("the order of the images")
     else:

@@ -17,7 +17,7 @@ from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
-from allkit.judgement import IMAGE_LEVEL, group_hash
+from allkit.judgement import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.metrics import Evaluation, by_fold, evaluate
 from allkit.plugins import registry
 from allkit.training.division import Division
@@ -114,6 +114,7 @@ def _data_info(division: Division) -> DataInfo:
         counts={name: dataset.counts[name] for name in dataset.classes},
         images_sha256=tuple(sorted(set(dataset.hashes))),
         groups_sha256=tuple(sorted(group_hash(group) for group in dataset.origins)),
+        relations_sha256=relations_hash(dataset),
         split_by=division.by,
         drawn=dataset.drawn,
     )

@@ -234,6 +234,14 @@ def _facts(path: Path) -> dict[str, Any]:
     return facts
 
 
+OTHER = {
+    "images": "images",
+    "relations": "groups, cases or repeated fields of the images",
+    "validation": "validation",
+    "backbone": "weights of the backbone",
+}
+
+
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first difference in words, or an empty string. Threads are taken over."""
     old, new = before.get("config", {}), now.get("config", {})
@@ -242,7 +250,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
             return f"{key} = {old.get(key)!r}, not {new.get(key)!r}"
     for key, value in now.items():
         if key not in ("config", "threads") and before.get(key) != value:
-            if key in ("images", "validation", "backbone"):
-                return f"other {'weights of the backbone' if key == 'backbone' else key}"
+            if key in OTHER:
+                return f"other {OTHER[key]}"
             return f"{key} {before.get(key)}, not {value}"
     return ""

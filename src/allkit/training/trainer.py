@@ -17,10 +17,11 @@ from allkit.checkpoint import BackboneInfo
 from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
+from allkit.errors import ConfigError
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.hashes import arrays_hash
-from allkit.judgement import fingerprints
+from allkit.judgement import fingerprints, relations_hash
 from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network import Network
 from allkit.passport import division_hash, issue
@@ -97,6 +98,8 @@ class Trainer:
         `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
         memory does not suffice.
         """
+        if resume and out is None:
+            raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
         folder = None if out is None else Path(out)
         state = None if folder is None else folder.with_name(f"{folder.name}.run")
         device = choose_device(self.config.device)
@@ -263,6 +266,7 @@ def _facts(
     return {
         "config": settings,
         "images": _digest([dataset.hashes, dataset.labels.tolist()]),
+        "relations": relations_hash(dataset),
         "validation": _digest(parts),
         "backbone": material.fingerprint,
         "precision": material.precision,
