@@ -87,3 +87,26 @@ def test_images_of_one_shape_are_stacked():
     images = [np.full((h, 4, 3), h, np.uint8) for h in (5, 6, 5)]
     stacks = list(by_shape(images))
     assert [(i, s.shape) for i, s in stacks] == [([0, 2], (2, 5, 4, 3)), ([1], (1, 6, 4, 3))]
+
+
+def test_a_reader_that_is_forgotten_in_one_of_its_own_threads_ends_without_a_word(monkeypatch):
+    """The garbage collector ends a generator in whichever thread it runs."""
+    import gc
+    import sys
+
+    complaints, held, forgotten, ended = [], [], threading.Event(), threading.Event()
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+
+    def load(item):
+        if item == 4:
+            forgotten.wait(10)
+            held.clear()
+            gc.collect()
+            ended.set()
+        return item
+
+    held.append(read_ahead(range(100), load, 2, workers=1))
+    next(held[0])
+    forgotten.set()
+    assert ended.wait(10)
+    assert [str(c.exc_value) for c in complaints] == []

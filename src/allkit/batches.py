@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["by_shape", "cores", "read_ahead"]
+__all__ = ["by_shape", "cores", "read_ahead", "threads_named"]
 
 Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
@@ -32,6 +34,21 @@ def cores() -> int:
     if told.isdigit() and int(told):
         return int(told)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def threads_named(name: str, workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool of threads for what a generator does, and wait for them when it ends.
+
+    A generator that nobody went to the end of is ended by the garbage collector, in whichever
+    thread that runs: in one of the pool, which cannot wait for itself and does not.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
+    try:
+        yield pool
+    finally:
+        inside = threading.current_thread().name.startswith(name)
+        pool.shutdown(wait=not inside, cancel_futures=True)
 
 
 def read_ahead(
@@ -54,13 +71,12 @@ def read_ahead(
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
     workers = workers or cores()
     most, largest = AHEAD * size if weigh is None else min(AHEAD * size, workers), 1
-    pool = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="allkit-read")
+    with threads_named("allkit-read", workers) as pool:
 
-    def fill() -> None:
-        following = itertools.islice(remaining, max(0, most - len(waiting)))
-        waiting.extend((item, pool.submit(load, item)) for item in following)
+        def fill() -> None:
+            following = itertools.islice(remaining, max(0, most - len(waiting)))
+            waiting.extend((item, pool.submit(load, item)) for item in following)
 
-    try:
         fill()
         while waiting:
             count = min(size, len(waiting), max(1, most // AHEAD))
@@ -71,8 +87,6 @@ def read_ahead(
                 most = max(workers, min(AHEAD * size, MEMORY // largest))
             fill()
             yield ready
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def by_shape(

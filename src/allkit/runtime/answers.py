@@ -7,13 +7,13 @@ same probabilities always become the same answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import read_ahead
+from allkit.batches import read_ahead, threads_named
 from allkit.errors import ConfigError, ImageError
 from allkit.records import Prediction
 from allkit.runtime.given import Given, given
@@ -121,7 +121,7 @@ def _stream(
         pixels = [image.pixels for image in read if image.pixels is not None]
         return network(pixels) if pixels else None
 
-    with ThreadPoolExecutor(1, thread_name_prefix="allkit-model") as model:
+    with threads_named("allkit-model", 1) as model:
         before: tuple[list[_Read], Future[Outputs | None]] | None = None
         for batch in read_ahead(images, _read, batch_size, weigh=_weight):
             read = [image for _, image in batch]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,24 +126,25 @@ class Loop:
         self.member.train()
         batches = self._batches(place.epoch)
         shares = [self._share(len(images)) for images, _ in batches]
-        stream = self.source.stream([
+        requests = [
             Request(images[part], copies[part])
             for (images, copies), parts in zip(batches[first:], shares[first:], strict=True)
             for part in parts
-        ])  # fmt: skip
-        for step in range(first, len(batches)):
-            try:
-                loss, hits = self._step(network, step, batches[step][0], shares[step], stream)
-            except Exception as error:
-                told = self._failed(error, step, shares[step])
-                if told is error:
-                    raise
-                raise told from error
-            place.loss += loss * len(batches[step][0])
-            place.hits += hits
-            place.step, place.updates = step + 1, place.updates + 1
-            if self.run.due():
-                self._save()
+        ]
+        with closing(self.source.stream(requests)) as stream:
+            for step in range(first, len(batches)):
+                try:
+                    loss, hits = self._step(network, step, batches[step][0], shares[step], stream)
+                except Exception as error:
+                    told = self._failed(error, step, shares[step])
+                    if told is error:
+                        raise
+                    raise told from error
+                place.loss += loss * len(batches[step][0])
+                place.hits += hits
+                place.step, place.updates = step + 1, place.updates + 1
+                if self.run.due():
+                    self._save()
         self.member.eval()
         entry = {
             "epoch": float(plan.offset + place.epoch + 1),

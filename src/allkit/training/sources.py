@@ -8,7 +8,7 @@ that number.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -46,7 +46,7 @@ class Source(Protocol):
     def copies(self) -> int:
         """The augmented copies there are."""
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[torch.Tensor]:
+    def stream(self, requests: Sequence[Request]) -> Generator[torch.Tensor, None, None]:
         """Yield the inputs of each request, `(n, …)`, on the device, in order."""
 
 
@@ -75,7 +75,7 @@ class FeatureSource:
             images = np.searchsorted(self.learners, images)
         return self.views[copy][images]
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[torch.Tensor]:
+    def stream(self, requests: Sequence[Request]) -> Generator[torch.Tensor, None, None]:
         """Yield `(n, D)` float32 for each request."""
         for images, copies in requests:
             rows = np.empty((len(images), self.views[0].shape[1]), np.float32)
@@ -106,7 +106,7 @@ class ActivationSource:
             keys, lambda at: self.compute(Request(request.images[at], request.copies[at]))
         )
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[torch.Tensor]:
+    def stream(self, requests: Sequence[Request]) -> Generator[torch.Tensor, None, None]:
         """Yield `(n, C, H, W)` in the store's dtype for each request."""
         ready = read_ahead(requests, self.fetch, 1, workers=1)
         for _ in requests:
@@ -138,7 +138,7 @@ class ImageSource:
         image, copy = item
         return load_augmented(self.dataset, image, self.augment, copy, self.seed)
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[torch.Tensor]:
+    def stream(self, requests: Sequence[Request]) -> Generator[torch.Tensor, None, None]:
         """Yield `(n, 3, S, S)` float32, or what the trunk makes of them, for each request."""
         items = [(int(i), int(c)) for request in requests for i, c in zip(*request, strict=True)]
         size = max((len(request.images) for request in requests), default=1)
