@@ -333,3 +333,11 @@ def test_saving_leaves_the_model_as_it_was(tiny, tmp_path):
     assert model.info is info
     assert model.info.model_dump() == before
     assert type(tiny).load(tmp_path / "model").info.backbone.fingerprint
+
+
+def test_a_model_whose_figures_have_no_curves_is_saved_with_the_other_pictures(tiny, tmp_path):
+    old = {k: v for k, v in tiny.info.validation.items() if k != "curves"}
+    model = copy.copy(tiny)
+    model.info = tiny.info.model_copy(update={"validation": old})
+    plots = model.save(tmp_path / "m") / "plots"
+    assert {p.name for p in plots.iterdir()} == {"learning_curves.png", "confusion.png"}

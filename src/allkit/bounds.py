@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = ["beside", "interval_of", "less_of_classes", "possible", "said", "said_of_difference"]
-__all__ += ["widened"]
+__all__ += ["widened", "with_words"]
 
 ALPHA = 0.05
 WIDTH = 1e-9
@@ -117,6 +117,15 @@ def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | 
     if high - low < WIDTH and low >= 0 and high <= 1:
         return widened(low, possible(figures.get("units", 1)))
     return low, high
+
+
+def with_words(figures: Mapping[str, Any], name: str) -> str | None:
+    """Return the interval of a figure, and after a semicolon what belongs beside it; or `None`."""
+    interval = interval_of(figures, name)
+    if interval is None:
+        return None
+    words = beside(figures, name)
+    return f"{interval[0]:.3f}–{interval[1]:.3f}{f'; {words}' if words else ''}"
 
 
 def beside(figures: Mapping[str, Any], name: str) -> str:

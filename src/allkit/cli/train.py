@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.bounds import beside, interval_of
+from allkit.bounds import with_words
 from allkit.cli.progress import bars, say
 from allkit.config import TrainConfig, load_config, override
 from allkit.errors import ConfigError, DatasetError
@@ -69,11 +69,9 @@ def run_train(
         return  # one of several processes that trained together; the first one reports
     figures = model.info.validation
     if figures:
-        low, high = interval_of(figures, "accuracy") or (0.0, 1.0)
-        words = beside(figures, "accuracy")
         say(
             f"{figures['protocol']}: accuracy {figures['accuracy']:.3f} "
-            f"({low:.3f}–{high:.3f}{f'; {words}' if words else ''}), "
+            f"({with_words(figures, 'accuracy')}), "
             f"balanced {figures['balanced_accuracy']:.3f}, n = {figures['n']}."
         )
         for note in figures["notes"]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.bounds import beside, interval_of
+from allkit.bounds import with_words
 from allkit.report.checklist import NOT_RUN, RUN, checklist
 
 __all__ = ["judged_card", "model_card"]
@@ -169,11 +169,8 @@ def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> l
 def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
     rows = []
     for key, label in names.items():
-        interval = interval_of(figures, key)
-        if figures.get(key) is not None and interval is not None:
-            low, high = interval
-            words = beside(figures, key)
-            shown = f"{low:.3f}–{high:.3f}{f'; {words}' if words else ''}"
+        shown = with_words(figures, key)
+        if figures.get(key) is not None and shown is not None:
             rows.append(f"| {label} | {figures[key]:.3f} | {shown} |")
     return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
 

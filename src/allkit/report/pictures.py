@@ -44,10 +44,11 @@ def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
     pictures = {"learning_curves.png": learning_curves(info["history"], title)}
     held_out = info["validation"]
     if held_out is not None:
-        pictures["reliability.png"] = reliability_picture(
-            held_out["curves"]["reliability"], held_out["ece"],
-            [fold["reliability"] for fold in held_out.get("folds", ())],
-        )  # fmt: skip
+        if "curves" in held_out:  # older models have none
+            pictures["reliability.png"] = reliability_picture(
+                held_out["curves"]["reliability"], held_out["ece"],
+                [fold["reliability"] for fold in held_out.get("folds", ())],
+            )  # fmt: skip
         pictures["confusion.png"] = confusion_matrix(
             held_out["confusion"],
             [info["display_names"][name] for name in info["classes"]],
