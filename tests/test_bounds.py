@@ -9,12 +9,13 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from allkit import Dataset
-from allkit.bounds import beside, interval_of, less_of_classes, possible, widened
+from allkit.bounds import beside, ends, interval_of, less_of_classes, possible, widened
 from allkit.metrics import compare, evaluate
 from allkit.metrics.answers import Answers
 from allkit.probes import score
 from allkit.report.card import judged_card, model_card
 from allkit.report.evaluation import evaluation_page
+from allkit.report.lines import figure_lines
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "accepted_accuracy", "set_coverage")
@@ -341,3 +342,20 @@ def test_a_model_whose_figures_have_no_curves_is_saved_with_the_other_pictures(t
     model.info = tiny.info.model_copy(update={"validation": old})
     plots = model.save(tmp_path / "m") / "plots"
     assert {p.name for p in plots.iterdir()} == {"learning_curves.png", "confusion.png"}
+
+
+@pytest.mark.parametrize(
+    ("interval", "shown"),
+    [
+        ((0.81234, 1.0), ("0.812", "1.000")),
+        ((0.9996, 1.0), ("0.9996", "1.0000")),
+        ((0.0, 0.00004), ("0.00000", "0.00004")),
+    ],
+)
+def test_an_interval_that_is_only_narrow_does_not_look_as_if_it_had_no_width(interval, shown):
+    assert ends(*interval) == shown
+    figures = answered(13).to_dict()
+    figures["intervals"]["macro_roc_auc"] = list(interval)
+    figures["exact"] = {}
+    line = next(row for row in figure_lines(figures) if row.startswith("area under ROC"))
+    assert f"({shown[0]}–{shown[1]})" in line

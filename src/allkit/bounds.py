@@ -16,7 +16,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["beside", "interval_of", "less_of_classes", "possible", "said", "said_of_difference"]
+__all__ = [
+    "beside",
+    "ends",
+    "interval_of",
+    "less_of_classes",
+    "possible",
+    "said",
+    "said_of_difference",
+]
 __all__ += ["widened", "with_words"]
 
 ALPHA = 0.05
@@ -119,13 +127,25 @@ def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | 
     return low, high
 
 
+def ends(low: float, high: float) -> tuple[str, str]:
+    """Return both ends as text, with three decimals, or as many as it takes for them to differ.
+
+    An interval that is only narrow must not look as if it had no width.
+    """
+    for digits in range(3, 7):
+        texts = f"{low:.{digits}f}", f"{high:.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
+
+
 def with_words(figures: Mapping[str, Any], name: str) -> str | None:
     """Return the interval of a figure, and after a semicolon what belongs beside it; or `None`."""
     interval = interval_of(figures, name)
     if interval is None:
         return None
     words = beside(figures, name)
-    return f"{interval[0]:.3f}–{interval[1]:.3f}{f'; {words}' if words else ''}"
+    return f"{'–'.join(ends(*interval))}{f'; {words}' if words else ''}"
 
 
 def beside(figures: Mapping[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allkit.bounds import beside, interval_of
+from allkit.bounds import beside, ends, interval_of
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 
@@ -89,7 +89,7 @@ def evaluation_page(
 
 
 def _interval(bounds: Sequence[float] | None) -> str:
-    return "–" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+    return "–" if bounds is None else " to ".join(ends(bounds[0], bounds[1]))
 
 
 def _probe(probe: Mapping[str, Any]) -> str:

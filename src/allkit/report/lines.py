@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.bounds import beside, interval_of
+from allkit.bounds import beside, ends, interval_of
 
 __all__ = ["MAIN", "accuracy_sentence", "figure_lines", "figures_as_text"]
 
@@ -34,11 +34,8 @@ def figure_lines(figures: Mapping[str, Any]) -> list[str]:
     for key, name in MAIN.items():
         value, interval = figures.get(key), interval_of(figures, key)
         if value is not None and interval is not None:
-            low, high = interval
-            words = beside(figures, key)
-            lines.append(
-                f"{name:<22}{value:.3f}   ({low:.3f}–{high:.3f}){f'  {words}' if words else ''}"
-            )
+            shown, words = "–".join(ends(*interval)), beside(figures, key)
+            lines.append(f"{name:<22}{value:.3f}   ({shown}){f'  {words}' if words else ''}")
     lines.append(
         f"{'images':<22}{figures['n']}   (95 % intervals by resampling {figures['interval_unit']}s)"
     )
