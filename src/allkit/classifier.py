@@ -187,11 +187,11 @@ class Classifier:
             mapped = known.apply(dataset, self.classes)
             require_labels(mapped.dataset, mapped.classes)
             judged = self.judge(mapped.dataset, cache=cache, progress=progress)
-            notes = cautions(self.info, self.training, mapped.dataset)
+            notes = cautions(self.info.data, self.training, mapped.dataset)
             return mapped_figures(mapped, judged, notes, probes=probes)
         require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress)
-        notes = cautions(self.info, self.training, dataset)
+        notes = cautions(self.info.data, self.training, dataset)
         return figures_of(dataset, judged, self.classes, notes, probes=probes)
 
     def judge(

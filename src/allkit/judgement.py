@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,10 @@ from allkit.runtime.cases import combine
 from allkit.runtime.trust import Decision, set_table
 from allkit.types import Progress
 
-if TYPE_CHECKING:  # it brings torch, which judging an exported file does not need
-    from allkit.checkpoint import ModelInfo
-
 __all__ = [
     "IMAGE_LEVEL",
     "Judged",
+    "TrainedOn",
     "as_answers",
     "ask",
     "cautions",
@@ -48,6 +46,26 @@ IMAGE_LEVEL = (
     "Image-level split: images of the same slide, even of the same field, were trained on and "
     "tested. This is the protocol of the published systems; its figures are inflated."
 )
+
+
+class TrainedOn(Protocol):
+    """What a model remembers of its training images; `DataInfo` of `model.json` does."""
+
+    @property
+    def images_sha256(self) -> tuple[str, ...]:
+        """The SHA-256 of every image."""
+
+    @property
+    def groups_sha256(self) -> tuple[str, ...]:
+        """The `group_hash` of every group."""
+
+    @property
+    def split_by(self) -> str | None:
+        """How they were divided, `group` or `image`; `None`: nobody said."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether they were drawn."""
 
 
 class Judged(NamedTuple):
@@ -164,15 +182,15 @@ def relations_hash(dataset: Dataset) -> str:
 
 
 def cautions(
-    info: ModelInfo, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
+    trained_on: TrainedOn, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
 ) -> list[str]:
     """Return what makes figures of a model on a set worth less than they look.
 
     `training` are the fingerprints of the model's training images.
     """
-    trained = set(info.data.images_sha256)
+    trained = set(trained_on.images_sha256)
     seen = sum(digest in trained for digest in dataset.hashes)
-    groups = set(info.data.groups_sha256)
+    groups = set(trained_on.groups_sha256)
     shared = sum(group_hash(s.group or s.case) in groups for s in dataset if s.group or s.case)
     notes = []
     if seen:
@@ -197,9 +215,9 @@ def cautions(
             f"Images of the same field were looked for among {kept:,} of the {len(trained):,} "
             f"training images; the model keeps no more."
         )
-    if "image" in (dataset.split_by, info.data.split_by):
+    if "image" in (dataset.split_by, trained_on.split_by):
         notes.append(IMAGE_LEVEL)
-    if info.data.drawn:
+    if trained_on.drawn:
         notes.append("The model was trained on drawn images: nothing follows for real smears.")
     return notes
 

@@ -20,7 +20,7 @@ from allkit.bounds import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
 __all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
-__all__ += ["score", "too_few"]
+__all__ += ["score", "threshold", "too_few"]
 
 BLIND = ("border", "corner_tl", "corner_tr", "corner_bl", "corner_br", "background", "file")
 COARSE = ("mean_colour", "colour_histogram", "thumbnail")
@@ -32,6 +32,9 @@ Features = dict[str, npt.NDArray[np.float32]]
 _BORDER = 8  # pixels
 _CORNER = (1 / 8, 3 / 16)  # of the height and the width: room for a scale bar
 _RESAMPLES = 1000
+# How much of the way from chance to perfect a probe must go to be called a shortcut. Coarse
+# probes see cells as colour, so part of what they get is honest.
+_BLIND_SHARE, _COARSE_SHARE = 0.25, 0.5
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ def _file(file: bytes, height: int, width: int) -> list[float]:
 def collect(rows: Sequence[Features]) -> Features:
     """Return what each probe sees of N images, (N, D) float32 by name, from their `measure`."""
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
+
+
+def threshold(probe: Probe, chance: float) -> float:
+    """Return the balanced accuracy from which on a probe is called a shortcut."""
+    return chance + (_BLIND_SHARE if probe.blind else _COARSE_SHARE) * (1 - chance)
 
 
 def too_few(labels: Ints, units: Ints, classes: Sequence[str]) -> str | None:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allkit.telemetry import import_silent
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from allkit.data.dataset import Dataset
 
 __all__ = ["sheet", "summary"]
+
+MUTED = "#7b8794"
 
 
 def summary(data: Dataset) -> str:
@@ -35,11 +39,26 @@ def summary(data: Dataset) -> str:
 
 def sheet(data: Dataset, per_class: int, seed: int) -> Figure:
     """Return a contact sheet: a row of images, drawn at random with `seed`, for each class."""
-    from allkit.report.pictures import contact_sheet
-
     rng = np.random.default_rng(seed)
-    rows = []
-    for index, name in enumerate(data.classes):
-        chosen = np.sort(rng.permutation(np.flatnonzero(data.labels == index))[:per_class])
-        rows.append((name, [(data.read(i), data.samples[i].image) for i in chosen]))
-    return contact_sheet(rows)
+    rows = [
+        np.sort(rng.permutation(np.flatnonzero(data.labels == index))[:per_class])
+        for index in range(len(data.classes))
+    ]
+    columns, lines = max([1, *map(len, rows)]), max(1, len(rows))
+    # Without pyplot, which would keep the figure.
+    figure: Figure = import_silent("matplotlib.figure").Figure(
+        figsize=(1.55 * columns + 0.3, 1.8 * lines), dpi=130, layout="constrained"
+    )
+    import_silent("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    for line, chosen in enumerate(rows):
+        for column in range(columns):
+            axes = figure.add_subplot(lines, columns, line * columns + column + 1)
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if column == 0:
+                axes.set_ylabel(data.classes[line], fontsize=9)
+            if column < len(chosen):
+                axes.imshow(data.read(chosen[column]))
+                name = data.samples[chosen[column]].image.rpartition("/")[2][-26:]
+                axes.set_xlabel(name, fontsize=5.5, color=MUTED)
+    return figure

@@ -13,7 +13,7 @@ from allkit import probes
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.probes import Probe
+from allkit.probes import Probe, threshold
 from allkit.types import Progress
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Audit", "audit"]
 
-# How much of the way from chance to perfect a probe must go to be called a shortcut. Coarse
-# probes see cells as colour, so part of what they get is honest.
-_BLIND_SHARE, _COARSE_SHARE = 0.25, 0.5
 _MOST_GROUPS = 120  # left out one by one; more would take long and say no more
 
 _WHAT = {
@@ -147,11 +144,6 @@ def audit(
         column=column,
         left_out=left,
     )
-
-
-def threshold(probe: Probe, chance: float) -> float:
-    """Return the balanced accuracy from which on a probe is called a shortcut."""
-    return chance + (_BLIND_SHARE if probe.blind else _COARSE_SHARE) * (1 - chance)
 
 
 def _verdict(found: Sequence[Probe], chance: float) -> Literal["shortcut", "clear", "undecided"]:

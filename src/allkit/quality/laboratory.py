@@ -16,8 +16,7 @@ from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
 from allkit.features import FeatureCache
 from allkit.judgement import strongest_probe
-from allkit.probes import Probe
-from allkit.quality.audit import threshold
+from allkit.probes import Probe, threshold
 from allkit.runtime.trust import signed_root
 from allkit.trust import dataset_shortcomings, dataset_statistics
 from allkit.types import Floats, Ints, Progress

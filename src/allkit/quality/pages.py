@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from allkit.data.dataset import Dataset
 from allkit.errors import ImageError
-from allkit.quality.audit import Audit, threshold
+from allkit.probes import threshold
+from allkit.quality.audit import Audit
 from allkit.quality.check import Check
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import thumbnail

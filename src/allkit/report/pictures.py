@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Example",
     "confusion_matrix",
-    "contact_sheet",
     "curves_picture",
     "explanation_picture",
     "figure_of",
@@ -174,27 +173,6 @@ def trials_picture(
         x=0.01, ha="left", fontsize=11, color=INK,
     )  # fmt: skip
     return png(figure)
-
-
-def contact_sheet(
-    rows: Sequence[tuple[str, Sequence[tuple[npt.NDArray[np.uint8], str]]]],
-) -> Figure:
-    """Return rows of images, each with its name; `rows` holds (title, [(image, name), …])."""
-    columns = max([1, *(len(images) for _, images in rows)])
-    figure = figure_of(1.55 * columns + 0.3, 1.8 * max(1, len(rows)))
-    for number, (title, images) in enumerate(rows):
-        for place in range(columns):
-            axes = figure.add_subplot(len(rows), columns, number * columns + place + 1)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            plain(axes)
-            if place == 0:
-                axes.set_ylabel(title, fontsize=9, color=INK)
-            if place < len(images):
-                image, name = images[place]
-                axes.imshow(image)
-                axes.set_xlabel(name.rpartition("/")[2][-26:], fontsize=5.5, color=MUTED)
-    return figure
 
 
 def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
