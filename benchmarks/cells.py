@@ -22,8 +22,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from allkit.images import read_image
-from allkit.runtime.cells import find_cells
+from allkit.images.cells import find_cells
+from allkit.images.decode import read_image
 
 RADIUS = 12
 

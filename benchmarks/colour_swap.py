@@ -32,9 +32,9 @@ import allkit
 from allkit.config import TrainConfig
 from allkit.data.sources import BytesSource
 from allkit.features import FeatureCache
+from allkit.images.statistics import cell_mask
 from allkit.metrics.evaluation import bootstrap
 from allkit.probes import background_of
-from allkit.runtime.smear import cell_mask
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]

@@ -22,7 +22,8 @@ from typing import Any
 
 from PIL import Image
 
-from allkit.duplicates import (
+from allkit.images.decode import read_image
+from allkit.images.same_field import (
     DuplicatePair,
     Signature,
     clusters,
@@ -31,7 +32,6 @@ from allkit.duplicates import (
     pack,
     signature,
 )
-from allkit.images import read_image
 
 Pair = tuple[int, int]
 

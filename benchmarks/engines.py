@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from allkit.features import FrozenPass
-from allkit.images import read_image
+from allkit.images.decode import read_image
 from allkit.plugins import registry, resolve_weights
 from allkit.transforms import Standardise, to_batches
 

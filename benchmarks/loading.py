@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 import allkit
-from allkit.batches import cores, read_ahead
 from allkit.features import FrozenPass, load_augmented, native_bfloat16
+from allkit.images.batches import cores, read_ahead
 from allkit.plugins import registry, resolve_weights
 
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from allkit.errors import ImageError
-from allkit.images import read_image
+from allkit.images.decode import read_image
 
 SECONDS, MEMORY = 5, 500 * 2**20
 

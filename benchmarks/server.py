@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from allkit.images import IMAGE_SUFFIXES
+from allkit.images.decode import IMAGE_SUFFIXES
 
 
 def main() -> int:

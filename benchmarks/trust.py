@@ -26,9 +26,9 @@ from scipy.stats import binom
 import allkit
 from allkit.config import TrainConfig
 from allkit.features import FeatureCache
+from allkit.images.statistics import image_statistics
 from allkit.metrics import evaluate
 from allkit.quality.unseen import leave_one_group_out
-from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Outputs
 
 FOLD = ("accuracy", "ece", "classwise_ece", "brier", "log_loss", "accepted_share")

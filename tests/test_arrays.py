@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from allkit import arrays
-from allkit.arrays import large_array
-from allkit.duplicates import SignatureStore, find_duplicates, signature
+from allkit.images import arrays
+from allkit.images.arrays import large_array
+from allkit.images.same_field import SignatureStore, find_duplicates, signature
 
 
 def test_a_large_array_holds_what_a_small_one_holds(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from allkit.batches import by_shape, read_ahead
+from allkit.images.batches import by_shape, read_ahead
 
 
 def test_batches_come_in_order_whatever_finishes_first():
@@ -34,7 +34,7 @@ def test_no_more_than_three_batches_are_taken_ahead_however_many_there_are():
 
 
 def test_of_heavy_items_fewer_are_held_in_smaller_batches(monkeypatch):
-    monkeypatch.setattr("allkit.batches.MEMORY", 90)
+    monkeypatch.setattr("allkit.images.batches.MEMORY", 90)
     taken = 0
 
     def items():

@@ -12,7 +12,7 @@ from PIL import Image
 
 import allkit
 from allkit.errors import CheckpointError, ConfigError, ExportError
-from allkit.runtime.cells import NO_CELLS, NO_SCALE, find_cells, shortcomings
+from allkit.images.cells import NO_CELLS, NO_SCALE, find_cells, shortcomings
 from allkit.runtime.onnx import OnnxPredictor
 
 LABELS = Path(__file__).parent / "labels" / "cells.csv"
@@ -208,7 +208,7 @@ def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")
     monkeypatch.setattr("allkit.classifier.FINDER", "allkit.cells/2")
-    monkeypatch.setattr("allkit.runtime.cells.FINDER", "allkit.cells/2")
+    monkeypatch.setattr("allkit.images.cells.FINDER", "allkit.cells/2")
     with pytest.raises(CheckpointError, match="cell finder"):
         allkit.Classifier.load(tmp_path / "m")
     with pytest.raises(ExportError, match="cell finder"):

@@ -645,6 +645,6 @@ def test_one_drawn_image_among_others_is_told(tmp_path, smear):
 
 def test_what_a_drawn_file_says_changes_none_of_its_pixels(smear):
     from allkit.data.drawn import draw_smears
-    from allkit.images import read_image
+    from allkit.images.decode import read_image
 
     assert (read_image(smear) == next(draw_smears(1, size=64)).image).all()

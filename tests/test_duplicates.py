@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from allkit.duplicates import (
+from allkit.images.same_field import (
     DuplicatePair,
     clusters,
     find_duplicates,

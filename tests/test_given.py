@@ -11,7 +11,7 @@ from PIL import Image
 
 import allkit
 from allkit.errors import AllkitError, ImageError
-from allkit.runtime.given import given, one
+from allkit.images.given import given, one
 from allkit.runtime.onnx import OnnxPredictor
 
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from allkit.errors import ConfigError, ImageError
-from allkit.images import ImageInfo, read_image, read_info
+from allkit.images.decode import ImageInfo, read_image, read_info
 
 H, W = 40, 56
 

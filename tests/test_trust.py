@@ -12,7 +12,7 @@ from allkit.calibration import (
 )
 from allkit.data.drawn import draw_smears
 from allkit.familiarity import fit_spaces, grouped_parts
-from allkit.runtime.smear import STATISTICS, cell_mask, image_statistics
+from allkit.images.statistics import STATISTICS, cell_mask, image_statistics
 from allkit.runtime.trust import Outputs, Space, Trust
 
 CLASSES = ("a", "b", "c")

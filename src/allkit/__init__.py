@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
-    from allkit.images import read_image as read_image
+    from allkit.images.decode import read_image as read_image
     from allkit.quality.adapt import adapt as adapt
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
@@ -53,7 +53,7 @@ _HOME = {
     "combine": "allkit.runtime.cases",
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.weights",
-    "read_image": "allkit.images",
+    "read_image": "allkit.images.decode",
 }
 __all__ = sorted([*_HOME, "__version__"])
 

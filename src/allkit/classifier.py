@@ -29,6 +29,9 @@ from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge,
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
 from allkit.hashes import tensor_bytes
+from allkit.images.cells import FINDER, Cells, find_cells
+from allkit.images.given import one
+from allkit.images.statistics import cell_mask
 from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.metrics import Evaluation
 from allkit.network import Network, Plain, fingerprint
@@ -41,10 +44,7 @@ from allkit.report.lines import accuracy_sentence
 from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
-from allkit.runtime.cells import FINDER, Cells, find_cells
-from allkit.runtime.given import one
 from allkit.runtime.seal import prove
-from allkit.runtime.smear import cell_mask
 from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
 from allkit.trust import dataset_shortcomings, dataset_statistics

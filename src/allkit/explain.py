@@ -15,10 +15,10 @@ from torch import nn
 
 from allkit.errors import ConfigError, PluginError
 from allkit.files import write_whole
+from allkit.images.cells import Cells
+from allkit.images.statistics import cell_mask
 from allkit.records import Prediction
 from allkit.report.pictures import Example, explanation_picture
-from allkit.runtime.cells import Cells
-from allkit.runtime.smear import cell_mask
 from allkit.types import Singles
 
 __all__ = ["METHODS", "Explanation", "Faithfulness", "Mapper"]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from allkit.runtime.smear import STATISTICS
+from allkit.images.statistics import STATISTICS
 from allkit.runtime.trust import NEAREST, Space
 from allkit.types import Floats, Ints
 

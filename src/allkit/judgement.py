@@ -14,8 +14,8 @@ import numpy.typing as npt
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import Mapped
 from allkit.data.rows import unreadable
-from allkit.duplicates import match, pack, unpack
 from allkit.errors import DatasetError
+from allkit.images.same_field import match, pack, unpack
 from allkit.metrics import Evaluation, evaluate
 from allkit.metrics.answers import Answers
 from allkit.probes import QUICK, collect, leave_out, measure, score, too_few

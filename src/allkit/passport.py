@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from allkit.batches import cores
+from allkit.images.batches import cores
 
 __all__ = ["PACKAGES", "Passport", "differences", "division_hash", "issue"]
 __all__ += ["package_versions"]

@@ -61,7 +61,7 @@ class Calibrated(nn.Module):
 class Pipeline(nn.Module):
     """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
 
-    Where the bag holds cells, they are found outside, by `allkit.runtime.cells`, and `places` says
+    Where the bag holds cells, they are found outside, by `allkit.images.cells`, and `places` says
     where they are.
     """
 

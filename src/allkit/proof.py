@@ -18,7 +18,7 @@ from PIL import Image
 from allkit.data.dataset import Dataset
 from allkit.data.drawn import draw_smears
 from allkit.errors import ExportError
-from allkit.images import read_image
+from allkit.images.decode import read_image
 from allkit.records import Prediction
 from allkit.types import Pixels, Progress
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from allkit.batches import by_shape
+from allkit.images.batches import by_shape
 from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
 
 __all__ = ["CELL_SIZE", "Stain", "Standardise", "seen_as", "to_batches"]

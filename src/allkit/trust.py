@@ -18,8 +18,8 @@ from allkit.calibration import (
 )
 from allkit.data.dataset import Dataset
 from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
-from allkit.runtime.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
-from allkit.runtime.smear import STATISTICS_VERSION, image_statistics
+from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
+from allkit.images.statistics import STATISTICS_VERSION, image_statistics
 from allkit.runtime.trust import Trust, signed_root
 from allkit.types import Floats, Ints, Progress
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import cores
+from allkit.images.batches import cores
 from allkit.runtime.graph import Feed
 from allkit.silence import silenced
 from allkit.telemetry import import_silent

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from allkit.batches import cores
 from allkit.cli.export import part_of
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import require_free, write_whole
+from allkit.images.batches import cores
 
 __all__ = ["run_benchmark"]
 

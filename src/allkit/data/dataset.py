@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import read_ahead
 from allkit.data import readers, tables
 from allkit.data.allocation import join, torn
 from allkit.data.dividing import (
@@ -29,7 +28,10 @@ from allkit.data.names import groups_of
 from allkit.data.rows import Sample, Table, describe, unreadable
 from allkit.data.sources import digest, says_drawn
 from allkit.data.split import By, Split
-from allkit.duplicates import (
+from allkit.errors import DatasetError, ImageError
+from allkit.images.batches import read_ahead
+from allkit.images.decode import read_image
+from allkit.images.same_field import (
     DuplicatePair,
     Signature,
     SignatureStore,
@@ -37,8 +39,6 @@ from allkit.duplicates import (
     find_duplicates,
     signature,
 )
-from allkit.errors import DatasetError, ImageError
-from allkit.images import read_image
 
 if TYPE_CHECKING:
     import pandas as pd

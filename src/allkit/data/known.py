@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from allkit.duplicates import DuplicatePair, Signature
+from allkit.images.same_field import DuplicatePair, Signature
 
 __all__ = ["Known"]
 

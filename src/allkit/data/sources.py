@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from allkit.errors import DatasetError, ImageError
-from allkit.images import IMAGE_SUFFIXES
+from allkit.images.decode import IMAGE_SUFFIXES
 
 __all__ = ["DRAWN", "BytesSource", "FileSource", "Source", "ZipSource", "digest", "image_members"]
 __all__ += ["is_image_name", "says_drawn"]

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from allkit.features.engines import CHECKED, FrozenPass
+from allkit.images.cells import FINDER, Cells, bags, find_cells
 from allkit.records import InputSpec
-from allkit.runtime.cells import FINDER, Cells, bags, find_cells
 from allkit.transforms import CELL_SIZE, Standardise
 
 __all__ = ["BagPass", "pass_through"]

@@ -13,14 +13,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from allkit.arrays import large_array
-from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.data.rows import unreadable
 from allkit.errors import AllkitError, ImageError, PluginError
 from allkit.features.bags import pass_through
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
+from allkit.images.arrays import large_array
+from allkit.images.batches import read_ahead
 from allkit.records import Augmentation, InputSpec
 from allkit.types import Progress
 

@@ -14,9 +14,9 @@ from threadpoolctl import threadpool_limits
 from allkit.adaptation import Adaptation, Claim
 from allkit.classifier import Classifier
 from allkit.data.dataset import Dataset
-from allkit.duplicates import pack, unpack
 from allkit.errors import ConfigError, DatasetError
 from allkit.features import FeatureCache
+from allkit.images.same_field import pack, unpack
 from allkit.judgement import group_hash, require_labels
 from allkit.metrics import Comparison, compare
 from allkit.network import Network

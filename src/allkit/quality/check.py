@@ -18,8 +18,8 @@ from allkit.data import readers
 from allkit.data.dataset import Dataset
 from allkit.data.known import Known
 from allkit.data.rows import Table
-from allkit.duplicates import Signature, SignatureStore, closed_pairs, signature
 from allkit.errors import DatasetError, ImageError
+from allkit.images.same_field import Signature, SignatureStore, closed_pairs, signature
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import read_ahead, threads_named
 from allkit.errors import ConfigError, ImageError
+from allkit.images.batches import read_ahead, threads_named
+from allkit.images.given import Given, given
+from allkit.images.statistics import image_statistics
 from allkit.records import Prediction
-from allkit.runtime.given import Given, given
-from allkit.runtime.smear import image_statistics
 from allkit.runtime.trust import Decision, Outputs, Trust
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
-    from allkit.runtime.cells import Cells
+    from allkit.images.cells import Cells
 
 __all__ = ["answer", "answers", "refuse", "stream", "unreadable"]
 
@@ -64,7 +64,7 @@ def _judged(
     probabilities, decisions = trust.judge(outputs, np.stack([values for _, values in named]))
     found: Sequence[Cells | None] = outputs.cells or [None] * len(named)
     if outputs.cells is not None:
-        from allkit.runtime.cells import shortcomings
+        from allkit.images.cells import shortcomings
 
         decisions = refuse(decisions, [shortcomings(cells) for cells in outputs.cells])
     return [
@@ -97,7 +97,7 @@ def stream(
 ) -> Iterator[Prediction]:
     """Return an iterator over one answer per image, in order; `images` may be a single one.
 
-    What one image is, `allkit.runtime.given` says: a path, the bytes of an encoded file, a binary
+    What one image is, `allkit.images.given` says: a path, the bytes of an encoded file, a binary
     file object, a Pillow image, an `(H, W, 3)` uint8 array. One that is missing or damaged gets the
     answer `unreadable`. Raises `ImageError` (`array`) for what can be no image: at once, or, within
     an iterable, where its answer would be; and `ConfigError` for a batch size below 1.

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import by_shape
 from allkit.errors import ExportError
+from allkit.images.batches import by_shape
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.trust import Outputs, Trust
 
 if TYPE_CHECKING:
-    from allkit.runtime.cells import Cells
+    from allkit.images.cells import Cells
 
 __all__ = ["GraphPredictor", "feeds", "require_format"]
 
@@ -64,7 +64,7 @@ class GraphPredictor(ABC):
     def _find(self, images: Images) -> list[Cells] | None:
         if self.info.get("bag", "field") == "field":
             return None
-        from allkit.runtime.cells import find_cells
+        from allkit.images.cells import find_cells
 
         return [find_cells(image) for image in images]
 
@@ -99,7 +99,7 @@ def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[
         for indices, pixels in by_shape(images):
             yield indices, {"pixels": pixels}
         return
-    from allkit.runtime.cells import bags
+    from allkit.images.cells import bags
 
     for indices, pixels, places in bags(found):
         yield indices, {"pixels": pixels, "places": places}
@@ -116,7 +116,7 @@ def require_format(path: Path, version: int, newest: int, reader: str = "allkit"
 def _require_finder(path: Path, info: Mapping[str, Any]) -> None:
     if info.get("bag", "field") == "field":
         return
-    from allkit.runtime.cells import FINDER
+    from allkit.images.cells import FINDER
 
     if info.get("finder") != FINDER:
         raise ExportError(

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.batches import cores
 from allkit.errors import ExportError
+from allkit.images.batches import cores
 from allkit.runtime.graph import GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
 from allkit.telemetry import import_silent

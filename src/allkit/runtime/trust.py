@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from allkit.images.statistics import ASPECTS, STATISTICS
 from allkit.records import Verdict
-from allkit.runtime.smear import ASPECTS, STATISTICS
 from allkit.runtime.softmax import softmax
 from allkit.types import Floats
 
 if TYPE_CHECKING:
-    from allkit.runtime.cells import Cells
+    from allkit.images.cells import Cells
 
 __all__ = [
     "AMBIGUOUS",

@@ -15,9 +15,9 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from allkit import __version__
-from allkit.batches import cores
 from allkit.errors import ImageError
-from allkit.images import read_image, read_info
+from allkit.images.batches import cores
+from allkit.images.decode import read_image, read_info
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import unreadable
 from allkit.serving import bodies, protocol

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import nn
 
-from allkit.arrays import large_array
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
@@ -26,6 +25,7 @@ from allkit.features import (
     row_key,
 )
 from allkit.hashes import weights_hash
+from allkit.images.arrays import large_array
 from allkit.network import Oriented, build_backbone, cut, measure_width
 from allkit.plugins import registry, resolve_weights
 from allkit.records import Augmentation, Backbone

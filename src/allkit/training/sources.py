@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from allkit.batches import read_ahead
 from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, PluginError
 from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
+from allkit.images.batches import read_ahead
 from allkit.records import Augmentation, InputSpec
 from allkit.transforms import Standardise, to_batches
 from allkit.types import Indices

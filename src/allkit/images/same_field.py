@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from allkit.arrays import large_array
+from allkit.images.arrays import large_array
 from allkit.records import SCALE_BAR
 from allkit.types import Bytes
 

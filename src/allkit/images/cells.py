@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from allkit.batches import by_shape
+from allkit.images.batches import by_shape
 from allkit.records import RED_CELL, SCALE_BAR, Cell
 from allkit.types import Mask, Pixels, Singles
 

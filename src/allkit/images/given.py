@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from allkit.errors import ImageError
-from allkit.images import MAX_BYTES, exif_orientation, read_image
+from allkit.images.decode import MAX_BYTES, exif_orientation, read_image
 
 __all__ = ["Given", "given", "one"]
 
