@@ -33,8 +33,8 @@ import numpy.typing as npt
 
 import allkit
 from allkit.config import TrainConfig
-from allkit.familiarity import grouped_parts
 from allkit.features import FeatureCache
+from allkit.trust.ood import grouped_parts
 
 Rows = npt.NDArray[np.int64]
 PARTS = ["one series", "a benign and a malignant series", "labelled"]

@@ -28,7 +28,7 @@ import torch
 import allkit
 from allkit.cli.judge import open_model
 from allkit.runtime.answers import stream
-from allkit.runtime.trust import Outputs
+from allkit.trust.verdict import Outputs
 
 FILES = {
     "onnx float32": ("onnx", ".onnx", False), "onnx int8": ("onnx", "-int8.onnx", True),

@@ -29,7 +29,7 @@ from allkit.features import FeatureCache
 from allkit.images.statistics import image_statistics
 from allkit.metrics import evaluate
 from allkit.quality.unseen import leave_one_group_out
-from allkit.runtime.trust import Outputs
+from allkit.trust.verdict import Outputs
 
 FOLD = ("accuracy", "ece", "classwise_ece", "brier", "log_loss", "accepted_share")
 OTHERS = ("ood/photograph", "ood/ordinary_blood_smear", "cnmc_subset")

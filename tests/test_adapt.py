@@ -11,7 +11,7 @@ from allkit.data.drawn import write_smears
 from allkit.errors import ConfigError, DatasetError
 from allkit.quality.align import shift_of
 from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
-from allkit.runtime.trust import NO_LABELS, UNFAMILIAR, Space, signed_root
+from allkit.trust.verdict import NO_LABELS, UNFAMILIAR, Space, signed_root
 
 
 @pytest.fixture(scope="module")
@@ -364,8 +364,8 @@ def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
 
 def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
     """Whatever a shift of the logits does, nothing becomes accepted by it."""
-    from allkit.runtime.trust import BY_STAIN, Trust
-    from allkit.trust import dataset_statistics
+    from allkit.trust.fit import dataset_statistics
+    from allkit.trust.verdict import BY_STAIN, Trust
 
     outputs, statistics = (
         model.outputs([fields.read(i) for i in range(64)]),

@@ -13,8 +13,8 @@ import pytest
 import allkit
 from allkit.errors import ConfigError, ExportError
 from allkit.runtime.onnx import OnnxPredictor
-from allkit.runtime.trust import Space
 from allkit.telemetry import import_silent
+from allkit.trust.verdict import Space
 
 onnxruntime = import_silent("onnxruntime")
 

@@ -196,7 +196,7 @@ def test_probabilities_are_made_in_one_place():
         for path in SOURCE.rglob("*.py")
         if by_hand.search(path.read_text("utf-8"))
     ]
-    assert found == ["runtime/softmax.py"]
+    assert found == ["trust/softmax.py"]
 
 
 # ── what is switched off says why ─────────────────────────────────────────────────────────────

@@ -23,8 +23,8 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 httpx = pytest.importorskip("httpx", reason="the extra `dev` is not installed")
 
 from allkit.runtime.answers import stream  # noqa: E402 - after the check for the extra
-from allkit.runtime.trust import Outputs, Trust  # noqa: E402
 from allkit.serving.app import Limits, create_app  # noqa: E402
+from allkit.trust.verdict import Outputs, Trust  # noqa: E402
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 KEY = "a-key-of-many-characters"

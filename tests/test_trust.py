@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 import allkit
-from allkit.calibration import (
+from allkit.data.drawn import draw_smears
+from allkit.images.statistics import STATISTICS, cell_mask, image_statistics
+from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
     examples_needed,
     fit_temperature,
 )
-from allkit.data.drawn import draw_smears
-from allkit.familiarity import fit_spaces, grouped_parts
-from allkit.images.statistics import STATISTICS, cell_mask, image_statistics
-from allkit.runtime.trust import Outputs, Space, Trust
+from allkit.trust.ood import fit_spaces, grouped_parts
+from allkit.trust.verdict import Outputs, Space, Trust
 
 CLASSES = ("a", "b", "c")
 
@@ -71,7 +71,7 @@ def test_each_class_is_in_its_sets_as_often_as_promised():
 
 @pytest.mark.filterwarnings("ignore:WARNING. your conformalization:UserWarning")
 def test_without_the_margin_the_thresholds_are_those_of_mapie_within_a_class(monkeypatch):
-    monkeypatch.setattr("allkit.calibration.SURE", 0.0)
+    monkeypatch.setattr("allkit.trust.calibration.SURE", 0.0)
     classification = pytest.importorskip("mapie.classification")
     from sklearn.base import BaseEstimator, ClassifierMixin
 

@@ -308,7 +308,7 @@ KILLED = """
     from pathlib import Path
     import numpy as np
     from allkit.runtime.answers import stream
-    from allkit.runtime.trust import Outputs, Trust
+    from allkit.trust.verdict import Outputs, Trust
     from allkit.volume.inputs import find_images
     from allkit.volume.run import Identity, Run
 

@@ -45,9 +45,9 @@ from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.seal import prove
-from allkit.runtime.trust import Outputs, Trust, signed_root
 from allkit.transforms import Standardise
-from allkit.trust import dataset_shortcomings, dataset_statistics
+from allkit.trust.fit import dataset_shortcomings, dataset_statistics
+from allkit.trust.verdict import Outputs, Trust, signed_root
 from allkit.types import Progress
 
 __all__ = ["Classifier"]

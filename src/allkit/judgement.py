@@ -22,7 +22,7 @@ from allkit.probes import QUICK, collect, leave_out, measure, score, too_few
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
-from allkit.runtime.trust import Decision, set_table
+from allkit.trust.verdict import Decision, set_table
 from allkit.types import Progress
 
 __all__ = [

@@ -9,8 +9,8 @@ from torch import nn
 
 from allkit.network import Network, pool, signed_root
 from allkit.records import InputSpec
-from allkit.runtime.trust import NEAREST, NEIGHBOURS, STRANGEST, Trust
 from allkit.transforms import Standardise
+from allkit.trust.verdict import NEAREST, NEIGHBOURS, STRANGEST, Trust
 
 __all__ = ["Pipeline"]
 

@@ -33,7 +33,7 @@ from allkit.quality.refit import (
     move_mean,
 )
 from allkit.quality.retrust import calibrated, knowing, seen
-from allkit.runtime.trust import Trust
+from allkit.trust.verdict import Trust
 from allkit.types import Progress
 
 __all__ = ["adapt"]

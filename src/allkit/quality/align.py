@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from allkit.runtime.softmax import softmax
-from allkit.runtime.trust import Space
+from allkit.trust.softmax import softmax
+from allkit.trust.verdict import Space
 from allkit.types import Floats
 
 __all__ = ["FEWEST", "shift_of"]

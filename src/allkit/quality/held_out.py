@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.classifier import Classifier
-from allkit.familiarity import grouped_parts
 from allkit.metrics.answers import Answers
 from allkit.quality.laboratory import Material, joined
 from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.quality.retrust import knowing
-from allkit.runtime.softmax import log_sum_exp
-from allkit.runtime.trust import Outputs, Trust
+from allkit.trust.ood import grouped_parts
+from allkit.trust.softmax import log_sum_exp
+from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Floats
 
 __all__ = ["HeldOut", "choose", "held_out"]

@@ -17,8 +17,8 @@ from allkit.errors import DatasetError
 from allkit.features import FeatureCache
 from allkit.judgement import strongest_probe
 from allkit.probes import Probe, threshold
-from allkit.runtime.trust import signed_root
-from allkit.trust import dataset_shortcomings, dataset_statistics
+from allkit.trust.fit import dataset_shortcomings, dataset_statistics
+from allkit.trust.verdict import signed_root
 from allkit.types import Floats, Ints, Progress
 
 __all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.network import Branches, Network
-from allkit.runtime.softmax import softmax
-from allkit.runtime.trust import Trust
+from allkit.trust.softmax import softmax
+from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
 __all__ = ["STRENGTHS", "UNCHANGED", "Anchors", "Change", "anchors_of", "change", "head_inputs"]

@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from allkit.calibration import (
+from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
     examples_needed,
     fit_temperature,
 )
-from allkit.familiarity import MOST_REFERENCES
-from allkit.runtime.trust import Space, Trust
-from allkit.trust import FEWEST_TO_CALIBRATE, TrustSettings
+from allkit.trust.fit import FEWEST_TO_CALIBRATE, TrustSettings
+from allkit.trust.ood import MOST_REFERENCES
+from allkit.trust.verdict import Space, Trust
 from allkit.types import Floats, Ints
 
 __all__ = ["calibrated", "knowing", "seen"]

@@ -18,7 +18,7 @@ from allkit.images.batches import read_ahead, threads_named
 from allkit.images.given import Given, given
 from allkit.images.statistics import image_statistics
 from allkit.records import Prediction
-from allkit.runtime.trust import Decision, Outputs, Trust
+from allkit.trust.verdict import Decision, Outputs, Trust
 from allkit.types import Pixels
 
 if TYPE_CHECKING:

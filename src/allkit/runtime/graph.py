@@ -14,7 +14,7 @@ from allkit.errors import ExportError
 from allkit.images.batches import by_shape
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
-from allkit.runtime.trust import Outputs, Trust
+from allkit.trust.verdict import Outputs, Trust
 
 if TYPE_CHECKING:
     from allkit.images.cells import Cells

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from allkit.familiarity import grouped_parts
 from allkit.training.division import Division
 from allkit.training.outcome import HeldOut
 from allkit.training.run import Run
 from allkit.training.session import Session
+from allkit.trust.ood import grouped_parts
 
 __all__ = ["further_held_out"]
 

@@ -36,7 +36,7 @@ from allkit.training.outcome import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
-from allkit.trust import Fitted, TrustSettings, fit_trust
+from allkit.trust.fit import Fitted, TrustSettings, fit_trust
 from allkit.types import Progress
 
 __all__ = ["Trainer"]

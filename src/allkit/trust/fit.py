@@ -10,17 +10,17 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from allkit.calibration import (
+from allkit.data.dataset import Dataset
+from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
+from allkit.images.statistics import STATISTICS_VERSION, image_statistics
+from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
     examples_needed,
     fit_temperature,
 )
-from allkit.data.dataset import Dataset
-from allkit.familiarity import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
-from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
-from allkit.images.statistics import STATISTICS_VERSION, image_statistics
-from allkit.runtime.trust import Trust, signed_root
+from allkit.trust.ood import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
+from allkit.trust.verdict import Trust, signed_root
 from allkit.types import Floats, Ints, Progress
 
 __all__ = ["Fitted", "TrustSettings", "dataset_statistics", "fit_trust"]

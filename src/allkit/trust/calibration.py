@@ -7,8 +7,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from allkit.runtime.softmax import log_softmax
-from allkit.runtime.trust import STRANGEST
+from allkit.trust.softmax import log_softmax
+from allkit.trust.verdict import STRANGEST
 from allkit.types import Floats, Ints
 
 __all__ = ["confidence_floor", "conformal_thresholds", "examples_needed", "fit_temperature"]

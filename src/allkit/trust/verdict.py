@@ -2,7 +2,7 @@
 
 `Trust` holds what was fitted on images that the model had not learnt from: a temperature,
 thresholds of the prediction sets, and where the training images lie, by which an image of an
-unknown slide is told. The functions that fit it are in `allkit.trust`.
+unknown slide is told. The functions that fit it are in `allkit.trust.fit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from allkit.images.statistics import ASPECTS, STATISTICS
 from allkit.records import Verdict
-from allkit.runtime.softmax import softmax
+from allkit.trust.softmax import softmax
 from allkit.types import Floats
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from allkit.images.statistics import STATISTICS
-from allkit.runtime.trust import NEAREST, Space
+from allkit.trust.verdict import NEAREST, Space
 from allkit.types import Floats, Ints
 
 __all__ = ["Familiarity", "cell_floor", "fit_spaces", "grouped_parts", "statistic_ranges"]

@@ -1,0 +1,1 @@
+"""Whether an answer may be trusted: verdicts, calibration, out-of-distribution detection."""
