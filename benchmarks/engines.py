@@ -23,8 +23,8 @@ import torch
 
 from allkit.features import FrozenPass
 from allkit.images.decode import read_image
+from allkit.network.standardise import Standardise, to_batches
 from allkit.plugins import registry, resolve_weights
-from allkit.transforms import Standardise, to_batches
 
 CPU = torch.device("cpu")
 BATCH = 16

@@ -34,7 +34,7 @@ from unseen import options_of, pooled
 import allkit
 from allkit.config import TrainConfig
 from allkit.features import FeatureCache
-from allkit.network import FIELD_SHARE, Head, signed_root
+from allkit.network.modules import FIELD_SHARE, Head, signed_root
 from allkit.training.objective import class_weights
 
 Floats = npt.NDArray[np.floating[Any]]

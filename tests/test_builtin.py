@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 import allkit
 from allkit.errors import CheckpointError
-from allkit.network import measure_width
+from allkit.network.modules import measure_width
+from allkit.network.weights import load_weights
 from allkit.plugins import Registry
-from allkit.weights import load_weights
 
 host = Registry(discover=False)
 AUGMENTATIONS = host.names("augmentation")

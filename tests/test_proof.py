@@ -256,7 +256,7 @@ class Odd(torch.nn.Module):
 
 @pytest.mark.slow
 def test_an_operator_that_a_format_lacks_is_named_with_the_way_out(tiny, tmp_path, monkeypatch):
-    from allkit.pipeline import Pipeline
+    from allkit.network.pipeline import Pipeline
 
     class Odder(Pipeline):
         def forward(self, pixels):

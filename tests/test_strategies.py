@@ -19,7 +19,7 @@ import allkit.plugins
 from allkit.config import TrainConfig
 from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.features import FeatureCache
-from allkit.network import oriented
+from allkit.network.modules import oriented
 from allkit.training.averaging import Average
 from allkit.training.chance import epoch_order, generator
 from allkit.training.objective import Objective, class_weights, mix
@@ -44,7 +44,7 @@ def stages(model):
 def changed(model, name):
     """Whether a stage's weights differ from those that the backbone was built with."""
     fresh = allkit.plugins.registry().get("backbone", "timm:test_resnet")
-    built = allkit.network.build_backbone(fresh, "none", "a test")
+    built = allkit.network.modules.build_backbone(fresh, "none", "a test")
     before = dict(built.named_children())[name].state_dict()
     return any(not torch.equal(v, before[k]) for k, v in stages(model)[name].state_dict().items())
 
@@ -101,7 +101,7 @@ def test_full_unfreezes_one_stage_after_another(few, settings):
 def test_batch_statistics_stay_as_they_came(trained):
     model = trained(**QUICK, strategy="full", keep="last")
     fresh = allkit.plugins.registry().get("backbone", "timm:test_resnet")
-    before = allkit.network.build_backbone(fresh, "none", "a test").state_dict()
+    before = allkit.network.modules.build_backbone(fresh, "none", "a test").state_dict()
     for name, value in model.network.backbone.state_dict().items():
         if "running_" in name:
             assert torch.equal(value, before[name])

@@ -14,7 +14,7 @@ import allkit
 import allkit.plugins
 from allkit.config import TrainConfig
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
-from allkit.network import Head
+from allkit.network.modules import Head
 from allkit.training.device import processes
 from allkit.training.loop import Loop
 from allkit.training.member import Member

@@ -6,7 +6,7 @@ import torch
 
 from allkit import InputSpec
 from allkit.errors import PluginError
-from allkit.transforms import Standardise, to_batches
+from allkit.network.standardise import Standardise, to_batches
 
 PLAIN = InputSpec(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 

@@ -319,7 +319,7 @@ def test_the_answer_for_a_strange_image_is_less_certain():
 def test_the_module_that_is_exported_softens_as_the_runtime_does():
     import torch
 
-    from allkit.pipeline import Calibrated
+    from allkit.network.pipeline import Calibrated
 
     rng = np.random.default_rng(0)
     # Class 1 has fewer references than neighbours are looked for, class 2 has none.

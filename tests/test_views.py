@@ -6,9 +6,9 @@ import torch
 
 import allkit
 from allkit.errors import ConfigError
+from allkit.network.standardise import Standardise, seen_as
 from allkit.records import InputSpec
 from allkit.runtime.onnx import OnnxPredictor
-from allkit.transforms import Standardise, seen_as
 
 SPEC = InputSpec(224, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), view="haematoxylin")
 

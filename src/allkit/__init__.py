@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.decode import read_image as read_image
+    from allkit.network.weights import load_weights as load_weights
     from allkit.quality.adapt import adapt as adapt
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from allkit.records import Prediction as Prediction
     from allkit.runtime.cases import combine as combine
     from allkit.training import Trainer as Trainer
-    from allkit.weights import load_weights as load_weights
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _HOME = {
     "check": "allkit.quality.check",
     "combine": "allkit.runtime.cases",
     "hookimpl": "allkit.hookspecs",
-    "load_weights": "allkit.weights",
+    "load_weights": "allkit.network.weights",
     "read_image": "allkit.images.decode",
 }
 __all__ = sorted([*_HOME, "__version__"])

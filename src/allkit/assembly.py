@@ -11,7 +11,7 @@ import torch
 
 from allkit.checkpoint import ModelInfo
 from allkit.errors import PluginError
-from allkit.network import Branches, Head, Network, cut, fingerprint
+from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone, InputSpec
 

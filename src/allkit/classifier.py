@@ -28,14 +28,15 @@ from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportErro
 from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
-from allkit.hashes import tensor_bytes
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
 from allkit.images.statistics import cell_mask
 from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.metrics import Evaluation
-from allkit.network import Network, Plain, fingerprint
-from allkit.pipeline import Pipeline
+from allkit.network.hashes import tensor_bytes
+from allkit.network.modules import Network, Plain, fingerprint
+from allkit.network.pipeline import Pipeline
+from allkit.network.standardise import Standardise
 from allkit.plugins import registry
 from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
@@ -45,7 +46,6 @@ from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.seal import prove
-from allkit.transforms import Standardise
 from allkit.trust.fit import dataset_shortcomings, dataset_statistics
 from allkit.trust.verdict import Outputs, Trust, signed_root
 from allkit.types import Progress

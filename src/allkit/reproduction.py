@@ -17,7 +17,7 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import CheckpointError, ConfigError
 from allkit.features import FeatureCache
-from allkit.hashes import arrays_hash
+from allkit.network.hashes import arrays_hash
 from allkit.passport import differences
 from allkit.training import Trainer
 from allkit.training.device import threads

@@ -40,7 +40,7 @@ def _create(name: str, weights: Weights, known_as: str) -> Any:
             raise _no_weights(known_as, str(error).splitlines()[0][:200]) from error
     model = timm.create_model(name, pretrained=False, num_classes=0)
     if isinstance(weights, Path):
-        from allkit.weights import load_weights
+        from allkit.network.weights import load_weights
 
         load_weights(model, weights)
     return model
@@ -118,7 +118,7 @@ def _features_only(weights: Weights) -> Any:
 
     model = _create("vgg16", weights if weights == "default" else "none", "vgg16")
     if isinstance(weights, Path):
-        from allkit.weights import load_weights
+        from allkit.network.weights import load_weights
 
         load_weights(nn.ModuleDict({"features": model.features}), weights)
     return model.features

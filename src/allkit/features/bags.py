@@ -12,8 +12,8 @@ from torch import nn
 
 from allkit.features.engines import CHECKED, FrozenPass
 from allkit.images.cells import FINDER, Cells, bags, find_cells
+from allkit.network.standardise import CELL_SIZE, Standardise
 from allkit.records import InputSpec
-from allkit.transforms import CELL_SIZE, Standardise
 
 __all__ = ["BagPass", "pass_through"]
 

@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from allkit.errors import ConfigError
+from allkit.network.standardise import Standardise, to_batches
 from allkit.records import InputSpec
 from allkit.silence import silenced
 from allkit.telemetry import import_silent
-from allkit.transforms import Standardise, to_batches
 
 __all__ = ["BLOCK", "ENGINES", "HALF", "FrozenPass", "native_bfloat16"]
 

@@ -19,7 +19,7 @@ from allkit.features import FeatureCache
 from allkit.images.same_field import pack, unpack
 from allkit.judgement import group_hash, require_labels
 from allkit.metrics import Comparison, compare
-from allkit.network import Network
+from allkit.network.modules import Network
 from allkit.quality.align import FEWEST, shift_of
 from allkit.quality.held_out import HeldOut, choose, held_out
 from allkit.quality.laboratory import TAUGHT, Material, confound, joined

@@ -9,8 +9,8 @@ from allkit import probes
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
 from allkit.features import Extractor, FeatureCache
-from allkit.hashes import weights_hash
-from allkit.network import build_backbone
+from allkit.network.hashes import weights_hash
+from allkit.network.modules import build_backbone
 from allkit.plugins import registry, resolve_weights
 from allkit.types import Progress
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.network import Branches, Network
+from allkit.network.modules import Branches, Network
 from allkit.trust.softmax import softmax
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints

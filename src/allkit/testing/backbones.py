@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from allkit.errors import AllkitError
-from allkit.network import measure_width
+from allkit.network.modules import measure_width
+from allkit.network.standardise import Standardise, to_batches
 from allkit.records import Backbone
 from allkit.testing.checks import ConformanceError, Skipped, require
 from allkit.testing.material import model_of, sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
-from allkit.transforms import Standardise, to_batches
 
 __all__ = ["CHECKS"]
 

@@ -24,15 +24,15 @@ from allkit.features import (
     FrozenPass,
     row_key,
 )
-from allkit.hashes import weights_hash
 from allkit.images.arrays import large_array
-from allkit.network import Oriented, build_backbone, cut, measure_width
+from allkit.network.hashes import weights_hash
+from allkit.network.modules import Oriented, build_backbone, cut, measure_width
+from allkit.network.standardise import CELL_SIZE
 from allkit.plugins import registry, resolve_weights
 from allkit.records import Augmentation, Backbone
 from allkit.training.device import autocast, choose_precision
 from allkit.training.member import cut_index
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
-from allkit.transforms import CELL_SIZE
 from allkit.types import Indices, Progress, Singles
 
 __all__ = ["Material", "untrained_backbone"]

@@ -11,7 +11,7 @@ from torch import nn
 
 from allkit.config import TrainConfig
 from allkit.errors import ConfigError, PluginError
-from allkit.network import Head
+from allkit.network.modules import Head
 from allkit.records import Backbone
 from allkit.telemetry import import_silent
 

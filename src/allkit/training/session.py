@@ -15,10 +15,10 @@ from torch import nn
 
 from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
-from allkit.hashes import weights_hash
 from allkit.images.arrays import large_array
 from allkit.images.cells import FINDER
-from allkit.network import Branches, Head, Network, fingerprint, joined
+from allkit.network.hashes import weights_hash
+from allkit.network.modules import Branches, Head, Network, fingerprint, joined
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
 from allkit.training.division import Division

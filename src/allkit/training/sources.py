@@ -20,8 +20,8 @@ from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, PluginError
 from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
 from allkit.images.batches import read_ahead
+from allkit.network.standardise import Standardise, to_batches
 from allkit.records import Augmentation, InputSpec
-from allkit.transforms import Standardise, to_batches
 from allkit.types import Indices
 
 __all__ = ["ActivationSource", "FeatureSource", "ImageSource", "Request", "Source"]

@@ -20,10 +20,10 @@ from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
-from allkit.hashes import arrays_hash
 from allkit.judgement import fingerprints, relations_hash
 from allkit.metrics_log import METRICS, open_log, require_trackers
-from allkit.network import Network
+from allkit.network.hashes import arrays_hash
+from allkit.network.modules import Network
 from allkit.passport import division_hash, issue
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads

@@ -436,7 +436,7 @@ class Trust:
 def _to_nearest(squares: Floats) -> Floats:
     """Return `(N,)`: root mean square of the five smallest distances, from their squares `(N, R)`.
 
-    `allkit.pipeline` does the same in torch, for what is exported.
+    `allkit.network.pipeline` does the same in torch, for what is exported.
     """
     count = min(NEIGHBOURS, squares.shape[1])
     nearest = np.partition(squares, count - 1, axis=1)[:, :count]

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from allkit.network import Network, pool, signed_root
+from allkit.network.modules import Network, pool, signed_root
+from allkit.network.standardise import Standardise
 from allkit.records import InputSpec
-from allkit.transforms import Standardise
 from allkit.trust.verdict import NEAREST, NEIGHBOURS, STRANGEST, Trust
 
 __all__ = ["Pipeline"]
