@@ -31,10 +31,10 @@ from PIL import Image
 import allkit
 from allkit.config import TrainConfig
 from allkit.data.sources import BytesSource
+from allkit.evaluation.result import bootstrap
+from allkit.evaluation.shortcuts import background_of
 from allkit.features import FeatureCache
 from allkit.images.statistics import cell_mask
-from allkit.metrics.evaluation import bootstrap
-from allkit.probes import background_of
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.floating[Any]]

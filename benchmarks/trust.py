@@ -25,9 +25,9 @@ from scipy.stats import binom
 
 import allkit
 from allkit.config import TrainConfig
+from allkit.evaluation.result import evaluate
 from allkit.features import FeatureCache
 from allkit.images.statistics import image_statistics
-from allkit.metrics import evaluate
 from allkit.quality.unseen import leave_one_group_out
 from allkit.trust.verdict import Outputs
 

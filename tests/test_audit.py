@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import allkit
-from allkit import Dataset, audit, probes
+from allkit import Dataset, audit
 from allkit.data.drawn import write_smears
 from allkit.errors import DatasetError
+from allkit.evaluation import shortcuts as probes
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,21 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from allkit import Dataset
-from allkit.bounds import beside, ends, interval_of, less_of_classes, possible, widened
-from allkit.metrics import compare, evaluate
-from allkit.metrics.answers import Answers
-from allkit.probes import score
+from allkit.evaluation.answers import Answers
+from allkit.evaluation.compare import compare
+from allkit.evaluation.intervals import (
+    beside,
+    ends,
+    interval_of,
+    less_of_classes,
+    possible,
+    widened,
+)
+from allkit.evaluation.lines import figure_lines
+from allkit.evaluation.result import evaluate
+from allkit.evaluation.shortcuts import score
 from allkit.report.card import judged_card, model_card
 from allkit.report.evaluation import evaluation_page
-from allkit.report.lines import figure_lines
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "accepted_accuracy", "set_coverage")

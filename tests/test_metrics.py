@@ -11,8 +11,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from allkit.metrics import Comparison, compare, evaluate
-from allkit.metrics.answers import Answers
+from allkit.evaluation.answers import Answers
+from allkit.evaluation.compare import Comparison, compare
+from allkit.evaluation.result import evaluate
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -13,7 +13,7 @@ from PIL import Image
 import allkit
 from allkit.builtin.program import ProgramPredictor
 from allkit.errors import ExportError
-from allkit.proof import Proof, divide
+from allkit.evaluation.parity import Proof, divide
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.runtime.seal import SEAL_BLANK, seal
 

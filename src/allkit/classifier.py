@@ -25,23 +25,23 @@ from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
+from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
+from allkit.evaluation.lines import accuracy_sentence
+from allkit.evaluation.parity import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
+from allkit.evaluation.result import Evaluation
 from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
 from allkit.images.statistics import cell_mask
-from allkit.judgement import Judged, cautions, figures_of, mapped_figures, require_labels
-from allkit.metrics import Evaluation
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network, Plain, fingerprint
 from allkit.network.pipeline import Pipeline
 from allkit.network.standardise import Standardise
 from allkit.plugins import registry
-from allkit.proof import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
 from allkit.report.card import model_card
-from allkit.report.lines import accuracy_sentence
 from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine

@@ -76,7 +76,7 @@ def _images(data: Path | None, folder: Path) -> tuple[list[str | None], str]:
         for number, drawn in enumerate(draw_smears(DRAWN, groups=12, seed=20)):
             (folder / f"{number:06d}").write_bytes(encode(drawn).read())
         return [None] * DRAWN, "drawn images"
-    from allkit.proof import COMPARED, sample, subjects
+    from allkit.evaluation.parity import COMPARED, sample, subjects
 
     chosen = sample(subjects(part_of(data, "test")), COMPARED)
     for number, subject in enumerate(chosen):

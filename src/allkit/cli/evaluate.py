@@ -16,14 +16,15 @@ from allkit.cli.reports import require_places, write_report
 from allkit.cli.train import needs_training_packages, told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError
+from allkit.evaluation.lines import figure_lines
 from allkit.files import require_free
-from allkit.report.lines import figure_lines
 
 if TYPE_CHECKING:
     from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
     from allkit.data.mapping import LabelMap
-    from allkit.metrics import Comparison, Evaluation
+    from allkit.evaluation.compare import Comparison
+    from allkit.evaluation.result import Evaluation
     from allkit.quality.unseen import Unseen
     from allkit.records import Predictor
 
@@ -147,7 +148,7 @@ def _check(model_path: Path, options: EvaluateOptions) -> None:
 def _of_file(
     file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Any
 ) -> Evaluation:
-    from allkit.judgement import ask, figures_of, mapped_figures, require_labels
+    from allkit.evaluation.evaluate import ask, figures_of, mapped_figures, require_labels
 
     if label_map is not None:
         mapped = label_map.apply(dataset, file.classes)
@@ -186,9 +187,9 @@ def _retraining(model: Classifier, options: EvaluateOptions) -> Any:
 def _compare(
     model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any
 ) -> Comparison:
+    from allkit.evaluation.compare import compare
+    from allkit.evaluation.evaluate import as_answers
     from allkit.features import FeatureCache
-    from allkit.judgement import as_answers
-    from allkit.metrics import compare
 
     other = load_folder(Path(str(options.compare)), options.device)
     if other.classes != model.classes:

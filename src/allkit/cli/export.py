@@ -66,7 +66,15 @@ def run_verify(
     exported: Path, model_path: Path | None, data: Path | None, json_file: Path | None
 ) -> int:
     """Repeat the proof of an exported file; return 1 when it does not hold here."""
-    from allkit.proof import COMPARED, Proof, compare, proof_of, repeat, sample, subjects
+    from allkit.evaluation.parity import (
+        COMPARED,
+        Proof,
+        compare,
+        proof_of,
+        repeat,
+        sample,
+        subjects,
+    )
 
     require_places(json_file)
     if exported.is_dir():

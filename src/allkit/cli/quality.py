@@ -14,7 +14,7 @@ from allkit.errors import ConfigError
 from allkit.files import require_free
 
 if TYPE_CHECKING:
-    from allkit.probes import Probe
+    from allkit.evaluation.shortcuts import Probe
     from allkit.quality.audit import Audit
     from allkit.quality.check import Check
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.bounds import with_words
 from allkit.cli.progress import bars, say
 from allkit.config import TrainConfig, load_config, override
 from allkit.errors import ConfigError, DatasetError
+from allkit.evaluation.intervals import with_words
 from allkit.files import require_free
 
 if TYPE_CHECKING:

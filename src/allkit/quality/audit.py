@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from allkit import probes
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.probes import Probe, threshold
+from allkit.evaluation import shortcuts as probes
+from allkit.evaluation.shortcuts import Probe, threshold
 from allkit.types import Progress
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from allkit.data.allocation import join
 from allkit.data.dataset import Dataset
 from allkit.data.split import as_csv
+from allkit.evaluation.shortcuts import background_of
 from allkit.files import write_whole
-from allkit.probes import background_of
 
 __all__ = ["Suggestion", "acquisition", "suggest_groups"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from allkit import probes
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
+from allkit.evaluation import shortcuts as probes
 from allkit.features import Extractor, FeatureCache
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone

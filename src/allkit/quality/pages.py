@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from allkit.data.dataset import Dataset
 from allkit.errors import ImageError
-from allkit.probes import threshold
+from allkit.evaluation.shortcuts import threshold
 from allkit.quality.audit import Audit
 from allkit.quality.check import Check
 from allkit.report.page import bar, page, paragraph, picture, section, table

@@ -13,9 +13,9 @@ from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
 from allkit.errors import DatasetError
+from allkit.evaluation.evaluate import Judged, strongest_probe
+from allkit.evaluation.result import Evaluation, evaluate
 from allkit.features import FeatureCache
-from allkit.judgement import Judged, strongest_probe
-from allkit.metrics import Evaluation, evaluate
 from allkit.training import Trainer
 from allkit.types import Progress
 

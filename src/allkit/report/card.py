@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.bounds import with_words
+from allkit.evaluation.intervals import with_words
 from allkit.report.checklist import NOT_RUN, RUN, checklist
 
 __all__ = ["judged_card", "model_card"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allkit.bounds import beside, ends, interval_of
+from allkit.evaluation.intervals import beside, ends, interval_of
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 

@@ -14,7 +14,7 @@ from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
-from allkit.judgement import fingerprint_positions, group_hash, relations_hash
+from allkit.evaluation.evaluate import fingerprint_positions, group_hash, relations_hash
 from allkit.network.hashes import weights_hash
 from allkit.passport import PACKAGES, division_hash, package_versions
 from allkit.training.division import divide, joined

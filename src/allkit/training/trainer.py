@@ -18,9 +18,9 @@ from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
+from allkit.evaluation.evaluate import fingerprints, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
-from allkit.judgement import fingerprints, relations_hash
 from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.bounds import WIDTH, less_of_classes, widened
+from allkit.evaluation.intervals import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
 __all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
@@ -42,7 +42,7 @@ class Probe:
     """What one probe gets: balanced accuracy, and its 95 % interval.
 
     `low` and `high` are percentiles of a bootstrap over the units that were kept whole, or, where
-    it never differed, an exact interval (`allkit.bounds`).
+    it never differed, an exact interval (`allkit.evaluation.intervals`).
     """
 
     name: str

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.bounds import said_of_difference
-from allkit.metrics.answers import Answers
-from allkit.metrics.evaluation import bootstrap
-from allkit.metrics.exact import Extent
+from allkit.evaluation.answers import Answers
+from allkit.evaluation.exact import Extent
+from allkit.evaluation.intervals import said_of_difference
+from allkit.evaluation.result import bootstrap
 
 __all__ = ["Comparison", "compare"]
 
@@ -23,7 +23,7 @@ class Comparison:
 
     `only_first` and `only_second` count the images that one model alone has right. A difference
     whose interval holds 0 can be chance. Where a difference was the same in every resampled set, its
-    interval is an exact one (`allkit.bounds`), and `exact` says by name what it rests on.
+    interval is an exact one (`allkit.evaluation.intervals`), and `exact` says by name what it rests on.
     """
 
     n: int

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.bounds import said
-from allkit.metrics.answers import OF_A_CLASS, Answers, rates
-from allkit.metrics.exact import Extent
-from allkit.report.lines import figures_as_text
+from allkit.evaluation.answers import OF_A_CLASS, Answers, rates
+from allkit.evaluation.exact import Extent
+from allkit.evaluation.intervals import said
+from allkit.evaluation.lines import figures_as_text
 from allkit.types import Doubles, Ints
 
 __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
@@ -32,7 +32,7 @@ class Evaluation:
     `figures` holds every figure that is one number, by name, and `intervals` their 95 %
     percentile intervals of a bootstrap over groups (over images where nothing is known about
     groups, which `interval_unit` says). Where a figure was the same in every resampled set, its
-    interval is an exact one (`allkit.bounds`), and `exact` says by name what it rests on.
+    interval is an exact one (`allkit.evaluation.intervals`), and `exact` says by name what it rests on.
     `class_intervals` are those of recall, precision and F1 of each class. `ece` is
     the expected calibration error over 15 bins of equal mass. A class without images has support 0
     and is left out of the averages. What a model without calibration cannot say is `None`. `notes`

@@ -15,10 +15,10 @@ from allkit.data.dataset import Dataset
 from allkit.data.mapping import Mapped
 from allkit.data.rows import unreadable
 from allkit.errors import DatasetError
+from allkit.evaluation.answers import Answers
+from allkit.evaluation.result import Evaluation, evaluate
+from allkit.evaluation.shortcuts import QUICK, collect, leave_out, measure, score, too_few
 from allkit.images.same_field import match, pack, unpack
-from allkit.metrics import Evaluation, evaluate
-from allkit.metrics.answers import Answers
-from allkit.probes import QUICK, collect, leave_out, measure, score, too_few
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine

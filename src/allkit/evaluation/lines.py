@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.bounds import beside, ends, interval_of
+from allkit.evaluation.intervals import beside, ends, interval_of
 
 __all__ = ["MAIN", "accuracy_sentence", "figure_lines", "figures_as_text"]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from allkit.bounds import WIDTH, less_of_classes, possible, widened
-from allkit.metrics.answers import LEAST, OF_A_CLASS, Answers
+from allkit.evaluation.answers import LEAST, OF_A_CLASS, Answers
+from allkit.evaluation.intervals import WIDTH, less_of_classes, possible, widened
 
 __all__ = ["Extent"]
 

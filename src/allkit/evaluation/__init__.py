@@ -1,0 +1,1 @@
+"""What answers are worth: metrics, intervals, comparison, leakage, shortcuts, agreement of files."""
