@@ -207,7 +207,7 @@ def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
 def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")
-    monkeypatch.setattr("allkit.classifier.FINDER", "allkit.cells/2")
+    monkeypatch.setattr("allkit.model.classifier.FINDER", "allkit.cells/2")
     monkeypatch.setattr("allkit.images.cells.FINDER", "allkit.cells/2")
     with pytest.raises(CheckpointError, match="cell finder"):
         allkit.Classifier.load(tmp_path / "m")
@@ -216,7 +216,7 @@ def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
 
 
 def test_a_model_of_an_older_version_keeps_the_settings_it_was_trained_with(cells_model):
-    from allkit.checkpoint import ModelInfo
+    from allkit.model.info import ModelInfo
 
     values = cells_model.info.model_dump(mode="json")
     for name in ("view", "bag", "head_decay", "refit"):

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import allkit
-from allkit.explain import Mapper, enlarge, share_on
+from allkit.model.explain import Mapper, enlarge, share_on
 
 
 class Corner(nn.Module):

@@ -8,7 +8,7 @@ import torch
 
 import allkit
 from allkit.errors import CheckpointError, ConfigError
-from allkit.passport import differences
+from allkit.model.provenance import differences
 from allkit.reproduction import reproduce
 
 

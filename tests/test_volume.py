@@ -405,7 +405,7 @@ def test_the_shards_of_the_command_hold_every_image_once(cli, tiny_folder, pictu
 
 
 def test_editing_the_card_of_a_model_does_not_make_it_another(tiny_folder, tmp_path):
-    from allkit.checkpoint import write_card
+    from allkit.model.folder import write_card
 
     folder = shutil.copytree(tiny_folder, tmp_path / "model")
     before = model_hash(folder)

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from allkit.adaptation import Adaptation as Adaptation
-    from allkit.classifier import Classifier as Classifier
     from allkit.data.dataset import Dataset as Dataset
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.decode import read_image as read_image
+    from allkit.model.adaptation import Adaptation as Adaptation
+    from allkit.model.classifier import Classifier as Classifier
     from allkit.network.weights import load_weights as load_weights
     from allkit.quality.adapt import adapt as adapt
     from allkit.quality.audit import Audit as Audit
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Adaptation": "allkit.adaptation",
+    "Adaptation": "allkit.model.adaptation",
     "AllkitError": "allkit.errors",
     "Audit": "allkit.quality.audit",
     "Augmentation": "allkit.records",
@@ -40,7 +40,7 @@ _HOME = {
     "BackboneFamily": "allkit.records",
     "CasePrediction": "allkit.records",
     "Check": "allkit.quality.check",
-    "Classifier": "allkit.classifier",
+    "Classifier": "allkit.model.classifier",
     "Dataset": "allkit.data.dataset",
     "Exporter": "allkit.records",
     "InputSpec": "allkit.records",

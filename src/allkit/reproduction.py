@@ -11,14 +11,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from allkit.checkpoint import ModelInfo
-from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import CheckpointError, ConfigError
 from allkit.features import FeatureCache
+from allkit.model.classifier import Classifier
+from allkit.model.info import ModelInfo
+from allkit.model.provenance import differences
 from allkit.network.hashes import arrays_hash
-from allkit.passport import differences
 from allkit.training import Trainer
 from allkit.training.device import threads
 from allkit.types import Progress

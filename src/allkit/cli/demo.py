@@ -45,11 +45,11 @@ def run_demo(*, data: Path | None, download: bool, out: Path, overwrite: bool) -
 
 
 def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
-    from allkit.classifier import Classifier
     from allkit.cli.judge import write_rows
     from allkit.data.dataset import Dataset
     from allkit.data.drawn import write_smears
     from allkit.data.sources import FileSource
+    from allkit.model.classifier import Classifier
     from allkit.training import Trainer
 
     if data is None:

@@ -20,11 +20,11 @@ from allkit.evaluation.lines import figure_lines
 from allkit.files import require_free
 
 if TYPE_CHECKING:
-    from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
     from allkit.data.mapping import LabelMap
     from allkit.evaluation.compare import Comparison
     from allkit.evaluation.result import Evaluation
+    from allkit.model.classifier import Classifier
     from allkit.quality.unseen import Unseen
     from allkit.records import Predictor
 
@@ -113,7 +113,7 @@ def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None
         )  # fmt: skip
         write_report(options.html_file, text)
     if options.card:
-        from allkit.checkpoint import read_card, write_card
+        from allkit.model.folder import read_card, write_card
         from allkit.report.card import judged_card
 
         write_card(model_path, judged_card(read_card(model_path), title, values))

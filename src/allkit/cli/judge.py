@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from allkit.classifier import Classifier
+    from allkit.model.classifier import Classifier
     from allkit.records import Predictor
 
 __all__ = ["load_folder", "open_model", "sample_images", "write_rows"]
@@ -44,7 +44,7 @@ def open_model(path: Path, device: str = "auto") -> Predictor:
 def load_folder(path: Path, device: str = "auto") -> Classifier:
     """Load a model folder on the wanted device."""
     needs_training_packages()
-    from allkit.classifier import Classifier
+    from allkit.model.classifier import Classifier
     from allkit.training import choose_device
 
     return Classifier.load(path, device=choose_device(device))

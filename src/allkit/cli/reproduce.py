@@ -20,8 +20,8 @@ def run_reproduce(
 
     require_places(json_file)
     needs_training_packages()
-    from allkit.classifier import Classifier
     from allkit.data.dataset import Dataset
+    from allkit.model.classifier import Classifier
     from allkit.reproduction import reproduce
 
     saved = Classifier.load(model)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from allkit.adaptation import Adaptation, Claim
-from allkit.classifier import Classifier
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
 from allkit.evaluation.evaluate import group_hash, require_labels
 from allkit.features import FeatureCache
 from allkit.images.same_field import pack, unpack
+from allkit.model.adaptation import Adaptation, Claim
+from allkit.model.classifier import Classifier
 from allkit.network.modules import Network
 from allkit.quality.align import FEWEST, shift_of
 from allkit.quality.held_out import HeldOut, choose, held_out

@@ -17,7 +17,7 @@ from allkit.evaluation.shortcuts import Probe, threshold
 from allkit.types import Progress
 
 if TYPE_CHECKING:
-    from allkit.classifier import Classifier
+    from allkit.model.classifier import Classifier
 
 __all__ = ["Audit", "audit"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.classifier import Classifier
 from allkit.evaluation.answers import Answers
+from allkit.model.classifier import Classifier
 from allkit.quality.laboratory import Material, joined
 from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.quality.retrust import knowing

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from allkit.classifier import Classifier
 from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
@@ -17,6 +16,7 @@ from allkit.errors import DatasetError
 from allkit.evaluation.evaluate import strongest_probe
 from allkit.evaluation.shortcuts import Probe, threshold
 from allkit.features import FeatureCache
+from allkit.model.classifier import Classifier
 from allkit.trust.fit import dataset_shortcomings, dataset_statistics
 from allkit.trust.verdict import signed_root
 from allkit.types import Floats, Ints, Progress

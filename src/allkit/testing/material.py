@@ -14,7 +14,7 @@ import numpy as np
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
-    from allkit.classifier import Classifier
+    from allkit.model.classifier import Classifier
     from allkit.plugins import Registry
     from allkit.records import Backbone
 

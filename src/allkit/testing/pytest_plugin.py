@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from allkit.classifier import Classifier
+    from allkit.model.classifier import Classifier
     from allkit.plugins import Registry
 
 __all__ = ["allkit_images", "allkit_model", "allkit_no_network", "allkit_registry"]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import torch
 
-from allkit.checkpoint import ModelInfo
-from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.evaluation.evaluate import fingerprint_positions, group_hash, relations_hash
+from allkit.model.classifier import Classifier
+from allkit.model.info import ModelInfo
+from allkit.model.provenance import PACKAGES, division_hash, package_versions
 from allkit.network.hashes import weights_hash
-from allkit.passport import PACKAGES, division_hash, package_versions
 from allkit.training.division import divide, joined
 from allkit.training.material import untrained_backbone
 

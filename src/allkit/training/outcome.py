@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.checkpoint import FORMAT, BackboneInfo, DataInfo, ModelInfo
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.evaluation.evaluate import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
+from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
 from allkit.plugins import registry
 from allkit.training.division import Division
 from allkit.training.plan import History

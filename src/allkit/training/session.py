@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from allkit.checkpoint import BackboneInfo
 from allkit.config import TrainConfig
 from allkit.images.arrays import large_array
 from allkit.images.cells import FINDER
+from allkit.model.info import BackboneInfo
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import Branches, Head, Network, fingerprint, joined
 from allkit.training.chance import seed_of

@@ -13,8 +13,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from allkit.checkpoint import BackboneInfo
-from allkit.classifier import Classifier
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
@@ -22,9 +20,11 @@ from allkit.evaluation.evaluate import fingerprints, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.metrics_log import METRICS, open_log, require_trackers
+from allkit.model.classifier import Classifier
+from allkit.model.info import BackboneInfo
+from allkit.model.provenance import division_hash, issue
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
-from allkit.passport import division_hash, issue
 from allkit.training.calibrating import further_held_out
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from allkit.checkpoint import ModelInfo
 from allkit.errors import PluginError
+from allkit.model.info import ModelInfo
 from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone, InputSpec

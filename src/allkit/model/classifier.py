@@ -14,14 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from allkit.assembly import (
-    backbone_of,
-    empty_network,
-    layer_for_maps,
-    under,
-    warn_of_another_version,
-)
-from allkit.checkpoint import ModelInfo, read_model, write_model
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
@@ -29,12 +21,21 @@ from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figu
 from allkit.evaluation.lines import accuracy_sentence
 from allkit.evaluation.parity import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
 from allkit.evaluation.result import Evaluation
-from allkit.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.files import require_free
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
 from allkit.images.statistics import cell_mask
+from allkit.model.assembly import (
+    backbone_of,
+    empty_network,
+    layer_for_maps,
+    under,
+    warn_of_another_version,
+)
+from allkit.model.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
+from allkit.model.folder import read_model, write_model
+from allkit.model.info import ModelInfo
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network, Plain, fingerprint
 from allkit.network.pipeline import Pipeline

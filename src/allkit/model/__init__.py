@@ -1,0 +1,1 @@
+"""A classifier: what answers and explains, its folder and its description."""

@@ -1,0 +1,132 @@
+"""What `model.json` holds, as records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from allkit.config import TrainConfig
+from allkit.model.adaptation import Adaptation
+from allkit.model.provenance import Passport
+from allkit.records import Bag, View
+
+__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
+
+FORMAT = 1
+LONGEST = 200
+"""Characters of a part's content in its `repr`."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def __repr__(self) -> str:
+        text = self._briefly()
+        text = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+        return f"<{type(self).__name__}: {text}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _briefly(self) -> str:
+        """Return what matters of it in a few words."""
+        raise NotImplementedError
+
+
+class BackboneInfo(_Part):
+    """Which backbone, from which plugin, with which weights."""
+
+    name: str
+    distribution: str
+    version: str
+    width: int
+    members: int
+    license: str
+    weights_sha256: str
+    """Of the backbone as it answers; `pretrained_sha256` is of what it was before the training."""
+    pretrained_sha256: str = ""
+    cut: int | None = None
+    """Where several members with last stages of their own part: behind `net[:cut]`."""
+    trained: tuple[str, ...] = ()
+    """The stages that were trained beside the head."""
+    orientations: bool = False
+    """Whether features are the mean over the eight orientations of an image."""
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    view: View = "rgb"
+    bag: Bag = "field"
+    finder: str = ""
+    """Which finder of white cells it was trained with; empty where the bag holds none."""
+    fingerprint: tuple[float, ...] = ()
+    """What the backbone computes from a fixed input; empty in models of older versions."""
+
+    def _briefly(self) -> str:
+        bag = "" if self.bag == "field" else f", {self.bag}"
+        return f"{self.name} of {self.distribution} {self.version}, {self.size} px, view {self.view}{bag}"
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells these features from any others, for the cache."""
+        known = (self.name, self.distribution, self.version, self.weights_sha256)
+        return (*known, "eight orientations") if self.orientations else known
+
+
+class DataInfo(_Part):
+    """What it was trained on: counts and hashes, never a file name."""
+
+    fingerprint: str
+    counts: dict[str, int]
+    images_sha256: tuple[str, ...]
+    groups_sha256: tuple[str, ...] = ()
+    relations_sha256: str = ""
+    split_by: str | None = None
+    drawn: bool = False
+
+    def _briefly(self) -> str:
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
+        return f"{sum(self.counts.values())} {'drawn ' if self.drawn else ''}images ({counts})"
+
+
+class ModelInfo(_Part):
+    """What `model.json` holds."""
+
+    format: int = FORMAT
+    allkit: str
+    created: str
+    classes: tuple[str, ...] = Field(min_length=2)
+    display_names: dict[str, str]
+    backbone: BackboneInfo
+    plugins: dict[str, str]
+    config: TrainConfig
+    data: DataInfo
+    validation: dict[str, Any] | None = None
+    trust_notes: tuple[str, ...] = ()
+    history: tuple[tuple[dict[str, float], ...], ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    passport: Passport | None = None
+    adaptations: tuple[Adaptation, ...] = ()
+    """What was changed after the training, by `allkit.adapt`, oldest first."""
+
+    def _briefly(self) -> str:
+        judged = self.validation or {}
+        known = judged.get("accuracy")
+        figure = "not judged" if known is None else f"accuracy {known:.3f} in validation"
+        return (
+            f"{self.backbone.name}, {sum(self.data.counts.values())} images, {figure}; allkit "
+            f"{self.allkit}, {self.created[:10]}; {', '.join(self.classes)}"
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _older(cls, values: Any) -> Any:
+        """Add what older versions did before there was a setting for it."""
+        if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
+            return values
+        config = values["config"]
+        before = {
+            "view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2),
+            "refit": False,
+        }  # fmt: skip
+        return values | {"config": before | config}
