@@ -152,7 +152,7 @@ def test_progress_counts_up_to_the_number_of_images(data):
 def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
     drawn, tiny_settings, monkeypatch
 ):
-    from allkit.training.material import Material
+    from allkit.training.inputs import Material
     from allkit.training.session import Session
 
     events = []

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from allkit.errors import AllkitError, ConfigError
-from allkit.metrics_log import METRICS, MetricsLog, open_log, read_metrics
+from allkit.training.log import METRICS, MetricsLog, open_log, read_metrics
 
 
 def entry(epoch, **more):

@@ -9,7 +9,7 @@ import torch
 import allkit
 from allkit.errors import CheckpointError, ConfigError
 from allkit.model.provenance import differences
-from allkit.reproduction import reproduce
+from allkit.training.reproduce import reproduce
 
 
 @pytest.fixture(scope="module")

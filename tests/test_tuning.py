@@ -11,7 +11,7 @@ import yaml
 import allkit
 from allkit.config import TrainConfig, load_config
 from allkit.errors import AllkitError, ConfigError
-from allkit.tuning import DEFAULT_SPACE, best, read_space, tune
+from allkit.training.tuning import DEFAULT_SPACE, best, read_space, tune
 
 optuna = pytest.importorskip("optuna")
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "copies": {"choices": [0, 1]}}
@@ -67,7 +67,7 @@ def test_a_search_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path, data,
 @pytest.mark.slow
 def test_a_search_that_was_killed_in_a_trial_does_that_trial_again(tmp_path, drawn, data, base):
     script = f"""
-import os, allkit, allkit.tuning as tuning
+import os, allkit, allkit.training.tuning as tuning
 from pathlib import Path
 from allkit.config import TrainConfig
 data = allkit.Dataset.open({str(drawn)!r}).split(test=0.34, seed=0)

@@ -15,7 +15,7 @@ from typing import Any
 
 from allkit.cli.judge import open_model
 from allkit.errors import AllkitError
-from allkit.memory import peak_bytes
+from allkit.runtime.memory import peak_bytes
 
 __all__ = ["measure"]
 

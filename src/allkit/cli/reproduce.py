@@ -22,7 +22,7 @@ def run_reproduce(
     needs_training_packages()
     from allkit.data.dataset import Dataset
     from allkit.model.classifier import Classifier
-    from allkit.reproduction import reproduce
+    from allkit.training.reproduce import reproduce
 
     saved = Classifier.load(model)
     dataset = Dataset.open(data)

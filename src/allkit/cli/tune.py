@@ -32,7 +32,7 @@ def run_tune(
     )
     needs_training_packages()
     from allkit.data.dataset import Dataset
-    from allkit.tuning import DEFAULT_SPACE, METRICS, Trial, best, read_space, tune
+    from allkit.training.tuning import DEFAULT_SPACE, METRICS, Trial, best, read_space, tune
 
     if metric not in METRICS:
         raise ConfigError(f"--metric {metric!r} is none of {', '.join(METRICS)}.")

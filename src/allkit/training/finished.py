@@ -18,7 +18,7 @@ from allkit.model.info import ModelInfo
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
 from allkit.network.hashes import weights_hash
 from allkit.training.division import divide, joined
-from allkit.training.material import untrained_backbone
+from allkit.training.inputs import untrained_backbone
 
 __all__ = ["finished_model", "is_finished"]
 

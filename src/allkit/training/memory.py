@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from allkit import memory
+from allkit.runtime import memory
 
 __all__ = ["free_bytes", "out_of_memory", "peak_bytes"]
 

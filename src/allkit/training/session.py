@@ -22,8 +22,8 @@ from allkit.network.modules import Branches, Head, Network, fingerprint, joined
 from allkit.training.chance import seed_of
 from allkit.training.device import threads
 from allkit.training.division import Division
+from allkit.training.inputs import Material
 from allkit.training.loop import Loop
-from allkit.training.material import Material
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.outcome import HeldOut
 from allkit.training.plan import History, Plan, Recorder

@@ -19,7 +19,6 @@ from allkit.errors import ConfigError
 from allkit.evaluation.evaluate import fingerprints, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
-from allkit.metrics_log import METRICS, open_log, require_trackers
 from allkit.model.classifier import Classifier
 from allkit.model.info import BackboneInfo
 from allkit.model.provenance import division_hash, issue
@@ -30,7 +29,8 @@ from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
-from allkit.training.material import Material
+from allkit.training.inputs import Material
+from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.member import Member
 from allkit.training.outcome import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
