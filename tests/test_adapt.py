@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import allkit
+from allkit.adaptation.align import shift_of
+from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.data.drawn import write_smears
 from allkit.errors import ConfigError, DatasetError
-from allkit.quality.align import shift_of
-from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.trust.verdict import NO_LABELS, UNFAMILIAR, Space, signed_root
 
 

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from allkit.adaptation.adapt import adapt as adapt
     from allkit.data.dataset import Dataset as Dataset
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from allkit.model.adaptation import Adaptation as Adaptation
     from allkit.model.classifier import Classifier as Classifier
     from allkit.network.weights import load_weights as load_weights
-    from allkit.quality.adapt import adapt as adapt
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
     from allkit.quality.check import Check as Check
@@ -47,7 +47,7 @@ _HOME = {
     "Prediction": "allkit.records",
     "Split": "allkit.data.dataset",
     "Trainer": "allkit.training",
-    "adapt": "allkit.quality.adapt",
+    "adapt": "allkit.adaptation.adapt",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
     "combine": "allkit.runtime.cases",

@@ -36,8 +36,8 @@ def run_adapt(
             f"--out is the model that is adapted. Name another folder, so that {model_path} stays."
         )
     needs_training_packages()
+    from allkit.adaptation.adapt import adapt
     from allkit.data.dataset import Dataset
-    from allkit.quality.adapt import adapt
 
     model = load_folder(model_path, device)
     dataset = Dataset.unlabelled(data) if unlabelled else Dataset.open(data)

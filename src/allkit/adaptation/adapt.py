@@ -11,6 +11,19 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from allkit.adaptation.align import FEWEST, shift_of
+from allkit.adaptation.fields import TAUGHT, Material, confound, joined
+from allkit.adaptation.held_out import HeldOut, choose, held_out
+from allkit.adaptation.refit import (
+    STRENGTHS,
+    UNCHANGED,
+    anchors_of,
+    change,
+    head_inputs,
+    head_logits,
+    move_mean,
+)
+from allkit.adaptation.trust import calibrated, knowing, seen
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
@@ -20,19 +33,6 @@ from allkit.images.same_field import pack, unpack
 from allkit.model.adaptation import Adaptation, Claim
 from allkit.model.classifier import Classifier
 from allkit.network.modules import Network
-from allkit.quality.align import FEWEST, shift_of
-from allkit.quality.held_out import HeldOut, choose, held_out
-from allkit.quality.laboratory import TAUGHT, Material, confound, joined
-from allkit.quality.refit import (
-    STRENGTHS,
-    UNCHANGED,
-    anchors_of,
-    change,
-    head_inputs,
-    head_logits,
-    move_mean,
-)
-from allkit.quality.retrust import calibrated, knowing, seen
 from allkit.trust.verdict import Trust
 from allkit.types import Progress
 

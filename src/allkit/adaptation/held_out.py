@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.adaptation.fields import Material, joined
+from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
+from allkit.adaptation.trust import knowing
 from allkit.evaluation.answers import Answers
 from allkit.model.classifier import Classifier
-from allkit.quality.laboratory import Material, joined
-from allkit.quality.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
-from allkit.quality.retrust import knowing
 from allkit.trust.ood import grouped_parts
 from allkit.trust.softmax import log_sum_exp
 from allkit.trust.verdict import Outputs, Trust
