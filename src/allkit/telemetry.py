@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from allkit.files import cache_folder
 __all__ = [
     "LIBRARIES",
     "import_silent",
+    "quiet_logging",
     "reports",
     "setting",
     "silence",
@@ -244,3 +246,14 @@ def _take_away(changed: dict[str, tuple[str | None, str]]) -> None:
         else:
             os.environ[name] = before
     changed.clear()
+
+
+@contextlib.contextmanager
+def quiet_logging(level: int) -> Iterator[None]:
+    """Let no message of `level` or below be logged for a while; what goes wrong is still raised."""
+    before = logging.root.manager.disable
+    logging.disable(level)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from allkit.images.batches import cores
 from allkit.runtime.graph import Feed
-from allkit.silence import silenced
-from allkit.telemetry import import_silent
+from allkit.telemetry import import_silent, quiet_logging
 
 __all__ = ["quantised"]
 
@@ -47,7 +46,7 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
     ]  # fmt: skip
     wanted = _features(model, inputs)  # before: the quantisation takes the weights out of `model`
     # It advises to run a preparation that the graph does not need.
-    with tempfile.TemporaryDirectory() as folder, silenced(logging.WARNING):
+    with tempfile.TemporaryDirectory() as folder, quiet_logging(logging.WARNING):
         target = Path(folder) / "int8.onnx"
         quantization.quantize_static(
             model, target, _Reader(inputs), quant_format=quantization.QuantFormat.QDQ,

@@ -35,7 +35,7 @@ def run_new(name: str, kind: str, out: Path | None) -> None:
     target = out or Path(name)
     with whole_folder(target) as building:
         copier.run_copy(
-            str(Path(allkit.__file__).parent / "template"), str(building),
+            str(Path(allkit.__file__).parent / "plugins" / "template"), str(building),
             data={
                 "name": name, "module": module, "kind": kind, "allkit_version": allkit.__version__,
                 "record": name.removeprefix("allkit-"),

@@ -18,8 +18,7 @@ from torch import nn
 from allkit.errors import ConfigError
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import InputSpec
-from allkit.silence import silenced
-from allkit.telemetry import import_silent
+from allkit.telemetry import import_silent, quiet_logging
 
 __all__ = ["BLOCK", "ENGINES", "HALF", "FrozenPass", "native_bfloat16"]
 
@@ -212,7 +211,7 @@ def _openvino(
     # The parts of `openvino.convert_model`, which itself would report its use to its makers.
     example = example.repeat(2, 1, 1, 1)[:2]  # one image would fix the size of the batch to one
     # It logs tracebacks for operators that this version of torch names otherwise.
-    with silenced(logging.CRITICAL), warnings.catch_warnings():
+    with quiet_logging(logging.CRITICAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(
             module, (example,), dynamic_shapes=({0: torch.export.Dim("images", min=1, max=4096)},)

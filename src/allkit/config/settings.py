@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
@@ -15,7 +13,7 @@ from pydantic.fields import FieldInfo
 from allkit.errors import ConfigError, did_you_mean
 from allkit.records import Bag, View
 
-__all__ = ["Config", "TrainConfig", "load_config", "override", "recipes"]
+__all__ = ["Config", "TrainConfig"]
 
 
 class Config(BaseModel):
@@ -270,35 +268,6 @@ class TrainConfig(Config):
         return values | {"bag": "field"} if tuned and "bag" not in values else values
 
 
-def recipes() -> dict[str, str]:
-    """Return the text of the named sets of settings that come with allkit, by name."""
-    folder = importlib.resources.files("allkit") / "recipes"
-    return {
-        file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8")
-        for file in sorted(folder.iterdir(), key=lambda file: file.name)
-        if file.name.endswith(".yaml")
-    }
-
-
-def load_config(source: str | Path) -> dict[str, Any]:
-    """Read settings from a YAML file, or the recipe of that name, into a plain dictionary.
-
-    A file whose name is that of a recipe is reached by `./NAME`. Raises `ConfigError` when there
-    is no such file or recipe, or it does not hold settings.
-    """
-    known = recipes()
-    if str(source) in known:
-        values: dict[str, Any] = yaml.safe_load(known[str(source)]) or {}
-        return values
-    path = Path(source)
-    if not path.suffix and not path.exists():
-        raise ConfigError(
-            f"There is no recipe and no file {str(source)!r}.{did_you_mean(str(source), known)} "
-            f"The recipes are {', '.join(known)}."
-        )
-    return _read(path)
-
-
 def _range(field: FieldInfo) -> str:
     """Return what values a setting takes, in words."""
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
@@ -314,34 +283,3 @@ def _range(field: FieldInfo) -> str:
         if getattr(limit, sign, None) is not None
     )
     return ", ".join(limits)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot read the settings file {path}: {error.strerror or error}. Check the path."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[-1].strip()
-        raise ConfigError(f"{path} is not YAML: {line}. `--print-config` shows the form.") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path} must hold `key: value` lines. `--print-config` shows the form.")
-    return values
-
-
-def override(values: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Return `values` with `key=value` assignments applied; the values are read as YAML."""
-    merged = dict(values)
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {assignment!r} is not of the form key=value.")
-        try:
-            merged[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment!r}: the value is not readable as YAML.") from None
-    return merged
