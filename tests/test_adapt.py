@@ -364,7 +364,7 @@ def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
 
 def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
     """Whatever a shift of the logits does, nothing becomes accepted by it."""
-    from allkit.trust.fit import dataset_statistics
+    from allkit.data.measured import dataset_statistics
     from allkit.trust.verdict import BY_STAIN, Trust
 
     outputs, statistics = (

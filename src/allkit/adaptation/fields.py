@@ -12,12 +12,12 @@ import numpy.typing as npt
 from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
+from allkit.data.measured import dataset_shortcomings, dataset_statistics
 from allkit.errors import DatasetError
 from allkit.evaluation.evaluate import strongest_probe
 from allkit.evaluation.shortcuts import Probe, threshold
 from allkit.features import FeatureCache
 from allkit.model.classifier import Classifier
-from allkit.trust.fit import dataset_shortcomings, dataset_statistics
 from allkit.trust.verdict import signed_root
 from allkit.types import Floats, Ints, Progress
 

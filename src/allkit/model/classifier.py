@@ -16,6 +16,7 @@ import torch
 
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
+from allkit.data.measured import dataset_shortcomings, dataset_statistics
 from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
 from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.evaluation.lines import accuracy_sentence
@@ -47,7 +48,6 @@ from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
 from allkit.runtime.seal import prove
-from allkit.trust.fit import dataset_shortcomings, dataset_statistics
 from allkit.trust.verdict import Outputs, Trust, signed_root
 from allkit.types import Progress
 

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
+from allkit.data.measured import dataset_statistics
 from allkit.errors import ConfigError
 from allkit.evaluation.evaluate import fingerprints, relations_hash
 from allkit.features import Extractor, FeatureCache
@@ -36,7 +37,7 @@ from allkit.training.outcome import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
-from allkit.trust.fit import Fitted, TrustSettings, fit_trust
+from allkit.trust.fit import Fitted, TrainingImages, TrustSettings, fit_trust
 from allkit.types import Progress
 
 __all__ = ["Trainer"]
@@ -245,13 +246,22 @@ class Trainer:
             features = extractor.extract(
                 division.dataset, progress=self.progress, label="features of the finished model"
             )
+        dataset = division.dataset
+        images = TrainingImages(
+            dataset.classes,
+            dataset.labels,
+            dataset.units,
+            dataset.fields,
+            dataset.has_groups,
+            statistics=dataset_statistics(dataset, cache=self.cache, progress=self.progress),
+            features=features,
+        )
         return fit_trust(
-            division.dataset, features,
+            images,
             np.concatenate([part.images for part in held_out]),
             np.concatenate([part.logits for part in held_out]),
             settings=TrustSettings(config.coverage, config.familiar),
             divisions=division.parts, frozen=config.strategy == "head",
-            cache=self.cache, progress=self.progress,
         )  # fmt: skip
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data.dataset import Dataset
-from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, find_cells, shortcomings
-from allkit.images.statistics import STATISTICS_VERSION, image_statistics
 from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
@@ -21,23 +17,13 @@ from allkit.trust.calibration import (
 )
 from allkit.trust.ood import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
 from allkit.trust.verdict import Trust, signed_root
-from allkit.types import Floats, Ints, Progress
+from allkit.types import Floats, Ints
 
-__all__ = ["Fitted", "TrustSettings", "dataset_statistics", "fit_trust"]
+__all__ = ["Fitted", "TrainingImages", "TrustSettings", "fit_trust"]
 
 
 FEWEST_TO_CALIBRATE = 20
 CONTENT_WIDTH = 32
-
-
-class VectorCache(Protocol):
-    """What keeps vectors by keys; the feature cache does."""
-
-    def get(self, keys: Sequence[bytes]) -> dict[bytes, npt.NDArray[np.float32]]:
-        """Return the vectors that are there."""
-
-    def put(self, vectors: dict[bytes, npt.NDArray[np.float32]]) -> None:
-        """Keep vectors."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +36,23 @@ class TrustSettings:
     error: float = 0.01
 
 
+class TrainingImages(NamedTuple):
+    """What is known of N training images.
+
+    `labels` `(N,)` are positions in `classes`; `units` and `fields` `(N,)` number what was acquired
+    together and what shows the same field; `grouped` says whether any group is known. `statistics`
+    `(N, M)`, and `features` `(N, D)` as the finished model computes them, float32.
+    """
+
+    classes: tuple[str, ...]
+    labels: Ints
+    units: Ints
+    fields: Ints
+    grouped: bool
+    statistics: Floats
+    features: Floats
+
+
 class Fitted(NamedTuple):
     """What `fit_trust` gives: the trust, the probabilities `(n, K)` of the held-out images as they
     were measured (among references that do not hold their groups), and what could not be fitted."""
@@ -60,37 +63,33 @@ class Fitted(NamedTuple):
 
 
 def fit_trust(
-    dataset: Dataset,
-    features: Floats,
+    images: TrainingImages,
     rows: Ints,
     logits: Floats,
     *,
     settings: TrustSettings,
     divisions: Sequence[Part],
     frozen: bool,
-    cache: VectorCache | None = None,
-    progress: Progress | None = None,
 ) -> Fitted:
     """Fit calibration and familiarity, and say in words what could not be fitted and why.
 
     `logits` `(n, K)` are of the images at `rows` `(n,)`, which the model had not learnt from.
-    `features` `(N, D)` are those of all images of `dataset`, as the finished model computes them;
-    `divisions` the (learnt from, held out) positions of the training. With a `frozen` backbone
+    `divisions` are the (learnt from, held out) positions of the training. With a `frozen` backbone
     the thresholds of familiarity are measured over grouped folds of all images; otherwise only
     the held-out images are new to the features. Images without known groups stand alone.
     """
-    classes, labels, notes = dataset.classes, dataset.labels, []
-    statistics = dataset_statistics(dataset, cache=cache, progress=progress)
-    everything = np.arange(len(dataset), dtype=np.int64)
-    folds = grouped_parts(labels, dataset.fields)
+    classes, labels, statistics = images.classes, images.labels, images.statistics
+    notes: list[str] = []
+    everything = np.arange(len(labels), dtype=np.int64)
+    folds = grouped_parts(labels, images.fields)
     inside = folds if frozen else list(divisions)
     learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
     known = fit_spaces(
         [
             (lambda own: statistics[own], statistics.shape[1]),
-            (lambda own: signed_root(np.asarray(features[own])), CONTENT_WIDTH),
+            (lambda own: signed_root(np.asarray(images.features[own])), CONTENT_WIDTH),
         ],
-        labels, dataset.units, [folds, inside], [everything, learnt],
+        labels, images.units, [folds, inside], [everything, learnt],
         len(classes), settings.familiar,
     )  # fmt: skip
     trust = Trust(classes, coverage=settings.coverage)
@@ -107,7 +106,7 @@ def fit_trust(
         # What was never kept out is not known to be strange.
         by_content = np.nan_to_num(strange[1], nan=0.0)
         familiar = ~(strange.sum(axis=0) > known.limit)
-        if not dataset.has_groups:
+        if not images.grouped:
             notes.append(
                 "Familiarity was set without known groups: how new slides differ could not be "
                 "measured, so more of them will look unfamiliar than need be."
@@ -139,65 +138,3 @@ def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]
         for name, count in zip(classes, counts, strict=True)
         if count < needed
     ]
-
-
-def dataset_statistics(
-    dataset: Dataset,
-    *,
-    cache: VectorCache | None = None,
-    progress: Progress | None = None,
-) -> npt.NDArray[np.float32]:
-    """Return the statistics of every image, `(N, M)` float32, from the cache where they are in it.
-
-    Raises `DatasetError` that lists every unreadable image.
-    """
-    return _kept(
-        dataset, image_statistics, f"statistics {STATISTICS_VERSION}", "statistics", cache, progress
-    )
-
-
-def dataset_shortcomings(
-    dataset: Dataset,
-    *,
-    cache: VectorCache | None = None,
-    progress: Progress | None = None,
-) -> list[tuple[str, ...]]:
-    """Return for every image why nothing can be said of it by its cells; empty where it can."""
-
-    def measured(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        reasons = shortcomings(find_cells(image))
-        return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
-
-    rows = _kept(dataset, measured, f"shortcomings {FINDER}", "cells", cache, progress)
-    return [
-        tuple(reason for reason, holds in zip((NO_CELLS, NO_SCALE), row, strict=True) if holds)
-        for row in rows
-    ]
-
-
-def _kept(
-    dataset: Dataset,
-    measure: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]],
-    name: str,
-    label: str,
-    cache: VectorCache | None,
-    progress: Progress | None,
-) -> npt.NDArray[np.float32]:
-    """Return what `measure` says of every image, from the cache where it is known by `name`."""
-    keys = [hashlib.sha256(f"{name} {digest}".encode()).digest() for digest in dataset.hashes]
-    known = cache.get(keys) if cache else {}
-    # Each file once, however often it occurs.
-    todo = {key: i for i, key in reversed(list(enumerate(keys))) if key not in known}
-    part = dataset.subset(sorted(todo.values()))
-    done = len(dataset) - len(part)
-
-    def report(number: int, _: int) -> None:
-        if progress:
-            progress(label, done + number, len(dataset))
-
-    values = part.each(lambda index: measure(part.read(index)), report)
-    fresh = {keys[i]: value for i, value in zip(sorted(todo.values()), values, strict=True)}
-    if cache and fresh:
-        cache.put(fresh)
-    known = known | fresh
-    return np.stack([known[key] for key in keys])
