@@ -28,7 +28,7 @@ from allkit.config import TrainConfig
 from allkit.evaluation.result import evaluate
 from allkit.features import FeatureCache
 from allkit.images.statistics import image_statistics
-from allkit.quality.unseen import leave_one_group_out
+from allkit.training.unseen import leave_one_group_out
 from allkit.trust.verdict import Outputs
 
 FOLD = ("accuracy", "ece", "classwise_ece", "brier", "log_loss", "accepted_share")

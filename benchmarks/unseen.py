@@ -27,7 +27,7 @@ import numpy.typing as npt
 import allkit
 from allkit.config import TrainConfig
 from allkit.features import FeatureCache
-from allkit.quality.unseen import leave_one_group_out
+from allkit.training.unseen import leave_one_group_out
 
 FIELD: dict[str, Any] = {"bag": "field", "class_weights": False, "head_decay": 1e-2}
 RECIPES: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import allkit
 from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide, nested
 from allkit.errors import DatasetError
-from allkit.quality.unseen import leave_one_group_out
+from allkit.training.unseen import leave_one_group_out
 
 SETTINGS = {
     "backbone": "timm:test_resnet", "weights": "none", "epochs": 1, "copies": 0, "bag": "field",

@@ -1,6 +1,7 @@
 """The rules of the house that no other tool checks, read from the code itself."""
 
 import ast
+import graphlib
 import io
 import re
 import tokenize
@@ -13,8 +14,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "allkit"
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
-ANSWERING = "Answering from an exported file needs no torch"
-JUDGING = "Judging an exported file needs no torch"
 FEW_LINES = 3
 """A function of so many lines may stand twice: to share it would take as many."""
 
@@ -248,36 +247,78 @@ def test_a_reason_is_told_from_none(line, explained):
 # ── layers and records ────────────────────────────────────────────────────────────────────────
 
 
-def test_what_the_runtime_stands_on_is_kept_free_of_torch():
-    by_name = {contract["name"]: contract for contract in CONTRACTS["contracts"]}
-    contract = by_name[ANSWERING]
-    free = set(contract["source_modules"]) | set(by_name[JUDGING]["source_modules"])
-    imported = {
-        f"allkit.{name}"
-        for path, tree in modules()
-        if path.startswith("runtime")
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module.startswith("allkit.")
-        for name in [node.module.split(".")[1]]
+BY_NAME = {contract["name"]: contract for contract in CONTRACTS["contracts"]}
+LAYERS = [re.split(r" [|:] ", layer) for layer in BY_NAME["Imports go down"]["layers"]]
+
+
+def test_everything_from_the_reports_down_is_kept_free_of_torch():
+    first = next(i for i, layer in enumerate(LAYERS) if "report" in layer)
+    below = {f"allkit.{name}" for layer in LAYERS[first:] for name in layer}
+    contract = BY_NAME["What answers needs no torch"]
+    assert "torch" in contract["forbidden_modules"]
+    assert set(contract["source_modules"]) == below
+    assert not contract.get("ignore_imports")
+    assert not contract.get("allow_indirect_imports")
+
+
+def test_no_package_is_forgotten_where_timm_is_kept_out():
+    contract = BY_NAME["timm and albumentations stay behind the plugin records"]
+    everywhere = {f"allkit.{name}" for layer in LAYERS for name in layer}
+    assert everywhere - set(contract["source_modules"]) == {"allkit.builtin", "allkit.__main__"}
+
+
+def imported(tree, known):
+    """The modules of allkit that one imports, typing included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "allkit":
+            for part in node.names:
+                whole = f"{node.module}.{part.name}"
+                yield whole if whole in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (part.name for part in node.names if part.name.startswith("allkit."))
+
+
+def graph():
+    trees = {
+        f"allkit.{name[:-3].replace('/', '.')}".removesuffix(".__init__"): t
+        for name, t in modules()
     }
-    assert imported
-    assert imported <= free
-    assert {"allkit.runtime", "allkit.volume", "allkit.serving"} <= free
-    for kept in (contract, by_name[JUDGING]):
-        assert "torch" in kept["forbidden_modules"]
-        assert not kept.get("ignore_imports")
-        assert not kept.get("allow_indirect_imports")
+    del trees["allkit"]  # it only says where public names live
+    return {name: set(imported(tree, trees)) - {"allkit"} for name, tree in trees.items()}
+
+
+TO_BE_MADE = ("allkit.data.split", "allkit.data.dividing", "allkit.data.overview")
+"""What still speaks of the set that imports it."""
+
+
+def test_imports_for_types_go_down_too_and_in_no_circle():
+    found = graph()
+    for name in TO_BE_MADE:
+        found[name] = {other for other in found[name] if other != "allkit.data.dataset"}
+    tuple(graphlib.TopologicalSorter(found).static_order())  # raises where there is a circle
+    height = {name: -i for i, layer in enumerate(LAYERS) for name in layer}
+    of = {name: name.split(".")[1] for name in {*found, *(b for at in found.values() for b in at)}}
+    up = [
+        f"{a} imports {b}" for a, several in found.items() for b in several
+        if of[a] != of[b] and height[of[a]] <= height[of[b]]
+    ]  # fmt: skip
+    assert sorted(up) == []
+
+
+def test_the_top_of_the_house_stays_small():
+    entries = {name.split("/")[0] for name, _ in modules()}
+    assert len(entries) <= 28
+    assert len(LAYERS) <= 12
 
 
 def test_the_table_of_layers_follows_the_order_that_is_enforced():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     rows = re.findall(r"^\| (`.*?`) \|", text, re.M)
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    layers = next(c["layers"] for c in CONTRACTS["contracts"] if c["type"] == "layers")
-    height = {name: i for i, layer in enumerate(layers) for name in layer.split(" | ")}
-    lowest = [max(height[name] for name in re.findall(r"`(\w+)`", row)) for row in rows]
-    assert set(told) <= set(height)
-    assert lowest == sorted(lowest)
+    height = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    heights = [height[name] for name in told]
+    assert set(told) == set(height) - {"__main__"}
+    assert heights == sorted(heights)
 
 
 def test_a_number_of_a_record_is_used_or_explained():

@@ -7,7 +7,7 @@ import pytest
 
 import allkit
 from allkit.config import TrainConfig
-from allkit.quality.unseen import leave_one_group_out
+from allkit.training.unseen import leave_one_group_out
 
 SETTINGS = {
     "backbone": "timm:test_resnet", "weights": "none", "epochs": 2, "copies": 0, "bag": "field",

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from allkit.evaluation.compare import Comparison
     from allkit.evaluation.result import Evaluation
     from allkit.model.classifier import Classifier
-    from allkit.quality.unseen import Unseen
     from allkit.records import Predictor
+    from allkit.training.unseen import Unseen
 
 __all__ = ["EvaluateOptions", "run_evaluate", "run_explain", "summary"]
 
@@ -163,7 +163,7 @@ def _of_file(
 
 def _unseen(model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any) -> Unseen:
     from allkit.features import FeatureCache
-    from allkit.quality.unseen import leave_one_group_out
+    from allkit.training.unseen import leave_one_group_out
 
     config = _retraining(model, options)
     return leave_one_group_out(
