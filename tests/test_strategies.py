@@ -21,7 +21,7 @@ from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.features import FeatureCache
 from allkit.network.modules import oriented
 from allkit.training.averaging import Average
-from allkit.training.chance import epoch_order, generator
+from allkit.training.seeds import epoch_order, generator
 from allkit.training.objective import Objective, class_weights, mix
 
 QUICK = {"epochs": 2, "tune_epochs": 2, "tune_batch_size": 8, "precision": "float32"}

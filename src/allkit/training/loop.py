@@ -17,7 +17,7 @@ from torch import nn
 from allkit.config import TrainConfig
 from allkit.errors import AllkitError, PluginError
 from allkit.training.averaging import Average
-from allkit.training.chance import epoch_order, generator, seed_of
+from allkit.training.seeds import epoch_order, generator, seed_of
 from allkit.training.device import autocast
 from allkit.training.member import Member
 from allkit.training.memory import out_of_memory, peak_bytes

@@ -19,13 +19,13 @@ from allkit.images.cells import FINDER
 from allkit.model.info import BackboneInfo
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import Branches, Head, Network, fingerprint, joined
-from allkit.training.chance import seed_of
+from allkit.training.seeds import seed_of
 from allkit.training.device import threads
 from allkit.training.division import Division
 from allkit.training.inputs import Material
 from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
-from allkit.training.outcome import HeldOut
+from allkit.training.description import HeldOut
 from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.sources import FeatureSource, Source

@@ -33,7 +33,7 @@ from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import Material
 from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.member import Member
-from allkit.training.outcome import HeldOut, describe, figures_of, version
+from allkit.training.description import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
