@@ -175,7 +175,7 @@ def judged(
         return held, answer(views[0][held])
 
     unseen, known = np.full(len(data), -1), np.full(len(data), -1)
-    for split in data.leave_one_out(column):
+    for split in data.leave_one_group_out(column):
         held, said = answers(split)
         unseen[held] = said
     for split in data.folds(5, seed=seed):

@@ -144,7 +144,7 @@ def time_figures(data: allkit.Dataset, weights: Path, folder: Path, count: int) 
         seconds = time.perf_counter() - start
         result[name] = {
             "seconds": seconds,
-            "engine": model.info.passport.engine[0],
+            "engine": model.info.provenance.engine[0],
             "share_of_usual": seconds / (plain * EPOCHS * count),
             "share_of_usual_bf16": seconds / (quick * EPOCHS * count),
         }
@@ -181,7 +181,7 @@ def last_figures(data: allkit.Dataset, weights: Path, folder: Path, count: int) 
         figures = Figures()
         allkit.Trainer(
             backbone="vgg16", weights=str(weights), cache=cache, engine=engine, val=0.0, epochs=1,
-            strategy="last", tune_epochs=3 if cache else 2, recorder=figures,
+            strategy="last", finetune_epochs=3 if cache else 2, recorder=figures,
         ).fit(some)  # fmt: skip
         lines = figures.phase("last")
         best = min(lines, key=lambda line: line["seconds"])
@@ -198,7 +198,7 @@ def loader_figures(data: allkit.Dataset, weights: Path, count: int) -> dict:
     figures = Figures()
     allkit.Trainer(
         backbone="vgg16", weights=str(weights), cache=None, val=0.0, epochs=1, copies=0,
-        strategy="full", tune_epochs=1, recorder=figures,
+        strategy="full", finetune_epochs=1, recorder=figures,
     ).fit(data.subset(np.random.default_rng(1).permutation(len(data))[:count]))  # fmt: skip
     line = figures.phase("full")[-1]
     return {

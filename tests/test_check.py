@@ -237,7 +237,7 @@ def test_the_command_prints_names_and_writes_json_and_a_page_that_needs_nothing_
     status, out, _ = cli("check", folder, "--json", "c.json", "--html", "c.html")
     assert status == 1
     assert "byte-identical pairs" in out
-    assert "To mend:" in out
+    assert "To fix:" in out
     figures = json.loads((tmp_path / "c.json").read_text())
     assert len(figures["duplicates"]) == 1
     assert figures["groups"] == 0

@@ -418,13 +418,13 @@ def test_leaving_one_out_drops_relatives_of_the_test_and_counts_them(tmp_path):
         "image,label,group,series\na.png,Pro,1,S1\nb.png,Pre,2,S1\nc.png,Pro,1,S2\nd.png,Pre,4,S2\n"
     )
     data = Dataset.open(table(tmp_path, rows))
-    first, second = data.leave_one_out("series")
+    first, second = data.leave_one_group_out("series")
     assert (first.held_out, second.held_out) == ("S1", "S2")
     assert [s.image for s in first.test] == ["a.png", "b.png"]
     assert [s.image for s in first.train] == ["d.png"]
     assert first.dropped == 1
     with pytest.raises(DatasetError, match="have no 'case'"):
-        list(data.leave_one_out("case"))
+        list(data.leave_one_group_out("case"))
 
 
 @pytest.mark.slow

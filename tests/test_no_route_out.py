@@ -18,7 +18,7 @@ from allkit import telemetry
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = Path(__file__).parent / "outgoing"
 TINY = ("--backbone", "timm:test_resnet", "--weights", "none")
-SMALL = ("epochs=1", "tune_epochs=1", "calibration_folds=0", "bag=field")
+SMALL = ("epochs=1", "finetune_epochs=1", "calibration_folds=0", "bag=field")
 QUICK = (*TINY, *(word for setting in SMALL for word in ("--set", setting)))
 # In this order: a later command works on what an earlier one has made.
 STEPS = {
@@ -55,7 +55,7 @@ MORE = {  # other ways through the same commands
     "export int8": ["export", "model", "--out", "int8.onnx", "--int8", "--calibrate", "DATA"],
 }
 REPORTERS = {"albumentations", "onnxruntime", "openvino"}  # by being imported
-FINDS = (1, 0)  # `check` ends with 1 where there is something to mend, and so does `reproduce`
+FINDS = (1, 0)  # `check` ends with 1 where there is something to fix, and so does `reproduce`
 MAY_REFUSE = (
     "export int8",
 )  # where the answers of a network that has learnt nothing are other ones

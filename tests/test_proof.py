@@ -13,7 +13,7 @@ from PIL import Image
 import allkit
 from allkit.builtin.program import ProgramPredictor
 from allkit.errors import ExportError
-from allkit.evaluation.parity import Proof, divide
+from allkit.evaluation.parity import ParityReport, divide
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.runtime.seal import SEAL_BLANK, seal
 
@@ -122,11 +122,11 @@ def test_the_proof_is_in_the_file_and_names_no_image_and_no_place(
     sure, exported, coloured, tmp_path
 ):
     proof = OnnxPredictor(exported).info["proof"]
-    assert Proof.from_dict(proof).images == 8
+    assert ParityReport.from_dict(proof).images == 8
     assert len(proof["probes"]["probabilities"]) == 8
     path = tmp_path / "m.onnx"
     given = sure.export(path, check=allkit.Dataset.open(coloured))
-    assert Proof.from_dict(OnnxPredictor(path).info["proof"]) == given
+    assert ParityReport.from_dict(OnnxPredictor(path).info["proof"]) == given
     assert sum(row[0] for row in given.per_class.values()) == given.images == 80
     for data in (path.read_bytes(),):
         assert b"field-" not in data
@@ -197,7 +197,7 @@ def test_verify_refuses_altered_files_and_those_without_a_proof(cli, exported, p
 
 
 def test_what_int8_may_lose_is_bounded():
-    good = Proof("int8", False, 1000, 995, 950, 0.4, per_class={"a": (1000, 980, 977)})
+    good = ParityReport("int8", False, 1000, 995, 950, 0.4, per_class={"a": (1000, 980, 977)})
     assert good.shortfalls() == []
     for worse, said in [
         ({"same_class": 994}, "6 of 1000 images get another class"),
@@ -205,11 +205,11 @@ def test_what_int8_may_lose_is_bounded():
         ({"per_class": {"a": (1000, 980, 976)}}, "976 of 1000 images rightly, the model 980"),
     ]:
         assert said in "".join(replace(good, **worse).shortfalls())
-    exact = Proof("float32", False, 1000, 1000, 1000, 1e-6)
+    exact = ParityReport("float32", False, 1000, 1000, 1000, 1e-6)
     assert exact.shortfalls() == []
     for worse in ({"same_class": 999}, {"same_verdict": 999}, {"difference": float("nan")}):
         assert replace(exact, **worse).shortfalls()
-    assert Proof("float32", False, 0, 0, 0, 0.0).shortfalls()
+    assert ParityReport("float32", False, 0, 0, 0, 0.0).shortfalls()
 
 
 def test_a_program_is_torch_s_own_and_answers_like_the_model(sure, program, coloured):

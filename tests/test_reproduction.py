@@ -18,8 +18,10 @@ def data(drawn):
 
 
 def altered(model, **changes):
-    passport = model.info.passport.model_copy(update=changes)
-    model = allkit.Classifier(model.network, model.info.model_copy(update={"passport": passport}))
+    provenance = model.info.provenance.model_copy(update=changes)
+    model = allkit.Classifier(
+        model.network, model.info.model_copy(update={"provenance": provenance})
+    )
     return model
 
 
@@ -31,28 +33,28 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_trained(cli, 
 
 
 def test_a_model_says_what_it_was_made_of(tiny, data):
-    passport = tiny.info.passport
-    assert passport.data == data.train.fingerprint
-    assert passport.threads == torch.get_num_threads()
-    assert passport.versions["torch"] == torch.__version__.split("+")[0]
-    assert passport.plugins.keys() == {"allkit"}
-    assert {"processor", "cores", "instructions"} <= passport.hardware.keys()
-    assert len(passport.result) == len(passport.weights) == len(passport.division) == 64
+    provenance = tiny.info.provenance
+    assert provenance.data == data.train.fingerprint
+    assert provenance.threads == torch.get_num_threads()
+    assert provenance.versions["torch"] == torch.__version__.split("+")[0]
+    assert provenance.plugins.keys() == {"allkit"}
+    assert {"processor", "cores", "instructions"} <= provenance.hardware.keys()
+    assert len(provenance.result) == len(provenance.weights) == len(provenance.division) == 64
 
 
 def test_the_passport_is_saved_with_the_model(tiny, tiny_folder):
-    assert allkit.Classifier.load(tiny_folder).info.passport == tiny.info.passport
+    assert allkit.Classifier.load(tiny_folder).info.provenance == tiny.info.provenance
 
 
 def test_the_same_training_on_the_same_machine_is_identical(tiny, data):
     result, again = reproduce(tiny, data.train)
     assert (result.verdict, result.reasons) == ("identical", ())
-    assert again.info.passport == tiny.info.passport
+    assert again.info.provenance == tiny.info.provenance
 
 
 def test_another_division_gives_another_passport(tiny, tiny_settings, data):
-    other = allkit.Trainer(**tiny_settings, seed=1, val=0).fit(data.train).info.passport
-    found = differences(tiny.info.passport, other)
+    other = allkit.Trainer(**tiny_settings, seed=1, val=0).fit(data.train).info.provenance
+    found = differences(tiny.info.provenance, other)
     assert "seed 0, now 1" in found
     assert "which images were learnt from and which were held out differ" in found
 
@@ -61,7 +63,7 @@ def test_what_differs_is_named_when_the_weights_do(tiny, data):
     network = allkit.Classifier(tiny.network, tiny.info).pipeline().network
     with torch.no_grad():
         network.heads[0].linear.bias.add_(1e-4)
-    versions = tiny.info.passport.versions | {"torch": "2.0.0"}
+    versions = tiny.info.provenance.versions | {"torch": "2.0.0"}
     info = altered(tiny, versions=versions, threads=1).info
     result, _ = reproduce(allkit.Classifier(network, info), data.train)
     assert result.verdict == "within tolerance"
@@ -110,9 +112,9 @@ def test_the_number_of_threads_is_that_of_the_model_and_is_put_back(tiny, data, 
     assert torch.get_num_threads() == before
 
 
-def test_a_model_without_a_passport_or_without_its_weights_is_a_clear_error(tiny, data):
-    old = allkit.Classifier(tiny.network, tiny.info.model_copy(update={"passport": None}))
-    with pytest.raises(CheckpointError, match="without a passport"):
+def test_a_model_without_a_provenance_or_without_its_weights_is_a_clear_error(tiny, data):
+    old = allkit.Classifier(tiny.network, tiny.info.model_copy(update={"provenance": None}))
+    with pytest.raises(CheckpointError, match="without a provenance"):
         reproduce(old, data.train)
     config = tiny.info.config.model_copy(update={"weights": "mine.safetensors"})
     info = tiny.info.model_copy(update={"config": config})
@@ -143,6 +145,6 @@ def test_a_training_of_the_last_stage_is_repeated_to_the_bit(tmp_path, tiny_sett
     from allkit.features import FeatureCache
 
     settings = tiny_settings | {"cache": FeatureCache(tmp_path), "epochs": 3}
-    model = allkit.Trainer(**settings, strategy="last", tune_epochs=2).fit(data.train)
+    model = allkit.Trainer(**settings, strategy="last", finetune_epochs=2).fit(data.train)
     result, _ = reproduce(model, data.train)
     assert (result.verdict, result.reasons) == ("identical", ())

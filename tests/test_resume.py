@@ -17,7 +17,7 @@ from allkit.training import run as run_module
 
 SETTINGS = {
     "backbone": "timm:test_resnet", "weights": "none", "strategy": "last", "epochs": 3,
-    "tune_epochs": 3, "tune_batch_size": 8, "ema": 0.9, "mixup": 0.2, "cache": None,
+    "finetune_epochs": 3, "finetune_batch_size": 8, "ema": 0.9, "mixup": 0.2, "cache": None,
     "precision": "float32", "bag": "field",
 }  # fmt: skip
 
@@ -140,7 +140,7 @@ def test_resuming_in_the_same_process_gives_the_same_weights(data, interrupted, 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"tune_learning_rate": 0.5}, r"tune_learning_rate = 0.0001, not 0\.5"),
+        ({"finetune_learning_rate": 0.5}, r"finetune_learning_rate = 0.0001, not 0\.5"),
         ({"seed": 3}, "seed = 0, not 3"),
         ({"augment": ["flip"]}, r"augment = \['standard'\], not \['flip'\]"),
     ],

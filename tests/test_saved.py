@@ -42,4 +42,4 @@ def test_a_model_that_an_older_version_wrote_is_described():
     info = opened("model").info
     assert info.allkit == "0.1.0"
     assert sum(info.data.counts.values()) == 48
-    assert info.passport is not None
+    assert info.provenance is not None

@@ -21,10 +21,10 @@ from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.features import FeatureCache
 from allkit.network.modules import oriented
 from allkit.training.averaging import Average
-from allkit.training.seeds import epoch_order, generator
 from allkit.training.objective import Objective, class_weights, mix
+from allkit.training.seeds import epoch_order, generator
 
-QUICK = {"epochs": 2, "tune_epochs": 2, "tune_batch_size": 8, "precision": "float32"}
+QUICK = {"epochs": 2, "finetune_epochs": 2, "finetune_batch_size": 8, "precision": "float32"}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_more_stages_are_trained_when_asked_for(data, settings):
 @pytest.mark.slow
 def test_full_unfreezes_one_stage_after_another(few, settings):
     more = {"strategy": "full", "keep": "last", "val": 0.0}
-    one = allkit.Trainer(**settings | more | {"tune_epochs": 10, "epochs": 1})
+    one = allkit.Trainer(**settings | more | {"finetune_epochs": 10, "epochs": 1})
     seen = []
 
     class Recorder:
@@ -110,9 +110,9 @@ def test_batch_statistics_stay_as_they_came(trained):
 @pytest.mark.slow
 def test_adapters_are_merged_into_a_plain_network(data, trained, tmp_path):
     pytest.importorskip("peft")
-    model = trained(**QUICK, strategy="lora", keep="last", tune_learning_rate=1e-2)
+    model = trained(**QUICK, strategy="lora", keep="last", finetune_learning_rate=1e-2)
     assert not [name for name in model.network.state_dict() if "lora" in name]
-    # Not in the blocks: random weights begin with branches that are scaled by nought.
+    # Not in the blocks: random weights begin with branches that are scaled by zero.
     assert changed(model, "stem")
     again = allkit.Classifier.load(model.save(tmp_path / "m"))
     image = [data.read(0)]
@@ -137,7 +137,7 @@ def test_cached_activations_give_the_weights_that_images_give(few, settings, tmp
 def test_a_stage_that_makes_it_worse_is_not_kept(data, settings):
     """Learning wildly, the stage is worse in most epochs; the best moment answers."""
     split = data.split(test=0.34, seed=0)
-    wild = settings | {"strategy": "last", "tune_learning_rate": 0.05, "tune_epochs": 4}
+    wild = settings | {"strategy": "last", "finetune_learning_rate": 0.05, "finetune_epochs": 4}
     model = allkit.Trainer(**wild, clip=0.0).fit(split.train, split.test)
     losses = [entry["val_loss"] for entry in model.info.history[0]]
     assert losses[-1] > min(losses)
@@ -234,11 +234,11 @@ def test_too_little_memory_says_how_many_images_fit(data, settings, monkeypatch)
             raise torch.OutOfMemoryError("CUDA out of memory")
         return x
 
-    trainer = odd(settings, act, monkeypatch, tune_batch_size=16)
+    trainer = odd(settings, act, monkeypatch, finetune_batch_size=16)
     with pytest.raises(AllkitError, match=r"Out of memory with 16 images at once.* 2 fit: give "
                        r"--set accumulation=8"):  # fmt: skip
         trainer.fit(data)
-    odd(settings, act, monkeypatch, tune_batch_size=16, accumulation=8).fit(data)
+    odd(settings, act, monkeypatch, finetune_batch_size=16, accumulation=8).fit(data)
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from allkit._moved import also_in
+
 if TYPE_CHECKING:
     from allkit.adaptation.adapt import adapt as adapt
     from allkit.data.dataset import Dataset as Dataset
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from allkit.training import Trainer as Trainer
 
 __version__ = "0.1.0"
+__path__ = also_in("", __path__)
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",

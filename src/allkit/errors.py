@@ -1,4 +1,4 @@
-"""The errors that allkit raises for a mistake the user can mend.
+"""The errors that allkit raises for a mistake the user can fix.
 
     AllkitError
     ├── ConfigError       a setting, an option or a name that is not known
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class AllkitError(Exception):
-    """A mistake that the user can mend; its text is written for the user."""
+    """A mistake that the user can fix; its text is written for the user."""
 
 
 class ConfigError(AllkitError):

@@ -12,7 +12,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from allkit.adaptation.align import FEWEST, shift_of
-from allkit.adaptation.fields import TAUGHT, Material, confound, joined
+from allkit.adaptation.fields import TAUGHT, LabFields, confound, joined
 from allkit.adaptation.held_out import HeldOut, choose, held_out
 from allkit.adaptation.refit import (
     STRENGTHS,
@@ -83,12 +83,12 @@ def adapt(
     if data.labelled:
         require_labels(data, model.classes)
         return _labelled(
-            model, Material.of(model, learn, column, known, progress),
-            None if test is None else Material.of(model, test, column, known, progress), strength,
+            model, LabFields.of(model, learn, column, known, progress),
+            None if test is None else LabFields.of(model, test, column, known, progress), strength,
         )  # fmt: skip
     if strength is not None:
         raise ConfigError("Without labels there is no strength to choose. Leave it out.")
-    return _unlabelled(model, Material.of(model, learn, column, known, progress))
+    return _unlabelled(model, LabFields.of(model, learn, column, known, progress))
 
 
 def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
@@ -105,20 +105,20 @@ def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
 
 
 def _labelled(
-    model: Classifier, own: Material, test: Material | None, strength: str | None
+    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
 ) -> Classifier:
     with threadpool_limits(1, "blas"):  # the tables are small: more threads would only wait
         return _from_labels(model, own, test, strength)
 
 
 def _from_labels(
-    model: Classifier, own: Material, test: Material | None, strength: str | None
+    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
 ) -> Classifier:
     why = confound(own if test is None else joined([own, test]))
     asked = held_out(model, own, test, strength)
     compared = None
     if asked is not None:
-        units = asked.material.units if asked.material.data.has_groups else None
+        units = asked.lab.units if asked.lab.data.has_groups else None
         compared = compare(asked.before, asked.after, units)
     claim = _claim(compared, why)
     if strength is None and (claim == "worse" or len(own.data.counts) < 2):
@@ -133,7 +133,7 @@ def _from_labels(
         notes.append("Calibration as it was, since the head is, or nothing could be held out.")
     else:
         trust, told = calibrated(
-            trust, asked.logits, asked.material.labels, asked.by_content, asked.familiar
+            trust, asked.logits, asked.lab.labels, asked.by_content, asked.familiar
         )
         notes += told
     if trust.content is None:
@@ -159,7 +159,7 @@ def _claim(compared: Comparison | None, why: str | None) -> Claim:
     return "worse" if high < 0 else "no difference shown"
 
 
-def _message(claim: Claim, why: str | None, chosen: str, own: Material) -> str:
+def _message(claim: Claim, why: str | None, chosen: str, own: LabFields) -> str:
     """Return what may be said of an adaptation, in words."""
     went = (
         "The head stays as it was; familiarity knows these slides now."
@@ -190,7 +190,7 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
     """Return the figures before and after, as the record keeps them."""
     if asked is None or compared is None:
         return {}
-    once = np.ones((1, len(asked.material.labels)))
+    once = np.ones((1, len(asked.lab.labels)))
     sides = []
     for answers in (asked.before, asked.after):
         figures = answers.figures(once)
@@ -201,7 +201,7 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
         }
         sides.append({k: None if np.isnan(v) else v for k, v in (values | recalls).items()})
     return {
-        "judged": len(asked.material.labels), "protocol": asked.protocol,
+        "judged": len(asked.lab.labels), "protocol": asked.protocol,
         "before": sides[0], "after": sides[1],
         "differences": {n: compared.differences[n] for n in FIGURES if n in compared.differences},
         "intervals": {n: compared.intervals[n] for n in FIGURES if n in compared.intervals},
@@ -209,7 +209,7 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _notes(model: Classifier, own: Material) -> list[str]:
+def _notes(model: Classifier, own: LabFields) -> list[str]:
     """Return what else should be known about the images."""
     notes = list(own.notes)
     trained = set(model.info.data.images_sha256)
@@ -235,7 +235,7 @@ def _notes(model: Classifier, own: Material) -> list[str]:
 # ── without labels ─────────────────────────────────────────────────────────────────────────────
 
 
-def _unlabelled(model: Classifier, own: Material) -> Classifier:
+def _unlabelled(model: Classifier, own: LabFields) -> Classifier:
     if len(own.data) < FEWEST:
         raise DatasetError(
             f"{own.data.name} holds {len(own.data)} images; at least {FEWEST} are needed to tell "
@@ -274,7 +274,7 @@ def _unlabelled(model: Classifier, own: Material) -> Classifier:
 
 
 def _classifier(
-    model: Classifier, network: Network, trust: Trust, record: Adaptation, own: Material
+    model: Classifier, network: Network, trust: Trust, record: Adaptation, own: LabFields
 ) -> Classifier:
     """Return the adapted model, which remembers the images that taught it."""
     info, training = model.info, model.training
@@ -290,6 +290,6 @@ def _classifier(
         )
         training = pack([*unpack(training), *own.data.signatures])
     info = info.model_copy(
-        update={"data": data, "passport": None, "adaptations": (*info.adaptations, record)}
+        update={"data": data, "provenance": None, "adaptations": (*info.adaptations, record)}
     )
     return Classifier(network, info, trust=trust, device=model.device, training=training)

@@ -21,7 +21,7 @@ from allkit.model.classifier import Classifier
 from allkit.trust.verdict import signed_root
 from allkit.types import Floats, Ints, Progress
 
-__all__ = ["FEWEST_GROUPS", "Material", "confound", "joined"]
+__all__ = ["FEWEST_GROUPS", "LabFields", "confound", "joined"]
 
 
 FEWEST_GROUPS = 3
@@ -33,7 +33,7 @@ TAUGHT = (
 
 
 @dataclass(frozen=True)
-class Material:
+class LabFields:
     """Images of a laboratory, and what the model makes of them.
 
     `features` and `roots` (their signed square roots) are `(N, D)`, `statistics` `(N, M)`, `labels`
@@ -52,7 +52,7 @@ class Material:
     def of(
         cls, model: Classifier, data: Dataset, column: str | None, cache: FeatureCache | None,
         progress: Progress | None,
-    ) -> Material:  # fmt: skip
+    ) -> LabFields:  # fmt: skip
         """Compute what the model makes of a set, from the cache where it is in it.
 
         Images of which a model of cells can say nothing teach nothing and are left out, named.
@@ -74,9 +74,9 @@ class Material:
         """Number of groups, or 0 where none are known."""
         return len(np.unique(self.units)) if self.data.has_groups else 0
 
-    def at(self, rows: Ints) -> Material:
+    def at(self, rows: Ints) -> LabFields:
         """Return the images at positions `rows`."""
-        return Material(
+        return LabFields(
             self.data.subset(rows), self.features[rows], self.roots[rows], self.statistics[rows],
             self.labels[rows], self.units[rows],
         )  # fmt: skip
@@ -112,7 +112,7 @@ def _with_cells(
     return data.subset([i for i, reasons in enumerate(found) if not reasons]), (note,)
 
 
-def joined(parts: Sequence[Material]) -> Material:
+def joined(parts: Sequence[LabFields]) -> LabFields:
     """Return several as one, in their order."""
     samples = [s for part in parts for s in part.data]
     first = parts[0].data
@@ -122,10 +122,10 @@ def joined(parts: Sequence[Material]) -> Material:
     ]
     features, roots, statistics, labels, units = arrays
     whole = Dataset(samples, first.classes, name=first.name)
-    return Material(whole, features, roots, statistics, labels, units)
+    return LabFields(whole, features, roots, statistics, labels, units)
 
 
-def confound(own: Material) -> str | None:
+def confound(own: LabFields) -> str | None:
     """Return why right answers on these slides would prove nothing, or `None`."""
     labels = own.data.label_names
     units = own.units.tolist()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.adaptation.fields import Material, joined
+from allkit.adaptation.fields import LabFields, joined
 from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.adaptation.trust import knowing
 from allkit.evaluation.answers import Answers
@@ -29,7 +29,7 @@ UNJUDGED = "medium"
 class HeldOut:
     """What heads that were adapted without them say of fields, beside what the model said."""
 
-    material: Material
+    lab: LabFields
     before: Answers
     after: Answers
     logits: Floats
@@ -39,7 +39,7 @@ class HeldOut:
 
 
 def held_out(
-    model: Classifier, own: Material, test: Material | None, strength: str | None
+    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
 ) -> HeldOut | None:
     """Judge fields by heads that were adapted without their groups; `None` where there are none."""
     if test is not None:
@@ -55,18 +55,18 @@ def held_out(
         sides = [(learn, kept) for learn, kept in sides if len(kept.labels)]
         protocol = f"Each was judged by a head that was adapted without its group ({len(sides)} divisions)."
     parts = [_asked(model, learn, kept, strength) for learn, kept in sides]
-    material = joined([kept for _, kept in sides])
+    lab = joined([kept for _, kept in sides])
     tables = [np.concatenate(column) for column in zip(*parts, strict=True)]
     first, p_before, p_after, accepted_before, accepted_after, by_content, familiar = tables
     answers = [
-        Answers(model.classes, material.labels, p.astype(np.float64), accepted)
+        Answers(model.classes, lab.labels, p.astype(np.float64), accepted)
         for p, accepted in ((p_before, accepted_before), (p_after, accepted_after))
     ]
-    return HeldOut(material, answers[0], answers[1], first, by_content, familiar, protocol)
+    return HeldOut(lab, answers[0], answers[1], first, by_content, familiar, protocol)
 
 
 def _asked(
-    model: Classifier, learn: Material, kept: Material, strength: str | None
+    model: Classifier, learn: LabFields, kept: LabFields, strength: str | None
 ) -> tuple[npt.NDArray[Any], ...]:
     """Adapt with some fields, and return what is said of others."""
     network = model.network
@@ -89,7 +89,7 @@ def _asked(
     return (*found, *accepted, by_content, total <= trust.familiar)
 
 
-def _strangeness(trust: Trust, kept: Material, logits: Floats) -> tuple[Floats, Floats]:
+def _strangeness(trust: Trust, kept: LabFields, logits: Floats) -> tuple[Floats, Floats]:
     """Return how strange fields are by content, and in all, among the class that was answered."""
     by_content: Floats = np.zeros(len(logits))
     total: Floats = by_content
@@ -101,7 +101,7 @@ def _strangeness(trust: Trust, kept: Material, logits: Floats) -> tuple[Floats, 
     return by_content if trust.content is not None else np.zeros(len(logits)), total
 
 
-def choose(model: Classifier, own: Material) -> str:
+def choose(model: Classifier, own: LabFields) -> str:
     """Return the strength whose heads lose least on groups that they were not adapted with.
 
     Where no group of two classes can be held out it is `medium`: on the public set, where that can be

@@ -103,7 +103,7 @@ def _lines(
 
     By least squares, for those features that come nearer on images which the line was not fitted
     on: two halves take turns. They are compared by their signed roots, as head and familiarity
-    see them; a shift that looks small may be large beside a feature near nought.
+    see them; a shift that looks small may be large beside a feature near zero.
     """
     halves = np.arange(len(found)) % 2 == 0
     before, after = np.zeros(found.shape[1]), np.zeros(found.shape[1])

@@ -297,7 +297,7 @@ def check(
     html_file: Html = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Look for what is wrong with a set of images. Exit status 1 when there is something to mend."""
+    """Look for what is wrong with a set of images. Exit status 1 when there is something to fix."""
     from allkit.cli.quality import run_check
 
     raise typer.Exit(

@@ -64,7 +64,7 @@ def run_split(
 
 
 def _leave_one_out(dataset: Dataset, out: Path, column: str) -> None:
-    for split in dataset.leave_one_out(column):
+    for split in dataset.leave_one_group_out(column):
         missing = [name for name in split.test.counts if not split.train.counts[name]]
         dropped = f", {split.dropped:,} relatives dropped" if split.dropped else ""
         unknown = (
@@ -73,5 +73,5 @@ def _leave_one_out(dataset: Dataset, out: Path, column: str) -> None:
             else ""
         )
         say(f"{split.held_out}: {len(split.test):,} to test{dropped}{unknown}")
-    folds = dataset.to_leave_one_out_csv(out, column)
+    folds = dataset.to_leave_one_group_out_csv(out, column)
     say(f"Saved {out}: {folds} folds, one for each {column}. `train --folds {folds}` takes them.")

@@ -68,9 +68,9 @@ def run_verify(
     """Repeat the proof of an exported file; return 1 when it does not hold here."""
     from allkit.evaluation.parity import (
         COMPARED,
-        Proof,
+        ParityReport,
         compare,
-        proof_of,
+        parity_of,
         repeat,
         sample,
         subjects,
@@ -85,9 +85,9 @@ def run_verify(
     _tell(f"{exported} is as it was written: its hash is right.")
     values: dict[str, Any] = {"file": str(exported), "sealed": True}
     reasons: list[str] = []
-    full: Proof | None = None
+    full: ParityReport | None = None
     if model_path is None or "proof" in getattr(file, "info", {}):
-        proof = proof_of(file, str(exported))
+        proof = parity_of(file, str(exported))
         for line in proof.lines():
             _tell(f"When exported  {line}")
         found = repeat(file, proof)
@@ -108,7 +108,7 @@ def run_verify(
     if model_path is not None and data is not None:
         model = load_folder(model_path, "cpu")
         marked = values.get("proof", {}).get("model")
-        if marked and marked != model.mark():
+        if marked and marked != model.content_hash():
             reasons.append(f"it was not exported from {model_path}")
         chosen = part_of(data, "test")
         with bars() as progress:

@@ -33,7 +33,7 @@ def run_check(
     html_file: Path | None,
     overwrite: bool,
 ) -> int:
-    """Look at a set and print what was found; return 1 when there is something to mend."""
+    """Look at a set and print what was found; return 1 when there is something to fix."""
     require_places(json_file, html_file)
     if suggest is not None:
         require_free(suggest, overwrite=overwrite)
@@ -92,7 +92,7 @@ def check_text(found: Check) -> str:
         lines.append(
             f"  {suspect['image']}: labelled {suspect['label']}, looks like {suspect['suggested']}"
         )
-    lines += ["", "To mend:" if found.findings else "Nothing was found that has to be mended."]
+    lines += ["", "To fix:" if found.findings else "Nothing was found that has to be fixed."]
     lines += [f"- {line}" for line in found.findings[: 2 * _SHOWN]]
     if len(found.findings) > 2 * _SHOWN:
         lines.append(f"- … and {len(found.findings) - 2 * _SHOWN:,} more (--json has all)")

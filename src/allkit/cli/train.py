@@ -91,13 +91,13 @@ def _found(trainer: Trainer, what: str | None, train: Dataset, val: Dataset | No
         found = trainer.find_learning_rate(train, val)
         for rate, loss in list(zip(found.rates, found.losses, strict=True))[::10]:
             say(f"learning rate {rate:.1e}  loss {loss:.3f}")
-        sys.stdout.write(f"{'' if head else 'tune_'}learning_rate={found.suggestion:g}\n")
+        sys.stdout.write(f"{'' if head else 'finetune_'}learning_rate={found.suggestion:g}\n")
         return
     sizes = trainer.find_batch_size(train, val)
     for size, speed in zip(sizes.sizes, sizes.images_per_second, strict=True):
         say(f"{size} at once: {speed:.1f} images a second")
     say(f"{sizes.largest} fit at once; {sizes.fastest} are the fastest.")
-    sys.stdout.write(f"{'' if head else 'tune_'}batch_size={sizes.fastest}\n")
+    sys.stdout.write(f"{'' if head else 'finetune_'}batch_size={sizes.fastest}\n")
 
 
 def told(dataset: Dataset) -> None:

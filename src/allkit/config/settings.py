@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -27,6 +28,8 @@ class Config(BaseModel):
     )
     sections: ClassVar[Mapping[str, str]] = {}
     """Headings of the written form, each by the setting that it stands above."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Names of 0.1.0, each with the name of today; they go with 0.2."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "the settings") -> Self:
@@ -34,8 +37,15 @@ class Config(BaseModel):
 
         Raises `ConfigError` naming the key, the value and what is expected.
         """
+        old = [name for name in cls.renamed if name in values]
+        for name in old:
+            warnings.warn(
+                f"The setting {name} is called {cls.renamed[name]} now. The old name goes with "
+                f"allkit 0.2.",
+                stacklevel=3,
+            )
         try:
-            return cls.model_validate(dict(values))
+            return cls.model_validate(cls.with_names_of_today(values))
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -49,6 +59,11 @@ class Config(BaseModel):
                 f"{key} = {first.get('input')!r} in {source}: {first['msg'][0].lower()}"
                 f"{first['msg'][1:]}."
             ) from None
+
+    @classmethod
+    def with_names_of_today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `values` with the settings of 0.1.0 under their names of today."""
+        return {cls.renamed.get(name, name): value for name, value in values.items()}
 
     def to_yaml(self) -> str:
         """Return every setting with its value as YAML, ready for `--config`.
@@ -74,6 +89,12 @@ class Config(BaseModel):
 
 class TrainConfig(Config):
     """How a classifier is trained. The defaults are those of the `allkit train` command."""
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "tune_epochs": "finetune_epochs",
+        "tune_batch_size": "finetune_batch_size",
+        "tune_learning_rate": "finetune_learning_rate",
+    }
 
     sections: ClassVar[Mapping[str, str]] = {
         "backbone": "the network",
@@ -127,13 +148,13 @@ class TrainConfig(Config):
     )
     batch_size: int = Field(64, ge=1, description="images in one step of the head's training")
     learning_rate: float = Field(
-        3e-3, gt=0, le=10, description="of AdamW for the head; it falls to nought as a cosine"
+        3e-3, gt=0, le=10, description="of AdamW for the head; it falls to zero as a cosine"
     )
-    tune_epochs: int = Field(
+    finetune_epochs: int = Field(
         10, ge=1, le=10_000, description="passes over the images after the head: last, full, lora"
     )
-    tune_batch_size: int = Field(32, ge=1, description="images in one step of these passes")
-    tune_learning_rate: float = Field(
+    finetune_batch_size: int = Field(32, ge=1, description="images in one step of these passes")
+    finetune_learning_rate: float = Field(
         1e-4, gt=0, le=10, description="of AdamW in these passes, for the head and the last stage"
     )
     layer_decay: float = Field(

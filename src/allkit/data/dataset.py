@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from allkit._moved import warn_renamed
 from allkit.data import readers, tables
 from allkit.data.allocation import join, torn
 from allkit.data.dividing import (
@@ -435,7 +436,7 @@ class Dataset:
             for fold in range(k)
         ]
 
-    def leave_one_out(self, column: str = "group") -> Iterator[Split]:
+    def leave_one_group_out(self, column: str = "group") -> Iterator[Split]:
         """Yield one division for each value of a column, all of its images being the test.
 
         Images that share a group, a case or a field with the test are in no part; `Split.dropped`
@@ -446,6 +447,11 @@ class Dataset:
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
+    def leave_one_out(self, column: str = "group") -> Iterator[Split]:
+        """Yield what `leave_one_group_out` does, by its name of 0.1.0."""
+        warn_renamed("Dataset.leave_one_out", "Dataset.leave_one_group_out")
+        return self.leave_one_group_out(column)
+
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
         fold_of: dict[int, int] = {}
@@ -453,12 +459,17 @@ class Dataset:
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
         write_folds(self, Path(path), [fold_of[i] for i in range(len(self))], by)
 
-    def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
+    def to_leave_one_group_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
-        values = [split.held_out for split in self.leave_one_out(column)]
+        values = [split.held_out for split in self.leave_one_group_out(column)]
         number = {value: fold for fold, value in enumerate(values)}
         write_folds(self, Path(path), [number[value] for value in self.column(column)], "group")
         return len(values)
+
+    def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
+        """Do what `to_leave_one_group_out_csv` does, by its name of 0.1.0."""
+        warn_renamed("Dataset.to_leave_one_out_csv", "Dataset.to_leave_one_group_out_csv")
+        return self.to_leave_one_group_out_csv(path, column)
 
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None

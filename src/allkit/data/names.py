@@ -28,6 +28,6 @@ def groups_of(images: Sequence[str], pattern: str) -> list[str]:
     if strange:
         raise DatasetError(
             f"{pattern!r} finds no group in {len(strange)} of {len(images)} names, first "
-            f"{strange[0]!r}. Mend the pattern, or give a column `group`."
+            f"{strange[0]!r}. Fix the pattern, or give a column `group`."
         )
     return [match[1] for match in found if match]

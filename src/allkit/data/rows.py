@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass
 class Table:
-    """What was found: the rows, the files not taken, and what has to be mended first."""
+    """What was found: the rows, the files not taken, and what has to be fixed first."""
 
     name: str
     rows: list[Sample] = field(default_factory=list)
@@ -87,5 +87,5 @@ def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:
     lines = "\n".join(f"  {error}" for error in errors)
     return DatasetError(
         f"{len(errors)} of {total} images of {name} cannot be read:\n{lines}\n"
-        f"Mend or remove them; nothing is skipped in silence."
+        f"Fix or remove them; nothing is skipped in silence."
     )

@@ -22,7 +22,16 @@ from allkit.images.decode import read_image
 from allkit.records import Prediction
 from allkit.types import Pixels, Progress
 
-__all__ = ["Proof", "Repeated", "Subject", "compare", "divide", "probes", "proof_of", "repeat"]
+__all__ = [
+    "ParityReport",
+    "Repeated",
+    "Subject",
+    "compare",
+    "divide",
+    "parity_of",
+    "probes",
+    "repeat",
+]
 __all__ += ["sample", "subjects"]
 
 
@@ -63,7 +72,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Proof:
+class ParityReport:
     """How an exported file compared with its model, image by image.
 
     `images` were answered by both: `same_class` and `same_verdict` of them alike, no probability
@@ -245,7 +254,7 @@ def compare(
     precision: str,
     drawn: bool = False,
     progress: Progress | None = None,
-) -> Proof:
+) -> ParityReport:
     """Ask both about every image, few at a time, and return how the answers compare.
 
     Without `compared` the probes are taken. `drawn` says that the program drew the images. Raises
@@ -287,7 +296,7 @@ def compare(
             row[0] += 1
             row[1] += ours.label == subject.label
             row[2] += theirs.label == subject.label
-    return Proof(
+    return ParityReport(
         precision, drawn, images, same_class, same_verdict, difference, unreadable=unreadable,
         per_class={n: (r[0], r[1], r[2]) for n, r in counts.items() if r[0]},
         compared=hash_of(chosen),
@@ -335,7 +344,7 @@ class Repeated:
         return found
 
 
-def proof_of(file: Any, name: str) -> Proof:
+def parity_of(file: Any, name: str) -> ParityReport:
     """Return the proof that an opened file carries; raise `ExportError` when it has none."""
     values = getattr(file, "info", {}).get("proof")
     if not isinstance(values, dict):
@@ -343,10 +352,10 @@ def proof_of(file: Any, name: str) -> Proof:
             f"{name} carries no proof: it was exported by an older allkit, or its exporter keeps "
             f"none. Export the model again, or compare it: allkit verify {name} MODEL DATA"
         )
-    return Proof.from_dict(values)
+    return ParityReport.from_dict(values)
 
 
-def repeat(file: Answering, proof: Proof) -> Repeated:
+def repeat(file: Answering, proof: ParityReport) -> Repeated:
     """Ask a file about the probes again, and return how that compares with its proof."""
     now, then = answers_on_probes(file), proof.probes
     ours, theirs = np.array(now["probabilities"]), np.array(then["probabilities"])

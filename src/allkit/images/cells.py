@@ -77,7 +77,7 @@ def find_cells(image: Pixels) -> Cells:
     """Return the white cells of a field, `(H, W, 3)` uint8 RGB.
 
     The stain is green less the mean of red and blue optical density, relative to the background
-    of each colour: positive in nuclei, about nought in red cells whatever their tint. What has
+    of each colour: positive in nuclei, about zero in red cells whatever their tint. What has
     more of it than Otsu's threshold, and than the red cells, is parted at the narrow places
     between the peaks of its distance transform. The corner where microscopes burn in a scale bar
     holds no cell.

@@ -58,7 +58,7 @@ def stain_density(image: Pixels) -> Singles:
     """Return how purple each pixel is, `(H, W)` float32: green less blue optical density.
 
     Nuclei take up the stain, which absorbs green and lets blue through; red cells, background,
-    black and white absorb both alike and come out near nought. `image` is `(H, W, 3)` uint8.
+    black and white absorb both alike and come out near zero. `image` is `(H, W, 3)` uint8.
     """
     density: Singles = _DENSITY[image[..., 1]] - _DENSITY[image[..., 2]]
     return density

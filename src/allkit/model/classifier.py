@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.data.measured import dataset_shortcomings, dataset_statistics
-from allkit.errors import CheckpointError, ConfigError, DatasetError, ExportError
+from allkit.errors import CheckpointError, ConfigError, DatasetError
 from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.evaluation.lines import accuracy_sentence
-from allkit.evaluation.parity import Proof, answers_on_probes, compare, divide, hash_of, pixels_of
+from allkit.evaluation.parity import (
+    ParityReport,
+)
 from allkit.evaluation.result import Evaluation
 from allkit.features import BagPass, Extractor, FeatureCache
-from allkit.files import require_free
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
 from allkit.images.statistics import cell_mask
@@ -35,19 +35,18 @@ from allkit.model.assembly import (
     warn_of_another_version,
 )
 from allkit.model.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
+from allkit.model.export import write_export
 from allkit.model.folder import read_model, write_model
 from allkit.model.info import ModelInfo
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network, Plain, fingerprint
 from allkit.network.pipeline import Pipeline
 from allkit.network.standardise import Standardise
-from allkit.plugins import registry
-from allkit.records import CasePrediction, Exporter, InputSpec, Prediction
+from allkit.records import CasePrediction, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
-from allkit.runtime.seal import prove
 from allkit.trust.verdict import Outputs, Trust, signed_root
 from allkit.types import Progress
 
@@ -420,7 +419,7 @@ class Classifier:
         check: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
-    ) -> Proof:
+    ) -> ParityReport:
         """Write the model as one file of another format, and prove that it answers alike.
 
         The file holds the whole way from uint8 RGB pixels to calibrated probabilities, and what
@@ -432,57 +431,23 @@ class Classifier:
         Raises `ExportError`, and leaves no file, when the answers do not agree, when the format
         cannot take the backbone, and when there are too few images to calibrate.
         """
-        path = Path(path)
-        exporter: Exporter = registry().get("exporter", format)
-        if path.suffix != exporter.suffix:
-            raise ExportError(
-                f"A {format} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
-            )
-        require_free(path, overwrite=overwrite)
-        if precision not in ("float32", "int8"):
-            raise ExportError(f"The precision {precision!r} is not known. Use float32 or int8.")
-        if (precision == "int8") != (calibration is not None):
-            raise ExportError(
-                "int8, and nothing else, needs images to calibrate it: give both --int8 and "
-                "--calibrate, or neither."
-            )
-        chosen, compared = divide(calibration, check)
-        part = path.with_name(f".{path.stem}.part{exporter.suffix}")
-        try:
-            images = pixels_of(chosen) if chosen else None
-            exporter.write(self, part, precision=precision, calibration=images)
-            file = exporter.open(part)
-            drawn = any(
-                isinstance(given, Dataset) and given.drawn for given in (check, calibration)
-            )
-            proof = compare(
-                self, file, compared, precision=precision, drawn=drawn, progress=progress
-            )
-            reasons = proof.shortfalls()
-            if reasons:
-                raise ExportError(
-                    f"The {format} file does not answer like the model: {'; '.join(reasons)}. It "
-                    f"was not written."
-                )
-            proof = replace(
-                proof, model=self.mark(), calibrated_on=len(chosen), calibrated=hash_of(chosen),
-                probes=answers_on_probes(file),
-            )  # fmt: skip
-            data = prove(part.read_bytes(), proof.to_dict())
-            if data is None:
-                warnings.warn(
-                    f"The exporter {format!r} keeps no room for a proof, so the file has none "
-                    f"inside; `allkit verify` will need the model.",
-                    stacklevel=2,
-                )
-            else:
-                part.write_bytes(data)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return proof
+        return write_export(
+            self,
+            Path(path),
+            format=format,
+            precision=precision,
+            calibration=calibration,
+            check=check,
+            overwrite=overwrite,
+            progress=progress,
+        )
 
     def mark(self) -> str:
+        """Return `content_hash()`, by its name of 0.1.0."""
+        warn_renamed("Classifier.mark", "Classifier.content_hash")
+        return self.content_hash()
+
+    def content_hash(self) -> str:
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
         digest = hashlib.sha256(self.trust.to_bytes())
         digest.update(repr((self.spec, self.info.backbone.finder)).encode())

@@ -209,7 +209,7 @@ class Mapper:
         except AttributeError:
             raise PluginError(
                 f"The backbone has no layer {self.layer!r}, which its record names for maps. Its "
-                f"author has to mend `cam_layer`."
+                f"author has to fix `cam_layer`."
             ) from None
 
     def check(
@@ -314,7 +314,7 @@ def cam(
     total: torch.Tensor | None = None
     for output, slope in zip(kept, gradients, strict=True):
         activation, gradient = _as_planes(output.detach()), _as_planes(slope)
-        # The head's square root has an infinite slope where a feature is nought; nought it adds.
+        # The head's square root has an infinite slope where a feature is zero; zero it adds.
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         if method == "gradcam":
             gradient = gradient.mean(dim=(2, 3), keepdim=True)
@@ -399,6 +399,6 @@ def enlarge(found: Singles, shape: tuple[int, int]) -> Singles:
 
 
 def share_on(found: Singles, mask: npt.NDArray[np.bool_]) -> float | None:
-    """Return the share of a map's sum inside a mask; `None` for a map that is nought."""
+    """Return the share of a map's sum inside a mask; `None` for a map that is zero."""
     total = float(found.sum())
     return float(found[mask].sum()) / total if total > 0 else None

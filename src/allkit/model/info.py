@@ -6,9 +6,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from allkit._moved import warn_renamed
 from allkit.config import TrainConfig
 from allkit.model.adaptation import Adaptation
-from allkit.model.provenance import Passport
+from allkit.model.provenance import Provenance
 from allkit.records import Bag, View
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
@@ -105,9 +106,16 @@ class ModelInfo(_Part):
     trust_notes: tuple[str, ...] = ()
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
-    passport: Passport | None = None
+    provenance: Provenance | None = Field(default=None, alias="passport")
+    """Its key in `model.json` is that of 0.1.0."""
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
+
+    @property
+    def passport(self) -> Provenance | None:
+        """The provenance, by its name of 0.1.0."""
+        warn_renamed("ModelInfo.passport", "ModelInfo.provenance")
+        return self.provenance
 
     def _briefly(self) -> str:
         judged = self.validation or {}
@@ -124,7 +132,7 @@ class ModelInfo(_Part):
         """Add what older versions did before there was a setting for it."""
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             return values
-        config = values["config"]
+        config = TrainConfig.with_names_of_today(values["config"])
         before = {
             "view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2),
             "refit": False,

@@ -1,4 +1,4 @@
-"""The passport of a training: everything that its result depends on, and where two differ."""
+"""The provenance of a training: everything that its result depends on, and where two differ."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from allkit.images.batches import cores
 
-__all__ = ["PACKAGES", "Passport", "differences", "division_hash", "issue"]
+__all__ = ["PACKAGES", "Provenance", "differences", "division_hash", "provenance_of"]
 __all__ += ["package_versions"]
 
 Division = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -28,7 +28,7 @@ PACKAGES = (
 """Those whose versions a result depends on."""
 
 
-class Passport(BaseModel):
+class Provenance(BaseModel):
     """What a training's result depends on. `allkit reproduce` compares it with a second one."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -51,7 +51,7 @@ class Passport(BaseModel):
     hardware: dict[str, str]
 
 
-def issue(
+def provenance_of(
     *,
     data: str,
     division: str,
@@ -61,9 +61,9 @@ def issue(
     device: torch.device,
     plugins: Mapping[str, str],
     processes: int = 1,
-) -> Passport:
-    """Return the passport of a training on this machine, as it is now."""
-    return Passport(
+) -> Provenance:
+    """Return the provenance of a training on this machine, as it is now."""
+    return Provenance(
         data=data,
         division=division,
         seed=seed,
@@ -94,7 +94,7 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def differences(before: Passport, now: Passport) -> list[str]:
+def differences(before: Provenance, now: Provenance) -> list[str]:
     """Return in words what differs between two trainings, what matters most first."""
     found = []
     for name, words in (

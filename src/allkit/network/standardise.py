@@ -58,7 +58,7 @@ class Standardise(nn.Module):
         """
         image = _scaled(pixels)
         view = cast(torch.Tensor, self.view(image, self._resized(image)))
-        # What is beyond the border must be white, and weights of nought give black.
+        # What is beyond the border must be white, and weights of zero give black.
         dark = 1.0 - view
         owner = places[:, 0].clamp(min=0.0).long()
         rows = _window_weights(places[:, 2], dark.shape[2])  # (M, C, H)
@@ -194,7 +194,7 @@ def _resize_weights(length: int, size: int, device: torch.device) -> torch.Tenso
 def _window_weights(centres: torch.Tensor, length: int) -> torch.Tensor:
     """Return `(M, C, length)` weights that sample C points of a window about each centre.
 
-    Linear between the pixels; a point beyond the border has weights of nought.
+    Linear between the pixels; a point beyond the border has weights of zero.
     """
     steps = torch.arange(CELL_SIZE, dtype=torch.float32, device=centres.device)
     offsets = (steps + 0.5) * (CELL_SPAN / CELL_SIZE) - CELL_SPAN / 2

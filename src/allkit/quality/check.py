@@ -40,7 +40,7 @@ class Check:
     the same field (byte-identical ones included), `overlapping_pairs` those that share a part of
     it; `label_conflicts` are the byte-identical pairs with two labels. `leaks` say what lies on two
     sides of the set's own division. `label_suspects` is `None` when no backbone looked. `thin` are
-    the classes with fewer than two groups. `findings` say in words what is to be mended.
+    the classes with fewer than two groups. `findings` say in words what is to be fixed.
     """
 
     data: Dataset
@@ -61,7 +61,7 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether there is nothing to mend."""
+        """Whether there is nothing to fix."""
         return not self.findings
 
     def to_dict(self) -> dict[str, Any]:
@@ -233,10 +233,10 @@ def _thin(data: Dataset) -> list[str]:
 
 
 def _findings(found: Check, near: list[tuple[int, int]]) -> list[str]:
-    """Say what is to be mended, the gravest first."""
+    """Say what is to be fixed, the gravest first."""
     data = found.data
     lines = [f"{problem}." for problem in found.problems]
-    lines += _count(found.unreadable, "image", "cannot be read: mend or remove {them}.")
+    lines += _count(found.unreadable, "image", "cannot be read: fix or remove {them}.")
     lines += _count(
         found.blank, "image", "shows nothing: remove {them}.", "show nothing: remove {them}."
     )

@@ -23,10 +23,10 @@ def check_page(found: Check) -> str:
     place = {s.image: i for i, s in enumerate(data)}
     parts = [
         section(
-            "To mend",
+            "To fix",
             *(
                 [paragraph(line, "caution") for line in found.findings]
-                or [paragraph("Nothing was found that has to be mended.", "good")]
+                or [paragraph("Nothing was found that has to be fixed.", "good")]
             ),
         ),
         section(

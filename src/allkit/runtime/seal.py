@@ -16,7 +16,7 @@ from typing import Any
 
 from allkit.errors import ExportError
 
-__all__ = ["SEAL_BLANK", "check_seal", "describe", "prove", "read_sealed", "seal"]
+__all__ = ["SEAL_BLANK", "check_seal", "describe", "read_sealed", "seal", "with_parity"]
 
 SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
@@ -48,7 +48,7 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
     }
 
 
-def prove(data: bytes, proof: Mapping[str, Any]) -> bytes | None:
+def with_parity(data: bytes, proof: Mapping[str, Any]) -> bytes | None:
     """Return the bytes of a sealed file with its proof inside, sealed again.
 
     `None` when the file keeps no room for one, since its exporter does not use `describe`.

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from allkit.training.division import Division
 from allkit.training.description import HeldOut
+from allkit.training.division import Division
 from allkit.training.run import Run
 from allkit.training.session import Session
 from allkit.trust.ood import grouped_parts

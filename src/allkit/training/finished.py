@@ -79,11 +79,11 @@ def _differences(
 
     What the model does not say is added to `unsaid`.
     """
-    info, passport = model.info, model.info.passport
+    info, provenance = model.info, model.info.provenance
     before = info.config.model_dump(mode="json")
     given = val is not None and len(val) > 0
     for key, value in config.model_dump(mode="json").items():
-        if key in NO_PART or (key == "val" and given and passport is not None):
+        if key in NO_PART or (key == "val" and given and provenance is not None):
             continue  # the division itself is compared
         if key not in info.config.model_fields_set:
             unsaid.append(key)
@@ -91,18 +91,18 @@ def _differences(
             yield f"{key} = {before[key]!r}, not {value!r}"
     whole = joined(train, val) if given and val is not None else train
     yield from _other_images(model, whole, unsaid)
-    start = (passport and passport.weights) or info.backbone.pretrained_sha256
+    start = (provenance and provenance.weights) or info.backbone.pretrained_sha256
     if not start and not info.backbone.trained:
         start = info.backbone.weights_sha256
     if not start:
         unsaid.append("the weights of the backbone")
     elif weights_hash(untrained_backbone(config)) != start:
         yield "other weights of the backbone"
-    if passport is None:
+    if provenance is None:
         unsaid.append("which images were kept for validation")
     else:
         division = divide(config, train, val)
-        if division_hash(division.dataset.hashes, division.parts) != passport.division:
+        if division_hash(division.dataset.hashes, division.parts) != provenance.division:
             yield "other images kept for validation"
 
 
@@ -132,14 +132,14 @@ def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Itera
 
 def _other_versions(info: ModelInfo, device: torch.device) -> list[str]:
     """Return in words which packages were of another version, and what else computed it."""
-    if info.passport is None:
+    if info.provenance is None:
         return []
     now = package_versions(PACKAGES) | {"python": platform.python_version()}
     found = [
         f"{name} {version} (now {now[name]})"
-        for name, version in info.passport.versions.items()
+        for name, version in info.provenance.versions.items()
         if now.get(name, version) != version
     ]
-    before = info.passport.hardware.get("device", "")
+    before = info.provenance.hardware.get("device", "")
     here = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return found + ([f"the device {before} (now {here})"] if before not in ("", here) else [])

@@ -35,7 +35,7 @@ from allkit.training.member import cut_index
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
 from allkit.types import Indices, Progress, Singles
 
-__all__ = ["Material", "untrained_backbone"]
+__all__ = ["PreparedInputs", "untrained_backbone"]
 
 WORTH_AN_ENGINE = 500
 
@@ -49,7 +49,7 @@ def untrained_backbone(config: TrainConfig) -> nn.Module:
 
 
 @dataclass
-class Material:
+class PreparedInputs:
     """The backbone, where it is cut, and what it makes of the images.
 
     `learners` are the positions of the images that some member learns from: only these are ever

@@ -129,7 +129,7 @@ def _started(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> _
         tracker.store_init_configuration(flat)
     except Exception as error:
         raise ConfigError(
-            f"The tracker {kind} does not start: {type(error).__name__}: {str(error)[:200]}. Mend "
+            f"The tracker {kind} does not start: {type(error).__name__}: {str(error)[:200]}. Fix "
             f"it, or leave it out of trackers."
         ) from error
     started: _Tracker = tracker

@@ -17,13 +17,13 @@ from torch import nn
 from allkit.config import TrainConfig
 from allkit.errors import AllkitError, PluginError
 from allkit.training.averaging import Average
-from allkit.training.seeds import epoch_order, generator, seed_of
 from allkit.training.device import autocast
 from allkit.training.member import Member
 from allkit.training.memory import out_of_memory, peak_bytes
 from allkit.training.objective import Objective, class_weights, mix
 from allkit.training.plan import History, Place, Plan, Recorder
 from allkit.training.run import Run, Saved
+from allkit.training.seeds import epoch_order, generator, seed_of
 from allkit.training.sources import Request, Source
 from allkit.types import Indices
 
@@ -254,7 +254,7 @@ class Loop:
         return torch.from_numpy(kept / np.float32(1 - rate))
 
     def _set_learning_rate(self) -> None:
-        """Warm up linearly, then fall to nought as a cosine, over the steps of the phase."""
+        """Warm up linearly, then fall to zero as a cosine, over the steps of the phase."""
         total = self.plan.epochs * self.steps
         warm = round(self.config.warmup * total)
         done = self.place.updates
@@ -428,7 +428,7 @@ class Loop:
             self._save()
         kept = self.run.where()
         if isinstance(error, NotANumber):
-            rate = "learning_rate" if self.plan.phase == "head" else "tune_learning_rate"
+            rate = "learning_rate" if self.plan.phase == "head" else "finetune_learning_rate"
             return AllkitError(
                 f"The {error} is no longer a number {here}. Lower {rate} (now "
                 f"{self.plan.learning_rate:g}) or check the backbone's features. {kept}"

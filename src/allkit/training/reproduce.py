@@ -72,18 +72,18 @@ def reproduce(
 
     Returns what came of it and the new model, or `None` when the images or the weights are not
     those of the model, so that there is nothing to repeat. Raises `CheckpointError` when the
-    model has no passport, and `ConfigError` when its weights file is not given.
+    model has no provenance, and `ConfigError` when its weights file is not given.
     """
     info = model.info
-    passport = info.passport
+    provenance = info.provenance
     if info.adaptations:
         raise CheckpointError(
             "This model was adapted after its training. Reproduce the model that it was adapted "
             "from, and adapt again: `allkit adapt` gives the same result from the same images."
         )
-    if passport is None:
+    if provenance is None:
         raise CheckpointError(
-            "This model was saved without a passport, by an older allkit, so it cannot be "
+            "This model was saved without a provenance, by an older allkit, so it cannot be "
             "compared. Train it again."
         )
     strange = _strange_images(info, train, val)
@@ -92,16 +92,16 @@ def reproduce(
     config = _settings(info.config, weights, device)
     with (
         # The order of a sum, and with it its last bit, depends on how many threads share it.
-        threads(passport.threads),
+        threads(provenance.threads),
         tempfile.TemporaryDirectory(prefix="allkit-", ignore_cleanup_errors=True) as folder,
     ):
         # A cache of its own: nothing is found in it, and what is kept is rounded as it was.
         kept = cache or FeatureCache(Path(folder))
         again = Trainer(config, cache=kept, progress=progress).fit(train, val)
-    now = again.info.passport
+    now = again.info.provenance
     if now is None:
-        raise CheckpointError("The new training left no passport.")
-    reasons = tuple(differences(passport, now))
+        raise CheckpointError("The new training left no provenance.")
+    reasons = tuple(differences(provenance, now))
     if arrays_hash(_arrays(model)) == arrays_hash(_arrays(again)):
         return Reproduction("identical", "Every weight has the same bits.", reasons), again
     largest, changed, compared = _compare(model, again, train)
@@ -114,7 +114,7 @@ def reproduce(
     )
     if not reasons:
         reasons = (
-            "nothing that the passport holds: a computation that is not repeatable on this "
+            "nothing that the provenance holds: a computation that is not repeatable on this "
             "device, or a plugin that draws at random",
         )
     return Reproduction(verdict, message, reasons, largest, changed, compared), again
@@ -146,7 +146,7 @@ def _strange_images(info: ModelInfo, train: Dataset, val: Dataset | None) -> str
     whole = train
     if val is not None and len(val):
         whole = Dataset([*train.samples, *val.samples], train.classes)
-    if info.passport is not None and whole.fingerprint != info.passport.data:
+    if info.provenance is not None and whole.fingerprint != info.provenance.data:
         return "The images are those it was trained on, but their labels or their number are not."
     return ""
 

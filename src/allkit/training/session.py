@@ -1,4 +1,4 @@
-"""One training from the prepared material to its members and what they say of held-out images."""
+"""One training from the prepared inputs to its members and what they say of held-out images."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from allkit.images.cells import FINDER
 from allkit.model.info import BackboneInfo
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import Branches, Head, Network, fingerprint, joined
-from allkit.training.seeds import seed_of
+from allkit.training.description import HeldOut
 from allkit.training.device import threads
 from allkit.training.division import Division
-from allkit.training.inputs import Material
+from allkit.training.inputs import PreparedInputs
 from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
-from allkit.training.description import HeldOut
 from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Run, Saved
+from allkit.training.seeds import seed_of
 from allkit.training.sources import FeatureSource, Source
 from allkit.types import Indices, Progress
 
@@ -47,7 +47,7 @@ class Session:
     config: TrainConfig
     accelerator: Accelerator
     division: Division
-    material: Material
+    prepared: PreparedInputs
     features: FeatureSource
     run: Run
     progress: Progress | None = None
@@ -56,7 +56,7 @@ class Session:
     @cached_property
     def inputs(self) -> Source:
         """What the trained stages are given; only asked for when there are some."""
-        return self.material.inputs()
+        return self.prepared.inputs()
 
     @cached_property
     def labels(self) -> torch.Tensor:
@@ -66,7 +66,7 @@ class Session:
     @property
     def tuned(self) -> bool:
         """Whether stages are trained beside the head."""
-        return self.material.cut is not None
+        return self.prepared.cut is not None
 
     # ── training ───────────────────────────────────────────────────────────────────────────
 
@@ -78,7 +78,7 @@ class Session:
         # All have read before anybody writes.
         self.accelerator.wait_for_everyone()
         if finished is not None:
-            tail = copy.deepcopy(self.material.halves()[1]) if self.tuned else nn.Identity()
+            tail = copy.deepcopy(self.prepared.halves()[1]) if self.tuned else nn.Identity()
             member = Member(tail, self.empty_head(number)).to(self.accelerator.device)
             member.load_state_dict(finished.part("member"))
             return member.eval(), list(finished.facts["history"])
@@ -114,7 +114,7 @@ class Session:
         # The first weights draw from torch's own generator: the user's is put back.
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed_of(self.config.seed, number, "head"))
-            return Head(self.material.width, classes)
+            return Head(self.prepared.width, classes)
 
     def _train_head(self, number: int, head: Head, state: Saved | None) -> tuple[Member, History]:
         self._fit_scale(number, head)
@@ -126,7 +126,7 @@ class Session:
         return loop.member, history
 
     def _fit_scale(self, number: int, head: Head) -> None:
-        head.fit_scale(self._blocks(self.parts(number)[0]), self.material.record.input.bag)
+        head.fit_scale(self._blocks(self.parts(number)[0]), self.prepared.record.input.bag)
 
     def parts(self, number: int) -> tuple[Indices, Indices]:
         """Return the images that a member learns from, and those it is checked on."""
@@ -143,17 +143,17 @@ class Session:
 
     def tuning(self, number: int, head: Head, earlier: History) -> Loop:
         """Return the loop that trains the last stages, or adapters in them, with a head."""
-        config, material = self.config, self.material
-        tail = copy.deepcopy(material.halves()[1])
+        config, prepared = self.config, self.prepared
+        tail = copy.deepcopy(prepared.halves()[1])
         if config.strategy == "lora":
             tail = with_adapters(tail, config.lora_rank, seed_of(config.seed, number, "lora"))
             stages: tuple[nn.Module, ...] = (tail,)
         else:
             tail.requires_grad_(True)
-            stages = tuple(stages_in(tail, material.record))
+            stages = tuple(stages_in(tail, prepared.record))
         plan = Plan(
-            config.strategy, config.tune_epochs, config.tune_batch_size,
-            config.tune_learning_rate, material.precision, config.clip, stages,
+            config.strategy, config.finetune_epochs, config.finetune_batch_size,
+            config.finetune_learning_rate, prepared.precision, config.clip, stages,
             progressive=config.strategy == "full", choosing=not config.folds, starts_good=True,
             offset=len(earlier),
         )  # fmt: skip
@@ -176,7 +176,7 @@ class Session:
 
         return Loop(
             self.accelerator, self.config, plan, member, source, learn, check, self.labels, number,
-            self.material.record.name, self.run, list(earlier or []), self.recorder, report,
+            self.prepared.record.name, self.run, list(earlier or []), self.recorder, report,
         )  # fmt: skip
 
     def _blocks(self, learn: Indices) -> Iterator[torch.Tensor]:
@@ -191,7 +191,7 @@ class Session:
         check = self.parts(numbers[0])[1]
         classes = len(self.division.dataset.classes)
         if not len(check):
-            empty = np.empty((0, self.material.width), np.float32)
+            empty = np.empty((0, self.prepared.width), np.float32)
             return HeldOut(check, empty, np.empty((0, classes), np.float32))
         features: list[npt.NDArray[np.float32]] = []
         logits = []
@@ -207,12 +207,12 @@ class Session:
 
     def _features(self, number: int, member: Member, check: Indices) -> npt.NDArray[np.float32]:
         if self.config.tta:
-            backbone = self.material.backbone
+            backbone = self.prepared.backbone
             if self.tuned:
-                backbone = joined(self.material.halves()[0], member.tail)
-            return self.material.over_orientations(backbone, check, weights_hash(backbone))
+                backbone = joined(self.prepared.halves()[0], member.tail)
+            return self.prepared.over_orientations(backbone, check, weights_hash(backbone))
         if not self.tuned:
-            rows = large_array((len(check), self.material.width), np.float32)
+            rows = large_array((len(check), self.prepared.width), np.float32)
             for start in range(0, len(check), ROWS):
                 rows[start : start + ROWS] = self.features.rows(check[start : start + ROWS], 0)
             return rows
@@ -221,27 +221,27 @@ class Session:
 
     def network(self, members: list[Member]) -> Network:
         """Return the network that answers: the mean of the members, on their common trunk."""
-        backbone = self.material.backbone
+        backbone = self.prepared.backbone
         if self.tuned:
-            trunk = self.material.halves()[0]
+            trunk = self.prepared.halves()[0]
             tails = [member.tail for member in members]
             backbone = joined(trunk, tails[0]) if len(tails) == 1 else Branches(trunk, tails)
         return Network(backbone, [m.head for m in members], orientations=self.config.tta)
 
     def backbone_info(self, network: Network) -> BackboneInfo:
         """Return the description of the backbone as it answers."""
-        material, record = self.material, self.material.record
+        prepared, record = self.prepared, self.prepared.record
         trained: tuple[str, ...] = ()
         if self.tuned:
-            names = [name for name, _ in material.halves()[1].named_children()]
+            names = [name for name, _ in prepared.halves()[1].named_children()]
             trained = tuple(n for n in record.stages if n in names) or ("all",)
         return BackboneInfo(
-            name=record.name, distribution=material.provider.distribution,
-            version=material.provider.version, width=material.width,
+            name=record.name, distribution=prepared.provider.distribution,
+            version=prepared.provider.version, width=prepared.width,
             members=len(network.heads), license=record.license,
-            weights_sha256=weights_hash(network.backbone) if self.tuned else material.fingerprint,
-            pretrained_sha256=material.fingerprint,
-            cut=material.cut if isinstance(network.backbone, Branches) else None,
+            weights_sha256=weights_hash(network.backbone) if self.tuned else prepared.fingerprint,
+            pretrained_sha256=prepared.fingerprint,
+            cut=prepared.cut if isinstance(network.backbone, Branches) else None,
             trained=trained, orientations=self.config.tta,
             size=record.input.size, mean=record.input.mean, std=record.input.std,
             view=record.input.view, bag=record.input.bag,

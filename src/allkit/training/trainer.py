@@ -22,18 +22,18 @@ from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.model.classifier import Classifier
 from allkit.model.info import BackboneInfo
-from allkit.model.provenance import division_hash, issue
+from allkit.model.provenance import division_hash, provenance_of
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
 from allkit.training.calibrating import further_held_out
+from allkit.training.description import HeldOut, describe, figures_of, version
 from allkit.training.device import choose_device, processes, threads
 from allkit.training.division import Division, divide
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
-from allkit.training.inputs import Material
+from allkit.training.inputs import PreparedInputs
 from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.member import Member
-from allkit.training.description import HeldOut, describe, figures_of, version
 from allkit.training.plan import History, Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
@@ -128,7 +128,7 @@ class Trainer:
     def find_learning_rate(self, train: Dataset, val: Dataset | None = None) -> LearningRates:
         """Try a hundred rising learning rates on a copy, and suggest one.
 
-        It is for `learning_rate` with the strategy head, else for `tune_learning_rate`. A training
+        It is for `learning_rate` with the strategy head, else for `finetune_learning_rate`. A training
         afterwards gives the same weights as without it.
         """
         with self._prepared(train, val) as session:
@@ -145,19 +145,19 @@ class Trainer:
     @contextlib.contextmanager
     def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
         with processes(choose_device(self.config.device)) as accelerator:
-            division, material = self._material(train, val, accelerator)
-            features = material.features()
+            division, prepared = self._material(train, val, accelerator)
+            features = prepared.features()
             yield Session(
-                self.config, accelerator, division, material, features, Run(), self.progress
+                self.config, accelerator, division, prepared, features, Run(), self.progress
             )
 
     def _material(
         self, train: Dataset, val: Dataset | None, accelerator: Accelerator
-    ) -> tuple[Division, Material]:
+    ) -> tuple[Division, PreparedInputs]:
         """Return who learns from what, and the backbone with what it makes of the images."""
         division = divide(self.config, train, val)
         learners = np.unique(np.concatenate([learn for learn, _ in division.trainings]))
-        return division, Material(
+        return division, PreparedInputs(
             self.config, division.dataset, learners, accelerator, self.cache, self.progress
         )
 
@@ -183,14 +183,14 @@ class Trainer:
         recorder: Recorder | None,
     ) -> Classifier:
         config = self.config
-        division, material = self._material(train, val, accelerator)
-        run.begin(_facts(config, division, material, accelerator))
+        division, prepared = self._material(train, val, accelerator)
+        run.begin(_facts(config, division, prepared, accelerator))
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
             # The pass over all images, before anything is learnt from them. A training that is
             # taken up goes through it again, mostly out of the cache.
-            features = material.features()
+            features = prepared.features()
             session = Session(
-                config, accelerator, division, material, features, run, self.progress, recorder
+                config, accelerator, division, prepared, features, run, self.progress, recorder
             )
             members: list[Member] = []
             histories: list[History] = []
@@ -213,14 +213,16 @@ class Trainer:
         own = sum(len(part.images) for part in held_out)
         figures = figures_of(division, held_out, fitted.probabilities[:own])
         info = describe(config, division, backbone, figures, histories, fitted.notes)
-        passport = issue(
+        provenance = provenance_of(
             data=division.dataset.fingerprint,
             division=division_hash(division.dataset.hashes, division.parts), seed=config.seed,
-            weights=material.fingerprint, engine=material.signature, device=accelerator.device,
+            weights=prepared.fingerprint, engine=prepared.signature, device=accelerator.device,
             plugins=info.plugins, processes=accelerator.num_processes,
         )  # fmt: skip
         result = arrays_hash(network.state_dict())
-        info = info.model_copy(update={"passport": passport.model_copy(update={"result": result})})
+        info = info.model_copy(
+            update={"provenance": provenance.model_copy(update={"result": result})}
+        )
         return Classifier(
             network, info, trust=fitted.trust, device=accelerator.device,
             training=fingerprints(division.dataset),
@@ -240,7 +242,7 @@ class Trainer:
             features = session.features.views[0]
         else:
             extractor = Extractor(
-                network.embedding(), session.material.record.input, backbone.identity,
+                network.embedding(), session.prepared.record.input, backbone.identity,
                 session.accelerator.device, cache=self.cache,
             )  # fmt: skip
             features = extractor.extract(
@@ -266,7 +268,7 @@ class Trainer:
 
 
 def _facts(
-    config: TrainConfig, division: Division, material: Material, accelerator: Accelerator
+    config: TrainConfig, division: Division, prepared: PreparedInputs, accelerator: Accelerator
 ) -> dict[str, Any]:
     """Return everything on which the weights depend: a resumed training must share it."""
     settings = config.model_dump(mode="json")
@@ -278,12 +280,12 @@ def _facts(
         "images": _digest([dataset.hashes, dataset.labels.tolist()]),
         "relations": relations_hash(dataset),
         "validation": _digest(parts),
-        "backbone": material.fingerprint,
-        "precision": material.precision,
+        "backbone": prepared.fingerprint,
+        "precision": prepared.precision,
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("allkit", "torch", "numpy", *material.plugins)},
+        **{name: version(name) for name in ("allkit", "torch", "numpy", *prepared.plugins)},
     }
 
 

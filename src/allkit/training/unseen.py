@@ -116,7 +116,7 @@ def leave_one_group_out(
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")
     rows, parts, judged = [], [], []
-    for split in dataset.leave_one_out(column):
+    for split in dataset.leave_one_group_out(column):
         train = _without_empty_classes(split)
         with warnings.catch_warnings():
             # The set's own warnings were given once.

@@ -26,7 +26,7 @@ def fit_temperature(
     Guo et al. 2017; that an image which is strange by s ≥ 0 deserves a higher temperature, and b
     ≥ 0 says by how much, is density-aware calibration (Tomani et al. 2023). Without `strangeness`
     `(N,)` b is 0. The true class is asked for (n + 1) / (n + 2) instead of 1, as in Platt 1999:
-    where every one of n images is right, nothing else keeps T from falling to nought. `logits` is
+    where every one of n images is right, nothing else keeps T from falling to zero. `logits` is
     `(N, K)`, `labels` `(N,)`.
     """
     from scipy.optimize import minimize

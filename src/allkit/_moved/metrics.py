@@ -1,0 +1,14 @@
+"""Moved to `allkit.evaluation`."""
+
+from allkit._moved import forward
+
+__getattr__ = forward(
+    __name__,
+    {
+        "Comparison": "allkit.evaluation.compare.Comparison",
+        "Evaluation": "allkit.evaluation.result.Evaluation",
+        "by_fold": "allkit.evaluation.result.by_fold",
+        "compare": "allkit.evaluation.compare.compare",
+        "evaluate": "allkit.evaluation.result.evaluate",
+    },
+)

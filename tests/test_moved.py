@@ -1,0 +1,57 @@
+"""Names and import paths of 0.1.0 still work, and say what to write now."""
+
+import importlib
+
+import pytest
+
+import allkit
+from allkit.config import TrainConfig
+from allkit.errors import ConfigError
+
+PATHS = [
+    ("allkit.metrics", "Evaluation", "allkit.evaluation.result"),
+    ("allkit.metrics", "compare", "allkit.evaluation.compare"),
+    ("allkit.explain", "Explanation", "allkit.model.explain"),
+    ("allkit.duplicates", "find_duplicates", "allkit.images.same_field"),
+    ("allkit.probes", "Probe", "allkit.evaluation.shortcuts"),
+    ("allkit.classifier", "Classifier", "allkit.model.classifier"),
+    ("allkit.weights", "load_weights", "allkit.network.weights"),
+    ("allkit.runtime.trust", "Trust", "allkit.trust.verdict"),
+    ("allkit.quality.adapt", "adapt", "allkit.adaptation.adapt"),
+    ("allkit.images", "read_image", "allkit.images.decode"),
+    ("allkit.adaptation", "Adaptation", "allkit.model.adaptation"),
+]
+
+
+@pytest.mark.parametrize(("old", "name", "new"), PATHS)
+def test_an_import_path_of_0_1_0_gives_what_it_gave_and_names_the_new_one(old, name, new):
+    with pytest.warns(DeprecationWarning, match=rf"{new}\.{name} now"):
+        found = getattr(importlib.import_module(old), name)
+    assert found is getattr(importlib.import_module(new), name)
+
+
+@pytest.mark.parametrize("old", dict.fromkeys(old for old, _, _ in PATHS))
+def test_an_old_module_knows_no_other_names(old):
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        importlib.import_module(old).nothing  # noqa: B018 - the access is the test
+
+
+def test_a_setting_of_0_1_0_is_taken_under_its_new_name():
+    with pytest.warns(UserWarning, match="tune_epochs is called finetune_epochs now"):
+        config = TrainConfig.parse({"tune_epochs": 3})
+    assert config.finetune_epochs == 3
+    with pytest.raises(ConfigError, match="tune_epoch'"):
+        TrainConfig.parse({"tune_epoch": 3})
+
+
+def test_methods_of_0_1_0_do_what_they_did(drawn, tiny, tmp_path):
+    data = allkit.Dataset.open(drawn)
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.leave_one_group_out now"):
+        splits = list(data.leave_one_out("group"))
+    assert [s.held_out for s in splits] == [s.held_out for s in data.leave_one_group_out("group")]
+    with pytest.warns(DeprecationWarning, match="to_leave_one_group_out_csv now"):
+        assert data.to_leave_one_out_csv(tmp_path / "folds.csv") == len(splits)
+    with pytest.warns(DeprecationWarning, match=r"Classifier\.content_hash now"):
+        assert tiny.mark() == tiny.content_hash()
+    with pytest.warns(DeprecationWarning, match=r"ModelInfo\.provenance now"):
+        assert tiny.info.passport is tiny.info.provenance
