@@ -537,7 +537,7 @@ def test_a_division_that_leaks_is_told_when_training_starts(cli, folder, tmp_pat
 
 @pytest.mark.slow
 def test_training_looks_at_each_image_for_its_field_once(cli, tmp_path, monkeypatch):
-    from allkit.data import dataset as module
+    from allkit.data import relations as module
     from allkit.data.drawn import write_smears
 
     Dataset.open(write_smears(tmp_path / "set", 32, groups=16, seed=5)).split(0.3).to_csv(
@@ -581,19 +581,18 @@ def test_images_that_nobody_named_have_no_label_and_no_class(tmp_path):
 
 
 def test_the_table_of_images_without_labels_has_an_empty_column(tmp_path):
-    from allkit.data.split import as_csv
-
     picture(tmp_path / "slide" / "a.png")
     data = Dataset.unlabelled(tmp_path)
-    text = as_csv(data, tmp_path / "t.csv", fingerprint=None)
+    data.to_csv(tmp_path / "t.csv")
+    text = (tmp_path / "t.csv").read_text()
     assert text.splitlines() == ["image,label,group,case", "slide/a.png,,slide,"]
 
 
 def test_a_set_of_the_same_images_does_not_look_at_them_again(folder, monkeypatch):
     data = Dataset.open(folder)
     hashes, signatures = data.hashes, data.signatures
-    monkeypatch.setattr("allkit.data.dataset.digest", None)
-    monkeypatch.setattr("allkit.data.dataset.signature", None)
+    monkeypatch.setattr("allkit.data.passes.digest", None)
+    monkeypatch.setattr("allkit.data.relations.signature", None)
     part = data.subset([3, 1])
     assert part.hashes == (hashes[3], hashes[1])
     assert part.signatures == (signatures[3], signatures[1])

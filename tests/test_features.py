@@ -9,7 +9,7 @@ import torch
 
 import allkit
 from allkit.errors import ConfigError, DatasetError, PluginError
-from allkit.features import Extractor, FeatureCache
+from allkit.features import AugmentedCopy, Extractor, FeatureCache
 from allkit.plugins import Registry
 
 
@@ -53,20 +53,21 @@ def test_other_weights_another_backbone_or_another_view_are_computed_anew(tmp_pa
     other = extractor(cache, ("counted", "other weights"))
     other.extract(data)
     augmented = extractor(cache)
-    augmented.extract(data, augment=standard, names=["standard"], copy=1)
-    augmented.extract(data, augment=standard, names=["standard"], copy=1, seed=1)
+    augmented.extract(data, copy=AugmentedCopy(1, standard, ["standard"], seed=0))
+    augmented.extract(data, copy=AugmentedCopy(1, standard, ["standard"], seed=1))
     assert (other.backbone.seen, augmented.backbone.seen) == (12, 24)
 
 
 def test_augmented_copies_are_the_same_in_any_order_and_differ_by_number_and_seed(data, standard):
-    def rows(dataset, **which):
-        return extractor(None).extract(dataset, augment=standard, names=["standard"], **which)
+    def rows(dataset, number, seed=0):
+        copy = AugmentedCopy(number, standard, ["standard"], seed)
+        return extractor(None).extract(dataset, copy=copy)
 
-    forward = rows(data, copy=1)
-    backward = rows(data.subset(range(11, -1, -1)), copy=1)
+    forward = rows(data, 1)
+    backward = rows(data.subset(range(11, -1, -1)), 1)
     np.testing.assert_array_equal(forward, backward[::-1])
-    assert not np.array_equal(forward, rows(data, copy=2))
-    assert not np.array_equal(forward, rows(data, copy=1, seed=1))
+    assert not np.array_equal(forward, rows(data, 2))
+    assert not np.array_equal(forward, rows(data, 1, seed=1))
 
 
 def test_a_cache_stays_below_its_limit_and_drops_what_was_unused_longest(tmp_path):
@@ -138,7 +139,7 @@ def test_unreadable_images_stop_the_extraction_and_are_all_listed(tmp_path, draw
 def test_an_augmentation_that_breaks_its_promise_is_named(data, apply, message):
     record = allkit.Augmentation("odd", apply)
     with pytest.raises(PluginError, match=message):
-        extractor(None).extract(data, augment=[record], names=["odd"], copy=1)
+        extractor(None).extract(data, copy=AugmentedCopy(1, [record], ["odd"], seed=0))
 
 
 def test_progress_counts_up_to_the_number_of_images(data):
@@ -152,7 +153,7 @@ def test_progress_counts_up_to_the_number_of_images(data):
 def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
     drawn, tiny_settings, monkeypatch
 ):
-    from allkit.training.inputs import Material
+    from allkit.training.inputs import PreparedInputs
     from allkit.training.session import Session
 
     events = []
@@ -164,7 +165,7 @@ def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
 
         return call
 
-    monkeypatch.setattr(Material, "features", noted("features", Material.features))
+    monkeypatch.setattr(PreparedInputs, "prepare", noted("prepare", PreparedInputs.prepare))
     monkeypatch.setattr(Session, "train", noted("train", Session.train))
     passes = []
 
@@ -175,5 +176,5 @@ def test_the_pass_over_the_images_comes_once_and_before_anything_is_learnt(
     settings = tiny_settings | {"epochs": 1, "calibration_folds": 2}
     allkit.Trainer(**settings, progress=progress).fit(allkit.Dataset.open(drawn))
     # One member, the same again on all images, and two heads for calibration.
-    assert events == ["features", *["train"] * 4]
+    assert events == ["prepare", *["train"] * 4]
     assert passes == [48]

@@ -287,14 +287,8 @@ def graph():
     return {name: set(imported(tree, trees)) - {"allkit"} for name, tree in trees.items()}
 
 
-TO_BE_MADE = ("allkit.data.split", "allkit.data.dividing", "allkit.data.overview")
-"""What still speaks of the set that imports it."""
-
-
 def test_imports_for_types_go_down_too_and_in_no_circle():
     found = graph()
-    for name in TO_BE_MADE:
-        found[name] = {other for other in found[name] if other != "allkit.data.dataset"}
     tuple(graphlib.TopologicalSorter(found).static_order())  # raises where there is a circle
     height = {name: -i for i, layer in enumerate(LAYERS) for name in layer}
     of = {name: name.split(".")[1] for name in {*found, *(b for at in found.values() for b in at)}}

@@ -249,7 +249,7 @@ def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings, m
     record = allkit.Backbone("flat", lambda weights: torch.nn.Conv2d(3, 4, 3))
     hook = allkit.hookimpl(lambda: [record])
     host.register(SimpleNamespace(allkit_backbones=hook), name="flat")
-    monkeypatch.setattr("allkit.training.inputs.registry", lambda: host)
+    monkeypatch.setattr("allkit.training.backbone.registry", lambda: host)
     with pytest.raises(PluginError, match=r"'flat' returned .* it must return"):
         allkit.Trainer(**tiny_settings | {"backbone": "flat"}).fit(data)
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
-from allkit.data.measured import dataset_shortcomings, dataset_statistics
+from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation.evaluate import strongest_probe
 from allkit.evaluation.shortcuts import Probe, threshold
@@ -58,9 +59,13 @@ class LabFields:
         Images of which a model of cells can say nothing teach nothing and are left out, named.
         Raises `DatasetError` when none is left.
         """
-        data, notes = _with_cells(model, data, cache, progress)
-        features = model.features(data, cache=cache, progress=progress)
-        statistics = dataset_statistics(data, cache=cache, progress=progress)
+        measures = [STATISTICS, *SAME_FIELD]
+        if model.spec.bag != "field":
+            measures.append(SHORTCOMINGS)
+        features = model.features(data, cache=cache, progress=progress, also=measures)
+        rows, notes = _with_cells(model, data)
+        data, features = data.subset(rows), features[rows]
+        statistics = np.stack(data.passes.measure([STATISTICS], cache=cache)[0])
         position: dict[str | None, int] = {name: i for i, name in enumerate(model.classes)}
         labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
         values = data.column(column) if column is not None else [None] * len(data)
@@ -88,16 +93,15 @@ class LabFields:
         return len(set(self.labels.tolist())) - len(few)
 
 
-def _with_cells(
-    model: Classifier, data: Dataset, cache: FeatureCache | None, progress: Progress | None
-) -> tuple[Dataset, tuple[str, ...]]:
+def _with_cells(model: Classifier, data: Dataset) -> tuple[Ints, tuple[str, ...]]:
     """Return the images that the model can answer for by their cells, and what was left out."""
+    everything = np.arange(len(data))
     if model.spec.bag == "field":
-        return data, ()
-    found = dataset_shortcomings(data, cache=cache, progress=progress)
+        return everything, ()
+    found = as_reasons(data.passes.measure([SHORTCOMINGS])[0])
     bad = [i for i, reasons in enumerate(found) if reasons]
     if not bad:
-        return data, ()
+        return everything, ()
     names = ", ".join(data.samples[i].image for i in bad[:5])
     more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
     note = (
@@ -109,7 +113,7 @@ def _with_cells(
     # Named here and not in the record: what is saved with a model holds no name of a file.
     warnings.warn(f"{data.name}: {note}: {names}{more}.", stacklevel=4)
     note += "."
-    return data.subset([i for i, reasons in enumerate(found) if not reasons]), (note,)
+    return np.setdiff1d(everything, bad), (note,)
 
 
 def joined(parts: Sequence[LabFields]) -> LabFields:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from allkit.errors import DatasetError
 
-__all__ = ["allocate", "join", "torn"]
+__all__ = ["allocate", "join", "require_enough", "torn"]
 
 
 def join(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
@@ -63,12 +63,7 @@ def allocate(
     names the classes which have too few units to be on every side. Images without a label count as
     one more class.
     """
-    classes = sorted(set(labels), key=lambda label: label or "")
-    column = np.array([classes.index(label) for label in labels])
-    counts = np.zeros((int(units.max()) + 1 if len(units) else 0, len(classes)))
-    np.add.at(counts, (units, column), 1)
-    _check_enough(counts, classes, sides, unit_name)
-
+    counts = require_enough(units, labels, sides, unit_name=unit_name)
     total = counts.sum(axis=0)
     target = np.outer(np.asarray(shares) / np.sum(shares), total)
     rng = np.random.default_rng(seed)
@@ -86,9 +81,21 @@ def allocate(
     return side_of[units]
 
 
-def _check_enough(
-    counts: npt.NDArray[np.float64], classes: list[str | None], sides: Sequence[str], unit_name: str
-) -> None:
+def require_enough(
+    units: npt.NDArray[np.int64],
+    labels: Sequence[str | None],
+    sides: Sequence[str],
+    *,
+    unit_name: str,
+) -> npt.NDArray[np.float64]:
+    """Return how many images of each class `(U, K)` each unit holds, classes in their order.
+
+    Raises `DatasetError` that names the classes which have fewer units than there are sides.
+    """
+    classes = sorted(set(labels), key=lambda label: label or "")
+    column = np.array([classes.index(label) for label in labels])
+    counts = np.zeros((int(units.max()) + 1 if len(units) else 0, len(classes)))
+    np.add.at(counts, (units, column), 1)
     units_of_class = (counts > 0).sum(axis=0)
     short = [
         f"{'no label' if name is None else repr(name)} has {n} {unit_name}{'' if n == 1 else 's'} "
@@ -102,6 +109,7 @@ def _check_enough(
             f"Each class needs at least {len(sides)}: add images of another slide, leave the "
             f"class out, or ask for fewer sides."
         )
+    return counts
 
 
 def _sides(sides: Sequence[str]) -> str:

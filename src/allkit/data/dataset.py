@@ -16,36 +16,32 @@ import numpy.typing as npt
 
 from allkit._moved import warn_renamed
 from allkit.data import readers, tables
-from allkit.data.allocation import join, torn
 from allkit.data.dividing import (
+    By,
     allocated,
-    held_out_values,
+    given_folds,
     parts_without_relatives,
-    write_folds,
+    values_to_leave_out,
 )
-from allkit.data.known import Known
 from allkit.data.labels import class_order
 from allkit.data.names import groups_of
-from allkit.data.rows import Sample, Table, describe, unreadable
-from allkit.data.sources import digest, says_drawn
-from allkit.data.split import By, Split
-from allkit.errors import DatasetError, ImageError
-from allkit.images.batches import read_ahead
-from allkit.images.decode import read_image
-from allkit.images.same_field import (
-    DuplicatePair,
-    Signature,
-    SignatureStore,
-    clusters,
-    find_duplicates,
-    signature,
-)
+from allkit.data.overview import sheet, summary
+from allkit.data.passes import ImagePasses, Measured
+from allkit.data.relations import SIGNATURE, duplicates_of, fields_of, leaks_of, units_of
+from allkit.data.rows import Sample, Table, column_of, describe
+from allkit.data.sources import says_drawn
+from allkit.data.split import Split
+from allkit.data.written import as_csv, rows_hash
+from allkit.errors import DatasetError
+from allkit.files import write_whole
+from allkit.images.same_field import DuplicatePair, Signature
+from allkit.types import Ints, Pixels
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["Dataset", "Sample", "Split"]
+__all__ = ["By", "Dataset", "Sample", "Split"]
 
 T = TypeVar("T")
 
@@ -58,7 +54,7 @@ class Dataset:
     An image without a label has `None`; a set of such images has no classes. `left_out` names the
     files that were found beside the images and not taken. `split_by` says how the set was divided,
     if it was: `"group"`, or `"image"` for the plain random division of the published systems.
-    `known` is what was found out about these images before.
+    `measured` is what is known of these images by having looked at them; `passes` looks.
     """
 
     def __init__(
@@ -69,18 +65,14 @@ class Dataset:
         name: str = "images",
         left_out: Sequence[str] = (),
         split_by: By | None = None,
-        known: Known | None = None,
+        measured: Measured | None = None,
     ) -> None:
         self.samples = tuple(samples)
         order, mapping = class_order(s.label for s in self.samples if s.label is not None)
         self.classes = tuple(classes) if classes is not None else order
         if classes is None:
-            self.samples = tuple(
-                s if s.label is None or mapping[s.label] == s.label
-                else replace(s, label=mapping[s.label])
-                for s in self.samples
-            )  # fmt: skip
-        self.known = Known() if known is None else known
+            self.samples = tuple(_relabelled(sample, mapping) for sample in self.samples)
+        self.passes = ImagePasses(self.samples, name, measured)
         self.name = name
         self.left_out = tuple(left_out)
         self.split_by = split_by
@@ -132,15 +124,9 @@ class Dataset:
     @classmethod
     def sample(cls, count: int = 240, *, groups: int = 24, seed: int = 0) -> Dataset:
         """Return drawn smears: made by the program, for trying things out, never for a claim."""
-        from allkit.data import drawn
+        from allkit.data.drawn import drawn_samples
 
-        samples = [
-            Sample(
-                f"drawn-{index:05d}.png", drawn.encode(field), field.label, field.group, field.case
-            )
-            for index, field in enumerate(drawn.draw_smears(count, groups=groups, seed=seed))
-        ]
-        return cls(samples, name="drawn smears")
+        return cls(drawn_samples(count, groups=groups, seed=seed), name="drawn smears")
 
     @classmethod
     def _from_rows(cls, table: Table) -> Dataset:
@@ -212,15 +198,9 @@ class Dataset:
         """Whether any image was drawn by this program, which its file says."""
         return any(says_drawn(s.source) for s in self.samples)
 
-    def read(self, index: int) -> npt.NDArray[np.uint8]:
+    def read(self, index: int) -> Pixels:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
-        return self.load(index)[0]
-
-    def load(self, index: int) -> tuple[npt.NDArray[np.uint8], bytes]:
-        """Return image `index` as `read` does, and the bytes of its file, read once for both."""
-        sample = self.samples[index]
-        file = sample.source.read()
-        return read_image(file, name=sample.image), file
+        return self.passes.load(index)[0]
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -228,9 +208,7 @@ class Dataset:
 
         Raises `DatasetError` that names every file which cannot be opened.
         """
-        if self.known.hashes is None:
-            self.known.hashes = tuple(self.each(lambda i: digest(self.samples[i].source)))
-        return self.known.hashes
+        return self.passes.hashes
 
     @cached_property
     def fingerprint(self) -> str:
@@ -240,7 +218,7 @@ class Dataset:
 
     def verify(self) -> None:
         """Decode every image once; raise `DatasetError` that lists all that are unreadable."""
-        self.each(lambda index: self.read(index) is None)
+        self.passes.verify()
 
     def each(
         self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
@@ -249,87 +227,49 @@ class Dataset:
 
         Raises `DatasetError` that names every image for which it raised `ImageError`.
         """
-
-        def attempt(index: int) -> T | ImageError:
-            try:
-                return function(index)
-            except ImageError as error:
-                return error
-
-        values: list[T] = []
-        errors: list[str] = []
-        for batch in read_ahead(range(len(self)), attempt, 64):
-            for _, value in batch:
-                if isinstance(value, ImageError):
-                    errors.append(str(value))
-                else:
-                    values.append(value)
-            if progress:
-                progress(len(values) + len(errors), len(self))
-        if errors:
-            raise unreadable(errors, len(self), self.name)
-        return values
+        return self.passes.each(function, progress)
 
     @cached_property
-    def units(self) -> npt.NDArray[np.int64]:
+    def units(self) -> Ints:
         """`(N,)` int64: images with one number belong together, as far as nobody has to look.
 
         They share a group or a case, or are byte-identical.
         """
-        return join(
-            len(self),
-            [s.group for s in self.samples],
-            [s.case for s in self.samples],
-            self.hashes,
-        )
+        return units_of(self.samples, self.hashes)
 
-    @cached_property
-    def fields(self) -> npt.NDArray[np.int64]:
+    @property
+    def fields(self) -> Ints:
         """`(N,)` int64: images with one number must stay on one side of a split.
 
         They are of one unit, or show the same field or part of it: the column `near_duplicate_of`
-        says so, or `duplicates` does.
+        says so, or `duplicates` does. The first time, every image is looked at.
         """
-        found = clusters(len(self), self.duplicates)
-        field_of = {index: number for number, members in enumerate(found) for index in members}
-        given = [s.columns.get("near_duplicate_of") for s in self.samples]
-        seen = [field_of.get(index) for index in range(len(self))]
-        return join(len(self), self.units.tolist(), given, seen)
+        return fields_of(self.samples, self.units, self.duplicates)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
-        """What is kept of each image to recognise its field, 3.5 KB each."""
-        if self.known.signatures is None:
-            store, hashes = SignatureStore(len(self)), self.hashes
-            self.known.signatures = tuple(
-                self.each(lambda i: store.keep(i, signature(self.read(i), hashes[i])))
-            )
-        return self.known.signatures
+        """What is kept of each image to recognise its field, 3.5 KB each.
+
+        The first time, every image is looked at. Raises `DatasetError` that names every unreadable
+        image.
+        """
+        return tuple(self.passes.measure([SIGNATURE])[0])
 
     @property
     def duplicates(self) -> tuple[DuplicatePair, ...]:
         """Pairs of images that show the same field, or part of it, by their positions.
 
-        Looks at every image: some 10 ms each on the first call. Raises `DatasetError` that names
+        The first time, every image is looked at: some 10 ms each. Raises `DatasetError` that names
         every unreadable image.
         """
-        if self.known.duplicates is None:
-            self.known.duplicates = tuple(find_duplicates(self.signatures, self.read))
-        return self.known.duplicates
+        return duplicates_of(self.passes)
 
     def column(self, name: str) -> list[str | None]:
         """Return a column of the table for each image: `group`, `case`, or any further one.
 
         Raises `DatasetError` that names the columns there are.
         """
-        if name in ("group", "case"):
-            return [getattr(s, name) for s in self.samples]
-        known = sorted({key for s in self.samples for key in s.columns})
-        if name not in known:
-            raise DatasetError(
-                f"{self.name} has no column {name!r}. It has: {', '.join(['group', 'case', *known])}."
-            )
-        return [s.columns.get(name) for s in self.samples]
+        return column_of(self.samples, name, of=self.name)
 
     def with_groups(self, pattern: str) -> Dataset:
         """Return the set with groups taken from the images' names by a regular expression.
@@ -346,31 +286,18 @@ class Dataset:
 
         Compares the parts `train`, `val` and `test`: groups and cases, and images of one field.
         """
-        parts = [s.part for s in self.samples]
-        # Images of one group are mostly of one field too: once is enough.
-        for numbers, what in ((self.units, "groups or cases"), (self.fields, "fields")):
-            units, images = torn(numbers, parts)
-            if units:
-                return [
-                    f"{units:,} {what} ({images:,} images) lie on two sides of the division: "
-                    f"figures on it are too high. Divide again with `allkit split`."
-                ]
-        return []
+        return leaks_of([s.part for s in self.samples], self.units, self.fields)
 
     def summary(self) -> str:
         """Return a table of what is in the set: images, groups and cases of each class, and parts."""
-        from allkit.data.overview import summary
-
-        return summary(self)
+        return summary(self.name, self.samples, self.classes, self.left_out)
 
     def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
         """Return a contact sheet as a matplotlib figure: a row of images for each class.
 
         The images of a class are drawn at random with `seed`. `figure.savefig(path)` keeps it.
         """
-        from allkit.data.overview import sheet
-
-        return sheet(self, per_class, seed)
+        return sheet(self.samples, self.classes, self.read, per_class=per_class, seed=seed)
 
     def subset(
         self,
@@ -386,7 +313,7 @@ class Dataset:
             name=name or self.name,
             left_out=self.left_out,
             split_by=self.split_by,
-            known=self.known.at(indices),
+            measured=self.passes.measured.at(indices),
         )
 
     def part(self, *names: str) -> Dataset:
@@ -399,7 +326,9 @@ class Dataset:
         """Whether the set says which images are for training and which for testing."""
         return any(s.part is not None for s in self.samples)
 
-    def split(self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0) -> Split:
+    def split(
+        self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0
+    ) -> Split[Dataset]:
         """Divide into train, val and test, every class in proportion on every side.
 
         `test` and `val` are shares of all images. `by="group"` keeps groups, cases and images of
@@ -414,40 +343,37 @@ class Dataset:
         sides = [("train", 1 - test - val), ("val", val), ("test", test)]
         sides = [(side, share) for side, share in sides if share > 0]
         names = [side for side, _ in sides]
-        placed = allocated(self, [share for _, share in sides], names, by, seed)
+        placed = self._allocated([share for _, share in sides], names, by, seed)
         parts = [names[side] for side in placed]
         return self._divided(parts, by, seed)
 
-    def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split]:
+    def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split[Dataset]]:
         """Return k divisions into train and test; every image is in exactly one test part.
 
         A `fold` column in the set is taken as it is when it holds exactly k folds.
         """
-        given = [s.fold for s in self.samples]
-        if None not in given and len(set(given)) == k:
-            numbers = sorted(set(given))  # type: ignore[type-var]  # it holds no None: asked above
-            placed = np.array([numbers.index(fold) for fold in given])
+        placed = given_folds([s.fold for s in self.samples], k)
+        if placed is not None:
             by = self.split_by or by  # as the table says that it was made
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
-        else:
-            placed = allocated(self, [1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
+        placed = self._allocated([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         return [
             self._divided(["test" if p == fold else "train" for p in placed], by, seed)
             for fold in range(k)
         ]
 
-    def leave_one_group_out(self, column: str = "group") -> Iterator[Split]:
+    def leave_one_group_out(self, column: str = "group") -> Iterator[Split[Dataset]]:
         """Yield one division for each value of a column, all of its images being the test.
 
         Images that share a group, a case or a field with the test are in no part; `Split.dropped`
         counts them. Raises `DatasetError` when the column has fewer than two values or a gap.
         """
         values = self.column(column)
-        for value in held_out_values(self, column):
+        for value in values_to_leave_out(values, column=column, name=self.name):
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
-    def leave_one_out(self, column: str = "group") -> Iterator[Split]:
+    def leave_one_out(self, column: str = "group") -> Iterator[Split[Dataset]]:
         """Yield what `leave_one_group_out` does, by its name of 0.1.0."""
         warn_renamed("Dataset.leave_one_out", "Dataset.leave_one_group_out")
         return self.leave_one_group_out(column)
@@ -457,13 +383,13 @@ class Dataset:
         fold_of: dict[int, int] = {}
         for number, split in enumerate(self.folds(k, by=by, seed=seed)):
             fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
-        write_folds(self, Path(path), [fold_of[i] for i in range(len(self))], by)
+        self._write_folds(Path(path), [fold_of[i] for i in range(len(self))], by)
 
     def to_leave_one_group_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
         values = [split.held_out for split in self.leave_one_group_out(column)]
         number = {value: fold for fold, value in enumerate(values)}
-        write_folds(self, Path(path), [number[value] for value in self.column(column)], "group")
+        self._write_folds(Path(path), [number[value] for value in self.column(column)], "group")
         return len(values)
 
     def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
@@ -471,21 +397,56 @@ class Dataset:
         warn_renamed("Dataset.to_leave_one_out_csv", "Dataset.to_leave_one_group_out_csv")
         return self.to_leave_one_group_out_csv(path, column)
 
+    def to_csv(self, path: str | Path) -> None:
+        """Write the set as a table that `from_csv` reads; its paths are relative to the table.
+
+        Raises `DatasetError` when the images are not files.
+        """
+        write_whole(Path(path), as_csv(self.samples, Path(path), name=self.name))
+
+    def _allocated(self, shares: Sequence[float], sides: Sequence[str], by: By, seed: int) -> Ints:
+        return allocated(
+            [s.label for s in self.samples],
+            self.fields if by == "group" else None,
+            shares,
+            sides=sides,
+            grouped=self.has_groups,
+            name=self.name,
+            seed=seed,
+        )
+
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None
-    ) -> Split:
-        parts = parts_without_relatives(self, test, by)
+    ) -> Split[Dataset]:
+        parts = parts_without_relatives(test, self.fields if by == "group" else None)
         return self._divided(parts, by, seed, held_out)
 
     def _divided(
         self, parts: Sequence[str | None], by: By, seed: int, held_out: str | None = None
-    ) -> Split:
+    ) -> Split[Dataset]:
         samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
         return Split.of(self.same_images(samples, by), by, seed, held_out)
 
+    def _write_folds(self, path: Path, folds: Sequence[int], by: By) -> None:
+        samples = [replace(s, fold=f, part=None) for s, f in zip(self, folds, strict=True)]
+        fingerprint = rows_hash(zip(self.hashes, folds, strict=True))
+        text = as_csv(samples, path, name=self.name, split_by=by, fingerprint=fingerprint)
+        write_whole(path, text)
+
     def same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
-        """Return a set of the same images, which knows what was found out about them."""
+        """Return a set of the same images, of which as much is known."""
         return Dataset(
-            samples, self.classes, name=self.name, left_out=self.left_out, split_by=by,
-            known=self.known.same(),
-        )  # fmt: skip
+            samples,
+            self.classes,
+            name=self.name,
+            left_out=self.left_out,
+            split_by=by,
+            measured=self.passes.measured.same(),
+        )
+
+
+def _relabelled(sample: Sample, names: dict[str, str]) -> Sample:
+    """Return a sample under the class's name of `names`."""
+    if sample.label is None or names[sample.label] == sample.label:
+        return sample
+    return replace(sample, label=names[sample.label])

@@ -1,79 +1,83 @@
-"""How a set is divided: who goes to which side, who may be on none, and the table of folds."""
+"""Who goes to which side of a division, and who may be on none."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from allkit.data.allocation import allocate
-from allkit.data.split import By, as_csv
 from allkit.errors import DatasetError
-from allkit.files import write_whole
 from allkit.types import Ints
 
-if TYPE_CHECKING:
-    from allkit.data.dataset import Dataset
+__all__ = ["By", "allocated", "given_folds", "parts_without_relatives", "values_to_leave_out"]
 
-__all__ = ["allocated", "held_out_values", "parts_without_relatives", "write_folds"]
+By = Literal["group", "image"]
+"""What a division keeps whole."""
 
 
 def allocated(
-    data: Dataset, shares: Sequence[float], sides: Sequence[str], by: By, seed: int
+    labels: Sequence[str | None],
+    fields: Ints | None,
+    shares: Sequence[float],
+    *,
+    sides: Sequence[str],
+    grouped: bool,
+    name: str,
+    seed: int,
 ) -> Ints:
-    """Return the side `(N,)` of every image, as `allocate` does; say what is not known of them."""
-    if by == "image":
-        units, unit_name = np.arange(len(data)), "image"
+    """Return the side `(N,)` of every image, as `allocate` does.
+
+    `fields` `(N,)` number what stays whole; without them every image stands alone. Where no groups
+    are known (`grouped`) a warning, which calls the set `name`, says what follows from that.
+    """
+    unit_name = "image"
+    if fields is None:
+        fields = np.arange(len(labels))
     else:
-        units, unit_name = data.fields, "group" if data.has_groups else "distinct field"
-        if not data.has_groups:
+        unit_name = "group" if grouped else "distinct field"
+        if not grouped:
             warnings.warn(
-                f"{data.name} has no groups: images of the same field are kept together, every "
+                f"{name} has no groups: images of the same field are kept together, every "
                 f"other image stands alone. Images of one slide will lie on both sides and "
                 f"figures will be too high; give a `group` or `case` column, or look at what "
                 f"`allkit check` suggests.",
                 stacklevel=3,
             )
-    labels = [s.label for s in data.samples]
-    return allocate(units, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
+    return allocate(fields, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
 
 
-def parts_without_relatives(data: Dataset, test: npt.NDArray[np.bool_], by: By) -> list[str | None]:
+def given_folds(folds: Sequence[int | None], k: int) -> Ints | None:
+    """Return the fold `(N,)` of every image, from 0, where the set names exactly k; else `None`."""
+    numbers = sorted({fold for fold in folds if fold is not None})
+    if None in folds or len(numbers) != k:
+        return None
+    return np.searchsorted(numbers, np.array(folds, dtype=np.int64)).astype(np.int64)
+
+
+def parts_without_relatives(test: npt.NDArray[np.bool_], fields: Ints | None) -> list[str | None]:
     """Return the part of every image; what shares a field with the test is in none."""
-    relatives = np.isin(data.fields, data.fields[test]) if by == "group" else test
+    relatives = test if fields is None else np.isin(fields, fields[test])
     return [
-        "test" if t else None if relative else "train"
-        for t, relative in zip(test.tolist(), relatives.tolist(), strict=True)
+        "test" if held_out else None if relative else "train"
+        for held_out, relative in zip(test.tolist(), relatives.tolist(), strict=True)
     ]
 
 
-def held_out_values(data: Dataset, column: str) -> list[str]:
+def values_to_leave_out(values: Sequence[str | None], *, column: str, name: str) -> list[str]:
     """Return the values of a column; raise `DatasetError` when it has gaps or one value only."""
-    values = data.column(column)
     gaps = sum(value is None for value in values)
     if gaps:
         raise DatasetError(
-            f"{gaps} of {len(data)} images of {data.name} have no {column!r}. Fill the column."
+            f"{gaps} of {len(values)} images of {name} have no {column!r}. Fill the column."
         )
-    found = sorted({value for value in values if value is not None})
-    if len(found) < 2:
+    distinct = sorted({value for value in values if value is not None})
+    if len(distinct) < 2:
         raise DatasetError(
-            f"The column {column!r} of {data.name} has one value only; leaving it out leaves "
+            f"The column {column!r} of {name} has one value only; leaving it out leaves "
             f"nothing to train on."
         )
-    return found
-
-
-def write_folds(data: Dataset, path: Path, folds: Sequence[int], by: By) -> None:
-    """Write the set as a table with a column `fold`."""
-    samples = [replace(s, fold=f, part=None) for s, f in zip(data, folds, strict=True)]
-    rows = sorted(zip(data.hashes, folds, strict=True))
-    fingerprint = hashlib.sha256(json.dumps(rows).encode()).hexdigest()
-    write_whole(path, as_csv(data.same_images(samples, by), path, fingerprint=fingerprint))
+    return distinct

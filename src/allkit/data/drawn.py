@@ -24,10 +24,11 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from allkit.data.labels import ALL_CLASSES
+from allkit.data.rows import Sample
 from allkit.data.sources import DRAWN, BytesSource
 from allkit.errors import ConfigError
 
-__all__ = ["DrawnField", "draw_smears", "encode", "write_smears"]
+__all__ = ["DrawnField", "draw_smears", "drawn_samples", "encode", "write_smears"]
 
 _Floats = NDArray[np.float32]
 _Array = NDArray[np.float64]
@@ -392,3 +393,12 @@ def write_smears(folder: str | Path, count: int = 240, **settings: Any) -> Path:
             writer.writerow([name, field.label, field.group, field.case, field.near_duplicate_of])
     os.replace(draft, table)
     return table
+
+
+def drawn_samples(count: int, *, groups: int, seed: int) -> list[Sample]:
+    """Return drawn smears as the samples of a set; the images are in memory."""
+    fields = draw_smears(count, groups=groups, seed=seed)
+    return [
+        Sample(f"drawn-{index:05d}.png", encode(one), one.label, one.group, one.case)
+        for index, one in enumerate(fields)
+    ]

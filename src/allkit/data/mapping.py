@@ -114,7 +114,13 @@ class LabelMap:
         part = dataset.subset([i for i, name in enumerate(named) if name is not None])
         labels = [name for name in named if name is not None]
         samples = [replace(s, label=name) for s, name in zip(part, labels, strict=True)]
-        relabelled = Dataset(samples, mapped, name=part.name, split_by=part.split_by)
+        relabelled = Dataset(
+            samples,
+            mapped,
+            name=part.name,
+            split_by=part.split_by,
+            measured=part.passes.measured.same(),
+        )
         return Mapped(relabelled, mapped, members, tuple(self._told(dataset, target, groups, used)))
 
     def _groups(self, classes: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -9,7 +9,7 @@ from allkit.data.labels import ALL_CLASSES, canonical_label
 from allkit.data.sources import Source
 from allkit.errors import DatasetError
 
-__all__ = ["PARTS", "Sample", "Table", "check_labels", "describe", "unreadable"]
+__all__ = ["PARTS", "Sample", "Table", "check_labels", "column_of", "describe", "unreadable"]
 
 PARTS = {
     "train": "train", "training": "train",
@@ -89,3 +89,18 @@ def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:
         f"{len(errors)} of {total} images of {name} cannot be read:\n{lines}\n"
         f"Fix or remove them; nothing is skipped in silence."
     )
+
+
+def column_of(samples: Sequence[Sample], name: str, *, of: str) -> list[str | None]:
+    """Return a column for each image: `group`, `case`, or any further one of the table.
+
+    Raises `DatasetError`, which calls the set `of`, and names the columns there are.
+    """
+    if name in ("group", "case"):
+        return [getattr(sample, name) for sample in samples]
+    columns = sorted({column for sample in samples for column in sample.columns})
+    if name not in columns:
+        raise DatasetError(
+            f"{of} has no column {name!r}. It has: {', '.join(['group', 'case', *columns])}."
+        )
+    return [sample.columns.get(name) for sample in samples]

@@ -1,50 +1,62 @@
-"""One division of a set into parts, and the table that keeps it."""
+"""One division of a set into parts."""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Generic, Protocol, Self, TypeVar
 
-from allkit.data.sources import FileSource
-from allkit.errors import DatasetError
+from allkit.data.dividing import By
+from allkit.data.rows import Sample
+from allkit.data.written import as_csv, rows_hash
 from allkit.files import write_whole
 
-if TYPE_CHECKING:
-    from allkit.data.dataset import Dataset
+__all__ = ["By", "Split"]
 
-__all__ = ["By", "Split", "as_csv", "split_fingerprint"]
 
-By = Literal["group", "image"]
+class Divided(Protocol):
+    """What a division needs of the set that it divides; `Dataset` has it."""
+
+    samples: tuple[Sample, ...]
+    name: str
+    split_by: By | None
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each image's file."""
+
+    def part(self, *names: str) -> Any:
+        """Return the images of the named parts."""
+
+    def __len__(self) -> int: ...
+
+
+Images = TypeVar("Images", bound=Divided)
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(Generic[Images]):
     """One division of a set: its parts, and how it was made.
 
     `held_out` is the value that the whole test part shares when one was left out. `dropped` counts
     the images that are in no part, because they share a group, a case or a field with the test.
     """
 
-    train: Dataset
-    val: Dataset
-    test: Dataset
-    whole: Dataset
+    train: Images
+    val: Images
+    test: Images
+    whole: Images
     by: By
     seed: int
     held_out: str | None = None
 
     @classmethod
-    def of(cls, whole: Dataset, by: By, seed: int, held_out: str | None = None) -> Split:
+    def of(cls, whole: Images, by: By, seed: int, held_out: str | None = None) -> Self:
         """Return the division that the parts of `whole` make."""
         train, val, test = (whole.part(name) for name in ("train", "val", "test"))
-        return cls(train, val, test, whole, by, seed, held_out)
+        return cls(train, val, test, whole=whole, by=by, seed=seed, held_out=held_out)
 
     @property
     def dropped(self) -> int:
@@ -54,7 +66,11 @@ class Split:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over every image's bytes, label and part, in any order."""
-        return split_fingerprint(self.whole)
+        samples: Sequence[Sample] = self.whole.samples
+        return rows_hash(
+            (digest, s.label or "", s.part or "")
+            for digest, s in zip(self.whole.hashes, samples, strict=True)
+        )
 
     def to_csv(self, path: str | Path) -> None:
         """Write the division as a table that `Dataset.from_csv` and every command reads.
@@ -62,38 +78,11 @@ class Split:
         Its paths are relative to the table; the columns `split_by` and `split_fingerprint` say
         how it was made, on every row. Raises `DatasetError` when the images are not files.
         """
-        write_whole(Path(path), as_csv(self.whole, Path(path), fingerprint=self.fingerprint))
-
-
-def as_csv(dataset: Dataset, path: Path, *, fingerprint: str | None) -> str:
-    """Return the set as the text of a table that will lie at `path`, further columns included."""
-    further = list(dict.fromkeys(name for sample in dataset for name in sample.columns))
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    made = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
-    writer.writerow(["image", "label", "group", "case", *made, *further])
-    here = path.resolve().parent
-    for sample in dataset:
-        if not isinstance(sample.source, FileSource):
-            raise DatasetError(
-                f"The images of {dataset.name} are not files of their own, so a table cannot name "
-                f"them. Unpack the zip, or save the images, first."
-            )
-        relative = os.path.relpath(sample.source.path.resolve(), here)
-        parts = [sample.part, sample.fold, dataset.split_by, fingerprint] if made else []
-        writer.writerow(
-            [
-                Path(relative).as_posix(), sample.label, sample.group, sample.case, *parts,
-                *(sample.columns.get(name) for name in further),
-            ]
-        )  # fmt: skip
-    return stream.getvalue()
-
-
-def split_fingerprint(dataset: Dataset) -> str:
-    """Return SHA-256 over every image's bytes, label and part, in any order."""
-    rows = sorted(
-        (digest, s.label or "", s.part or "")
-        for digest, s in zip(dataset.hashes, dataset.samples, strict=True)
-    )
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        text = as_csv(
+            self.whole.samples,
+            Path(path),
+            name=self.whole.name,
+            split_by=self.whole.split_by,
+            fingerprint=self.fingerprint,
+        )
+        write_whole(Path(path), text)

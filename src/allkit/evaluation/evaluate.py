@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import Mapped
-from allkit.data.rows import unreadable
+from allkit.data.passes import Measure
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation.answers import Answers
 from allkit.evaluation.result import Evaluation, evaluate
-from allkit.evaluation.shortcuts import QUICK, collect, leave_out, measure, score, too_few
+from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, leave_out, score, too_few
 from allkit.images.same_field import match, pack, unpack
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
@@ -79,24 +80,25 @@ class Judged(NamedTuple):
     sets: npt.NDArray[np.bool_] | None
 
 
-def ask(predictor: Predictor, dataset: Dataset, progress: Progress | None = None) -> Judged:
+def ask(
+    predictor: Predictor,
+    dataset: Dataset,
+    progress: Progress | None = None,
+    *,
+    also: Sequence[Measure] = (*SAME_FIELD, PROBE_INPUTS),
+) -> Judged:
     """Return what an exported file says of every image of a set.
 
-    Raises `DatasetError` that lists every unreadable image.
+    Each image is decoded once, and what `also` measures is taken on the way. Raises `DatasetError`
+    that lists every unreadable image.
     """
-    files = (sample.source.read() for sample in dataset)
+    passing = dataset.passes.survey(also, range(len(dataset)), lambda frame: frame.pixels)
+    images = (pixels for batch in passing for _, pixels in batch)
     found: list[Prediction] = []
-    for answer in predictor.stream(files):
+    for answer in predictor.stream(images):
         found.append(answer)
         if progress:
             progress("answers", len(found), len(dataset))
-    errors = [
-        f"{sample.image}: {answer.error}"
-        for sample, answer in zip(dataset, found, strict=True)
-        if answer.verdict == "unreadable"
-    ]
-    if errors:
-        raise unreadable(errors, len(dataset), dataset.name)
     classes = predictor.classes
     decisions = [
         Decision(a.verdict, a.reasons, tuple(classes.index(name) for name in a.prediction_set))
@@ -252,11 +254,12 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
 
     With `column`, each of its values is left out in turn, as in `leave_one_group_out`.
     """
+    dataset.passes.measure([*SAME_FIELD, PROBE_INPUTS])
     labels, units = dataset.labels, dataset.fields
     reason = too_few(labels, units, dataset.classes)
     if reason:
         return {"name": None, "reason": reason}
-    seen = collect(dataset.each(lambda index: measure(*dataset.load(index))))
+    seen = collect(dataset.passes.measure([PROBE_INPUTS])[0])
     if column is None:
         best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
     else:

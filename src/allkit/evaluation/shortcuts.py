@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.data.passes import Frame, Measure
 from allkit.evaluation.intervals import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
 __all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
-__all__ += ["score", "threshold", "too_few"]
+__all__ += ["PROBE_INPUTS", "score", "threshold", "too_few"]
 
 BLIND = ("border", "corner_tl", "corner_tr", "corner_bl", "corner_br", "background", "file")
 COARSE = ("mean_colour", "colour_histogram", "thumbnail")
@@ -107,6 +108,14 @@ def measure(image: npt.NDArray[np.uint8], file: bytes) -> Features:
         "thumbnail": cv2.resize(image, (8, 8), interpolation=3),  # 3: area
     }
     return {name: np.asarray(value, np.float32).ravel() for name, value in seen.items()}
+
+
+def _inputs(frame: Frame) -> Features:
+    return measure(frame.pixels, frame.file)
+
+
+PROBE_INPUTS = Measure("probe inputs", _inputs)
+"""What each probe sees of an image (`measure`)."""
 
 
 def _file(file: bytes, height: int, width: int) -> list[float]:

@@ -4,11 +4,7 @@ from allkit.features.activations import ActivationStore
 from allkit.features.bags import BagPass
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK, ENGINES, HALF, FrozenPass, native_bfloat16
-from allkit.features.extract import (
-    Extractor,
-    load_augmented,
-    row_key,
-)
+from allkit.features.extract import AugmentedCopy, Extractor, row_key
 from allkit.features.folder import activations_folder, cache_folder
 
 __all__ = [
@@ -16,13 +12,13 @@ __all__ = [
     "ENGINES",
     "HALF",
     "ActivationStore",
+    "AugmentedCopy",
     "BagPass",
     "Extractor",
     "FeatureCache",
     "FrozenPass",
     "activations_folder",
     "cache_folder",
-    "load_augmented",
     "native_bfloat16",
     "row_key",
 ]

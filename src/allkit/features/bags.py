@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -14,6 +12,7 @@ from allkit.features.engines import CHECKED, FrozenPass
 from allkit.images.cells import FINDER, Cells, bags, find_cells
 from allkit.network.standardise import CELL_SIZE, Standardise
 from allkit.records import InputSpec
+from allkit.types import Pixels
 
 __all__ = ["BagPass", "pass_through"]
 
@@ -22,18 +21,18 @@ CELLS_TOGETHER = 64
 
 
 def pass_through(
-    module: nn.Module, spec: InputSpec, device: torch.device, precision: str, engine: str
+    module: nn.Module, spec: InputSpec, device: torch.device, *, precision: str, engine: str
 ) -> FrozenPass | BagPass:
     """Return the pass through a frozen backbone that the bag of `spec` asks for."""
     kind = FrozenPass if spec.bag == "field" else BagPass
-    return kind(module, spec, device, precision, engine)
+    return kind(module, spec, device, precision=precision, engine=engine)
 
 
 class BagPass:
     """Images → the mean of a backbone over their white cells; with the field, side by side.
 
     `module` maps `(N, 3, S, S)` float32 to `(N, D)` for any S. An image gives `(D,)`, or with the
-    bag `both` `(2 · D,)`: the field first. The cells of an image without any are noughts.
+    bag `both` `(2 · D,)`: the field first. Without a cell, its part is zero.
     """
 
     def __init__(
@@ -41,15 +40,19 @@ class BagPass:
         module: nn.Module,
         spec: InputSpec,
         device: torch.device,
+        *,
         precision: str = "float32",
         engine: str = "torch",
     ) -> None:
         # The cells are cut by the standardisation of the field, from which the view has its scale.
         self._cut = Standardise(spec).to(device)
-        own = replace(spec, size=CELL_SIZE, bag="field")
-        self._cells = FrozenPass(module, own, device, precision, engine)
-        both = spec.bag == "both"
-        self._field = FrozenPass(module, spec, device, precision, engine) if both else None
+        of_a_cell = replace(spec, size=CELL_SIZE, bag="field")
+        self._cells = FrozenPass(module, of_a_cell, device, precision=precision, engine=engine)
+        self._field = (
+            FrozenPass(module, spec, device, precision=precision, engine=engine)
+            if spec.bag == "both"
+            else None
+        )
 
     @property
     def signature(self) -> tuple[str, ...]:
@@ -57,36 +60,40 @@ class BagPass:
         field = self._field.signature if self._field else ()
         return (*field, *self._cells.signature, FINDER)
 
-    def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
+    @property
+    def settled(self) -> bool:
+        """Whether it is known which engine computes."""
+        return self._cells.settled and (self._field is None or self._field.settled)
+
+    def prepare(self, images: Sequence[Pixels | Cells]) -> None:
         """Settle which engine computes; `signature` holds what will be used from then on."""
-        if self._cells.settled and (self._field is None or self._field.settled):
+        if self.settled:
             return  # to find cells costs more than all else here, and every batch comes by
-        found = [find_cells(image) for image in images[:CHECKED]]
+        bags_of_cells = _with_cells(images[:CHECKED])
         if self._field:
-            self._field.prepare([cells.image for cells in found])
-        crops, _ = self._crops(found)
+            self._field.prepare([cells.image for cells in bags_of_cells])
+        crops, _ = self._crops(bags_of_cells)
         self._cells.prepare_on(crops)
 
     @torch.inference_mode()
-    def __call__(
-        self, images: Sequence[npt.NDArray[np.uint8] | Cells], *, block: int = 0
-    ) -> torch.Tensor:
+    def __call__(self, images: Sequence[Pixels | Cells], *, block: int = 0) -> torch.Tensor:
         """Return `(N, D)` or `(N, 2 · D)` float32 on the CPU for N images, in order.
 
         An image whose cells were found already may be given as these. `block` is that of
         `FrozenPass`.
         """
-        found = [image if isinstance(image, Cells) else find_cells(image) for image in images]
-        crops, owners = self._crops(found)
+        bags_of_cells = _with_cells(images)
+        crops, owners = self._crops(bags_of_cells)
         rows = self._cells.on(crops, block=CELLS_TOGETHER if block else 0)
-        pooled = torch.zeros(len(found), rows.shape[1])
-        for index in range(len(found)):
+        pooled = torch.zeros(len(bags_of_cells), rows.shape[1])
+        for index in range(len(bags_of_cells)):
             # One by one, so that an image gets the same bits whichever others are with it.
-            if (own := owners == index).any():
-                pooled[index] = rows[own].mean(dim=0)
+            of_image = owners == index
+            if of_image.any():
+                pooled[index] = rows[of_image].mean(dim=0)
         if self._field is None:
             return pooled
-        field = self._field([cells.image for cells in found], block=block)
+        field = self._field([cells.image for cells in bags_of_cells], block=block)
         return torch.cat([field, pooled], dim=1)
 
     @torch.inference_mode()
@@ -99,10 +106,10 @@ class BagPass:
             return left
         return torch.cat([self._field([cells.image]).expand(len(left), -1), left], dim=1)
 
-    def _crops(self, found: Sequence[Cells]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _crops(self, bags_of_cells: Sequence[Cells]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the cells of all images `(M, 3, C, C)` and the image of each `(M,)`."""
         crops, owners = [], []
-        for indices, pixels, places in bags(found):
+        for indices, pixels, places in bags(bags_of_cells):
             cut = self._cut.cells(
                 torch.from_numpy(pixels).to(self._cells.device),
                 torch.from_numpy(places).to(self._cells.device),
@@ -111,3 +118,7 @@ class BagPass:
             crops.append(cut)
             owners.append(torch.where(owner < 0, -1, torch.tensor(indices)[owner.clamp(min=0)]))
         return torch.cat(crops), torch.cat(owners)
+
+
+def _with_cells(images: Sequence[Pixels | Cells]) -> list[Cells]:
+    return [image if isinstance(image, Cells) else find_cells(image) for image in images]

@@ -56,6 +56,7 @@ class FrozenPass:
         module: nn.Module,
         spec: InputSpec,
         device: torch.device,
+        *,
         precision: str = "float32",
         engine: str = "torch",
     ) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from allkit.data.dataset import Dataset
-from allkit.data.rows import unreadable
-from allkit.errors import AllkitError, ImageError, PluginError
+from allkit.data.passes import Frame, Measure
+from allkit.errors import AllkitError, PluginError
 from allkit.features.bags import pass_through
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
 from allkit.images.arrays import large_array
-from allkit.images.batches import read_ahead
+from allkit.images.cells import Cells
 from allkit.records import Augmentation, InputSpec
-from allkit.types import Progress
+from allkit.types import Pixels, Progress
 
-__all__ = ["Extractor", "load_augmented", "row_key"]
+__all__ = ["AugmentedCopy", "Extractor", "row_key"]
 
 
 def row_key(
@@ -32,40 +32,42 @@ def row_key(
     identity: Sequence[str],
     spec: InputSpec,
     engine: Sequence[str],
-    augment: Sequence[str] = (),
-    copy: int = 0,
-    seed: int = 0,
+    *,
+    copy: AugmentedCopy | None = None,
 ) -> bytes:
-    """Return the key, 32 bytes, of what a frozen pass makes of one (augmented) image.
+    """Return the key, 32 bytes, of what a frozen pass makes of one image, or of a copy of it.
 
     `identity` names the module and holds the hash of its weights, `engine` is the signature of
-    the `FrozenPass`, `augment` holds the names and versions of the augmentations.
+    the `FrozenPass`.
     """
-    augmented = [list(augment), copy, seed] if copy else []
+    augmented = [list(copy.names), copy.number, copy.seed] if copy else []
     view = [spec.size, *spec.mean, *spec.std, spec.view, spec.bag]
     text = json.dumps([image_hash, list(identity), view, augmented, list(engine)])
     return hashlib.sha256(text.encode()).digest()
 
 
-def load_augmented(
-    dataset: Dataset,
-    index: int,
-    augment: Sequence[Augmentation] = (),
-    copy: int = 0,
-    seed: int = 0,
-) -> npt.NDArray[np.uint8]:
-    """Return image `index` `(H, W, 3)` uint8, or the copy of it with that number.
+@dataclass(frozen=True)
+class AugmentedCopy:
+    """The augmented copy of that `number`, from 1: of every image one, determined by its content.
 
-    `copy` 0 is the image as it is; copies 1, 2, … are augmented, each determined by the image's
-    content, `seed` and the copy's number. Raises `ImageError`, and `PluginError` when an
-    augmentation fails or does not keep shape and type.
+    `names` are the names and versions of the augmentations, which belong into the keys of a cache.
     """
-    image = dataset.read(index)
-    if copy:
-        rng = np.random.default_rng([seed, copy, int(dataset.hashes[index][:16], 16)])
-        for record in augment:
+
+    number: int
+    augment: Sequence[Augmentation]
+    names: Sequence[str]
+    seed: int
+
+    def of(self, frame: Frame) -> Pixels:
+        """Return the copy of an image, `(H, W, 3)` uint8 as it is.
+
+        Raises `PluginError` when an augmentation fails or does not keep shape and type.
+        """
+        rng = np.random.default_rng([self.seed, self.number, int(frame.sha256[:16], 16)])
+        image = frame.pixels
+        for record in self.augment:
             image = _augmented(record, image, rng)
-    return image
+        return image
 
 
 @dataclass
@@ -86,14 +88,12 @@ class Extractor:
 
     def __post_init__(self) -> None:
         self.frozen = pass_through(
-            self.backbone, self.spec, self.device, self.precision, self.engine
+            self.backbone, self.spec, self.device, precision=self.precision, engine=self.engine
         )
 
-    def key(self, image_hash: str, augment: Sequence[str], copy: int, seed: int) -> bytes:
-        """Return the cache key of one (augmented) image, 32 bytes."""
-        return row_key(
-            image_hash, self.identity, self.spec, self.frozen.signature, augment, copy, seed
-        )
+    def key(self, image_hash: str, copy: AugmentedCopy | None = None) -> bytes:
+        """Return the cache key, 32 bytes, of an image or of an augmented copy of it."""
+        return row_key(image_hash, self.identity, self.spec, self.frozen.signature, copy=copy)
 
     def compute(self, images: list[Any]) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` float32 of N images `(H, W, 3)` uint8 of any size.
@@ -107,70 +107,84 @@ class Extractor:
         self,
         dataset: Dataset,
         *,
-        augment: Sequence[Augmentation] = (),
-        names: Sequence[str] = (),
-        copy: int = 0,
-        seed: int = 0,
+        copy: AugmentedCopy | None = None,
+        measures: Sequence[Measure] = (),
         progress: Progress | None = None,
         label: str = "features",
     ) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` float32 of a set, from the cache where they are in it.
 
-        `copy`, `augment` and `seed` are those of `load_augmented`; `names` are the names and
-        versions of the augmentations. At most 64 decoded images are held, and features of more
-        than 64 MiB lie in a temporary file that is mapped into memory.
+        They are those of the images as they are, or of an augmented `copy`. Of the images as they are
+        `measures` are taken in the same pass, so that each is decoded once. At most 64 decoded images
+        are held, and features of more than 64 MiB lie in a temporary file that is mapped into memory.
         Raises `DatasetError` that lists every unreadable image.
         """
         total = len(dataset)
-        keys = [self.key(digest, names, copy, seed) for digest in dataset.hashes]
-        rows, found = self._from_cache(keys)
-        # Byte-identical images are computed once.
-        first = {keys[i]: i for i in range(total - 1, -1, -1) if not found[i]}
-        todo = sorted(first.values())
-        done = total - len(todo)
-        report = progress or (lambda *_: None)
-        report(label, done, total)
-        errors: list[str] = []
-
-        def load(index: int) -> npt.NDArray[np.uint8] | ImageError:
-            try:
-                return load_augmented(dataset, index, augment, copy, seed)
-            except ImageError as error:
-                return error
-
-        for batch in read_ahead(todo, load, BLOCK):
-            images = {i: image for i, image in batch if not isinstance(image, ImageError)}
-            errors += [str(image) for _, image in batch if isinstance(image, ImageError)]
-            if images and not errors:
-                engine = self.frozen.signature
-                self.frozen.prepare(list(images.values()))
-                if self.frozen.signature != engine:  # the keys name the engine: begin again
-                    return self.extract(
-                        dataset, augment=augment, names=names, copy=copy, seed=seed,
-                        progress=progress, label=label,
-                    )  # fmt: skip
-                block = BLOCK if total >= BLOCK else 0  # a handful need not be filled up
-                fresh = self.frozen(list(images.values()), block=block).numpy()
-                _require_finite(fresh, [dataset.samples[i].image for i in images], self.identity)
-                if rows is None:
-                    rows = large_array((total, fresh.shape[1]), np.float32)
-                rows[list(images)] = fresh
-                if self.cache:
-                    self.cache.put(
-                        dict(zip((keys[i] for i in images), fresh, strict=True)),
-                        backbone=self.identity[0], engine=" ".join(self.frozen.signature),
-                    )  # fmt: skip
-            done += len(batch)
-            report(label, done, total)
-        if errors:
-            dataset.verify()  # names every one, also those whose twin was read for them
-            raise unreadable(errors, total, dataset.name)
-        if rows is None:
+        if not total:
             raise ValueError(f"{dataset.name} holds no images")
+        keys = [self.key(digest, copy) for digest in dataset.hashes]
+        rows, there = self._from_cache(keys)
+        # Byte-identical images are computed once.
+        first = {keys[i]: i for i in range(total - 1, -1, -1) if not there[i]}
+        block = BLOCK if total >= BLOCK else 0  # a handful need not be filled up
+        engine = self.frozen.signature
+        for batch in self._passing(dataset, list(first.values()), copy, measures, progress, label):
+            indices, images = [index for index, _ in batch], [image for _, image in batch]
+            self.frozen.prepare(images)
+            if self.frozen.signature != engine:  # the keys name the engine: begin again
+                return self.extract(
+                    dataset, copy=copy, measures=measures, progress=progress, label=label
+                )
+            fresh = self.frozen(images, block=block).numpy()
+            _require_finite(fresh, [dataset.samples[i].image for i in indices], self.identity)
+            if rows is None:
+                rows = large_array((total, fresh.shape[1]), np.float32)
+            rows[indices] = fresh
+            if self.cache:
+                self.cache.put(
+                    dict(zip((keys[i] for i in indices), fresh, strict=True)),
+                    backbone=self.identity[0],
+                    engine=" ".join(engine),
+                )
+        if rows is None:
+            raise ValueError(f"no features of {dataset.name} were computed")
         for index in range(total):
-            if not found[index] and first[keys[index]] != index:
+            if not there[index] and first[keys[index]] != index:
                 rows[index] = rows[first[keys[index]]]
         return rows
+
+    def _passing(
+        self,
+        dataset: Dataset,
+        wanted: Sequence[int],
+        copy: AugmentedCopy | None,
+        measures: Sequence[Measure],
+        progress: Progress | None,
+        label: str,
+    ) -> Iterator[list[tuple[int, Any]]]:
+        """Yield batches of (position, image): what the pass of the backbone is given.
+
+        Where the bag holds cells, they are looked for by the threads that read.
+        """
+        of_cells = self.spec.bag != "field"
+
+        def ready(frame: Frame) -> Pixels | Cells:
+            return frame.cells if of_cells else frame.pixels
+
+        def augmented(frame: Frame) -> Pixels | Cells:
+            if copy is None:
+                return ready(frame)
+            return ready(replace(frame, pixels=copy.of(frame)))
+
+        return dataset.passes.survey(
+            measures,
+            wanted,
+            ready if copy is None else augmented,
+            cache=self.cache,
+            progress=progress,
+            label=label,
+            size=BLOCK,
+        )
 
     def _from_cache(
         self, keys: Sequence[bytes]

@@ -8,7 +8,7 @@ than the one before, lead from signatures to pairs:
    most `_WINDOW` others per table, so the work grows as n log n.
 2. *Geometry*: one shift, rotation and scaling (mirrored or not) has to carry several keypoints of
    the one image onto keypoints of the other.
-3. *Pixels*: the two images are read again and laid over each other, and the detail in the overlap,
+3. *Pixels*: the two images, reduced, are laid over each other, and the detail in the overlap,
    freed of light and background, has to correlate. `match` has no pixels and asks for more
    keypoints instead.
 
@@ -41,6 +41,7 @@ _Array = npt.NDArray[Any]
 _KEYPOINTS = 88
 _SIDE = 128  # keypoints are sought, and places kept, in an image with this longer side
 _PIXELS = 256  # longer side of the images that are compared
+_ROOM = 2**30  # bytes that the images which are compared may take, in a temporary file
 _LEVELS = (10, 45)  # a descriptor entry (0–255) becomes two bits: above the one, above the other
 # The bits of the mirrored image, from the bits: SIFT has 4 × 4 places of 8 directions each.
 _MIRROR = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
@@ -131,6 +132,30 @@ class SignatureStore:
         )
 
 
+class ReducedStore:
+    """Room for the `reduced` images of `count` images; none where they would take over 1 GiB.
+
+    Without room an image of no pixels stands for each.
+    """
+
+    def __init__(self, count: int) -> None:
+        room = count * _PIXELS * _PIXELS
+        self._rows = large_array((count, _PIXELS * _PIXELS), np.uint8) if room <= _ROOM else None
+
+    def keep(self, index: int, grey: Bytes) -> Bytes:
+        """Return `grey` in this store, as that of image number `index`."""
+        if self._rows is None:
+            return np.empty((0, 0), np.uint8)
+        row = self._rows[index, : grey.size]
+        row[:] = grey.ravel()
+        return np.asarray(row.reshape(grey.shape))
+
+
+def reduced(image: Bytes) -> Bytes:
+    """Return what of `image` `(H, W, 3)` uint8 is laid over another one: `(h, w)` uint8, 256 a side."""
+    return _green(image, _PIXELS)
+
+
 def find_duplicates(
     signatures: Sequence[Signature],
     load: Callable[[int], Bytes],
@@ -139,9 +164,9 @@ def find_duplicates(
 ) -> list[DuplicatePair]:
     """Return pairs whose closure (`clusters`) is all duplicates, sorted by `a` and `b`.
 
-    `load` reads the image of an index again, (H, W, 3) uint8 RGB; `progress` is told how many of
-    how many candidates are compared. Byte-identical images are paired with the first of them only,
-    and only the first is compared with other fields.
+    `load` gives the image of an index, (H, W, 3) uint8 RGB, or what `reduced` makes of it; `progress`
+    is told how many of how many candidates are compared. Byte-identical images are paired with the
+    first of them only, and only the first is compared with other fields.
     """
     first: dict[str, int] = {}
     pairs = {}
@@ -150,7 +175,12 @@ def find_duplicates(
         if a != b:
             pairs[a, b] = DuplicatePair(a, b, "exact", 1.0, (0.0, 0.0), 1.0)
     kept = list(first.values())
-    detail = lru_cache(maxsize=8)(lambda index: _detail(_green(load(index), _PIXELS)))
+
+    @lru_cache(maxsize=8)
+    def detail(index: int) -> _Array:
+        image = load(index)
+        return _detail(reduced(image) if image.ndim == 3 else image)
+
     candidates = _candidates([signatures[index] for index in kept], None)
     for done, code in enumerate(candidates, 1):
         i, j, mirrored = _ends(int(code))

@@ -15,7 +15,9 @@ import torch
 from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
-from allkit.data.measured import dataset_shortcomings, dataset_statistics
+from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
+from allkit.data.passes import Measure
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import CheckpointError, ConfigError, DatasetError
 from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
 from allkit.evaluation.lines import accuracy_sentence
@@ -23,6 +25,7 @@ from allkit.evaluation.parity import (
     ParityReport,
 )
 from allkit.evaluation.result import Evaluation
+from allkit.evaluation.shortcuts import PROBE_INPUTS
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
@@ -182,15 +185,16 @@ class Classifier:
         notes of the result say when the figures are worth less than they look: images that were
         trained on, a division by image, drawn images.
         """
+        also = (*SAME_FIELD, PROBE_INPUTS) if probes else SAME_FIELD
         if label_map is not None:
             known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
             mapped = known.apply(dataset, self.classes)
             require_labels(mapped.dataset, mapped.classes)
-            judged = self.judge(mapped.dataset, cache=cache, progress=progress)
+            judged = self.judge(mapped.dataset, cache=cache, progress=progress, also=also)
             notes = cautions(self.info.data, self.training, mapped.dataset)
             return mapped_figures(mapped, judged, notes, probes=probes)
         require_labels(dataset, self.classes)
-        judged = self.judge(dataset, cache=cache, progress=progress)
+        judged = self.judge(dataset, cache=cache, progress=progress, also=also)
         notes = cautions(self.info.data, self.training, dataset)
         return figures_of(dataset, judged, self.classes, notes, probes=probes)
 
@@ -200,19 +204,23 @@ class Classifier:
         *,
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
+        also: Sequence[Measure] = (),
     ) -> Judged:
         """Return probabilities and decisions on every image of a set; labels are not looked at.
 
-        Raises `DatasetError` when it is empty or an image is unreadable.
+        Each image is decoded once, and what `also` measures is taken on the way. Raises
+        `DatasetError` when it is empty or an image is unreadable.
         """
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
-        outputs = self._from_features(self.features(dataset, cache=cache, progress=progress))
-        statistics = dataset_statistics(dataset, cache=cache, progress=progress)
-        probabilities, decisions = self.trust.judge(outputs, statistics)
-        if self.spec.bag != "field":
-            found = dataset_shortcomings(dataset, cache=cache, progress=progress)
-            decisions = refuse(decisions, found)
+        of_cells = self.spec.bag != "field"
+        measures = [STATISTICS, *([SHORTCOMINGS] if of_cells else []), *also]
+        features = self.features(dataset, cache=cache, progress=progress, also=measures)
+        statistics, *rest = dataset.passes.measure(measures, cache=cache)
+        outputs = self._from_features(features)
+        probabilities, decisions = self.trust.judge(outputs, np.stack(statistics))
+        if of_cells:
+            decisions = refuse(decisions, as_reasons(rest[0]))
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
 
@@ -222,16 +230,18 @@ class Classifier:
         *,
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
+        also: Sequence[Measure] = (),
     ) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` that the heads see of every image of a set.
 
-        Raises `DatasetError` that lists every unreadable image.
+        What `also` measures is taken in the same pass over the images. Raises `DatasetError` that
+        lists every unreadable image.
         """
         extractor = self._extractor
         extractor = Extractor(
             extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
         )
-        return extractor.extract(dataset, progress=progress, label="features")
+        return extractor.extract(dataset, measures=also, progress=progress)
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation import shortcuts as probes
-from allkit.evaluation.shortcuts import Probe, threshold
+from allkit.evaluation.shortcuts import PROBE_INPUTS, Probe, threshold
 from allkit.types import Progress
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def audit(
     `group`, where there are groups) is left out value by value for the strongest probe. Raises
     `DatasetError` that names unreadable images.
     """
+    data.passes.measure([*SAME_FIELD, PROBE_INPUTS], progress=progress, label="probes")
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
     unit = "group" if data.has_groups else "field"
     units = data.fields
@@ -121,11 +123,7 @@ def audit(
             f"out value by value."
         )
 
-    rows = data.each(
-        lambda index: probes.measure(*data.load(index)),
-        progress and (lambda done, total: progress("probes", done, total)),
-    )
-    seen = probes.collect(rows)
+    seen = probes.collect(data.passes.measure([PROBE_INPUTS])[0])
     found = probes.score(seen, labels, units, seed=seed)
     verdict = _verdict(found, chance)
     left = _left_out(data, seen[found[0].name], column, labels, units) if column else None

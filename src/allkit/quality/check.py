@@ -16,14 +16,22 @@ import numpy.typing as npt
 
 from allkit.data import readers
 from allkit.data.dataset import Dataset
-from allkit.data.known import Known
+from allkit.data.passes import Measured
+from allkit.data.relations import REDUCED, SIGNATURE
 from allkit.data.rows import Table
 from allkit.errors import DatasetError, ImageError
-from allkit.images.same_field import Signature, SignatureStore, closed_pairs, signature
+from allkit.images.same_field import (
+    ReducedStore,
+    Signature,
+    SignatureStore,
+    closed_pairs,
+    reduced,
+    signature,
+)
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
-from allkit.types import Progress
+from allkit.types import Bytes, Progress
 
 __all__ = ["Check", "check"]
 
@@ -112,17 +120,21 @@ class _Seen:
 
     hashes: list[str | None]
     signatures: list[Signature | None]
+    reduced: list[Bytes | None]
     colours: npt.NDArray[np.float32]
     blank: list[int] = field(default_factory=list)
     sizes: Counter[str] = field(default_factory=Counter)
     errors: dict[int, str] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
 
-    def known(self, readable: Sequence[int]) -> Known:
+    def measured(self, readable: Sequence[int]) -> Measured:
         """Return hashes and signatures of the images that could be read."""
         hashes = [digest for i in readable if (digest := self.hashes[i]) is not None]
-        signatures = [one for i in readable if (one := self.signatures[i]) is not None]
-        return Known(tuple(hashes), tuple(signatures))
+        values: dict[str, list[Any]] = {
+            SIGNATURE.name: [self.signatures[i] for i in readable],
+            REDUCED.name: [self.reduced[i] for i in readable],
+        }
+        return Measured(len(readable), tuple(hashes), values)
 
 
 def check(
@@ -149,12 +161,14 @@ def check(
     seen = _look(whole, progress)
     readable = [i for i in range(len(whole)) if i not in seen.errors]
     kept = whole.subset(readable)
-    kept.known = seen.known(readable)
+    kept.passes.measured = seen.measured(readable)
     if progress:
         progress("pairs", 0, 1)
     pairs = kept.duplicates
+    kept.passes.measured.forget(REDUCED)
     if progress:
         progress("pairs", 1, 1)
+    seen.reduced.clear()
     names = [s.image for s in kept]
 
     def named(found: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
@@ -196,20 +210,21 @@ def check(
 
 def _look(data: Dataset, progress: Progress | None) -> _Seen:
     count = len(data)
-    store = SignatureStore(count)
-    seen = _Seen([None] * count, [None] * count, np.zeros((count, 6), np.float32))
+    store, greys = SignatureStore(count), ReducedStore(count)
+    seen = _Seen([None] * count, [None] * count, [None] * count, np.zeros((count, 6), np.float32))
     lock = threading.Lock()
 
     def look(index: int) -> None:
         sample = data.samples[index]
         try:
-            image, file = data.load(index)
+            image, file = data.passes.load(index)
         except ImageError as error:
             with lock:
                 seen.errors[index] = str(error)
             return
         seen.hashes[index] = hashlib.sha256(file).hexdigest()
         seen.signatures[index] = store.keep(index, signature(image, seen.hashes[index] or ""))
+        seen.reduced[index] = greys.keep(index, reduced(image))
         seen.colours[index] = acquisition(image)
         seen.marks.add(image, sample.label)
         with lock:

@@ -16,9 +16,7 @@ import numpy.typing as npt
 
 from allkit.data.allocation import join
 from allkit.data.dataset import Dataset
-from allkit.data.split import as_csv
 from allkit.evaluation.shortcuts import background_of
-from allkit.files import write_whole
 
 __all__ = ["Suggestion", "acquisition", "suggest_groups"]
 
@@ -53,7 +51,7 @@ class Suggestion:
 
     def to_csv(self, path: str | Path) -> None:
         """Write the set as a table with the columns `group` and `series`."""
-        write_whole(Path(path), as_csv(self.to_dataset(), Path(path), fingerprint=None))
+        self.to_dataset().to_csv(path)
 
     def to_dict(self) -> dict[str, Any]:
         """Return counts and evidence as plain values."""

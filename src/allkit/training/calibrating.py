@@ -43,7 +43,7 @@ def further_held_out(session: Session) -> list[HeldOut]:
         session,
         config=config.model_copy(update={"members": 1}),
         division=Division(dataset, parts, division.by),
-        run=Run(),
+        run=Run(),  # nothing of it is taken up: a head takes seconds
         progress=report and (lambda _, done, total: report("calibration", done, total)),
         recorder=None,
     )

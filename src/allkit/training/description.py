@@ -18,12 +18,17 @@ from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.evaluation.evaluate import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
+from allkit.images.cells import FINDER
 from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
+from allkit.model.provenance import Provenance
+from allkit.network.hashes import weights_hash
+from allkit.network.modules import Branches, Network, fingerprint
 from allkit.plugins import registry
+from allkit.training.backbone import TrainingBackbone
 from allkit.training.division import Division
 from allkit.training.plan import History
 
-__all__ = ["HeldOut", "describe", "figures_of", "version"]
+__all__ = ["HeldOut", "backbone_info", "describe", "used_plugins", "validation_of", "version"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class HeldOut:
     logits: npt.NDArray[np.float32]
 
 
-def figures_of(
+def validation_of(
     division: Division,
     held_out: Sequence[HeldOut],
     probabilities: npt.NDArray[np.floating[Any]],
@@ -63,21 +68,55 @@ def figures_of(
         )
     ]
     return evaluate(
-        part.labels, probabilities, part.classes,
+        part.labels,
+        probabilities,
+        part.classes,
         verdicts=None,  # they were set on these very images
         units=part.units if part.has_groups else None,
         notes=[IMAGE_LEVEL] if division.by == "image" else [],
         extra={"folds": folds} if len(folds) > 1 else {},
-    )  # fmt: skip
+    )
+
+
+def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
+    """Return the description of the backbone as it answers in `network`."""
+    record, provider = backbone.record, backbone.provider
+    tuned = backbone.cut is not None
+    trained: tuple[str, ...] = ()
+    if tuned:
+        names = [name for name, _ in backbone.halves()[1].named_children()]
+        trained = tuple(n for n in record.stages if n in names) or ("all",)
+    return BackboneInfo(
+        name=record.name,
+        distribution=provider.distribution,
+        version=provider.version,
+        width=backbone.width,
+        members=len(network.heads),
+        license=record.license,
+        weights_sha256=weights_hash(network.backbone) if tuned else backbone.fingerprint,
+        pretrained_sha256=backbone.fingerprint,
+        cut=backbone.cut if isinstance(network.backbone, Branches) else None,
+        trained=trained,
+        orientations=network.orientations,
+        size=record.input.size,
+        mean=record.input.mean,
+        std=record.input.std,
+        view=record.input.view,
+        bag=record.input.bag,
+        finder="" if record.input.bag == "field" else FINDER,
+        fingerprint=fingerprint(network.backbone, record.input),
+    )
 
 
 def describe(
     config: TrainConfig,
     division: Division,
     backbone: BackboneInfo,
-    figures: Evaluation | None,
+    *,
+    validation: Evaluation | None,
     histories: Sequence[History],
     trust_notes: Sequence[str],
+    provenance: Provenance,
 ) -> ModelInfo:
     """Return the description that is saved with the model."""
     dataset = division.dataset
@@ -88,14 +127,17 @@ def describe(
         classes=dataset.classes,
         display_names={name: display_name(name) for name in dataset.classes},
         backbone=backbone,
-        plugins=_plugins(config),
+        plugins=used_plugins(config),
         config=_shareable(config),
         data=_data_info(division),
-        validation=None if figures is None else figures.to_dict() | _protocol(division, config),
+        validation=None
+        if validation is None
+        else validation.to_dict() | _protocol(division, config),
         trust_notes=tuple(trust_notes),
         history=tuple(tuple(history) for history in histories),
         versions={n: version(n) for n in ("torch", "timm", "numpy", "pillow")}
         | {"python": platform.python_version()},
+        passport=provenance,
     )
 
 
@@ -125,7 +167,8 @@ def _shareable(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"weights": Path(config.weights).name})
 
 
-def _plugins(config: TrainConfig) -> dict[str, str]:
+def used_plugins(config: TrainConfig) -> dict[str, str]:
+    """Return the distributions of the plugins that are used, with their versions."""
     host = registry()
     used = [host.provider("backbone", config.backbone)]
     used += [host.provider("augmentation", name) for name in config.augment]

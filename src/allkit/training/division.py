@@ -6,16 +6,17 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.config import TrainConfig
+from allkit.data.allocation import require_enough
 from allkit.data.confound import coincide
 from allkit.data.dataset import Dataset
+from allkit.data.dividing import given_folds
 from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
 from allkit.types import Indices
 
-__all__ = ["Division", "divide", "joined"]
+__all__ = ["Division", "divide", "require_trainable", "whole_set"]
 
 
 @dataclass(frozen=True)
@@ -30,67 +31,93 @@ class Division:
     """Whether the heads that answer are trained on all images, after those of `parts` are judged."""
 
     @property
+    def learners(self) -> Indices:
+        """The positions of all images that some training learns from."""
+        return np.unique(np.concatenate([learn for learn, _ in self.trainings]))
+
+    @property
     def trainings(self) -> list[tuple[Indices, Indices]]:
         """The positions to learn from and to check on of every training, in order."""
         everything = np.arange(len(self.dataset))
         return [*self.parts, *([(everything, everything[:0])] if self.refit else [])]
 
 
-def divide(config: TrainConfig, train: Dataset, val: Dataset | None) -> Division:
-    """Divide the images as the settings ask for.
+def whole_set(train: Dataset, val: Dataset | None) -> Dataset:
+    """Return the images of both parts as one set, those to learn from first."""
+    if val is None or not len(val):
+        return train
+    return Dataset(
+        [*train.samples, *val.samples],
+        train.classes,
+        name=train.name,
+        split_by=train.split_by,
+        measured=train.passes.measured.and_then(val.passes.measured),
+    )
 
-    Raises `DatasetError` when a class cannot be on both sides, and `ConfigError` when the settings
-    contradict each other.
+
+def require_trainable(config: TrainConfig, train: Dataset, val: Dataset | None) -> None:
+    """Say what is wrong with settings and images before any image is looked at.
+
+    Raises `DatasetError` when a class is missing on a side or has nothing to be held out, and
+    `ConfigError` when the settings contradict each other.
     """
     if len(train) == 0:
         raise DatasetError(f"{train.name} holds no images to train on.")
     _check_classes(train)
     if config.folds == 1:
         raise ConfigError("folds = 1 leaves nothing to train on. Give 2 or more, or 0 for none.")
+    if config.folds and val is not None:
+        raise ConfigError(
+            "Folds and a validation part of your own exclude each other. Join the two "
+            "parts, or leave `folds` at 0."
+        )
+    given = val is not None and len(val) > 0
+    in_folds = config.folds and given_folds([s.fold for s in train], config.folds) is not None
+    if not given and not in_folds and (config.folds or config.val):
+        _require_enough(config, train)
+    absent = set(val.counts) - set(train.counts) if val is not None else set()
+    if absent:
+        raise DatasetError(
+            f"{', '.join(sorted(absent))}: in the validation part only. Every class must be "
+            f"trained on: divide again, or take the class out."
+        )
+
+
+def _require_enough(config: TrainConfig, train: Dataset) -> None:
+    """Raise `DatasetError` where a division cannot succeed, whatever a look at the images shows."""
+    sides = [f"fold {i}" for i in range(config.folds)] if config.folds else ["train", "val"]
+    labels = [sample.label for sample in train]
+    unit_name = "group" if train.has_groups else "distinct field"
+    require_enough(train.units, labels, sides, unit_name=unit_name)
+
+
+def divide(config: TrainConfig, dataset: Dataset, learning: int) -> Division:
+    """Divide the first `learning` images of a set as the settings ask for; the others are validation.
+
+    Raises `DatasetError` when a class cannot be on both sides.
+    """
     if config.folds:
-        if val is not None:
-            raise ConfigError(
-                "Folds and a validation part of your own exclude each other. Join the two "
-                "parts, or leave `folds` at 0."
-            )
-        splits = train.folds(config.folds, seed=config.seed)
-        return Division(train, [_sides(s, "train", "test") for s in splits], splits[0].by)
-    everything = np.arange(len(train))
+        splits = dataset.folds(config.folds, seed=config.seed)
+        return Division(dataset, [_sides(s, "train", "test") for s in splits], splits[0].by)
+    everything = np.arange(len(dataset))
     refit = config.refit and config.strategy == "head"
-    if val is not None and len(val):
-        part = (everything, len(train) + np.arange(len(val)))
-        return Division(joined(train, val), [part], train.split_by, refit)
+    if learning < len(dataset):
+        part = (everything[:learning], everything[learning:])
+        return Division(dataset, [part], dataset.split_by, refit)
     if config.val == 0:
-        return Division(train, [(everything, everything[:0])], train.split_by)
-    split = train.split(test=0.0, val=config.val, seed=config.seed)
+        return Division(dataset, [(everything, everything[:0])], dataset.split_by)
+    split = dataset.split(test=0.0, val=config.val, seed=config.seed)
     # The images may have been divided by image before: then the figures stay inflated.
-    by = "image" if train.split_by == "image" else split.by
-    return Division(train, [_sides(split, "train", "val")], by, refit)
+    by = "image" if dataset.split_by == "image" else split.by
+    return Division(dataset, [_sides(split, "train", "val")], by, refit)
 
 
-def _sides(split: Split, learn: str, check: str) -> tuple[Indices, Indices]:
+def _sides(split: Split[Dataset], learn: str, check: str) -> tuple[Indices, Indices]:
     return _positions(split, learn), _positions(split, check)
 
 
-def _positions(split: Split, part: str) -> npt.NDArray[np.int64]:
+def _positions(split: Split[Dataset], part: str) -> Indices:
     return np.array([i for i, s in enumerate(split.whole) if s.part == part], dtype=np.int64)
-
-
-def joined(train: Dataset, val: Dataset) -> Dataset:
-    """Return the images of both parts as one set, those to learn from first.
-
-    Raises `DatasetError` when a class is in the validation part only.
-    """
-    strange = set(val.counts) - set(train.counts)
-    if strange:
-        raise DatasetError(
-            f"{', '.join(sorted(strange))}: in the validation part only. Every class must be "
-            f"trained on: divide again, or take the class out."
-        )
-    return Dataset(
-        [*train.samples, *val.samples], train.classes, name=train.name, split_by=train.split_by,
-        known=train.known.and_then(val.known),
-    )  # fmt: skip
 
 
 def _check_classes(train: Dataset) -> None:

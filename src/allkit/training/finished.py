@@ -17,8 +17,8 @@ from allkit.model.classifier import Classifier
 from allkit.model.info import ModelInfo
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
 from allkit.network.hashes import weights_hash
-from allkit.training.division import divide, joined
-from allkit.training.inputs import untrained_backbone
+from allkit.training.backbone import untrained_backbone
+from allkit.training.division import divide, require_trainable, whole_set
 
 __all__ = ["finished_model", "is_finished"]
 
@@ -32,7 +32,12 @@ def is_finished(folder: Path) -> bool:
 
 
 def finished_model(
-    folder: Path, config: TrainConfig, train: Dataset, val: Dataset | None, device: torch.device
+    folder: Path,
+    config: TrainConfig,
+    train: Dataset,
+    val: Dataset | None,
+    *,
+    device: torch.device,
 ) -> Classifier:
     """Return the model in `folder`, when these settings and images are those it was trained with.
 
@@ -50,7 +55,7 @@ def finished_model(
             f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
         )
     unsaid: list[str] = []
-    difference = next(_differences(model, config, train, val, unsaid), "")
+    difference = next(_differences(model, config, train, val, unsaid=unsaid), "")
     if difference:
         raise ConfigError(
             f"The training of {folder} is finished, and it was trained with {difference}. Give the "
@@ -73,7 +78,12 @@ def finished_model(
 
 
 def _differences(
-    model: Classifier, config: TrainConfig, train: Dataset, val: Dataset | None, unsaid: list[str]
+    model: Classifier,
+    config: TrainConfig,
+    train: Dataset,
+    val: Dataset | None,
+    *,
+    unsaid: list[str],
 ) -> Iterator[str]:
     """Yield in words what differs, what is cheap to compare first.
 
@@ -89,7 +99,7 @@ def _differences(
             unsaid.append(key)
         elif before[key] != value:
             yield f"{key} = {before[key]!r}, not {value!r}"
-    whole = joined(train, val) if given and val is not None else train
+    whole = whole_set(train, val)
     yield from _other_images(model, whole, unsaid)
     start = (provenance and provenance.weights) or info.backbone.pretrained_sha256
     if not start and not info.backbone.trained:
@@ -101,7 +111,8 @@ def _differences(
     if provenance is None:
         unsaid.append("which images were kept for validation")
     else:
-        division = divide(config, train, val)
+        require_trainable(config, train, val)
+        division = divide(config, whole, len(train))
         if division_hash(division.dataset.hashes, division.parts) != provenance.division:
             yield "other images kept for validation"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from allkit.config import TrainConfig
 from allkit.errors import AllkitError, PluginError
 from allkit.training.averaging import Average
 from allkit.training.device import autocast
+from allkit.training.failures import NotANumber, explained, memory_advice
+from allkit.training.loop_state import LoopState
 from allkit.training.member import Member
 from allkit.training.memory import out_of_memory, peak_bytes
 from allkit.training.objective import Objective, class_weights, mix
@@ -28,6 +30,14 @@ from allkit.training.sources import Request, Source
 from allkit.types import Indices
 
 __all__ = ["Loop"]
+
+
+class Batch(NamedTuple):
+    """One step: its number in the epoch, its images, and what this process learns from, in parts."""
+
+    step: int
+    images: Indices
+    parts: list[Indices]
 
 
 @dataclass
@@ -67,25 +77,29 @@ class Loop:
             config, class_weights(learnt, classes, balanced=config.class_weights).to(device)
         )
         self.groups = list(self._groups())
-        self.optimiser = torch.optim.AdamW(self.groups, lr=plan.learning_rate)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=plan.precision == "float16")
-        self.average = Average(self.member, config.ema) if config.ema else None
+        self.state = LoopState(
+            self.member,
+            torch.optim.AdamW(self.groups, lr=plan.learning_rate),
+            torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"),
+            Average(self.member, config.ema) if config.ema else None,
+        )
         self.steps = -(-len(self.learn) // plan.batch_size)
-        self.place = Place()
         self._network: nn.Module | None = None
         self._learning = 0
         self.rate: float | None = None
         """A learning rate in place of the schedule's."""
-        self.best: dict[str, torch.Tensor] | None = None
+
+    @property
+    def place(self) -> Place:
+        """Where the phase is."""
+        return self.state.place
 
     def _groups(self) -> Iterator[dict[str, Any]]:
         """Yield AdamW's groups: the head, then stage after stage, each slower than the one before."""
         config, rate = self.config, self.plan.learning_rate
         decay = config.weight_decay if self.plan.stages else config.head_decay
-        yield {
-            "params": list(self.member.head.linear.parameters()), "base": rate,
-            "weight_decay": decay,
-        }  # fmt: skip
+        head = list(self.member.head.linear.parameters())
+        yield {"params": head, "base": rate, "weight_decay": decay}
         for depth, stage in enumerate(self.plan.stages):
             trained = [p for p in stage.parameters() if p.requires_grad]
             for params, decay in (
@@ -93,10 +107,8 @@ class Loop:
                 ([p for p in trained if p.ndim <= 1], 0.0),  # biases and norms are not shrunk
             ):
                 if params:
-                    yield {
-                        "params": params, "base": rate * config.layer_decay**depth,
-                        "weight_decay": decay, "stage": depth,
-                    }  # fmt: skip
+                    slower = rate * config.layer_decay**depth
+                    yield {"params": params, "base": slower, "weight_decay": decay, "stage": depth}
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────
 
@@ -105,17 +117,14 @@ class Loop:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             if saved is not None:
-                self._load(saved)
+                self.state.take_up(saved, self.device)
             elif self.plan.starts_good and self._choosing:
-                self._remember(self._judge(), 0)
+                self.state.remember_best(self._judge()["val_loss"], 0)
             while self.place.epoch < self.plan.epochs and not self.place.stopped:
                 self._epoch()
             self._save()
         self._release()
-        if self.best is not None and self.config.keep == "best":
-            self.member.load_state_dict(self.best)
-        elif self.average is not None:
-            self.member.load_state_dict(self.average.module.state_dict())
+        self.state.keep(self.config.keep)
         self.progress(self.plan.epochs, self.plan.epochs)
         return self.place.history
 
@@ -133,13 +142,14 @@ class Loop:
         ]
         with closing(self.source.stream(requests)) as stream:
             for step in range(first, len(batches)):
+                batch = Batch(step, batches[step][0], shares[step])
                 try:
-                    loss, hits = self._step(network, step, batches[step][0], shares[step], stream)
+                    loss, hits = self._step(network, batch, stream)
                 except Exception as error:
-                    told = self._failed(error, step, shares[step])
-                    if told is error:
+                    explanation = self._failed(error, step, shares[step])
+                    if explanation is error:
                         raise
-                    raise told from error
+                    raise explanation from error
                 place.loss += loss * len(batches[step][0])
                 place.hits += hits
                 place.step, place.updates = step + 1, place.updates + 1
@@ -154,28 +164,30 @@ class Loop:
         place.history.append(entry)
         place.epoch, place.step, place.loss, place.hits = place.epoch + 1, 0, 0.0, 0
         if self._choosing:
-            self._remember(entry, place.epoch)
+            self.state.remember_best(entry["val_loss"], place.epoch)
             place.stopped = place.epoch - place.best_epoch >= self.config.patience
         if self.recorder is not None and self.accelerator.is_main_process:
             seconds = time.perf_counter() - start
             images = sum(len(images) for images, _ in batches[first:])
-            self.recorder.log({
-                "member": self.number, "phase": plan.phase, **entry, "seconds": seconds,
+            cost = {
+                "seconds": seconds,
                 "waited_seconds": self.source.waited - waited,
-                "images_per_second": images / seconds, "memory_mb": peak_bytes(self.device) / 2**20,
-                "learning_rate": self.optimiser.param_groups[0]["lr"],
-            })  # fmt: skip
+                "images_per_second": images / seconds,
+                "memory_mb": peak_bytes(self.device) / 2**20,
+                "learning_rate": self.state.optimiser.param_groups[0]["lr"],
+            }
+            self.recorder.log({"member": self.number, "phase": plan.phase, **entry, **cost})
         self.progress(place.epoch, plan.epochs)
         if self.run.due():
             self._save()
 
     def _step(
-        self, network: nn.Module, step: int, images: Indices, parts: list[Indices],
-        stream: Iterator[torch.Tensor],
-    ) -> tuple[float, int]:  # fmt: skip
+        self, network: nn.Module, batch: Batch, stream: Iterator[torch.Tensor]
+    ) -> tuple[float, int]:
         """Learn from one batch; return its loss and how many images were answered rightly."""
-        config, plan, place = self.config, self.plan, self.place
-        where = (config.seed, self.number, plan.phase, place.epoch, step)
+        config, plan, place, state = self.config, self.plan, self.place, self.state
+        images, parts = batch.images, batch.parts
+        where = (config.seed, self.number, plan.phase, place.epoch, batch.step)
         rng = generator(*where)
         keep = self._dropout(rng, len(images))
         # For layers of the backbone that draw themselves: the same in a run that was resumed.
@@ -184,7 +196,7 @@ class Loop:
         weights = self.objective.weights[labels]
         weights = weights / weights.sum() * self.accelerator.num_processes
         self._set_learning_rate()
-        self.optimiser.zero_grad()
+        state.optimiser.zero_grad()
         total, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
             inputs, mixed = mix(next(stream), rng, mixup=config.mixup, cutmix=config.cutmix)
@@ -201,7 +213,7 @@ class Loop:
                     losses = mixed.share * losses + (1 - mixed.share) * others
                 counted = weights[at] if len(images) > self.accelerator.process_index else 0.0
                 loss = (losses * counted).sum()
-                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+                state.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             total += loss.detach()
             if len(images) > self.accelerator.process_index:
                 hits += (logits.detach().argmax(1) == labels[at]).sum()
@@ -209,15 +221,15 @@ class Loop:
         if not math.isfinite(value):
             raise NotANumber("loss")
         if plan.clip:
-            self.scaler.unscale_(self.optimiser)
-            trained = [p for g in self.optimiser.param_groups for p in g["params"]]
+            state.scaler.unscale_(state.optimiser)
+            trained = [p for g in state.optimiser.param_groups for p in g["params"]]
             norm = nn.utils.clip_grad_norm_(trained, plan.clip)
-            if not self.scaler.is_enabled() and not bool(torch.isfinite(norm)):
+            if not state.scaler.is_enabled() and not bool(torch.isfinite(norm)):
                 raise NotANumber("gradient")
-        self.scaler.step(self.optimiser)
-        self.scaler.update()
-        if self.average is not None:
-            self.average.update(self.member, place.updates)
+        state.scaler.step(state.optimiser)
+        state.scaler.update()
+        if state.average is not None:
+            state.average.update(self.member, place.updates)
         return value, int(self.accelerator.reduce(hits, "sum"))
 
     def _batches(self, epoch: int) -> list[tuple[Indices, Indices]]:
@@ -264,7 +276,7 @@ class Loop:
             factor = (done + 1) / warm
         else:
             factor = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
-        for group in self.optimiser.param_groups:
+        for group in self.state.optimiser.param_groups:
             group["lr"] = group["base"] * factor
 
     def trial(self, rates: Iterable[float]) -> Iterator[float]:
@@ -283,7 +295,7 @@ class Loop:
             with torch.random.fork_rng(devices=devices):
                 try:
                     stream = self.source.stream(requests)
-                    loss, _ = self._step(self.member, step, images, parts, stream)
+                    loss, _ = self._step(self.member, Batch(step, images, parts), stream)
                 except NotANumber:
                     loss = math.nan
             yield loss
@@ -310,7 +322,7 @@ class Loop:
             self.accelerator.free_memory()
 
     def _unfreeze(self, count: int) -> None:
-        for group in self.optimiser.param_groups:
+        for group in self.state.optimiser.param_groups:
             for parameter in group["params"]:
                 parameter.requires_grad_(group.get("stage", -1) < count)
 
@@ -324,8 +336,7 @@ class Loop:
         """Return loss and accuracy on the validation part, of the average where there is one."""
         if not len(self.check):
             return {}
-        judged = self.member if self.average is None else self.average.module
-        logits = self.outputs(self.check, judged, self.plan.precision)
+        logits = self.outputs(self.check, self.state.judged, self.plan.precision)
         labels = self.labels.cpu()[torch.from_numpy(self.check)]
         objective = Objective(self.objective.weights.cpu())
         return {
@@ -359,101 +370,38 @@ class Loop:
         rows: torch.Tensor = gathered.transpose(0, 1).reshape(len(padded), -1)
         return rows[: len(images)].cpu()
 
-    def _remember(self, entry: Mapping[str, float], epoch: int) -> None:
-        place = self.place
-        if entry["val_loss"] < place.best_loss:
-            place.best_loss, place.best_epoch = entry["val_loss"], epoch
-            judged = self.member if self.average is None else self.average.module
-            self.best = {k: v.detach().clone() for k, v in judged.state_dict().items()}
-
-    # ── state ──────────────────────────────────────────────────────────────────────────────
+    # ── what can go wrong ──────────────────────────────────────────────────────────────────
 
     def _save(self) -> None:
         self.run.save(self.snapshot)
 
     def snapshot(self) -> Saved:
         """Return the state of the training, everything that the next step depends on."""
-        tensors = {f"member.{k}": v for k, v in self.member.state_dict().items()}
-        for index, parameter in enumerate(self._parameters()):
-            for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
-        if self.average is not None:
-            state = self.average.module.state_dict()
-            tensors |= {f"average.{k}": v for k, v in state.items()}
-        if self.best is not None:
-            tensors |= {f"best.{k}": v for k, v in self.best.items()}
-        # A copy of each: safetensors refuses tensors that share memory.
-        tensors = {k: v.detach().to("cpu", copy=True) for k, v in tensors.items()}
-        place = vars(self.place) | {"best_loss": str(self.place.best_loss)}
-        facts = {
-            "member": self.number, "phase": self.plan.phase, "earlier": self.earlier,
-            "scaler": self.scaler.state_dict(), **place,
-        }  # fmt: skip
-        return Saved(tensors, facts)
-
-    def _load(self, saved: Saved) -> None:
-        self.member.load_state_dict(saved.part("member"))
-        parameters = list(self._parameters())
-        for name, value in saved.part("optimiser").items():
-            index, key = name.split(".")
-            parameter = parameters[int(index)]
-            # AdamW keeps the count of steps on the CPU.
-            target = value if key == "step" else value.to(self.device)
-            if target.ndim == 4:
-                target = target.contiguous(memory_format=torch.channels_last)
-            self.optimiser.state[parameter][key] = target
-        if self.average is not None:
-            self.average.module.load_state_dict(saved.part("average"))
-        best = saved.part("best")
-        self.best = {k: v.to(self.device) for k, v in best.items()} if best else None
-        self.scaler.load_state_dict(saved.facts["scaler"])
-        known = {k: saved.facts[k] for k in vars(self.place)}
-        self.place = Place(**known | {"best_loss": float(known["best_loss"])})
-
-    def _parameters(self) -> Iterator[torch.Tensor]:
-        for group in self.optimiser.param_groups:
-            yield from group["params"]
-
-    # ── what can go wrong ──────────────────────────────────────────────────────────────────
+        return self.state.saved(member=self.number, phase=self.plan.phase, earlier=self.earlier)
 
     def _failed(self, error: Exception, step: int, parts: list[Indices]) -> Exception:
         """Return the error to raise for one that ended a step; the weights are those before it."""
-        place = self.place
-        self.optimiser.zero_grad()
-        here = f"in epoch {place.epoch + 1}, step {step + 1} ({self.plan.phase}"
+        self.state.optimiser.zero_grad()
+        here = f"in epoch {self.place.epoch + 1}, step {step + 1} ({self.plan.phase}"
         here += f", member {self.number + 1})" if self.number else ")"
         if isinstance(error, AllkitError) and not isinstance(error, PluginError):
             return error
         if self.run.folder is not None:
             self._save()
-        kept = self.run.where()
-        if isinstance(error, NotANumber):
-            rate = "learning_rate" if self.plan.phase == "head" else "finetune_learning_rate"
-            return AllkitError(
-                f"The {error} is no longer a number {here}. Lower {rate} (now "
-                f"{self.plan.learning_rate:g}) or check the backbone's features. {kept}"
-            )
-        if out_of_memory(error):
-            at_once = max(len(part) for part in parts)
-            return AllkitError(f"{self._memory_advice(at_once)} It happened {here}. {kept}")
-        if isinstance(error, PluginError):
-            return PluginError(f"{error} It happened {here}. {kept}")
-        if self.plan.stages:
-            return PluginError(
-                f"The backbone {self.name!r} failed {here}: {type(error).__name__}: "
-                f"{str(error)[:300]}. {kept}"
-            )
-        return error
-
-    def _memory_advice(self, at_once: int) -> str:
-        said = f"Out of memory with {at_once} images at once on {self.device}."
-        size = at_once
-        while size > 1:
-            size = -(-size // 2)
-            if self.fits(size):
-                parts = self.config.accumulation * -(-at_once // size)
-                return f"{said} {size} fit: give --set accumulation={parts}, for the same result."
-        return f"{said} Not even one fits: use a smaller backbone, or another device."
+        at_once = max(len(part) for part in parts)
+        return explained(
+            error,
+            plan=self.plan,
+            backbone=self.name,
+            here=here,
+            kept=self.run.where(),
+            advice=lambda: memory_advice(
+                at_once,
+                accumulation=self.config.accumulation,
+                device=self.device,
+                fits=self.fits,
+            ),
+        )
 
     def fits(self, count: int) -> bool:
         """Say whether `count` images go through the network and back at once; nothing is learnt."""
@@ -474,9 +422,5 @@ class Loop:
                 return False
             raise
         finally:
-            self.optimiser.zero_grad()
+            self.state.optimiser.zero_grad()
         return True
-
-
-class NotANumber(Exception):
-    """The loss or the gradient of a step is infinite or no number; its text says which."""

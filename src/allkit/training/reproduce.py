@@ -21,6 +21,7 @@ from allkit.model.provenance import differences
 from allkit.network.hashes import arrays_hash
 from allkit.training import Trainer
 from allkit.training.device import threads
+from allkit.training.division import whole_set
 from allkit.types import Progress
 
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]
@@ -143,10 +144,7 @@ def _strange_images(info: ModelInfo, train: Dataset, val: Dataset | None) -> str
             f"These are not the images it was trained on: {len(before - now)} of its "
             f"{len(before)} are not here, and {len(now - before)} others are."
         )
-    whole = train
-    if val is not None and len(val):
-        whole = Dataset([*train.samples, *val.samples], train.classes)
-    if info.provenance is not None and whole.fingerprint != info.provenance.data:
+    if info.provenance is not None and whole_set(train, val).fingerprint != info.provenance.data:
         return "The images are those it was trained on, but their labels or their number are not."
     return ""
 

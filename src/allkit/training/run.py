@@ -67,14 +67,28 @@ class Run:
             before = _facts(self.folder / FACTS)
             difference = _difference(before, facts)
             if difference:
-                raise ConfigError(
-                    f"The training in {self.folder} was started with {difference}. Give the same, "
-                    f"or start again with --overwrite."
-                )
+                raise self._other_start(difference)
             self.facts = before
         else:
             self.done()
             self._note(json.dumps(self.facts, indent=1) + "\n")
+
+    def add(self, facts: Mapping[str, Any]) -> None:
+        """Do the same with what is known only after the images were looked at."""
+        if self.folder is not None and self.resumed:
+            difference = _difference(self.facts, facts)
+            if difference:
+                raise self._other_start(difference)
+            return
+        self.facts |= facts
+        if self.folder is not None:
+            self._note(json.dumps(self.facts, indent=1) + "\n")
+
+    def _other_start(self, difference: str) -> ConfigError:
+        return ConfigError(
+            f"The training in {self.folder} was started with {difference}. Give the same, "
+            f"or start again with --overwrite."
+        )
 
     def _note(self, text: str) -> None:
         if self.folder is not None:
@@ -244,7 +258,8 @@ OTHER = {
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first difference in words, or an empty string. Threads are taken over."""
-    old, new = before.get("config", {}), now.get("config", {})
+    new = now.get("config", {})
+    old = before.get("config", {}) if "config" in now else {}
     for key in [*new, *(k for k in old if k not in new)]:
         if old.get(key) != new.get(key):
             return f"{key} = {old.get(key)!r}, not {new.get(key)!r}"

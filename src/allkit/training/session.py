@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,8 @@ from torch import nn
 
 from allkit.config import TrainConfig
 from allkit.images.arrays import large_array
-from allkit.images.cells import FINDER
-from allkit.model.info import BackboneInfo
 from allkit.network.hashes import weights_hash
-from allkit.network.modules import Branches, Head, Network, fingerprint, joined
+from allkit.network.modules import Branches, Head, Network, joined
 from allkit.training.description import HeldOut
 from allkit.training.device import threads
 from allkit.training.division import Division
@@ -28,7 +26,7 @@ from allkit.training.member import Member, stages_in, with_adapters, without_ada
 from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Run, Saved
 from allkit.training.seeds import seed_of
-from allkit.training.sources import FeatureSource, Source
+from allkit.training.sources import Source
 from allkit.types import Indices, Progress
 
 __all__ = ["Session"]
@@ -37,36 +35,34 @@ ROWS = 4096
 """Features that are in hand at once."""
 
 
+class Trained(NamedTuple):
+    """What the trainings of all divisions gave: members, histories, and one answer for each division."""
+
+    members: list[Member]
+    histories: list[History]
+    held_out: list[HeldOut]
+
+
 @dataclass
 class Session:
-    """Trains the members, one after another; each is a function of the settings and its number.
-
-    `features` are those of the whole frozen backbone, computed before.
-    """
+    """Trains the members, one after another; each is a function of the settings and its number."""
 
     config: TrainConfig
     accelerator: Accelerator
     division: Division
     prepared: PreparedInputs
-    features: FeatureSource
     run: Run
     progress: Progress | None = None
     recorder: Recorder | None = None
 
-    @cached_property
-    def inputs(self) -> Source:
-        """What the trained stages are given; only asked for when there are some."""
-        return self.prepared.inputs()
-
-    @cached_property
-    def labels(self) -> torch.Tensor:
-        """The labels `(N,)` int64 of the whole set."""
-        return torch.from_numpy(self.division.dataset.labels)
+    def __post_init__(self) -> None:
+        self.features = self.prepared.features()
+        self.labels = torch.from_numpy(self.division.dataset.labels)
 
     @property
     def tuned(self) -> bool:
         """Whether stages are trained beside the head."""
-        return self.prepared.cut is not None
+        return self.prepared.backbone.cut is not None
 
     # ── training ───────────────────────────────────────────────────────────────────────────
 
@@ -78,7 +74,9 @@ class Session:
         # All have read before anybody writes.
         self.accelerator.wait_for_everyone()
         if finished is not None:
-            tail = copy.deepcopy(self.prepared.halves()[1]) if self.tuned else nn.Identity()
+            tail = (
+                copy.deepcopy(self.prepared.backbone.halves()[1]) if self.tuned else nn.Identity()
+            )
             member = Member(tail, self.empty_head(number)).to(self.accelerator.device)
             member.load_state_dict(finished.part("member"))
             return member.eval(), list(finished.facts["history"])
@@ -114,7 +112,7 @@ class Session:
         # The first weights draw from torch's own generator: the user's is put back.
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed_of(self.config.seed, number, "head"))
-            return Head(self.prepared.width, classes)
+            return Head(self.prepared.backbone.width, classes)
 
     def _train_head(self, number: int, head: Head, state: Saved | None) -> tuple[Member, History]:
         self._fit_scale(number, head)
@@ -126,7 +124,8 @@ class Session:
         return loop.member, history
 
     def _fit_scale(self, number: int, head: Head) -> None:
-        head.fit_scale(self._blocks(self.parts(number)[0]), self.prepared.record.input.bag)
+        learn, _ = self.parts(number)
+        head.fit_scale(self._blocks(learn), self.prepared.backbone.input.bag)
 
     def parts(self, number: int) -> tuple[Indices, Indices]:
         """Return the images that a member learns from, and those it is checked on."""
@@ -136,28 +135,40 @@ class Session:
         """Return the loop that trains a head on features."""
         config = self.config
         plan = Plan(
-            "head", config.epochs, config.batch_size, config.learning_rate,
+            phase="head",
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
             choosing=not config.folds,
-        )  # fmt: skip
+        )
         return self._loop(number, plan, Member(nn.Identity(), head), self.features)
 
     def tuning(self, number: int, head: Head, earlier: History) -> Loop:
         """Return the loop that trains the last stages, or adapters in them, with a head."""
-        config, prepared = self.config, self.prepared
-        tail = copy.deepcopy(prepared.halves()[1])
+        config, backbone, stages_source = self.config, self.prepared.backbone, self.prepared.stages
+        if stages_source is None:
+            raise ValueError("no stages are trained beside the head")
+        tail = copy.deepcopy(backbone.halves()[1])
         if config.strategy == "lora":
             tail = with_adapters(tail, config.lora_rank, seed_of(config.seed, number, "lora"))
             stages: tuple[nn.Module, ...] = (tail,)
         else:
             tail.requires_grad_(True)
-            stages = tuple(stages_in(tail, prepared.record))
+            stages = tuple(stages_in(tail, backbone.record))
         plan = Plan(
-            config.strategy, config.finetune_epochs, config.finetune_batch_size,
-            config.finetune_learning_rate, prepared.precision, config.clip, stages,
-            progressive=config.strategy == "full", choosing=not config.folds, starts_good=True,
+            phase=config.strategy,
+            epochs=config.finetune_epochs,
+            batch_size=config.finetune_batch_size,
+            learning_rate=config.finetune_learning_rate,
+            precision=backbone.precision,
+            clip=config.clip,
+            stages=stages,
+            progressive=config.strategy == "full",
+            choosing=not config.folds,
+            starts_good=True,
             offset=len(earlier),
-        )  # fmt: skip
-        return self._loop(number, plan, Member(tail, head), self.inputs, earlier)
+        )
+        return self._loop(number, plan, Member(tail, head), stages_source, earlier=earlier)
 
     def _loop(
         self,
@@ -165,6 +176,7 @@ class Session:
         plan: Plan,
         member: Member,
         source: Source,
+        *,
         earlier: History | None = None,
     ) -> Loop:
         learn, check = self.parts(number)
@@ -175,14 +187,45 @@ class Session:
                 self.progress(plan.phase, number * epochs + done, total * epochs)
 
         return Loop(
-            self.accelerator, self.config, plan, member, source, learn, check, self.labels, number,
-            self.prepared.record.name, self.run, list(earlier or []), self.recorder, report,
-        )  # fmt: skip
+            accelerator=self.accelerator,
+            config=self.config,
+            plan=plan,
+            member=member,
+            source=source,
+            learn=learn,
+            check=check,
+            labels=self.labels,
+            number=number,
+            name=self.prepared.backbone.record.name,
+            run=self.run,
+            earlier=list(earlier or []),
+            recorder=self.recorder,
+            progress=report,
+        )
 
     def _blocks(self, learn: Indices) -> Iterator[torch.Tensor]:
         for number in range(len(self.features.views)):
             for start in range(0, len(learn), ROWS):
                 yield torch.from_numpy(self.features.rows(learn[start : start + ROWS], number))
+
+    def all_divisions(self) -> Trained:
+        """Train the members of every division, and ask them about what they did not learn from."""
+        members: list[Member] = []
+        histories: list[History] = []
+        held_out: list[HeldOut] = []
+        for part in range(len(self.division.parts)):
+            numbers = [part * self.config.members + seed for seed in range(self.config.members)]
+            trained = [self.train(number) for number in numbers]
+            of_division = [member for member, _ in trained]
+            held_out.append(self.held_out(numbers, of_division))
+            members += of_division
+            histories += [history for _, history in trained]
+        return Trained(members, histories, held_out)
+
+    def refitted(self) -> list[Member]:
+        """Train members on all images, to answer in place of those that were judged."""
+        first = len(self.division.parts) * self.config.members
+        return [self.train(first + seed)[0] for seed in range(self.config.members)]
 
     # ── what came out ──────────────────────────────────────────────────────────────────────
 
@@ -191,7 +234,7 @@ class Session:
         check = self.parts(numbers[0])[1]
         classes = len(self.division.dataset.classes)
         if not len(check):
-            empty = np.empty((0, self.prepared.width), np.float32)
+            empty = np.empty((0, self.prepared.backbone.width), np.float32)
             return HeldOut(check, empty, np.empty((0, classes), np.float32))
         features: list[npt.NDArray[np.float32]] = []
         logits = []
@@ -207,12 +250,12 @@ class Session:
 
     def _features(self, number: int, member: Member, check: Indices) -> npt.NDArray[np.float32]:
         if self.config.tta:
-            backbone = self.prepared.backbone
+            backbone = self.prepared.backbone.module
             if self.tuned:
-                backbone = joined(self.prepared.halves()[0], member.tail)
+                backbone = joined(self.prepared.backbone.halves()[0], member.tail)
             return self.prepared.over_orientations(backbone, check, weights_hash(backbone))
         if not self.tuned:
-            rows = large_array((len(check), self.prepared.width), np.float32)
+            rows = large_array((len(check), self.prepared.backbone.width), np.float32)
             for start in range(0, len(check), ROWS):
                 rows[start : start + ROWS] = self.features.rows(check[start : start + ROWS], 0)
             return rows
@@ -221,30 +264,9 @@ class Session:
 
     def network(self, members: list[Member]) -> Network:
         """Return the network that answers: the mean of the members, on their common trunk."""
-        backbone = self.prepared.backbone
+        module = self.prepared.backbone.module
         if self.tuned:
-            trunk = self.prepared.halves()[0]
+            trunk = self.prepared.backbone.halves()[0]
             tails = [member.tail for member in members]
-            backbone = joined(trunk, tails[0]) if len(tails) == 1 else Branches(trunk, tails)
-        return Network(backbone, [m.head for m in members], orientations=self.config.tta)
-
-    def backbone_info(self, network: Network) -> BackboneInfo:
-        """Return the description of the backbone as it answers."""
-        prepared, record = self.prepared, self.prepared.record
-        trained: tuple[str, ...] = ()
-        if self.tuned:
-            names = [name for name, _ in prepared.halves()[1].named_children()]
-            trained = tuple(n for n in record.stages if n in names) or ("all",)
-        return BackboneInfo(
-            name=record.name, distribution=prepared.provider.distribution,
-            version=prepared.provider.version, width=prepared.width,
-            members=len(network.heads), license=record.license,
-            weights_sha256=weights_hash(network.backbone) if self.tuned else prepared.fingerprint,
-            pretrained_sha256=prepared.fingerprint,
-            cut=prepared.cut if isinstance(network.backbone, Branches) else None,
-            trained=trained, orientations=self.config.tta,
-            size=record.input.size, mean=record.input.mean, std=record.input.std,
-            view=record.input.view, bag=record.input.bag,
-            finder="" if record.input.bag == "field" else FINDER,
-            fingerprint=fingerprint(network.backbone, record.input),
-        )  # fmt: skip
+            module = joined(trunk, tails[0]) if len(tails) == 1 else Branches(trunk, tails)
+        return Network(module, [m.head for m in members], orientations=self.config.tta)

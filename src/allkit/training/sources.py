@@ -17,12 +17,13 @@ import numpy.typing as npt
 import torch
 
 from allkit.data.dataset import Dataset
+from allkit.data.passes import Measure
 from allkit.errors import AllkitError, PluginError
-from allkit.features import BLOCK, ActivationStore, FrozenPass, load_augmented
+from allkit.features import BLOCK, ActivationStore, FrozenPass
 from allkit.images.batches import read_ahead
 from allkit.network.standardise import Standardise, to_batches
-from allkit.records import Augmentation, InputSpec
-from allkit.types import Indices
+from allkit.training.backbone import TrainingBackbone
+from allkit.types import Indices, Pixels
 
 __all__ = ["ActivationSource", "FeatureSource", "ImageSource", "Request", "Source"]
 
@@ -118,25 +119,33 @@ class ActivationSource:
 
 @dataclass
 class ImageSource:
-    """Images: read and augmented in threads, standardised and passed through the trunk, if any."""
+    """Images: read and augmented in threads, standardised and passed through the trunk, if any.
+
+    `measures` are taken of an image that is read as it is.
+    """
 
     dataset: Dataset
-    augment: Sequence[Augmentation]
-    spec: InputSpec
-    seed: int
-    copies: int
+    backbone: TrainingBackbone
     device: torch.device
     trunk: FrozenPass | None = None
+    measures: Sequence[Measure] = ()
     fresh: bool = False
     waited: float = 0.0
 
     def __post_init__(self) -> None:
-        self._standardise = Standardise(self.spec).to(self.device)
+        self._standardise = Standardise(self.backbone.input).to(self.device)
 
-    def load(self, item: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    @property
+    def copies(self) -> int:
+        """The augmented copies there are."""
+        return self.backbone.copies
+
+    def load(self, item: tuple[int, int]) -> Pixels:
         """Return one (image, copy), `(H, W, 3)` uint8."""
-        image, copy = item
-        return load_augmented(self.dataset, image, self.augment, copy, self.seed)
+        image, number = item
+        frame = self.dataset.passes.take(image, () if number else self.measures)
+        copy = self.backbone.copy(number)
+        return frame.pixels if copy is None else copy.of(frame)
 
     def stream(self, requests: Sequence[Request]) -> Generator[torch.Tensor, None, None]:
         """Yield `(n, 3, S, S)` float32, or what the trunk makes of them, for each request."""

@@ -15,26 +15,33 @@ from accelerate import Accelerator
 
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.data.measured import dataset_statistics
+from allkit.data.measures import STATISTICS
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import ConfigError
 from allkit.evaluation.evaluate import fingerprints, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.model.classifier import Classifier
-from allkit.model.info import BackboneInfo
-from allkit.model.provenance import division_hash, provenance_of
+from allkit.model.provenance import Provenance, division_hash, provenance_of
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
+from allkit.training.backbone import TrainingBackbone, load_backbone
 from allkit.training.calibrating import further_held_out
-from allkit.training.description import HeldOut, describe, figures_of, version
+from allkit.training.description import (
+    HeldOut,
+    backbone_info,
+    describe,
+    used_plugins,
+    validation_of,
+    version,
+)
 from allkit.training.device import choose_device, processes, threads
-from allkit.training.division import Division, divide
+from allkit.training.division import Division, divide, require_trainable, whole_set
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import PreparedInputs
 from allkit.training.log import METRICS, open_log, require_trackers
-from allkit.training.member import Member
-from allkit.training.plan import History, Recorder
+from allkit.training.plan import Recorder
 from allkit.training.run import Run, open_run
 from allkit.training.session import Session
 from allkit.trust.fit import Fitted, TrainingImages, TrustSettings, fit_trust
@@ -101,23 +108,24 @@ class Trainer:
         """
         if resume and out is None:
             raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
-        folder = None if out is None else Path(out)
-        state = None if folder is None else folder.with_name(f"{folder.name}.run")
-        device = choose_device(self.config.device)
-        if folder is not None and state is not None:
+        config, folder = self.config, None if out is None else Path(out)
+        device = choose_device(config.device)
+        if folder is not None:
             if resume and is_finished(folder):
-                return finished_model(folder, self.config, train, val, device)
+                return finished_model(folder, config, train, val, device=device)
             require_free(folder, overwrite=overwrite or resume)
-        require_trackers(self.config.trackers)
+        require_trackers(config.trackers)
+        require_trainable(config, train, val)
+        run_folder = None if folder is None else folder.with_name(f"{folder.name}.run")
         with (
             processes(device) as accelerator,
             open_run(
-                state, resume=resume, overwrite=overwrite, main=accelerator.is_main_process
+                run_folder, resume=resume, overwrite=overwrite, main=accelerator.is_main_process
             ) as run,
         ):
             accelerator.wait_for_everyone()
             with self._recording(run, accelerator.is_main_process) as recorder:
-                model = self._fit(train, val, accelerator, run, recorder)
+                model = self._trained(train, val, accelerator, run=run, recorder=recorder)
             if folder is not None and accelerator.is_main_process:
                 clear_stale(folder)
                 model.save(folder, overwrite=overwrite or run.resumed)
@@ -125,13 +133,80 @@ class Trainer:
             accelerator.wait_for_everyone()
         return model
 
+    def _trained(
+        self,
+        train: Dataset,
+        val: Dataset | None,
+        accelerator: Accelerator,
+        *,
+        run: Run,
+        recorder: Recorder | None,
+    ) -> Classifier:
+        """Return the classifier: what happens in a training, in the order in which it happens."""
+        config, cache, progress = self.config, self.cache, self.progress
+        dataset = whole_set(train, val)
+        backbone = load_backbone(config, accelerator.device)
+        run.begin(starting_facts(backbone, dataset, accelerator))
+        with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
+            # Prepare: the one pass over the images, for their features, for which of them show the
+            # same field, and for their statistics. This takes the time.
+            prepared = PreparedInputs(
+                backbone, dataset, accelerator, cache=cache, progress=progress
+            )
+            prepared.prepare([*SAME_FIELD, STATISTICS])
+
+            # Divide: who is learnt from, and who is kept to judge. Only the former are augmented.
+            division = divide(config, dataset, learning=len(train))
+            run.add(division_facts(division))
+            prepared.augment(division.learners)
+
+            # Train, and judge each member on what it did not learn from.
+            session = Session(
+                config=config,
+                accelerator=accelerator,
+                division=division,
+                prepared=prepared,
+                run=run,
+                progress=progress,
+                recorder=recorder,
+            )
+            members, histories, held_out = session.all_divisions()
+
+            # Refit: on all images, in place of the members that were judged.
+            if division.refit:
+                members = session.refitted()
+            network = session.network(members)
+
+            # Calibrate: on what was held out, and on further answers made for this alone.
+            answers = [*held_out, *further_held_out(session)]
+            trust = self._calibrated(prepared, division, answers, network)
+
+        # Describe: figures of the held-out images, settings, hashes of what it was made from.
+        judged = sum(len(part.images) for part in held_out)
+        info = describe(
+            config,
+            division,
+            backbone_info(backbone, network),
+            validation=validation_of(division, held_out, trust.probabilities[:judged]),
+            histories=histories,
+            trust_notes=trust.notes,
+            provenance=self._provenance(prepared, division, network),
+        )
+        return Classifier(
+            network,
+            info,
+            trust=trust.trust,
+            device=accelerator.device,
+            training=fingerprints(dataset),
+        )
+
     def find_learning_rate(self, train: Dataset, val: Dataset | None = None) -> LearningRates:
         """Try a hundred rising learning rates on a copy, and suggest one.
 
         It is for `learning_rate` with the strategy head, else for `finetune_learning_rate`. A training
         afterwards gives the same weights as without it.
         """
-        with self._prepared(train, val) as session:
+        with self._session(train, val) as session:
             return learning_rates(session.last_loop())
 
     def find_batch_size(self, train: Dataset, val: Dataset | None = None) -> BatchSizes:
@@ -139,27 +214,31 @@ class Trainer:
 
         With the strategy head, a batch of features is never too large for the memory.
         """
-        with self._prepared(train, val) as session:
+        with self._session(train, val) as session:
             return batch_sizes(session.last_loop())
 
     @contextlib.contextmanager
-    def _prepared(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
-        with processes(choose_device(self.config.device)) as accelerator:
-            division, prepared = self._material(train, val, accelerator)
-            features = prepared.features()
-            yield Session(
-                self.config, accelerator, division, prepared, features, Run(), self.progress
+    def _session(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
+        """Give a training that is ready to begin, and of which nothing is kept."""
+        config = self.config
+        require_trainable(config, train, val)
+        with processes(choose_device(config.device)) as accelerator:
+            dataset = whole_set(train, val)
+            backbone = load_backbone(config, accelerator.device)
+            prepared = PreparedInputs(
+                backbone, dataset, accelerator, cache=self.cache, progress=self.progress
             )
-
-    def _material(
-        self, train: Dataset, val: Dataset | None, accelerator: Accelerator
-    ) -> tuple[Division, PreparedInputs]:
-        """Return who learns from what, and the backbone with what it makes of the images."""
-        division = divide(self.config, train, val)
-        learners = np.unique(np.concatenate([learn for learn, _ in division.trainings]))
-        return division, PreparedInputs(
-            self.config, division.dataset, learners, accelerator, self.cache, self.progress
-        )
+            prepared.prepare(SAME_FIELD)
+            division = divide(config, dataset, learning=len(train))
+            prepared.augment(division.learners)
+            yield Session(
+                config=config,
+                accelerator=accelerator,
+                division=division,
+                prepared=prepared,
+                run=Run(),
+                progress=self.progress,
+            )
 
     @contextlib.contextmanager
     def _recording(self, run: Run, main: bool) -> Iterator[Recorder | None]:
@@ -174,88 +253,37 @@ class Trainer:
         with open_log(run.folder, self.config.trackers, name=name, config=settings) as log:
             yield log
 
-    def _fit(
+    def _calibrated(
         self,
-        train: Dataset,
-        val: Dataset | None,
-        accelerator: Accelerator,
-        run: Run,
-        recorder: Recorder | None,
-    ) -> Classifier:
-        config = self.config
-        division, prepared = self._material(train, val, accelerator)
-        run.begin(_facts(config, division, prepared, accelerator))
-        with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
-            # The pass over all images, before anything is learnt from them. A training that is
-            # taken up goes through it again, mostly out of the cache.
-            features = prepared.features()
-            session = Session(
-                config, accelerator, division, prepared, features, run, self.progress, recorder
-            )
-            members: list[Member] = []
-            histories: list[History] = []
-            held_out: list[HeldOut] = []
-            for part in range(len(division.parts)):
-                numbers = [part * config.members + seed for seed in range(config.members)]
-                trained = [session.train(number) for number in numbers]
-                group = [member for member, _ in trained]
-                held_out.append(session.held_out(numbers, group))
-                members += group
-                histories += [history for _, history in trained]
-            if division.refit:
-                # In place of those that were judged.
-                first = len(division.parts) * config.members
-                members = [session.train(first + seed)[0] for seed in range(config.members)]
-            further = further_held_out(session)
-        network = session.network(members)
-        backbone = session.backbone_info(network)
-        fitted = self._trust(session, division, [*held_out, *further], network, backbone)
-        own = sum(len(part.images) for part in held_out)
-        figures = figures_of(division, held_out, fitted.probabilities[:own])
-        info = describe(config, division, backbone, figures, histories, fitted.notes)
-        provenance = provenance_of(
-            data=division.dataset.fingerprint,
-            division=division_hash(division.dataset.hashes, division.parts), seed=config.seed,
-            weights=prepared.fingerprint, engine=prepared.signature, device=accelerator.device,
-            plugins=info.plugins, processes=accelerator.num_processes,
-        )  # fmt: skip
-        result = arrays_hash(network.state_dict())
-        info = info.model_copy(
-            update={"provenance": provenance.model_copy(update={"result": result})}
-        )
-        return Classifier(
-            network, info, trust=fitted.trust, device=accelerator.device,
-            training=fingerprints(division.dataset),
-        )  # fmt: skip
-
-    def _trust(
-        self,
-        session: Session,
+        prepared: PreparedInputs,
         division: Division,
         held_out: list[HeldOut],
         network: Network,
-        backbone: BackboneInfo,
     ) -> Fitted:
-        """Fit calibration and familiarity on what the members did not learn from."""
-        config = self.config
+        """Fit calibration and out-of-distribution detection on what the members did not learn from."""
+        config, dataset = self.config, division.dataset
         if config.strategy == "head" and not config.tta:
-            features = session.features.views[0]
+            features = prepared.views[0]
         else:
+            # The backbone is no longer what it was, so its features are not either.
             extractor = Extractor(
-                network.embedding(), session.prepared.record.input, backbone.identity,
-                session.accelerator.device, cache=self.cache,
-            )  # fmt: skip
-            features = extractor.extract(
-                division.dataset, progress=self.progress, label="features of the finished model"
+                network.embedding(),
+                prepared.backbone.input,
+                backbone_info(prepared.backbone, network).identity,
+                prepared.accelerator.device,
+                cache=self.cache,
             )
-        dataset = division.dataset
+            features = extractor.extract(
+                dataset, progress=self.progress, label="features of the finished model"
+            )
+        (statistics,) = dataset.passes.measure([STATISTICS], cache=self.cache)
         images = TrainingImages(
-            dataset.classes,
-            dataset.labels,
-            dataset.units,
-            dataset.fields,
-            dataset.has_groups,
-            statistics=dataset_statistics(dataset, cache=self.cache, progress=self.progress),
+            classes=dataset.classes,
+            labels=dataset.labels,
+            units=dataset.units,
+            fields=dataset.fields,
+            grouped=dataset.has_groups,
+            statistics=np.stack(statistics),
             features=features,
         )
         return fit_trust(
@@ -263,30 +291,51 @@ class Trainer:
             np.concatenate([part.images for part in held_out]),
             np.concatenate([part.logits for part in held_out]),
             settings=TrustSettings(config.coverage, config.familiar),
-            divisions=division.parts, frozen=config.strategy == "head",
-        )  # fmt: skip
+            divisions=division.parts,
+            frozen=config.strategy == "head",
+        )
+
+    def _provenance(
+        self, prepared: PreparedInputs, division: Division, network: Network
+    ) -> Provenance:
+        """Return what the result depends on, and the hash of the result."""
+        dataset, accelerator = division.dataset, prepared.accelerator
+        provenance = provenance_of(
+            data=dataset.fingerprint,
+            division=division_hash(dataset.hashes, division.parts),
+            seed=self.config.seed,
+            weights=prepared.backbone.fingerprint,
+            engine=prepared.signature,
+            device=accelerator.device,
+            plugins=used_plugins(self.config),
+            processes=accelerator.num_processes,
+        )
+        return provenance.model_copy(update={"result": arrays_hash(network.state_dict())})
 
 
-def _facts(
-    config: TrainConfig, division: Division, prepared: PreparedInputs, accelerator: Accelerator
+def starting_facts(
+    backbone: TrainingBackbone, dataset: Dataset, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Return everything on which the weights depend: a resumed training must share it."""
+    """Return everything known at the start on which the weights depend: a resumed training shares it."""
+    config = backbone.config
     settings = config.model_dump(mode="json")
     settings["weights"] = Path(config.weights).name  # its content counts, not its place
-    dataset = division.dataset
-    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
     return {
         "config": settings,
         "images": _digest([dataset.hashes, dataset.labels.tolist()]),
-        "relations": relations_hash(dataset),
-        "validation": _digest(parts),
-        "backbone": prepared.fingerprint,
-        "precision": prepared.precision,
+        "backbone": backbone.fingerprint,
+        "precision": backbone.precision,
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("allkit", "torch", "numpy", *prepared.plugins)},
+        **{name: version(name) for name in ("allkit", "torch", "numpy", *backbone.plugins)},
     }
+
+
+def division_facts(division: Division) -> dict[str, Any]:
+    """Return what a resumed training must share of the division."""
+    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
+    return {"relations": relations_hash(division.dataset), "validation": _digest(parts)}
 
 
 def _digest(value: object) -> str:

@@ -171,7 +171,7 @@ def _one_group(labels: list[str], values: list[str], column: str) -> list[str]:
     ]
 
 
-def _without_empty_classes(split: Split) -> Dataset:
+def _without_empty_classes(split: Split[Dataset]) -> Dataset:
     train = split.train
     present = [name for name in train.classes if train.counts[name]]
     if len(present) < 2:

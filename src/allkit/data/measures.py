@@ -1,0 +1,37 @@
+"""What trust needs to know of every image of a set: its statistics, and what its cells cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from allkit.data.passes import Frame, Measure
+from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, shortcomings
+from allkit.images.statistics import STATISTICS_VERSION, image_statistics
+from allkit.types import Singles
+
+__all__ = ["SHORTCOMINGS", "STATISTICS", "as_reasons"]
+
+
+def _statistics(frame: Frame) -> Singles:
+    return image_statistics(frame.pixels)
+
+
+def _shortcomings(frame: Frame) -> Singles:
+    reasons = shortcomings(frame.cells)
+    return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
+
+
+STATISTICS = Measure(f"statistics {STATISTICS_VERSION}", _statistics, cached=True)
+"""The statistics `(M,)` float32 of an image (`allkit.images.statistics`)."""
+SHORTCOMINGS = Measure(f"shortcomings {FINDER}", _shortcomings, cached=True)
+"""`(2,)` float32: 1 where there are no cells, and where they have no scale. See `as_reasons`."""
+
+
+def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:
+    """Return for every image why nothing can be said of it by its cells; empty where it can."""
+    return [
+        tuple(reason for reason, holds in zip((NO_CELLS, NO_SCALE), row, strict=True) if holds)
+        for row in rows
+    ]

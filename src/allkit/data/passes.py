@@ -1,0 +1,315 @@
+"""One pass over the images of a set: each is decoded once, whatever is measured on it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from allkit.data.rows import Sample, unreadable
+from allkit.data.sources import digest
+from allkit.errors import ImageError
+from allkit.images.batches import read_ahead
+from allkit.images.decode import read_image
+from allkit.images.same_field import DuplicatePair
+from allkit.types import Indices, Pixels, Progress, Singles
+
+if TYPE_CHECKING:
+    from allkit.images.cells import Cells  # it brings OpenCV, which takes a tenth of a second
+
+__all__ = ["Frame", "ImagePasses", "Measure", "Measured", "VectorCache"]
+
+T = TypeVar("T")
+BATCH = 64
+"""Images that are read ahead together, where nothing is made of them but numbers."""
+
+
+class VectorCache(Protocol):
+    """What keeps float32 vectors by keys; the feature cache does."""
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Singles]:
+        """Return the vectors that are there."""
+
+    def put(self, vectors: Mapping[bytes, Singles]) -> None:
+        """Keep vectors."""
+
+
+class Store(Protocol):
+    """Room for the values of a measure, which need not fit into the memory."""
+
+    def keep(self, index: int, value: Any) -> Any:
+        """Return `value` as it lies in the store, as that of image number `index`."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image in hand: `pixels` `(H, W, 3)` uint8 RGB, the bytes of its file, their SHA-256."""
+
+    pixels: Pixels
+    file: bytes
+    sha256: str
+
+    @cached_property
+    def cells(self) -> Cells:
+        """The white cells; they are looked for once, however many ask."""
+        from allkit.images.cells import find_cells
+
+        return find_cells(self.pixels)
+
+
+class Measure(NamedTuple):
+    """Something that is measured on an image as it is.
+
+    `take` makes it of a `Frame`, in threads; `name` stands for what is measured and in which version.
+    A `cached` one is a float32 vector, which a cache keeps by its name and the image's hash. `store`
+    gives the room for the values of so many images.
+    """
+
+    name: str
+    take: Callable[[Frame], Any]
+    cached: bool = False
+    store: Callable[[int], Store] | None = None
+
+
+@dataclass
+class Measured:
+    """What is known of `count` images by having looked at them, so that nobody looks again.
+
+    `values` holds, by the name of the measure, one value an image, `None` where it was not taken yet.
+    """
+
+    count: int
+    hashes: tuple[str, ...] | None = None
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    duplicates: tuple[DuplicatePair, ...] | None = None
+
+    def at(self, indices: Sequence[int] | Indices) -> Measured:
+        """Return what is known of the images at `indices`, in that order."""
+        hashes = self.hashes
+        return Measured(
+            len(indices),
+            None if hashes is None else tuple(hashes[i] for i in indices),
+            {name: [values[i] for i in indices] for name, values in self.values.items()},
+        )
+
+    def same(self) -> Measured:
+        """Return it for another set of the same images."""
+        return replace(self, values={name: list(values) for name, values in self.values.items()})
+
+    def and_then(self, other: Measured) -> Measured:
+        """Return what is known of these images and those of `other` behind them."""
+        hashes = None
+        if self.hashes is not None and other.hashes is not None:
+            hashes = self.hashes + other.hashes
+        values = {
+            name: self.column(name) + other.column(name)
+            for name in dict.fromkeys((*self.values, *other.values))
+        }
+        return Measured(self.count + other.count, hashes, values)
+
+    def forget(self, measure: Measure) -> None:
+        """Give the room of a measure back that nobody will ask for again."""
+        self.values.pop(measure.name, None)
+
+    def column(self, name: str) -> list[Any]:
+        """Return the values of a measure; `None` for each image where it was not taken."""
+        return self.values.get(name, [None] * self.count)
+
+
+class ImagePasses:
+    """The images of a set as files, and the passes over them; `measured` is what they left.
+
+    Every pass goes through threads, holds few decoded images at a time, and raises `DatasetError`
+    that names every unreadable image.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], name: str, measured: Measured | None = None
+    ) -> None:
+        self.samples = samples
+        self.name = name
+        self.measured = Measured(len(samples)) if measured is None else measured
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def load(self, index: int) -> tuple[Pixels, bytes]:
+        """Return image `index`, `(H, W, 3)` uint8 RGB, and its file's bytes; raise `ImageError`."""
+        sample = self.samples[index]
+        file = sample.source.read()
+        return read_image(file, name=sample.image), file
+
+    def frame(self, index: int) -> Frame:
+        """Return image `index` in hand; raise `ImageError` if it is unreadable."""
+        pixels, file = self.load(index)
+        hashes = self.measured.hashes
+        return Frame(
+            pixels, file, hashlib.sha256(file).hexdigest() if hashes is None else hashes[index]
+        )
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each file, as hexadecimal digits; nothing is decoded."""
+        if self.measured.hashes is None:
+            files = self.samples
+            self.measured.hashes = tuple(self.each(lambda index: digest(files[index].source)))
+        return self.measured.hashes
+
+    def each(
+        self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
+    ) -> list[T]:
+        """Return what `function` makes of every position, in order."""
+
+        def attempt(index: int) -> T | ImageError:
+            try:
+                return function(index)
+            except ImageError as error:
+                return error
+
+        values: list[T] = []
+        errors: list[str] = []
+        for batch in read_ahead(range(len(self)), attempt, BATCH):
+            for _, value in batch:
+                if isinstance(value, ImageError):
+                    errors.append(str(value))
+                else:
+                    values.append(value)
+            if progress:
+                progress(len(values) + len(errors), len(self))
+        if errors:
+            raise unreadable(errors, len(self), self.name)
+        return values
+
+    def verify(self) -> None:
+        """Decode every image once; raise `DatasetError` that lists all that are unreadable."""
+        self.each(lambda index: self.load(index) is None)
+
+    def measure(
+        self,
+        measures: Sequence[Measure],
+        *,
+        cache: VectorCache | None = None,
+        progress: Progress | None = None,
+        label: str = "images",
+    ) -> list[list[Any]]:
+        """Return the values of each measure, one an image; what is not known is taken in one pass."""
+        passing = self.survey(
+            measures, (), lambda _: None, cache=cache, progress=progress, label=label
+        )
+        for _ in passing:
+            pass
+        return [self.measured.column(measure.name) for measure in measures]
+
+    def survey(
+        self,
+        measures: Sequence[Measure],
+        wanted: Collection[int],
+        hand_over: Callable[[Frame], T],
+        *,
+        cache: VectorCache | None = None,
+        progress: Progress | None = None,
+        label: str = "images",
+        size: int = BATCH,
+    ) -> Iterator[list[tuple[int, T]]]:
+        """Decode once what is `wanted` or lacks a measure, and take the measures on the way.
+
+        Yields batches of at most `size`: (position, what `hand_over` makes of the frame) of the images
+        at the positions `wanted`, in ascending order. Of byte-identical images one is measured.
+        """
+        lacking = self._lacking(measures, cache)
+        order = [*sorted(wanted), *sorted(set(lacking) - set(wanted))]
+        handed = set(wanted)
+        stores = {m.name: m.store(len(self)) for m in measures if m.store is not None}
+
+        def load(index: int) -> tuple[T | None, list[tuple[Measure, Any]]] | ImageError:
+            try:
+                frame = self.frame(index)
+            except ImageError as error:
+                return error
+            taken = [(measure, measure.take(frame)) for measure in lacking.get(index, ())]
+            return hand_over(frame) if index in handed else None, taken
+
+        report = progress or (lambda *_: None)
+        total = len(self)
+        done = total - len(order)
+        report(label, done, total)
+        if not order:
+            return
+        errors: list[str] = []
+        for batch in read_ahead(order, load, size):
+            ready: list[tuple[int, Any]] = []
+            fresh: dict[bytes, Singles] = {}
+            for index, loaded in batch:
+                if isinstance(loaded, ImageError):
+                    errors.append(str(loaded))
+                    continue
+                handed_over, taken = loaded
+                for measure, value in taken:
+                    if measure.name in stores:
+                        value = stores[measure.name].keep(index, value)
+                    self.measured.values[measure.name][index] = value
+                    if measure.cached:
+                        fresh[self._key(measure, index)] = value
+                if index in handed:
+                    ready.append((index, handed_over))
+            if cache and fresh:
+                cache.put(fresh)
+            if ready and not errors:
+                yield ready
+            done += len(batch)
+            report(label, done, total)
+        if errors:
+            self.verify()  # names every one, also those whose twin was read for them
+            raise unreadable(errors, total, self.name)
+        self._give_to_twins(measures)
+
+    def take(self, index: int, measures: Sequence[Measure]) -> Frame:
+        """Return image `index` in hand, for whoever passes over the images in an order of their own.
+
+        What it lacks of `measures` is taken; a later `measure` finds it.
+        """
+        frame = self.frame(index)
+        for measure in measures:
+            values = self.measured.values.setdefault(measure.name, [None] * len(self))
+            if values[index] is None:
+                values[index] = measure.take(frame)
+        return frame
+
+    def _key(self, measure: Measure, index: int) -> bytes:
+        return hashlib.sha256(f"{measure.name} {self.hashes[index]}".encode()).digest()
+
+    def _lacking(
+        self, measures: Sequence[Measure], cache: VectorCache | None
+    ) -> dict[int, list[Measure]]:
+        """Return what has to be taken of which image, after a look into the cache."""
+        for measure in measures:
+            self.measured.values.setdefault(measure.name, [None] * len(self))
+        self._give_to_twins(measures)
+        lacking: dict[int, list[Measure]] = {}
+        for measure in measures:
+            values = self.measured.values[measure.name]
+            missing = [index for index in range(len(self)) if values[index] is None]
+            if not missing:
+                continue
+            if measure.cached and cache is not None:
+                keys = {index: self._key(measure, index) for index in missing}
+                there = cache.get(list(keys.values()))
+                for index, key in keys.items():
+                    values[index] = there.get(key)
+            first: dict[str, int] = {}
+            for index in missing:
+                if values[index] is None and first.setdefault(self.hashes[index], index) == index:
+                    lacking.setdefault(index, []).append(measure)
+        return lacking
+
+    def _give_to_twins(self, measures: Sequence[Measure]) -> None:
+        """Give byte-identical images the values of the one that was measured."""
+        for measure in measures:
+            values = self.measured.values[measure.name]
+            if any(value is None for value in values):
+                of = {h: v for h, v in zip(self.hashes, values, strict=True) if v is not None}
+                values[:] = [
+                    of.get(h) if v is None else v for h, v in zip(self.hashes, values, strict=True)
+                ]

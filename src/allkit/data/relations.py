@@ -1,0 +1,95 @@
+"""Which images of a set belong together: of one slide or patient, byte-identical, or of one field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from allkit.data.allocation import join, torn
+from allkit.data.passes import Frame, ImagePasses, Measure
+from allkit.data.rows import Sample
+from allkit.images.same_field import (
+    DuplicatePair,
+    ReducedStore,
+    Signature,
+    SignatureStore,
+    clusters,
+    find_duplicates,
+    reduced,
+    signature,
+)
+from allkit.types import Bytes, Ints
+
+__all__ = [
+    "REDUCED",
+    "SAME_FIELD",
+    "SIGNATURE",
+    "duplicates_of",
+    "fields_of",
+    "leaks_of",
+    "units_of",
+]
+
+
+def _signature(frame: Frame) -> Signature:
+    return signature(frame.pixels, frame.sha256)
+
+
+SIGNATURE = Measure("signature", _signature, store=SignatureStore)
+"""What is kept of an image to recognise its field, 3.5 KB."""
+
+
+def _reduced(frame: Frame) -> Bytes:
+    return reduced(frame.pixels)
+
+
+REDUCED = Measure("reduced image", _reduced, store=ReducedStore)
+"""What of an image is laid over another one, to see whether they show the same field."""
+SAME_FIELD = (SIGNATURE, REDUCED)
+"""What has to be measured before it can be said which images show the same field."""
+
+
+def units_of(samples: Sequence[Sample], hashes: Sequence[str]) -> Ints:
+    """Return `(N,)`: images with one number share a group or a case, or are byte-identical."""
+    return join(len(samples), [s.group for s in samples], [s.case for s in samples], hashes)
+
+
+def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[DuplicatePair]) -> Ints:
+    """Return `(N,)`: images with one number are of one unit, or show the same field.
+
+    The column `near_duplicate_of` says so, or `duplicates` does.
+    """
+    groups = clusters(len(samples), duplicates)
+    field_of = {index: number for number, members in enumerate(groups) for index in members}
+    stated = [s.columns.get("near_duplicate_of") for s in samples]
+    seen = [field_of.get(index) for index in range(len(samples))]
+    return join(len(samples), units.tolist(), stated, seen)
+
+
+def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
+    """Return the pairs of images that show the same field, or part of it; looked for once."""
+    if passes.measured.duplicates is None:
+        # Where only the reduced images lack, the few that may be alike are read again, not all.
+        signed = None not in passes.measured.column(SIGNATURE.name)
+        signatures = passes.measure([SIGNATURE] if signed else SAME_FIELD)[0]
+        stored: list[Bytes | None] = passes.measured.column(REDUCED.name)
+
+        def image(index: int) -> Bytes:
+            grey = stored[index]
+            return passes.load(index)[0] if grey is None or not grey.size else grey
+
+        found = find_duplicates(signatures, image)
+        passes.measured.duplicates = tuple(found)
+    return passes.measured.duplicates
+
+
+def leaks_of(parts: Sequence[str | None], units: Ints, fields: Ints) -> list[str]:
+    """Return what lies on two sides of a division, in sentences; empty if nothing does."""
+    # Images of one group are mostly of one field too: once is enough.
+    for numbers, what in ((units, "groups or cases"), (fields, "fields")):
+        count, images = torn(numbers, parts)
+        if count:
+            return [
+                f"{count:,} {what} ({images:,} images) lie on two sides of the division: "
+                f"figures on it are too high. Divide again with `allkit split`."
+            ]
+    return []

@@ -1,0 +1,55 @@
+"""A set of images as the text of a table, which `Dataset.from_csv` and every command reads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from allkit.data.rows import Sample
+from allkit.data.sources import FileSource
+from allkit.errors import DatasetError
+
+__all__ = ["as_csv", "rows_hash"]
+
+
+def as_csv(
+    samples: Sequence[Sample],
+    path: Path,
+    *,
+    name: str,
+    split_by: str | None = None,
+    fingerprint: str | None = None,
+) -> str:
+    """Return the text of a table that will lie at `path`, further columns included.
+
+    Paths are relative to the table. With `fingerprint` it says how the set was divided. Raises
+    `DatasetError`, which calls the set `name`, when the images are not files.
+    """
+    further = list(dict.fromkeys(column for sample in samples for column in sample.columns))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    division = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
+    writer.writerow(["image", "label", "group", "case", *division, *further])
+    here = path.resolve().parent
+    for sample in samples:
+        if not isinstance(sample.source, FileSource):
+            raise DatasetError(
+                f"The images of {name} are not files of their own, so a table cannot name them. "
+                f"Unpack the zip, or save the images, first."
+            )
+        relative = Path(os.path.relpath(sample.source.path.resolve(), here)).as_posix()
+        row = [relative, sample.label, sample.group, sample.case]
+        if division:
+            row += [sample.part, sample.fold, split_by, fingerprint]  # type: ignore[list-item]  # csv writes numbers
+        writer.writerow([*row, *(sample.columns.get(column) for column in further)])
+    return stream.getvalue()
+
+
+def rows_hash(rows: Iterable[tuple[object, ...]]) -> str:
+    """Return SHA-256 over rows of plain values, in any order."""
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()

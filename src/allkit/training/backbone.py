@@ -1,0 +1,138 @@
+"""The backbone of a training, before it learns: where it is cut, and how images are shown to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from allkit.config import TrainConfig
+from allkit.errors import ConfigError
+from allkit.features import AugmentedCopy
+from allkit.network.hashes import weights_hash
+from allkit.network.modules import build_backbone, cut, measure_width
+from allkit.network.standardise import CELL_SIZE
+from allkit.plugins import registry, resolve_weights
+from allkit.plugins.host import Plugin
+from allkit.records import Augmentation, Backbone, InputSpec
+from allkit.training.device import choose_precision
+from allkit.training.member import cut_index
+
+__all__ = ["TrainingBackbone", "load_backbone", "untrained_backbone"]
+
+
+@dataclass(frozen=True)
+class TrainingBackbone:
+    """A backbone with its weights as they are before the training.
+
+    `record` holds the input that images become; `width` is D of the features of an image, of its
+    field and its cells together; `fingerprint` the hash of the weights. The trained stages are
+    `module[cut:]`; without a `cut` only heads are trained.
+    """
+
+    config: TrainConfig
+    record: Backbone
+    provider: Plugin
+    module: nn.Module
+    width: int
+    fingerprint: str
+    precision: str
+    cut: int | None
+    augment: tuple[Augmentation, ...]
+    augment_names: tuple[str, ...]
+    """Names and versions of the augmentations."""
+
+    @property
+    def input(self) -> InputSpec:
+        """What images become before the network sees them."""
+        return self.record.input
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells the features of this backbone from any others."""
+        provider = self.provider
+        return (self.record.name, provider.distribution, provider.version, self.fingerprint)
+
+    @property
+    def copies(self) -> int:
+        """The augmented copies that are made of an image that is learnt from."""
+        return self.config.copies if self.augment else 0
+
+    def copy(self, number: int) -> AugmentedCopy | None:
+        """Return the augmented copy of that number; number 0 is the image as it is, `None`."""
+        if not number:
+            return None
+        return AugmentedCopy(number, self.augment, self.augment_names, self.config.seed)
+
+    @property
+    def plugins(self) -> list[str]:
+        """The distributions that the backbone and the augmentations come from."""
+        host = registry()
+        used = [self.provider]
+        used += [host.provider("augmentation", name) for name in self.config.augment]
+        return sorted({plugin.distribution for plugin in used})
+
+    @property
+    def keeps_activations(self) -> bool:
+        """Whether the activations at the cut are the same in every epoch, and worth keeping."""
+        return bool(self.cut) and self.config.strategy != "full"
+
+    def halves(self) -> tuple[nn.Module, nn.Module]:
+        """Return the frozen trunk and the tail, which share their modules with the backbone."""
+        return cut(self.module, self.cut or 0)
+
+
+def untrained_backbone(config: TrainConfig) -> nn.Module:
+    """Return the backbone as it is before the training."""
+    host = registry()
+    record: Backbone = host.get("backbone", config.backbone)
+    origin = host.provider("backbone", config.backbone).origin
+    return build_backbone(record, resolve_weights(record.name, config.weights), origin)
+
+
+def load_backbone(config: TrainConfig, device: torch.device) -> TrainingBackbone:
+    """Return the backbone that the settings ask for.
+
+    Raises `ConfigError` when it cannot be trained like this, and `PluginError` when it cannot be
+    built.
+    """
+    host = registry()
+    record: Backbone = host.get("backbone", config.backbone)
+    if config.bag != "field" and config.strategy != "head":
+        raise ConfigError(
+            f"bag = {config.bag} is only learnt by the strategy head, not by {config.strategy}: "
+            f"the stages are trained on whole fields. Choose `bag: field` or `strategy: head`."
+        )
+    record = replace(record, input=replace(record.input, view=config.view, bag=config.bag))
+    augment = tuple(host.get("augmentation", name) for name in config.augment)
+    origins = [host.provider("augmentation", name).origin for name in config.augment]
+    precision = choose_precision(config.precision, device)
+    module = untrained_backbone(config)
+    return TrainingBackbone(
+        config=config,
+        record=record,
+        provider=host.provider("backbone", config.backbone),
+        module=module,
+        width=_width(module, record),
+        fingerprint=weights_hash(module),
+        precision=precision,
+        cut=None if config.strategy == "head" else cut_index(module, record, config),
+        augment=augment,
+        augment_names=tuple(f"{n} {o}" for n, o in zip(config.augment, origins, strict=True)),
+    )
+
+
+def _width(module: nn.Module, record: Backbone) -> int:
+    """Return D of the features of an image, of its field and its cells together."""
+    spec, name = record.input, record.name
+    if spec.bag == "field":
+        return measure_width(module, spec, name)
+    try:
+        width = measure_width(module, replace(spec, size=CELL_SIZE), name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"The backbone {name!r} cannot take pictures of single cells, {CELL_SIZE} pixels a "
+            f"side: {str(error)[:200]} Choose `bag: field` or another backbone."
+        ) from None
+    return width * (2 if spec.bag == "both" else 1)
