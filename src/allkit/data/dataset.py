@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -213,8 +211,7 @@ class Dataset:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over what the set holds: the images' bytes and their labels, in any order."""
-        pairs = sorted(zip(self.hashes, (s.label or "" for s in self.samples), strict=True))
-        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+        return rows_hash(zip(self.hashes, (s.label or "" for s in self.samples), strict=True))
 
     def verify(self) -> None:
         """Decode every image once; raise `DatasetError` that lists all that are unreadable."""

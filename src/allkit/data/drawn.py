@@ -70,10 +70,13 @@ class _Morphology(NamedTuple):
 
 
 _MORPHOLOGY = {
-    "Benign": _Morphology(9.3, 1.06, 0.2, 0.012, 2.2, 0.24, (0, 0), 0.0),
-    "Early": _Morphology(12.2, 1.20, 0.4, 0.02, 0.8, 0.40, (0, 1), 0.11),
-    "Pre": _Morphology(14.4, 1.50, 0.7, 0.03, 1.1, 0.26, (1, 1), 0.22),
-    "Pro": _Morphology(18.2, 1.05, 0.2, 0.1, 1.2, 0.22, (2, 4), 0.20),
+    name: _Morphology._make(row)
+    for name, row in {
+        "Benign": (9.3, 1.06, 0.2, 0.012, 2.2, 0.24, (0, 0), 0.0),
+        "Early": (12.2, 1.20, 0.4, 0.02, 0.8, 0.40, (0, 1), 0.11),
+        "Pre": (14.4, 1.50, 0.7, 0.03, 1.1, 0.26, (1, 1), 0.22),
+        "Pro": (18.2, 1.05, 0.2, 0.1, 1.2, 0.22, (2, 4), 0.20),
+    }.items()
 }
 
 
@@ -216,10 +219,10 @@ class _Canvas:
         if not right.size or not down.size:
             return
         rng = np.random.default_rng(int(seed))
-        body = self.cover(_folded(rng, right, down, cell, 0.6 * form.irregular + 0.01))
+        body = self.cover(_folded(rng, right, down, radius=cell, depth=0.6 * form.irregular + 0.01))
         turn, away = rng.uniform(0, 2 * math.pi, 2).tolist(), form.eccentric * (cell - nucleus)
         right, down = right - away * math.cos(turn[0]), down - away * math.sin(turn[0])
-        core = self.cover(_folded(rng, right, down, nucleus, form.irregular))
+        core = self.cover(_folded(rng, right, down, radius=nucleus, depth=form.irregular))
         start = rng.integers(_TILE, size=2)
         chromatin = form.contrast * _tile(_texture(form.grain), right, down, start)
         count = int(rng.integers(form.nucleoli[0], form.nucleoli[1], endpoint=True))
@@ -241,7 +244,7 @@ def _tile(texture: _Floats, right: _Floats, down: _Floats, start: Any) -> _Float
 
 
 def _folded(
-    rng: np.random.Generator, right: _Floats, down: _Floats, radius: float, depth: float
+    rng: np.random.Generator, right: _Floats, down: _Floats, *, radius: float, depth: float
 ) -> Any:
     """Return the distance to a folded outline, positive inside."""
     theta = np.arctan2(down, right)
@@ -252,9 +255,14 @@ def _folded(
 
 
 def _draw(
-    slide: _Slide, form: _Morphology, layout: np.random.Generator, camera: np.random.Generator,
-    size: int, corner: tuple[float, float],
-) -> tuple[NDArray[np.uint8], tuple[tuple[float, float, float], ...]]:  # fmt: skip
+    slide: _Slide,
+    form: _Morphology,
+    *,
+    layout: np.random.Generator,
+    camera: np.random.Generator,
+    size: int,
+    corner: tuple[float, float],
+) -> tuple[NDArray[np.uint8], tuple[tuple[float, float, float], ...]]:
     canvas = _Canvas(size, corner)
     whites = _whites(layout, slide, form)
     radius = slide.red_radius * slide.scale
@@ -325,18 +333,29 @@ def draw_smears(
     Raises `ConfigError` for fewer groups than classes, a negative number, or a size below 32.
     """
     for name, value, least in (
-        ("count", count, 0), ("groups", groups, len(ALL_CLASSES)), ("seed", seed, 0),
-        ("size", size, 32), ("same_fields", same_fields, 0),
-    ):  # fmt: skip
+        ("count", count, 0),
+        ("groups", groups, len(ALL_CLASSES)),
+        ("seed", seed, 0),
+        ("size", size, 32),
+        ("same_fields", same_fields, 0),
+    ):
         if value < least:
             raise ConfigError(f"{name} is {value}; give {least} or more.")
     if same_fields and not count:
         raise ConfigError("There is no field to show again: give a count of 1 or more.")
-    return _fields(count, groups, seed, size, colour_cue, scale_bar, same_fields)
+    return _fields(
+        count=count,
+        groups=groups,
+        seed=seed,
+        size=size,
+        cue=colour_cue,
+        bar=scale_bar,
+        again=same_fields,
+    )
 
 
 def _fields(
-    count: int, groups: int, seed: int, size: int, cue: bool, bar: bool, again: int
+    *, count: int, groups: int, seed: int, size: int, cue: bool, bar: bool, again: int
 ) -> Iterator[DrawnField]:
     slides: dict[int, _Slide] = {}
     for index in range(count + again):
@@ -353,7 +372,9 @@ def _fields(
             hue = rank / (len(ALL_CLASSES) - 1) if cue else None
             slides[group] = _slide(_rng(seed, _SLIDE, group), hue)
         form, layout = _MORPHOLOGY[label], _rng(seed, _LAYOUT, spot)
-        image, cells = _draw(slides[group], form, layout, camera, size, corner)
+        image, cells = _draw(
+            slides[group], form, layout=layout, camera=camera, size=size, corner=corner
+        )
         yield DrawnField(
             image=_burn_scale_bar(image) if bar else image,
             label=label,
@@ -399,6 +420,6 @@ def drawn_samples(count: int, *, groups: int, seed: int) -> list[Sample]:
     """Return drawn smears as the samples of a set; the images are in memory."""
     fields = draw_smears(count, groups=groups, seed=seed)
     return [
-        Sample(f"drawn-{index:05d}.png", encode(one), one.label, one.group, one.case)
+        Sample(f"drawn-{index:05d}.png", encode(one), one.label, group=one.group, case=one.case)
         for index, one in enumerate(fields)
     ]

@@ -190,8 +190,8 @@ class LabelMap:
         taken = ", ".join(f"{label} as {name}" for label, name in sorted(target.items()) if name)
         made = "".join(
             f" {name} is {', '.join(groups[name])}: its probability is their sum."
-            for name in sorted(used) if name in groups
-        )  # fmt: skip
+            for name in sorted(used & set(groups))
+        )
         notes = [f"Labels by a map: {taken}.{made}"]
         left = {label: dataset.counts[label] for label, name in target.items() if name is None}
         if left:

@@ -163,10 +163,14 @@ def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Sam
         table.problems.append(f"{where}: fold is {fold!r}; wanted a whole number")
         return None
     return Sample(
-        image, source, label, _text(record.get("group")), _text(record.get("case")),
-        PARTS[part.lower()] if part else None,
-        int(fold.removesuffix(".0")) if fold else None,
-    )  # fmt: skip
+        image,
+        source,
+        label,
+        group=_text(record.get("group")),
+        case=_text(record.get("case")),
+        part=PARTS[part.lower()] if part else None,
+        fold=int(fold.removesuffix(".0")) if fold else None,
+    )
 
 
 def _text(value: object) -> str | None:

@@ -139,10 +139,8 @@ class FeatureCache:
             if not count:
                 break
             surplus = max(1, round(count * (1 - 0.9 * self.limit / size)))
-            connection.execute(
-                "DELETE FROM features WHERE key IN "
-                "(SELECT key FROM features ORDER BY used LIMIT ?)", (surplus,)
-            )  # fmt: skip
+            oldest = "SELECT key FROM features ORDER BY used LIMIT ?"
+            connection.execute(f"DELETE FROM features WHERE key IN ({oldest})", (surplus,))
         connection.execute("COMMIT")
         self._give_back(connection)
 

@@ -220,11 +220,12 @@ def _openvino(
         decoder = decoders.TorchFXPythonDecoder.from_exported_program(program)
     frontend: Any = frontends.FrontEndManager().load_by_framework("pytorch")
     model = frontend.convert(frontend.load(decoder))
+    names = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
     hints = {
-        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}[precision],
+        "INFERENCE_PRECISION_HINT": names[precision],
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
-    }  # fmt: skip
+    }
     compiled = openvino.Core().compile_model(model, "CPU", hints)
 
     def run(inputs: torch.Tensor) -> torch.Tensor:

@@ -128,7 +128,10 @@ class Extractor:
         first = {keys[i]: i for i in range(total - 1, -1, -1) if not there[i]}
         block = BLOCK if total >= BLOCK else 0  # a handful need not be filled up
         engine = self.frozen.signature
-        for batch in self._passing(dataset, list(first.values()), copy, measures, progress, label):
+        wanted = list(first.values())
+        for batch in self._passing(
+            dataset, wanted, copy=copy, measures=measures, progress=progress, label=label
+        ):
             indices, images = [index for index, _ in batch], [image for _, image in batch]
             self.frozen.prepare(images)
             if self.frozen.signature != engine:  # the keys name the engine: begin again
@@ -157,6 +160,7 @@ class Extractor:
         self,
         dataset: Dataset,
         wanted: Sequence[int],
+        *,
         copy: AugmentedCopy | None,
         measures: Sequence[Measure],
         progress: Progress | None,

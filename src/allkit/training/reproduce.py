@@ -118,7 +118,9 @@ def reproduce(
             "nothing that the provenance holds: a computation that is not repeatable on this "
             "device, or a plugin that draws at random",
         )
-    return Reproduction(verdict, message, reasons, largest, changed, compared), again
+    return Reproduction(
+        verdict, message, reasons, largest, changed_labels=changed, compared=compared
+    ), again
 
 
 def _settings(config: TrainConfig, weights: str | None, device: str | None) -> TrainConfig:

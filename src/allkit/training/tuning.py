@@ -49,9 +49,8 @@ batch_size: {choices: [32, 64, 128]}
 copies: {choices: [0, 1, 2]}
 """
 
-STUDY, BEST, TABLE, PICTURE, SPACE = (
-    "trials.sqlite", "best.yaml", "trials.csv", "trials.png", "space.yaml",
-)  # fmt: skip
+STUDY, SPACE = "trials.sqlite", "space.yaml"
+BEST, TABLE, PICTURE = "best.yaml", "trials.csv", "trials.png"
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,21 @@ def tune(
     Raises `ConfigError` when Optuna is not installed, or `out` holds another search, and
     `AllkitError` when every trial failed.
     """
-    study = _open(train, val, out, base, space, metric)
+    study = _open(train, val, out, base=base, space=space, metric=metric)
     start = time.monotonic()
     while _finished(study) < trials and (timeout is None or time.monotonic() - start < timeout):
         if progress:
             progress("trials", _finished(study), trials)
-        _one(study, train, val, base, space, metric, cache, progress)
+        _one(
+            study,
+            train,
+            val,
+            base=base,
+            space=space,
+            metric=metric,
+            cache=cache,
+            progress=progress,
+        )
         done = _trials(study)
         _write(done, out, base, metric)
         told(done[-1])
@@ -159,7 +167,13 @@ def best(trials: Sequence[Trial], metric: str) -> Trial | None:
 
 
 def _open(
-    train: Dataset, val: Dataset | None, out: Path, base: TrainConfig, space: Space, metric: str
+    train: Dataset,
+    val: Dataset | None,
+    out: Path,
+    *,
+    base: TrainConfig,
+    space: Space,
+    metric: str,
 ) -> optuna.Study:
     try:
         import optuna
@@ -181,9 +195,11 @@ def _open(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         study = optuna.create_study(
-            storage=f"sqlite:///{(out / STUDY).resolve()}", study_name="allkit",
-            direction=METRICS[metric], load_if_exists=True,
-        )  # fmt: skip
+            storage=f"sqlite:///{(out / STUDY).resolve()}",
+            study_name="allkit",
+            direction=METRICS[metric],
+            load_if_exists=True,
+        )
     before = study.user_attrs.get("facts")
     if before is None:
         study.set_user_attr("facts", facts)
@@ -202,10 +218,11 @@ def _open(
     if not study.get_trials(deepcopy=False):
         values = base.model_dump(mode="json")
         within = {name: values[name] for name in space if _within(values, name, space)}
-        study.enqueue_trial({
+        first = {
             name: json.dumps(value) if "choices" in space[name] else value
             for name, value in within.items()
-        })  # fmt: skip
+        }
+        study.enqueue_trial(first)
     return study
 
 
@@ -213,6 +230,7 @@ def _one(
     study: optuna.Study,
     train: Dataset,
     val: Dataset | None,
+    *,
     base: TrainConfig,
     space: Space,
     metric: str,
@@ -292,10 +310,15 @@ def _trials(study: optuna.Study) -> list[Trial]:
             name: json.loads(value) if isinstance(value, str) else _rounded(value)
             for name, value in trial.params.items()
         }
-        found.append(Trial(
-            number=trial.number, settings=settings, value=trial.value,
-            seconds=facts["seconds"], figures=facts.get("figures", {}), error=facts.get("error"),
-        ))  # fmt: skip
+        ended = Trial(
+            number=trial.number,
+            settings=settings,
+            value=trial.value,
+            seconds=facts["seconds"],
+            figures=facts.get("figures", {}),
+            error=facts.get("error"),
+        )
+        found.append(ended)
     return found
 
 
@@ -309,10 +332,10 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["trial", *names, *METRICS, "seconds", "error"])
     for trial in trials:
-        writer.writerow([
-            trial.number, *(trial.settings.get(name) for name in names),
-            *(trial.figures.get(name) for name in METRICS), f"{trial.seconds:.1f}", trial.error,
-        ])  # fmt: skip
+        settings = [trial.settings.get(name) for name in names]
+        metrics = [trial.figures.get(name) for name in METRICS]
+        seconds = f"{trial.seconds:.1f}"
+        writer.writerow([trial.number, *settings, *metrics, seconds, trial.error])
     write_whole(out / TABLE, stream.getvalue())
     winner = best(trials, metric)
     if winner is None:

@@ -197,7 +197,5 @@ def _sets(
 ) -> npt.NDArray[np.bool_] | None:
     if any(answers.sets is None for _, answers, _ in judged):
         return None
-    return np.concatenate(
-        [_in_order(answers.sets, own, classes) for _, answers, own in judged
-         if answers.sets is not None]
-    )  # fmt: skip
+    tables = [(answers.sets, own) for _, answers, own in judged if answers.sets is not None]
+    return np.concatenate([_in_order(sets, own, classes) for sets, own in tables])
