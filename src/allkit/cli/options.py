@@ -29,10 +29,12 @@ __all__ = [
     "OptionalDevice",
     "OptionalModelOut",
     "OptionalSeed",
+    "OptionalVal",
     "Overwrite",
     "Seed",
     "Set",
     "StartWeights",
+    "Val",
     "Weights",
     "spell_out",
 ]
@@ -45,6 +47,7 @@ def spell_out(choices: Any) -> str:
 
 _DEVICE = typer.Option(help="auto, cpu, cuda, cuda:1 or mps")
 _MODEL_OUT = typer.Option(help="the model folder to write")
+_VAL = typer.Option(help="share of the images kept for validation")
 _SEED = typer.Option(help="the same seed gives the same result")
 
 Data = Annotated[
@@ -71,6 +74,8 @@ StartWeights = Annotated[
     str | None, typer.Option("--weights", help="of the backbone, if the model began with a file")
 ]
 Folds = Annotated[int | None, typer.Option(help="k-fold cross-validation")]
+Val = Annotated[float, _VAL]
+OptionalVal = Annotated[float | None, _VAL]
 Config = Annotated[
     str | None,
     typer.Option(

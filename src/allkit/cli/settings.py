@@ -1,4 +1,4 @@
-"""The settings of a training: a recipe or file, the options over it, and --set over both."""
+"""The settings of a training: a recipe or file, the options over it, --set over both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["read_settings"]
 
 
 def read_settings(
-    config: str | None, given: Mapping[str, Any], assignments: Sequence[str]
+    config: str | None, options: Mapping[str, Any | None], assignments: Sequence[str]
 ) -> TrainConfig:
     """Return the settings; an option that is `None` was not given.
 
@@ -21,6 +21,6 @@ def read_settings(
     from allkit.config import TrainConfig, load_config, override
 
     values = load_config(config) if config else {}
-    options = {name: value for name, value in given.items() if value is not None}
-    merged = override(values | options, list(assignments))
+    values |= {name: value for name, value in options.items() if value is not None}
+    merged = override(values, list(assignments))
     return TrainConfig.parse(merged, source=config or "the options")

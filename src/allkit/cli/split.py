@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allkit.cli.data import open_data
-from allkit.cli.options import Data, GroupPattern, Overwrite, Seed, spell_out
+from allkit.cli.options import Data, GroupPattern, Overwrite, Seed, Val, spell_out
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -25,7 +25,7 @@ def split(
     data: Data,
     out: Annotated[Path, typer.Option(help="the CSV to write")],
     test: Annotated[float, typer.Option(help="share of the images for testing")] = 0.3,
-    val: Annotated[float, typer.Option(help="share of the images for validation")] = 0.0,
+    val: Val = 0.0,
     folds: Annotated[int, typer.Option(help="write k folds instead")] = 0,
     by: Annotated[
         Literal["group", "image"],

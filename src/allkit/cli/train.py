@@ -18,6 +18,7 @@ from allkit.cli.options import (
     OptionalDevice,
     OptionalModelOut,
     OptionalSeed,
+    OptionalVal,
     Overwrite,
     Set,
     Weights,
@@ -48,7 +49,7 @@ def train(
         Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
-    val: Annotated[float | None, typer.Option(help="share kept for validation")] = None,
+    val: OptionalVal = None,
     folds: Folds = None,
     seed: OptionalSeed = None,
     device: OptionalDevice = None,
@@ -74,7 +75,7 @@ def train(
     allkit train split.csv --out model
     allkit train smears --out model --config best --set dropout=0.5
     """
-    given = {
+    options = {
         "backbone": backbone,
         "weights": weights,
         "strategy": strategy,
@@ -84,7 +85,7 @@ def train(
         "seed": seed,
         "device": device,
     }
-    settings = read_settings(config, given, assignments or [])
+    settings = read_settings(config, options, assignments or [])
     if print_config:
         sys.stdout.write(settings.to_yaml())
         return

@@ -50,8 +50,8 @@ def tune(
     allkit tune split.csv --out search --trials 20
     allkit tune split.csv --out search --minutes 60 --metric macro_f1
     """
-    given = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
-    base = read_settings(config, given, assignments or [])
+    options = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
+    base = read_settings(config, options, assignments or [])
     require_training_packages()
     from allkit.training.tuning import DEFAULT_SPACE, best, read_space
     from allkit.training.tuning import tune as search
