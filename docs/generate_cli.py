@@ -99,7 +99,7 @@ def _first(text: str) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    text = parameter.metavar or str(parameter.name).upper()
+    text = parameter.metavar + ("..." if parameter.nargs == -1 else "")
     return text if parameter.required else f"[{text}]"
 
 

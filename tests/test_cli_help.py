@@ -65,6 +65,12 @@ def test_an_example_with_a_mistake_would_be_found():
 
 
 @pytest.mark.parametrize("path", COMMANDS)
+def test_no_paragraph_of_a_help_is_broken_twice(path):
+    _, *further = COMMANDS[path].help.split("\n\n")  # the first one is made one line by typer
+    assert [line for text in further for line in text.splitlines() if len(line) > 78] == []
+
+
+@pytest.mark.parametrize("path", COMMANDS)
 def test_a_help_is_shown_with_its_example_on_lines_of_their_own(cli, path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
@@ -131,6 +137,18 @@ def test_the_choices_are_those_of_the_library():
     assert choices("allkit adapt", "--strength") == tuple(STRENGTHS)
     assert choices("allkit split", "--by") == typing.get_args(By)
     assert choices("allkit plugins new", "--kind") == typing.get_args(Kind)
+
+
+def test_a_choice_that_is_spelt_out_in_the_help_is_the_one_that_is_taken():
+    spelt = [
+        (path, one)
+        for path, command in COMMANDS.items()
+        for one in command.params
+        if " | " in (one.metavar or "")
+    ]
+    assert len(spelt) >= 6
+    for path, one in spelt:
+        assert one.metavar == " | ".join(choices(path, one.opts[0]))
 
 
 def test_the_recipes_are_named_in_the_help_of_config():

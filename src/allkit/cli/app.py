@@ -41,7 +41,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 def app(
     models: Annotated[
         list[Path] | None,
-        typer.Argument(help="model folders, or folders of them", metavar="MODELS..."),
+        typer.Argument(help="model folders, or folders of them", metavar="MODELS"),
     ] = None,
     port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8501,
     browser: Annotated[bool, typer.Option(help="open the browser")] = True,

@@ -40,7 +40,7 @@ COLUMNS = (
 def benchmark(
     models: Annotated[
         list[Path],
-        typer.Argument(help="model folders and exported files", metavar="MODEL_OR_EXPORT..."),
+        typer.Argument(help="model folders and exported files", metavar="MODEL_OR_EXPORT"),
     ],
     data: Annotated[
         Path | None,

@@ -21,7 +21,8 @@ __all__ = ["new_plugin"]
 def new_plugin(
     name: Annotated[str, typer.Argument(help="of the package: allkit-mine", metavar="NAME")],
     kind: Annotated[
-        Literal["backbone", "augmentation", "exporter"], typer.Option(help="what it offers")
+        Literal["backbone", "augmentation", "exporter"],
+        typer.Option(help="what it offers", metavar="backbone | augmentation | exporter"),
     ] = "backbone",
     out: Annotated[
         Path | None, typer.Option(help="the folder to write", show_default="NAME")

@@ -35,7 +35,7 @@ __all__ = ["predict"]
 def predict(
     model: Model,
     images: Annotated[
-        list[str], typer.Argument(help="images or folders of images", metavar="IMAGES...")
+        list[str], typer.Argument(help="images or folders of images", metavar="IMAGES")
     ],
     out: Annotated[
         Path | None,
@@ -55,8 +55,8 @@ def predict(
 ) -> None:
     """Answer for images: one row each, in order.
 
-    Without --out the rows are JSON Lines on standard output. Exit status 1 when some images were
-    unreadable.
+    Without --out the rows are JSON Lines on standard output.
+    Exit status 1 when some images were unreadable.
 
     Example:
     allkit predict model.onnx smears --out answers.csv

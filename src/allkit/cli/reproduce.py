@@ -25,8 +25,8 @@ def reproduce(
 ) -> None:
     """Train a model again and say whether it is identical.
 
-    It is trained on the device that stands in the model, unless --device names another. Exit
-    status 1 when it is different.
+    It is trained on the device of the first time, unless --device names another.
+    Exit status 1 when it is different.
 
     Example:
     allkit reproduce model split.csv
