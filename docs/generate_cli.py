@@ -33,7 +33,8 @@ after a change.
 `DATA` is a folder of class folders, a zip of one, or a table; see
 [Prepare data](../how-to/data.md). `MODEL` is a model folder or, where that is said, an exported file.
 What `--out` names must not exist, unless `--overwrite` is given. For exit statuses see
-[Errors](errors.md).
+[Errors](errors.md). `allkit --install-completion` teaches the shell the commands, options and choices,
+and the names of backbones, formats and recipes.
 """
 
 
@@ -99,7 +100,8 @@ def _first(text: str) -> str:
 
 
 def _argument(parameter: Any) -> str:
-    text = parameter.metavar + ("..." if parameter.nargs == -1 else "")
+    name = parameter.metavar or str(parameter.name).upper()
+    text = name + ("..." if parameter.nargs == -1 else "")
     return text if parameter.required else f"[{text}]"
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from allkit.evaluation.result import Evaluation
     from allkit.model.classifier import Classifier
     from allkit.records import Predictor
+    from allkit.training.unseen import Unseen
     from allkit.types import Progress
 
 __all__ = ["evaluate"]
@@ -105,12 +106,8 @@ def evaluate(
 
             classifier = load_folder(model, device)
             if leave_out is not None:
-                from allkit.training.unseen import leave_one_group_out
-
                 config = _retraining_config(classifier, leave_out, weights, device)
-                unseen = leave_one_group_out(
-                    config, dataset, leave_out, cache=FeatureCache(), progress=progress
-                )
+                unseen = _judge_unseen(config, dataset, leave_out, progress)
                 figures, values = unseen.figures, unseen.to_dict()
                 sys.stdout.write(unseen.to_text() + "\n")
             else:
@@ -202,6 +199,16 @@ def _retraining_config(
             f"hold. Give it with --weights PATH to train again without one {left_out}."
         )
     return config.model_copy(update={"device": device})
+
+
+def _judge_unseen(
+    config: TrainConfig, dataset: Dataset, left_out: str, progress: Progress
+) -> Unseen:
+    """Train again without one value of the column at a time, and judge each on that one."""
+    from allkit.features import FeatureCache
+    from allkit.training.unseen import leave_one_group_out
+
+    return leave_one_group_out(config, dataset, left_out, cache=FeatureCache(), progress=progress)
 
 
 def _load_other(path: Path, model: Classifier, device: str) -> Classifier:

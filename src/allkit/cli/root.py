@@ -51,7 +51,7 @@ root = typer.Typer(
 
 
 @root.callback(invoke_without_command=True)
-def _version(
+def _root(
     version: Annotated[bool, typer.Option("--version", help="show the version and exit")] = False,
 ) -> None:
     """Classifiers of acute lymphoblastic leukaemia in blood-smear images that tell the truth.
