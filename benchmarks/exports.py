@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import allkit
-from allkit.cli.judge import open_model
+from allkit.cli.models import open_model
 from allkit.runtime.answers import stream
 from allkit.trust.verdict import Outputs
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from allkit.cli.judge import open_model
+from allkit.cli.models import open_model
 from allkit.images.decode import IMAGE_SUFFIXES, read_image
 from allkit.volume.inputs import find_images
 from allkit.volume.run import Identity, Run

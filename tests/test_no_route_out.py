@@ -150,7 +150,7 @@ def test_nor_do_other_ways_through_them(strace, machine, drawn):
 def test_no_command_is_forgotten():
     import typer
 
-    from allkit.cli.commands import app
+    from allkit.cli.root import root
 
     def names(command, before=()):
         inner = getattr(command, "commands", None)
@@ -161,7 +161,7 @@ def test_no_command_is_forgotten():
                 yield from names(one, (*before, name))
 
     ours = set(STEPS)
-    assert {name for name in names(typer.main.get_command(app)) if name not in ours} == set()
+    assert {name for name in names(typer.main.get_command(root)) if name not in ours} == set()
 
 
 OTHERWISE = """

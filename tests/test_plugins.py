@@ -398,7 +398,10 @@ def test_a_new_package_is_complete_and_keeps_the_contract(kind, cli, tmp_path, m
 
 def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
     assert "no name for a package" in cli("plugins", "new", "My Plugin")[2]
-    assert "one of: backbone" in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
+    assert (
+        "is not one of 'backbone', 'augmentation', 'exporter'"
+        in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
+    )
     assert "taken by another module" in cli("plugins", "new", "json")[2]
     (tmp_path / "allkit-x").mkdir()
     status, _, err = cli("plugins", "new", "allkit-x")

@@ -50,7 +50,7 @@ def test_answering_from_an_exported_file_imports_no_torch(tiny, tmp_path):
     path = tmp_path / "m.onnx"
     tiny.export(path)
     code = (
-        "import sys; from allkit.cli.judge import open_model; from pathlib import Path;"
+        "import sys; from allkit.cli.models import open_model; from pathlib import Path;"
         f"m = open_model(Path({str(path)!r}));"
         "import numpy as np; m.predict([np.zeros((64, 64, 3), np.uint8)]);"
         "print([n for n in ('torch', 'timm', 'pandas', 'albumentations') if n in sys.modules])"

@@ -401,7 +401,7 @@ def test_the_shards_of_the_command_hold_every_image_once(cli, tiny_folder, pictu
     status, _, err = cli("predict", tiny_folder, pictures, "--shard", "3/2")
     assert (status, "--shard is '3/2'" in err) == (2, True)
     status, _, err = cli("predict", tiny_folder, pictures, "--engine", "spark")
-    assert (status, "local or ray" in err) == (2, True)
+    assert (status, "is not one of 'local', 'ray'" in err) == (2, True)
 
 
 def test_editing_the_card_of_a_model_does_not_make_it_another(tiny_folder, tmp_path):

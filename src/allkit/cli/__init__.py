@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import TextIO
+from typing import Any, TextIO
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Run `allkit`; a mistake of the user is told on standard error, with exit status 2."""
-    from allkit.cli.commands import app
+    import typer
+
+    from allkit.cli.root import root
     from allkit.errors import AllkitError
     from allkit.telemetry import torch_folder
 
+    # Any mistake in a command line; typer gives a name to this kind of it only.
+    usage_error: Any = typer.BadParameter.__mro__[1]
     warnings.showwarning = _show_warning
     try:
         with torch_folder():
-            app(prog_name="allkit")
+            # In the other mode typer draws a frame around a mistake, which wraps its words.
+            status = root(prog_name="allkit", standalone_mode=False)
+        sys.exit(status)
+    except usage_error as error:
+        _show_mistake(error)
+        sys.exit(2)
     except AllkitError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(2)
@@ -28,6 +37,14 @@ def main() -> None:
     except BrokenPipeError:  # `allkit predict … | head`
         sys.stderr.close()
         sys.exit(1)
+
+
+def _show_mistake(error: Any) -> None:
+    """Say what is wrong with a command line, and where its form is shown."""
+    # Without any argument the help is shown already, and there are no words.
+    message = str(error.format_message()).replace("Value error, ", "").rstrip(".")
+    if message:
+        sys.stderr.write(f"Error: {message}. See: {error.ctx.command_path} --help\n")
 
 
 def _show_warning(

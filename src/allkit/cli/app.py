@@ -1,4 +1,4 @@
-"""`allkit app`: start the clinicians' app on this machine."""
+"""`allkit app`: the clinicians' app, started on this machine."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 import allkit
 from allkit.errors import ConfigError
 
-__all__ = ["run_app"]
+__all__ = ["app", "run_app"]
 
 # Given on the command line, where no configuration file of the user can undo them.
 FLAGS = {
@@ -33,6 +36,22 @@ FLAGS = {
 }
 HOSTS = ("localhost", "127.0.0.1", "::1")
 """The names by which a browser may call it: a page elsewhere cannot rebind its own name to it."""
+
+
+def app(
+    models: Annotated[
+        list[Path] | None,
+        typer.Argument(help="model folders, or folders of them", metavar="MODELS"),
+    ] = None,
+    port: Annotated[int, typer.Option(help="on 127.0.0.1")] = 8501,
+    browser: Annotated[bool, typer.Option(help="open the browser")] = True,
+) -> None:
+    """Open the app in the browser. It listens on this machine only and keeps nothing.
+
+    Example:
+    allkit app model
+    """
+    raise typer.Exit(run_app(models or [], port, browser=browser))
 
 
 def run_app(models: list[Path], port: int, address: str = "127.0.0.1", browser: bool = True) -> int:

@@ -1,77 +1,72 @@
-"""`allkit split`."""
+"""The sets of images that commands are given: opened, announced, and taken in parts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING
 
 from allkit.cli.progress import say
-from allkit.cli.train import told
-from allkit.data.dataset import Dataset
-from allkit.errors import ConfigError
-from allkit.files import require_free
+from allkit.errors import DatasetError
 
-__all__ = ["run_split"]
+if TYPE_CHECKING:
+    from allkit.config import TrainConfig
+    from allkit.data.dataset import Dataset
+
+__all__ = ["announce", "open_data", "open_part", "training_parts"]
 
 
-def run_split(
-    data: Path,
-    out: Path,
-    test: float,
-    val: float,
-    folds: int,
-    by: str,
-    scheme: str,
-    column: str,
-    pattern: str | None,
-    seed: int,
-    overwrite: bool,
-) -> None:
-    """Divide `data` and write the division as a CSV."""
-    if by not in ("group", "image"):
-        raise ConfigError(f"--by is {by!r}. It is `group` or `image`.")
-    if scheme not in ("random", "leave-one-group-out"):
-        raise ConfigError(f"--scheme is {scheme!r}. It is `random` or `leave-one-group-out`.")
-    if scheme != "random" and (folds or by == "image"):
-        raise ConfigError("--scheme leave-one-group-out takes neither --folds nor --by image.")
-    if out.suffix.lower() != ".csv":
-        raise ConfigError(f"--out is {out}; the division is written as a .csv file.")
-    require_free(out, overwrite=overwrite)
-    dataset = Dataset.open(data)
-    if pattern is not None:
-        dataset = dataset.with_groups(pattern)
-    told(dataset)
-    dataset.verify()
-    if scheme == "leave-one-group-out":
-        _leave_one_out(dataset, out, column)
-        return
-    way = cast(Literal["group", "image"], by)
-    if folds:
-        dataset.to_folds_csv(out, folds, by=way, seed=seed)
-        say(f"Saved {out}: {folds} folds by {by}.")
-        return
-    split = dataset.split(test=test, val=val, by=way, seed=seed)
-    split.to_csv(out)
-    for name, part in [("train", split.train), ("val", split.val), ("test", split.test)]:
-        if len(part):
-            counts = ", ".join(f"{c} {part.counts[c]:,}" for c in part.classes)
-            say(f"{name:<6}{len(part):>7,}  ({counts})")
-    if way == "image":
-        say(
-            "Caution: an image-level split. Images of one slide lie on both sides; figures are inflated."
+def open_data(path: Path, group_pattern: str | None = None) -> Dataset:
+    """Open a set, take its groups from a pattern if there is one, and announce it."""
+    from allkit.data.dataset import Dataset
+
+    dataset = Dataset.open(path)
+    if group_pattern is not None:
+        dataset = dataset.with_groups(group_pattern)
+    announce(dataset)
+    return dataset
+
+
+def announce(dataset: Dataset) -> None:
+    """Say on standard error what was taken and what not."""
+    counts = ", ".join(f"{name} {dataset.counts[name]:,}" for name in dataset.classes)
+    say(f"{dataset.name}: {len(dataset):,} images ({counts}).")
+    if dataset.left_out:
+        shown = ", ".join(dataset.left_out[:3])
+        more = "" if len(dataset.left_out) <= 3 else f" and {len(dataset.left_out) - 3} more"
+        say(f"Not taken, since they are no images by their names: {shown}{more}.")
+
+
+def open_part(path: Path, *names: str) -> Dataset:
+    """Open a set without a word; of one that is divided, take the named parts.
+
+    Raises `DatasetError` when these are empty.
+    """
+    from allkit.data.dataset import Dataset
+
+    dataset = Dataset.open(path)
+    if dataset.has_parts:
+        dataset = dataset.part(*names)
+    if not len(dataset):
+        raise DatasetError(f"{path} holds no images of the part {' or '.join(names)}.")
+    return dataset
+
+
+def training_parts(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset | None]:
+    """Return the images to train on, and those for validation if the set names them."""
+    if not dataset.has_parts:
+        return dataset, None
+    unplaced = sum(sample.part is None for sample in dataset)
+    if unplaced:
+        raise DatasetError(
+            f"{unplaced} of {len(dataset)} rows of {dataset.name} have no split. Fill the column "
+            f"with train, val or test, or remove it."
         )
-    say(f"Saved {out}. Fingerprint {split.fingerprint[:16]}.")
-
-
-def _leave_one_out(dataset: Dataset, out: Path, column: str) -> None:
-    for split in dataset.leave_one_group_out(column):
-        missing = [name for name in split.test.counts if not split.train.counts[name]]
-        dropped = f", {split.dropped:,} relatives dropped" if split.dropped else ""
-        unknown = (
-            f"; {', '.join(missing)} is in no other {column}, so nothing can name it"
-            if missing
-            else ""
-        )
-        say(f"{split.held_out}: {len(split.test):,} to test{dropped}{unknown}")
-    folds = dataset.to_leave_one_group_out_csv(out, column)
-    say(f"Saved {out}: {folds} folds, one for each {column}. `train --folds {folds}` takes them.")
+    # Before the parts are taken, so that they know what was found out about their images.
+    leaks = dataset.leaks() if dataset.split_by != "image" else []
+    train, val = dataset.part("train"), dataset.part("val")
+    say(f"Training on {len(train):,}, validation on {len(val) or 'a share of these'}.")
+    for leak in leaks:
+        say(f"CAUTION  {leak}")
+    if config.folds:
+        return dataset.part("train", "val"), None
+    return train, val if len(val) else None

@@ -5,27 +5,50 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from allkit.cli.evaluate import summary
+import typer
+
+from allkit.cli.data import announce
+from allkit.cli.extras import require_training_packages
+from allkit.cli.options import Overwrite
 from allkit.cli.progress import bars, say
-from allkit.cli.train import needs_training_packages, told
-from allkit.config import TrainConfig
+from allkit.cli.summaries import evaluation_summary
 from allkit.errors import AllkitError, ConfigError
-from allkit.files import whole_folder
-from allkit.plugins import registry, resolve_weights
+from allkit.files import whole_folder, write_whole
 
-__all__ = ["run_demo"]
+if TYPE_CHECKING:
+    from allkit.config import TrainConfig
+
+__all__ = ["demo"]
 
 PUBLIC_SET = "mehradaria/leukemia"
 DOWNLOAD_SECONDS = 5.0
 
 
-def run_demo(*, data: Path | None, download: bool, out: Path, overwrite: bool) -> None:
-    """Split, train, judge, answer and export, and leave everything in `out`."""
+def demo(
+    data: Annotated[Path | None, typer.Option(help="your images, instead of drawn ones")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="bring the public set (needs a network)")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="folder for everything that is made")] = Path(
+        "allkit-demo"
+    ),
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the whole job: images, split, training, figures, answers, export.
+
+    Example:
+    allkit demo
+    allkit demo --data smears --out smears-demo
+    """
     if data is not None and download:
         raise ConfigError("--data and --download exclude each other. Give one of them.")
-    needs_training_packages()
+    require_training_packages()
+    from allkit.config import TrainConfig
+
     started = time.monotonic()
     config = TrainConfig(backbone=_backbone())
     if download:
@@ -35,17 +58,14 @@ def run_demo(*, data: Path | None, download: bool, out: Path, overwrite: bool) -
     say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {out}:")
     if data is None:
         say(f"  {out}/smears     the drawn smears")
-    say(
-        f"  {out}/split.csv  who is in training and test\n  {out}/model      the classifier, with its card"
-    )
-    say(
-        f"  {out}/model.onnx the same in one file\n  {out}/answers.csv the answers on the test part"
-    )
+    say(f"  {out}/split.csv  who is in training and test")
+    say(f"  {out}/model      the classifier, with its card")
+    say(f"  {out}/model.onnx the same in one file")
+    say(f"  {out}/answers.csv the answers on the test part")
     say(f"\nLook at it:  allkit app {out}/model")
 
 
 def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
-    from allkit.cli.judge import write_rows
     from allkit.data.dataset import Dataset
     from allkit.data.drawn import write_smears
     from allkit.data.sources import FileSource
@@ -62,7 +82,7 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
     dataset = Dataset.open(data)
     if dataset.drawn:
         dataset.name = "drawn smears"
-    told(dataset)
+    announce(dataset)
     say("\n2  Dividing by group: no slide on two sides")
     split = dataset.split(test=0.3, seed=0)
     if all(isinstance(s.source, FileSource) for s in dataset):
@@ -74,7 +94,7 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         figures = model.evaluate(split.test, progress=progress)
     model.save(folder / "model")
     say("\n4  Figures on slides that were not trained on")
-    say(summary(figures, "Test part, divided by group"))
+    say(evaluation_summary(figures, "Test part, divided by group"))
     say("5  Loading the saved model and answering")
     model = Classifier.load(folder / "model")
     images = [split.test.read(i) for i in range(len(split.test))]
@@ -84,19 +104,29 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         answer.to_row(model.classes) | {"image": prefix + sample.image}
         for answer, sample in zip(answers, split.test, strict=True)
     ]
-    write_rows(rows, folder / "answers.csv")
+    _write_answers(rows, folder / "answers.csv")
     first = rows[0]
     say(
         f"   {first['image']}: {model.info.display_names[first['label']]}, probability "
         f"{first['probability']:.2f}, verdict {first['verdict']} ({'; '.join(first['reasons'])})"
     )
     say("\n6  Exporting to ONNX, and comparing its answers")
-    proof = model.export(folder / "model.onnx", check=images[:32])
-    say(f"   same classes and verdicts; probabilities differ by at most {proof.difference:.1g}")
+    parity = model.export(folder / "model.onnx", check=images[:32])
+    say(f"   same classes and verdicts; probabilities differ by at most {parity.difference:.1g}")
+
+
+def _write_answers(rows: Sequence[dict[str, Any]], out: Path) -> None:
+    """Write the rows as a table, whole or not at all."""
+    from allkit.volume.tables import encode
+
+    classes = [name.removeprefix("p_") for name in rows[0] if name.startswith("p_")]
+    write_whole(out, encode(rows, out.suffix.lower(), classes))
 
 
 def _backbone() -> str:
     """Choose a backbone whose weights are on this machine, since the demo needs no network."""
+    from allkit.plugins import registry, resolve_weights
+
     if "efficientnet-lite0" in registry().names("backbone"):
         return "efficientnet-lite0"
     if resolve_weights("vgg16", "default") != "default":
@@ -132,8 +162,8 @@ def _public_set() -> Path:
         ) from None
     finally:
         pool.shutdown(wait=False)
-    found = sorted(p for p in folder.rglob("Original") if p.is_dir())
-    return found[0] if found else folder
+    originals = sorted(path for path in folder.rglob("Original") if path.is_dir())
+    return originals[0] if originals else folder
 
 
 def _reach() -> None:

@@ -1,25 +1,26 @@
-"""`allkit evaluate` and `allkit explain`."""
+"""`allkit evaluate`: a model judged on labelled images."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from allkit.cli.judge import load_folder, open_model
+import typer
+
+from allkit.cli.data import open_data
+from allkit.cli.extras import missing_modules, require_training_packages
+from allkit.cli.models import load_folder, open_model
+from allkit.cli.options import Data, Device, GroupPattern, Html, Json, Model, StartWeights
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
-from allkit.cli.train import needs_training_packages, told
-from allkit.data.labels import display_name
+from allkit.cli.summaries import evaluation_summary
 from allkit.errors import ConfigError, DatasetError
-from allkit.evaluation.lines import figure_lines
-from allkit.files import require_free
 
 if TYPE_CHECKING:
+    from allkit.config import TrainConfig
     from allkit.data.dataset import Dataset
     from allkit.data.mapping import LabelMap
     from allkit.evaluation.compare import Comparison
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from allkit.model.classifier import Classifier
     from allkit.records import Predictor
     from allkit.training.unseen import Unseen
+    from allkit.types import Progress
 
-__all__ = ["EvaluateOptions", "run_evaluate", "run_explain", "summary"]
+__all__ = ["evaluate"]
 
-PARTS = ("all", "train", "val", "test")
 EXPORTED = (
     "An exported file does not keep which images it was trained on: if these were among them, the "
     "figures are too high."
@@ -38,171 +39,123 @@ EXPORTED = (
 NO_PROBES = "What is reached without reading a cell was not measured: that takes pip install 'allkit[train]'."
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What `allkit evaluate` was asked for, beside model and data."""
+def evaluate(
+    model: Model,
+    data: Data,
+    part: Annotated[
+        Literal["all", "train", "val", "test"] | None,
+        typer.Option(help="of a set that is divided", show_default="test, or all"),
+    ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            "--leave-one-group-out",
+            metavar="COLUMN",
+            help="train the model's settings again without one value of COLUMN at a time",
+        ),
+    ] = None,
+    map_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FILE",
+            help="YAML or CSV: what the labels of another set mean to this model",
+        ),
+    ] = None,
+    group_pattern: GroupPattern = None,
+    weights: StartWeights = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="another model, image by image")
+    ] = None,
+    json_file: Json = None,
+    html_file: Html = None,
+    card: Annotated[
+        bool, typer.Option("--card", help="write the figures into the model card too")
+    ] = False,
+    device: Device = "auto",
+) -> None:
+    """Judge a model on labelled images.
 
-    part: str | None = None
-    leave_out: str | None = None
-    weights: str | None = None
-    compare: Path | None = None
-    json_file: Path | None = None
-    html_file: Path | None = None
-    card: bool = False
-    device: str = "auto"
-    label_map: Path | None = None
-    pattern: str | None = None
-
-
-def run_evaluate(model_path: Path, data: Path, options: EvaluateOptions) -> None:
-    """Judge a model on the images of `data` and print the figures."""
-    _check(model_path, options)
-    if not model_path.is_file():
-        needs_training_packages()
-    from allkit.data.dataset import Dataset
+    Example:
+    allkit evaluate model split.csv --html figures.html --json figures.json
+    allkit evaluate model smears.csv --leave-one-group-out series
+    """
+    require_places(json_file, html_file)
+    _require_folder(model, needed=bool(leave_out or compare or card))
+    _require_one_way(leave_out=leave_out, compare=compare, map_file=map_file)
+    if not model.is_file():
+        require_training_packages()
     from allkit.data.mapping import LabelMap
 
-    dataset = Dataset.open(data)
-    if options.pattern is not None:
-        dataset = dataset.with_groups(options.pattern)
-    told(dataset)
-    label_map = None if options.label_map is None else LabelMap.read(options.label_map)
-    default = "test" if dataset.has_parts and options.leave_out is None else "all"
-    chosen = options.part or default
+    dataset = open_data(data, group_pattern)
+    label_map = None if map_file is None else LabelMap.read(map_file)
+    chosen = part or ("test" if dataset.has_parts and leave_out is None else "all")
     title = f"{dataset.name}, part: {chosen}"
-    if options.label_map is not None:
-        title += f", labels by {options.label_map.name}"
+    if map_file is not None:
+        title += f", labels by {map_file.name}"
     if chosen != "all":
         dataset = _part(dataset, chosen)
     further: dict[str, Any] = {"part": chosen}
-    compared = None
+    comparison = None
     with bars() as progress:
-        if model_path.is_file():
-            figures = _of_file(open_model(model_path), dataset, label_map, progress)
+        if model.is_file():
+            figures = _judge_file(open_model(model), dataset, label_map, progress)
             values = figures.to_dict()
         else:
             from allkit.features import FeatureCache
 
-            model = load_folder(model_path, options.device)
-            if options.leave_out is not None:
-                unseen = _unseen(model, dataset, options, progress)
+            classifier = load_folder(model, device)
+            if leave_out is not None:
+                config = _retraining_config(classifier, leave_out, weights, device)
+                unseen = _judge_unseen(config, dataset, leave_out, progress)
                 figures, values = unseen.figures, unseen.to_dict()
                 sys.stdout.write(unseen.to_text() + "\n")
             else:
-                figures = model.evaluate(
+                figures = classifier.evaluate(
                     dataset, cache=FeatureCache(), progress=progress, label_map=label_map
                 )
                 values = figures.to_dict()
-            if options.compare is not None:
-                compared = _compare(model, dataset, options, progress)
-                further["comparison"] = compared.to_dict() | {"with": options.compare.name}
+            if compare is not None:
+                other = _load_other(compare, classifier, device)
+                comparison = _compare(classifier, other, dataset, progress)
+                further["comparison"] = comparison.to_dict() | {"with": compare.name}
     if label_map is not None:
         further["label_map"] = label_map.to_dict()
-    sys.stdout.write(summary(figures, title))
-    if compared is not None:
-        sys.stdout.write(f"\nthis model less {options.compare}\n" + compared.to_text())
-    write_report(options.json_file, json.dumps(values | further, indent=1) + "\n")
-    if options.html_file is not None:
-        from allkit.report.evaluation import evaluation_page
-
-        names = {name: display_name(name) for name in figures.classes}
-        text = evaluation_page(
-            values, title=f"{model_path.name} on {title}",
-            lead=f"allkit {version('allkit')}. Research use only; not a diagnosis.",
-            names=names, comparison=further.get("comparison"),
-        )  # fmt: skip
-        write_report(options.html_file, text)
-    if options.card:
-        from allkit.model.folder import read_card, write_card
-        from allkit.report.card import judged_card
-
-        write_card(model_path, judged_card(read_card(model_path), title, values))
-        say(f"Wrote the figures into {model_path / 'README.md'}.")
+    sys.stdout.write(evaluation_summary(figures, title))
+    if comparison is not None:
+        sys.stdout.write(f"\nthis model less {compare}\n" + comparison.to_text())
+    write_report(json_file, json.dumps(values | further, indent=1) + "\n")
+    if html_file is not None:
+        title_of_page = f"{model.name} on {title}"
+        page = _page(title_of_page, values, figures.classes, further.get("comparison"))
+        write_report(html_file, page)
+    if card:
+        _write_card(model, title, values)
 
 
-def _check(model_path: Path, options: EvaluateOptions) -> None:
-    if options.part is not None and options.part not in PARTS:
-        raise ConfigError(f"--part is {options.part!r}. It is one of: {', '.join(PARTS)}.")
-    require_places(options.json_file, options.html_file)
-    retrained = options.leave_out or options.compare or options.card
-    if model_path.is_file() and retrained:
+def _require_folder(model: Path, *, needed: bool) -> None:
+    if needed and model.is_file():
         raise ConfigError(
-            f"{model_path} is an exported file, which cannot be trained again, compared, or given "
+            f"{model} is an exported file, which cannot be trained again, compared, or given "
             f"a card. Give the model folder that it was exported from."
         )
-    if options.compare is not None and not options.compare.is_dir():
+
+
+def _require_one_way(*, leave_out: str | None, compare: Path | None, map_file: Path | None) -> None:
+    """Raise `ConfigError` for options that exclude each other."""
+    if compare is not None and not compare.is_dir():
         raise ConfigError(
-            f"{options.compare} is no model folder. Give --compare the folder of another model."
+            f"{compare} is no model folder. Give --compare the folder of another model."
         )
-    if options.label_map is not None and (options.leave_out or options.compare):
+    if map_file is not None and (leave_out or compare):
         raise ConfigError(
             "--map judges a model on another set; it goes neither with --leave-one-group-out nor "
             "with --compare. Give one of them."
         )
-    if options.leave_out is not None and options.compare is not None:
+    if leave_out is not None and compare is not None:
         raise ConfigError(
             "--leave-one-group-out and --compare exclude each other. Compare the two JSON files."
         )
-
-
-def _of_file(
-    file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Any
-) -> Evaluation:
-    from allkit.evaluation.evaluate import ask, figures_of, mapped_figures, require_labels
-
-    if label_map is not None:
-        mapped = label_map.apply(dataset, file.classes)
-        require_labels(mapped.dataset, mapped.classes)
-        return mapped_figures(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
-    require_labels(dataset, file.classes)
-    # The core answers and judges; what reads no cell is measured where training is installed.
-    probes = all(importlib.util.find_spec(name) for name in ("cv2", "sklearn"))
-    notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
-    return figures_of(dataset, ask(file, dataset, progress), file.classes, notes, probes=probes)
-
-
-def _unseen(model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any) -> Unseen:
-    from allkit.features import FeatureCache
-    from allkit.training.unseen import leave_one_group_out
-
-    config = _retraining(model, options)
-    return leave_one_group_out(
-        config, dataset, str(options.leave_out), cache=FeatureCache(), progress=progress
-    )
-
-
-def _retraining(model: Classifier, options: EvaluateOptions) -> Any:
-    """Return the settings of the model, ready to train again."""
-    config = model.info.config
-    if options.weights is not None:
-        config = config.model_copy(update={"weights": options.weights})
-    elif config.weights not in ("default", "none"):
-        raise ConfigError(
-            f"The model began with the weights file {config.weights}, which its folder does not "
-            f"hold. Give it with --weights PATH to train again without one {options.leave_out}."
-        )
-    return config.model_copy(update={"device": options.device})
-
-
-def _compare(
-    model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any
-) -> Comparison:
-    from allkit.evaluation.compare import compare
-    from allkit.evaluation.evaluate import as_answers
-    from allkit.features import FeatureCache
-
-    other = load_folder(Path(str(options.compare)), options.device)
-    if other.classes != model.classes:
-        raise ConfigError(
-            f"{options.compare} knows other classes ({', '.join(other.classes)}); two models are "
-            f"compared on the same ones."
-        )
-    cache = FeatureCache()
-    first, second = (
-        as_answers(dataset, m.judge(dataset, cache=cache, progress=progress), m.classes)
-        for m in (other, model)
-    )
-    return compare(first, second, dataset.units if dataset.has_groups else None)
 
 
 def _part(dataset: Dataset, name: str) -> Dataset:
@@ -216,55 +169,97 @@ def _part(dataset: Dataset, name: str) -> Dataset:
     return chosen
 
 
-def summary(figures: Evaluation, title: str) -> str:
-    """Return the figures as text, cautions first."""
-    lines = [title, "", *figure_lines(figures.to_dict())]
-    names = [display_name(name) for name in figures.classes]
-    width = max(len(name) for name in names) + 2
-    lines += ["", f"{'':<{width}}precision  recall     F1  images  recall, 95 % interval"]
-    for key, name in zip(figures.classes, names, strict=True):
-        row = figures.per_class[key]
-        cells = [
-            f"{row[k]:>9.3f}" if row[k] is not None else "        –"
-            for k in ("precision", "recall")
-        ]
-        f1 = f"{row['f1']:.3f}" if row["f1"] is not None else "–"
-        recall = figures.class_intervals.get(key, {}).get("recall")
-        shown = "" if recall is None else f"  {recall[0]:.3f}–{recall[1]:.3f}"
-        lines.append(f"{name:<{width}}{cells[0]}{cells[1]:>8}{f1:>7}{row['support']:>8}{shown}")
-    lines += ["", "confusion (rows true, columns predicted)"]
-    for name, cells_ in zip(names, figures.confusion, strict=True):
-        lines.append(f"{name:<{width}}" + "".join(f"{count:>7}" for count in cells_))
-    return "\n".join(lines) + "\n"
+def _judge_file(
+    file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Progress
+) -> Evaluation:
+    from allkit.evaluation.evaluate import ask, figures_of, mapped_figures, require_labels
+
+    if label_map is not None:
+        mapped = label_map.apply(dataset, file.classes)
+        require_labels(mapped.dataset, mapped.classes)
+        return mapped_figures(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
+    require_labels(dataset, file.classes)
+    # The core answers and judges; what reads no cell is measured where training is installed.
+    probes = not missing_modules(("cv2", "sklearn"))
+    notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
+    answers = ask(file, dataset, progress)
+    return figures_of(dataset, answers, file.classes, notes, probes=probes)
 
 
-def run_explain(
-    model_path: Path,
-    image: str,
-    out: Path,
-    *,
-    target: str | None,
-    method: str,
-    data: Path | None,
-    json_file: Path | None,
-    device: str,
-    overwrite: bool,
-) -> None:
-    """Explain the answer for one image as a picture."""
-    if out.suffix.lower() != ".png":
-        raise ConfigError(f"--out is {out}; the explanation is written as a .png file.")
-    require_free(out, overwrite=overwrite)
-    require_places(out, json_file)
-    model = load_folder(model_path, device)
-    examples = cache = None
-    if data is not None:
-        from allkit.data.dataset import Dataset
-        from allkit.features import FeatureCache
+def _retraining_config(
+    model: Classifier, left_out: str, weights: str | None, device: str
+) -> TrainConfig:
+    """Return the settings of the model, ready to train again."""
+    config = model.info.config
+    if weights is not None:
+        config = config.model_copy(update={"weights": weights})
+    elif config.weights not in ("default", "none"):
+        raise ConfigError(
+            f"The model began with the weights file {config.weights}, which its folder does not "
+            f"hold. Give it with --weights PATH to train again without one {left_out}."
+        )
+    return config.model_copy(update={"device": device})
 
-        examples, cache = Dataset.open(data), FeatureCache()
-    found = model.explain(image, target=target, method=method, data=examples, cache=cache)
-    found.save(out, model.info.display_names)
-    write_report(json_file, json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    for line in found.lines(model.info.display_names):
-        say(line)
-    say(f"Saved {out}.")
+
+def _judge_unseen(
+    config: TrainConfig, dataset: Dataset, left_out: str, progress: Progress
+) -> Unseen:
+    """Train again without one value of the column at a time, and judge each on that one."""
+    from allkit.features import FeatureCache
+    from allkit.training.unseen import leave_one_group_out
+
+    return leave_one_group_out(config, dataset, left_out, cache=FeatureCache(), progress=progress)
+
+
+def _load_other(path: Path, model: Classifier, device: str) -> Classifier:
+    other = load_folder(path, device)
+    if other.classes != model.classes:
+        raise ConfigError(
+            f"{path} knows other classes ({', '.join(other.classes)}); two models are "
+            f"compared on the same ones."
+        )
+    return other
+
+
+def _compare(
+    model: Classifier, other: Classifier, dataset: Dataset, progress: Progress
+) -> Comparison:
+    """Compare the model with another one, image by image."""
+    from allkit.evaluation.compare import compare
+    from allkit.evaluation.evaluate import as_answers
+    from allkit.features import FeatureCache
+
+    cache = FeatureCache()
+    first, second = (
+        as_answers(dataset, m.judge(dataset, cache=cache, progress=progress), m.classes)
+        for m in (other, model)
+    )
+    return compare(first, second, dataset.units if dataset.has_groups else None)
+
+
+def _page(
+    title: str,
+    values: dict[str, Any],
+    classes: Sequence[str],
+    comparison: dict[str, Any] | None,
+) -> str:
+    from importlib.metadata import version
+
+    from allkit.data.labels import display_name
+    from allkit.report.evaluation import evaluation_page
+
+    return evaluation_page(
+        values,
+        title=title,
+        lead=f"allkit {version('allkit')}. Research use only; not a diagnosis.",
+        names={name: display_name(name) for name in classes},
+        comparison=comparison,
+    )
+
+
+def _write_card(model: Path, title: str, values: dict[str, Any]) -> None:
+    from allkit.model.folder import read_card, write_card
+    from allkit.report.card import judged_card
+
+    write_card(model, judged_card(read_card(model), title, values))
+    say(f"Wrote the figures into {model / 'README.md'}.")

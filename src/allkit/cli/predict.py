@@ -8,72 +8,101 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from allkit.cli.judge import open_model
+import typer
+
+from allkit.cli.models import open_model
+from allkit.cli.options import Device, Model, Overwrite
 from allkit.cli.progress import bars, say
-from allkit.errors import ConfigError
 from allkit.files import require_free
-from allkit.volume.inputs import Paths, Shard, find_images
-from allkit.volume.run import Identity, Run, model_hash
-from allkit.volume.tables import require_format, row_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from allkit.records import Prediction, Predictor
+    from allkit.volume.inputs import Paths
+    from allkit.volume.run import Identity
 
-__all__ = ["run_predict"]
+    Answer = Callable[[Paths], Iterator[Prediction]]
 
-ENGINES = ("local", "ray")
-Answer = Callable[[Paths], Iterator["Prediction"]]
+__all__ = ["predict"]
 
 
-def run_predict(
-    model_path: Path,
-    inputs: list[str],
-    out: Path | None,
-    shard: str,
-    engine: str,
-    device: str,
-    overwrite: bool,
-) -> int:
-    """Answer for images; return 1 when some were unreadable."""
+def predict(
+    model: Model,
+    images: Annotated[
+        list[str], typer.Argument(help="images or folders of images", metavar="IMAGES")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="FILE.jsonl, .csv or .parquet; the same command goes on when it was ended"
+        ),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="answer for one of N shares of the images")
+    ] = "1/1",
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(help="where it is computed; ray is a cluster of machines"),
+    ] = "local",
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Answer for images: one row each, in order.
+
+    Without --out the rows are JSON Lines on standard output.
+    Exit status 1 when some images were unreadable.
+
+    Example:
+    allkit predict model.onnx smears --out answers.csv
+    allkit predict model field-1.png field-2.png
+    """
+    from allkit.volume.inputs import Shard, find_images
+    from allkit.volume.run import Identity, model_hash
+    from allkit.volume.tables import require_format
+
     share = Shard.parse(shard)
-    if engine not in ENGINES:
-        raise ConfigError(f"--engine is {engine!r}. Choose {' or '.join(ENGINES)}.")
     if out is not None:
         require_format(out)
         require_free(out, overwrite=overwrite)
-    found, others = find_images(inputs)
+    paths, others = find_images(images)
     for folder, count in others.items():
         say(f"{folder}: {count} files are no images by their names, not taken.")
-    images = share.of(found)
-    model = open_model(model_path, device)
-    answer: Answer = model.stream
+    paths = share.of(paths)
+    predictor = open_model(model, device)
+    answer: Answer = predictor.stream
     if engine == "ray":
         from allkit.volume.ray_data import stream
 
-        answer = partial(stream, partial(open_model, model_path.resolve(), device), device)
+        answer = partial(stream, partial(open_model, model.resolve(), device), device)
     with _stoppable():
         if out is None:
-            verdicts = _print(answer(images), model, len(images))
+            verdicts = _print(answer(paths), predictor, len(paths))
         else:
             identity = Identity(
-                model=model_hash(model_path), classes=model.classes, shard=str(share),
-                count=len(images), images=images.fingerprint(),
-            )  # fmt: skip
-            verdicts = _keep(answer, images, out, identity, overwrite)
+                model=model_hash(model),
+                classes=predictor.classes,
+                shard=str(share),
+                count=len(paths),
+                images=paths.fingerprint(),
+            )
+            verdicts = _write(answer, paths, out, identity=identity, overwrite=overwrite)
     if verdicts["unreadable"]:
         say(
-            f"{verdicts['unreadable']:,} of {len(images):,} images were unreadable; their rows "
+            f"{verdicts['unreadable']:,} of {len(paths):,} images were unreadable; their rows "
             f"say why."
         )
-    return 1 if verdicts["unreadable"] else 0
+    raise typer.Exit(1 if verdicts["unreadable"] else 0)
 
 
 def _print(answers: Iterator[Prediction], model: Predictor, total: int) -> Counter[str]:
+    from allkit.volume.tables import row_of
+
     verdicts: Counter[str] = Counter()
     with bars() as progress:
         for number, answer in enumerate(answers, start=1):
@@ -84,9 +113,11 @@ def _print(answers: Iterator[Prediction], model: Predictor, total: int) -> Count
     return verdicts
 
 
-def _keep(
-    answer: Answer, images: Paths, out: Path, identity: Identity, overwrite: bool
+def _write(
+    answer: Answer, images: Paths, out: Path, *, identity: Identity, overwrite: bool
 ) -> Counter[str]:
+    from allkit.volume.run import Run
+
     with Run(out, identity, overwrite=overwrite) as run:
         if run.done:
             say(f"{run.done:,} of {len(images):,} rows are there already; going on behind them.")

@@ -65,9 +65,15 @@ def bars() -> Iterator[Progress]:
             return Text("" if task.finished else memory_in_use(), style="progress.data.speed")
 
     columns = (
-        TextColumn("{task.description:<20}"), BarColumn(), MofNCompleteColumn(), Speed(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), Memory(),
-    )  # fmt: skip
+        TextColumn("{task.description:<20}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Speed(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        Memory(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as shown:
         tasks = {}
 

@@ -1,38 +1,50 @@
-"""`allkit reproduce`."""
+"""`allkit reproduce`: the same training again, and whether its result is the same."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
+import typer
+
+from allkit.cli.data import open_data, training_parts
+from allkit.cli.extras import require_training_packages
+from allkit.cli.options import Data, Json, ModelFolder, OptionalDevice, StartWeights
 from allkit.cli.progress import bars
 from allkit.cli.reports import require_places, write_report
 
-__all__ = ["run_reproduce"]
+__all__ = ["reproduce"]
 
 
-def run_reproduce(
-    model: Path, data: Path, weights: str | None, device: str | None, json_file: Path | None
-) -> int:
-    """Train again as the model says; return 1 when the result is different."""
-    from allkit.cli.train import needs_training_packages, parts, told
+def reproduce(
+    model: ModelFolder,
+    data: Data,
+    weights: StartWeights = None,
+    device: OptionalDevice = None,
+    json_file: Json = None,
+) -> None:
+    """Train a model again and say whether it is identical.
 
+    It is trained on the device of the first time, unless --device names another.
+    Exit status 1 when it is different.
+
+    Example:
+    allkit reproduce model split.csv
+    """
     require_places(json_file)
-    needs_training_packages()
-    from allkit.data.dataset import Dataset
+    require_training_packages()
     from allkit.model.classifier import Classifier
-    from allkit.training.reproduce import reproduce
+    from allkit.training.reproduce import reproduce as train_again
 
     saved = Classifier.load(model)
-    dataset = Dataset.open(data)
-    told(dataset)
-    train, val = parts(dataset, saved.info.config)
+    train, val = training_parts(open_data(data), saved.info.config)
     with bars() as progress:
-        result, _ = reproduce(saved, train, val, weights=weights, device=device, progress=progress)
+        result, _ = train_again(
+            saved, train, val, weights=weights, device=device, progress=progress
+        )
     write_report(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
     sys.stdout.write(f"{result.verdict}: {result.message}\n")
     if result.retrained:
         for reason in result.reasons:
             sys.stdout.write(f"  differs: {reason}\n")
-    return int(result.verdict == "different")
+    raise typer.Exit(int(result.verdict == "different"))

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
+from typing import Annotated
 
-from allkit.cli.judge import open_model
+import typer
+
+from allkit.cli.extras import EXTRAS, missing_modules
+from allkit.cli.models import open_model
+from allkit.cli.options import Device, Model
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
 
-__all__ = ["run_serve"]
+__all__ = ["serve"]
 
-NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
 VARIABLE = "ALLKIT_API_KEY"
 
 
-def run_serve(
-    model_path: Path,
-    host: str,
-    port: int,
-    name: str | None,
-    key_file: Path | None,
-    max_request_mb: float,
-    queue: int,
-    device: str,
+def serve(
+    model: Model,
+    host: Annotated[str, typer.Option(help="the address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one")] = 8000,
+    name: Annotated[
+        str | None, typer.Option(help="of the model, in addresses", show_default="the file's")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="what clients must show", show_default=VARIABLE)
+    ] = None,
+    max_request_mb: Annotated[float, typer.Option(help="size of one request, at most")] = 32,
+    queue: Annotated[int, typer.Option(help="images inside at once, at most")] = 256,
+    device: Device = "auto",
 ) -> None:
-    """Serve a model until the process is told to stop."""
-    missing = [package for package in NEEDED if importlib.util.find_spec(package) is None]
+    """Answer over HTTP: images as forms, or by the Open Inference Protocol.
+
+    Example:
+    allkit serve model.onnx --port 8080
+    """
+    missing = missing_modules(EXTRAS["serve"])
     if missing:
         raise ConfigError(
             f"The server needs {', '.join(missing)}. Type: pip install 'allkit[serve]'"
         )
     from allkit.serving.app import Limits, create_app
     from allkit.serving.guard import is_local
-    from allkit.serving.run import listen, serve
+    from allkit.serving.run import listen
+    from allkit.serving.run import serve as run_server
 
-    key = _key(key_file)
+    key = _key(api_key_file)
     local = is_local(host)
     if key is None and not local:
         raise ConfigError(
@@ -46,17 +58,18 @@ def run_serve(
     if max_request_mb <= 0 or queue < 1:
         raise ConfigError("--max-request-mb and --queue must be positive.")
     with listen(host, port) as bound:
-        model = open_model(model_path, device)
         limits = Limits(images=queue, request_bytes=int(max_request_mb * 2**20))
-        named = name or model_path.resolve().stem
-        app = create_app(model, name=named, key=key, limits=limits, local=local)
+        served_name = name or model.resolve().stem
+        app = create_app(
+            open_model(model, device), name=served_name, key=key, limits=limits, local=local
+        )
         shown = f"[{host}]" if ":" in host else host
         say(
-            f"Serving {named!r} on http://{shown}:{bound.getsockname()[1]} "
+            f"Serving {served_name!r} on http://{shown}:{bound.getsockname()[1]} "
             f"({'with' if key else 'without'} a key; Ctrl-C ends it)."
         )
-        whole = serve(app, bound)
-    say("Ended; everything accepted was answered." if whole else "Ended at once.")
+        complete = run_server(app, bound)
+    say("Ended; everything accepted was answered." if complete else "Ended at once.")
 
 
 def _key(file: Path | None) -> str | None:

@@ -1,72 +1,152 @@
-"""`allkit train`."""
+"""`allkit train`: a classifier from labelled images."""
 
 from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from allkit.cli.data import open_data, training_parts
+from allkit.cli.extras import require_training_packages
+from allkit.cli.options import (
+    Backbone,
+    Config,
+    Data,
+    Folds,
+    OptionalDevice,
+    OptionalModelOut,
+    OptionalSeed,
+    OptionalVal,
+    Overwrite,
+    Set,
+    Weights,
+    spell_out,
+)
 from allkit.cli.progress import bars, say
-from allkit.config import TrainConfig, load_config, override
-from allkit.errors import ConfigError, DatasetError
-from allkit.evaluation.intervals import with_words
+from allkit.cli.settings import read_settings
+from allkit.errors import ConfigError
 from allkit.files import require_free
 
 if TYPE_CHECKING:
+    from allkit.config import TrainConfig
     from allkit.data.dataset import Dataset
+    from allkit.model.classifier import Classifier
     from allkit.training import Trainer
 
-__all__ = ["needs_training_packages", "run_train"]
+__all__ = ["train"]
+
+Sought = Literal["learning-rate", "batch-size"]
 
 
-def run_train(
-    data: Path,
-    out: Path | None,
-    config_file: str | None,
-    given: dict[str, Any],
-    assignments: list[str],
-    print_config: bool,
-    find: str | None,
-    resume: bool,
-    overwrite: bool,
+def train(
+    data: Data,
+    out: OptionalModelOut = None,
+    backbone: Backbone = None,
+    weights: Weights = None,
+    strategy: Annotated[
+        Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
+    val: OptionalVal = None,
+    folds: Folds = None,
+    seed: OptionalSeed = None,
+    device: OptionalDevice = None,
+    config: Config = None,
+    assignments: Set = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="show every setting and exit")
+    ] = False,
+    find: Annotated[
+        Sought | None,
+        typer.Option(help="try which is good, show it and exit", metavar=spell_out(Sought)),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with a training that was ended before its end")
+    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
-    """Train on `data` and write the model folder."""
-    values = load_config(config_file) if config_file else {}
-    source = config_file if config_file else "the options"
-    config = TrainConfig.parse(override(values | given, assignments), source=source)
+    """Train a classifier and save it, with its figures and pictures.
+
+    What --set says stands above the other options, and these above --config.
+
+    Example:
+    allkit train split.csv --out model
+    allkit train smears --out model --config best --set dropout=0.5
+    """
+    options = {
+        "backbone": backbone,
+        "weights": weights,
+        "strategy": strategy,
+        "epochs": epochs,
+        "val": val,
+        "folds": folds,
+        "seed": seed,
+        "device": device,
+    }
+    settings = read_settings(config, options, assignments or [])
     if print_config:
-        sys.stdout.write(config.to_yaml())
+        sys.stdout.write(settings.to_yaml())
         return
-    if find not in (None, "learning-rate", "batch-size"):
-        raise ConfigError(f"--find {find!r} is not known. It finds learning-rate or batch-size.")
     if out is None and not find:
         raise ConfigError("--out is missing. Name the model folder to write.")
     if out is not None:
         require_free(out, overwrite=overwrite or resume)
-    needs_training_packages()
-    from allkit.data.dataset import Dataset
-    from allkit.plugins import registry, resolve_weights
+    require_training_packages()
     from allkit.training import Trainer
     from allkit.training.finished import is_finished
 
-    # What can be wrong with the options is told before the data are read.
-    registry().get("backbone", config.backbone)
-    resolve_weights(config.backbone, config.weights)
-    for name in config.augment:
-        registry().get("augmentation", name)
-    dataset = Dataset.open(data)
-    told(dataset)
-    train, val = parts(dataset, config)
-    before = resume and out is not None and is_finished(out)
+    _require_plugins(settings)
+    train_set, val_set = training_parts(open_data(data), settings)
+    was_finished = resume and out is not None and is_finished(out)
     with bars() as progress:
-        trainer = Trainer(config, progress=progress)
+        trainer = Trainer(settings, progress=progress)
         if find or out is None:
-            _found(trainer, find, train, val)
+            _find(trainer, find, train_set, val_set)
             return
-        model = trainer.fit(train, val, out=out, resume=resume, overwrite=overwrite)
+        model = trainer.fit(train_set, val_set, out=out, resume=resume, overwrite=overwrite)
     if os.environ.get("RANK", "0") != "0":
         return  # one of several processes that trained together; the first one reports
+    _report(model)
+    if was_finished:
+        say(f"{out} was finished before, with these settings and images: nothing was trained.")
+    else:
+        say(f"Saved {out}. Pictures in {out / 'plots'}.")
+
+
+def _require_plugins(settings: TrainConfig) -> None:
+    """Raise what is wrong with names in the settings, before the data are read."""
+    from allkit.plugins import registry, resolve_weights
+
+    registry().get("backbone", settings.backbone)
+    resolve_weights(settings.backbone, settings.weights)
+    for name in settings.augment:
+        registry().get("augmentation", name)
+
+
+def _find(
+    trainer: Trainer, sought: Sought | None, train_set: Dataset, val_set: Dataset | None
+) -> None:
+    """Show what was tried; the last line on standard output is the setting to use."""
+    prefix = "" if trainer.config.strategy == "head" else "finetune_"
+    if sought == "learning-rate":
+        curve = trainer.find_learning_rate(train_set, val_set)
+        for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[::10]:
+            say(f"learning rate {rate:.1e}  loss {loss:.3f}")
+        sys.stdout.write(f"{prefix}learning_rate={curve.suggestion:g}\n")
+        return
+    tried = trainer.find_batch_size(train_set, val_set)
+    for size, speed in zip(tried.sizes, tried.images_per_second, strict=True):
+        say(f"{size} at once: {speed:.1f} images a second")
+    say(f"{tried.largest} fit at once; {tried.fastest} are the fastest.")
+    sys.stdout.write(f"{prefix}batch_size={tried.fastest}\n")
+
+
+def _report(model: Classifier) -> None:
+    """Say what validation gave, with its cautions."""
+    from allkit.evaluation.intervals import with_words
+
     figures = model.info.validation
     if figures:
         say(
@@ -78,67 +158,3 @@ def run_train(
             say(f"Caution: {note}")
     for note in model.info.trust_notes:
         say(f"CAUTION  {note}")
-    if before:
-        say(f"{out} was finished before, with these settings and images: nothing was trained.")
-    else:
-        say(f"Saved {out}. Pictures in {out / 'plots'}.")
-
-
-def _found(trainer: Trainer, what: str | None, train: Dataset, val: Dataset | None) -> None:
-    """Show what the finders found; the last line on standard output is the setting to use."""
-    head = trainer.config.strategy == "head"
-    if what == "learning-rate":
-        found = trainer.find_learning_rate(train, val)
-        for rate, loss in list(zip(found.rates, found.losses, strict=True))[::10]:
-            say(f"learning rate {rate:.1e}  loss {loss:.3f}")
-        sys.stdout.write(f"{'' if head else 'finetune_'}learning_rate={found.suggestion:g}\n")
-        return
-    sizes = trainer.find_batch_size(train, val)
-    for size, speed in zip(sizes.sizes, sizes.images_per_second, strict=True):
-        say(f"{size} at once: {speed:.1f} images a second")
-    say(f"{sizes.largest} fit at once; {sizes.fastest} are the fastest.")
-    sys.stdout.write(f"{'' if head else 'finetune_'}batch_size={sizes.fastest}\n")
-
-
-def told(dataset: Dataset) -> None:
-    """Say what was taken and what not."""
-    counts = ", ".join(f"{name} {dataset.counts[name]:,}" for name in dataset.classes)
-    say(f"{dataset.name}: {len(dataset):,} images ({counts}).")
-    if dataset.left_out:
-        shown = ", ".join(dataset.left_out[:3])
-        more = "" if len(dataset.left_out) <= 3 else f" and {len(dataset.left_out) - 3} more"
-        say(f"Not taken, since they are no images by their names: {shown}{more}.")
-
-
-def parts(dataset: Dataset, config: TrainConfig) -> tuple[Dataset, Dataset | None]:
-    """Return the images to train on, and those for validation if the set names them."""
-    if not dataset.has_parts:
-        return dataset, None
-    unplaced = sum(s.part is None for s in dataset)
-    if unplaced:
-        raise DatasetError(
-            f"{unplaced} of {len(dataset)} rows of {dataset.name} have no split. Fill the column "
-            f"with train, val or test, or remove it."
-        )
-    # Before the parts are taken, so that they know what was found out about their images.
-    leaks = dataset.leaks() if dataset.split_by != "image" else []
-    train, val = dataset.part("train"), dataset.part("val")
-    say(f"Training on {len(train):,}, validation on {len(val) or 'a share of these'}.")
-    for leak in leaks:
-        say(f"CAUTION  {leak}")
-    if config.folds:
-        return dataset.part("train", "val"), None
-    return train, val if len(val) else None
-
-
-def needs_training_packages() -> None:
-    """Raise one clear error when the `train` extra is not installed."""
-    import importlib.util
-
-    wanted = ("torch", "timm", "albumentations", "matplotlib", "platformdirs")
-    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"This needs {', '.join(missing)}, which are not installed. "
-            f"Type: pip install 'allkit[train]'"
-        )

@@ -1,65 +1,87 @@
-"""`allkit tune`."""
+"""`allkit tune`: a search for better settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
+
+from allkit.cli.data import open_data, training_parts
+from allkit.cli.extras import require_training_packages
+from allkit.cli.options import Backbone, Config, Data, Folds, OptionalSeed, Set, Weights, spell_out
 from allkit.cli.progress import bars, say
-from allkit.config import TrainConfig, load_config, override
+from allkit.cli.settings import read_settings
 from allkit.errors import ConfigError
 
-__all__ = ["run_tune"]
+if TYPE_CHECKING:
+    from allkit.training.tuning import Trial
+
+__all__ = ["tune"]
+
+Metric = Literal["val_loss", "accuracy", "balanced_accuracy", "macro_f1"]
 
 
-def run_tune(
-    data: Path,
-    out: Path,
-    config_source: str | None,
-    given: dict[str, Any],
-    assignments: list[str],
-    space_file: Path | None,
-    trials: int,
-    minutes: float | None,
-    metric: str,
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="the folder of the search; it is taken up again there")],
+    trials: Annotated[int, typer.Option(min=1, help="trainings in all")] = 30,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="begin no training after so many minutes")
+    ] = None,
+    space: Annotated[
+        Path | None, typer.Option(help="which settings, from where to where, as YAML")
+    ] = None,
+    metric: Annotated[
+        Metric, typer.Option(help="what the best trial is chosen by", metavar=spell_out(Metric))
+    ] = "val_loss",
+    backbone: Backbone = None,
+    weights: Weights = None,
+    folds: Folds = None,
+    seed: OptionalSeed = None,
+    config: Config = None,
+    assignments: Set = None,
 ) -> None:
-    """Search for better settings and write them to `out/best.yaml`."""
-    from allkit.cli.train import needs_training_packages, parts, told
+    """Search for better settings on validation images; test images are never touched.
 
-    values = load_config(config_source) if config_source else {}
-    base = TrainConfig.parse(
-        override(values | given, assignments), source=config_source or "the options"
-    )
-    needs_training_packages()
-    from allkit.data.dataset import Dataset
-    from allkit.training.tuning import DEFAULT_SPACE, METRICS, Trial, best, read_space, tune
+    The search starts from --config and the other options.
 
-    if metric not in METRICS:
-        raise ConfigError(f"--metric {metric!r} is none of {', '.join(METRICS)}.")
-    if space_file is None:
-        space = read_space(DEFAULT_SPACE, base)
+    Example:
+    allkit tune split.csv --out search --trials 20
+    allkit tune split.csv --out search --minutes 60 --metric macro_f1
+    """
+    options = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
+    base = read_settings(config, options, assignments or [])
+    require_training_packages()
+    from allkit.training.tuning import DEFAULT_SPACE, best, read_space
+    from allkit.training.tuning import tune as search
+
+    if space is None:
+        search_space = read_space(DEFAULT_SPACE, base)
     else:
-        try:
-            text = space_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"Cannot read the search space {space_file}: {error}.") from None
-        space = read_space(text, base, source=str(space_file))
-    dataset = Dataset.open(data)
-    told(dataset)
-    train, val = parts(dataset, base)
+        search_space = read_space(_read_text(space), base, source=str(space))
+    train, val = training_parts(open_data(data), base)
 
     def say_trial(trial: Trial) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
-        figure = (
+        result = (
             f"{metric} {trial.value:.4g}" if trial.value is not None else f"failed: {trial.error}"
         )
-        say(f"trial {trial.number}: {figure} ({trial.seconds:.0f} s) {settings}")
+        say(f"trial {trial.number}: {result} ({trial.seconds:.0f} s) {settings}")
 
     with bars() as progress:
-        done = tune(
-            train, val, out, base=base, space=space, trials=trials, metric=metric,
-            timeout=None if minutes is None else 60 * minutes, progress=progress, told=say_trial,
-        )  # fmt: skip
+        done = search(
+            train,
+            val,
+            out,
+            base=base,
+            space=search_space,
+            trials=trials,
+            metric=metric,
+            timeout=None if minutes is None else 60 * minutes,
+            progress=progress,
+            told=say_trial,
+        )
     winner = best(done, metric)
     if winner is None:
         say("No trial was done in the time given.")
@@ -69,3 +91,10 @@ def run_tune(
         f"was chosen by this figure, which is therefore too good; judge it on images of their own."
     )
     say(f"Saved {out / 'best.yaml'}: allkit train DATA --out MODEL --config {out / 'best.yaml'}")
+
+
+def _read_text(space: Path) -> str:
+    try:
+        return space.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the search space {space}: {error}.") from None

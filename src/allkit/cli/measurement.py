@@ -1,6 +1,6 @@
 """Measures one model in a process of its own, for `allkit benchmark`: started, not called.
 
-    python -m allkit.cli.measured MODEL FOLDER
+    python -m allkit.cli.measurement MODEL FOLDER
 
 FOLDER holds the images, named in their order. Prints one line of JSON.
 """
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from allkit.cli.judge import open_model
+from allkit.cli.models import open_model
 from allkit.errors import AllkitError
 from allkit.runtime.memory import peak_bytes
 
@@ -37,12 +37,16 @@ def measure(model_path: Path, images: list[str]) -> dict[str, Any]:
         model.predict([image])
         alone.append(time.perf_counter() - begun)
     begun = time.perf_counter()
-    found = list(model.stream(images))
+    answers = list(model.stream(images))
     together = time.perf_counter() - begun
     return {
-        "first": first, "alone": alone, "together": together, "peak_rss": peak_bytes(),
-        "labels": [answer.label for answer in found], "classes": list(model.classes),
-    }  # fmt: skip
+        "first": first,
+        "alone": alone,
+        "together": together,
+        "peak_rss": peak_bytes(),
+        "labels": [answer.label for answer in answers],
+        "classes": list(model.classes),
+    }
 
 
 if __name__ == "__main__":

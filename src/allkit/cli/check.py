@@ -1,0 +1,123 @@
+"""`allkit check`: what is wrong with a set of images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from allkit.cli.completion import complete_backbone
+from allkit.cli.extras import require_training_packages
+from allkit.cli.options import Data, GroupPattern, Html, Json, Overwrite, Weights
+from allkit.cli.progress import bars, say
+from allkit.cli.reports import require_places, write_report
+from allkit.errors import ConfigError
+from allkit.files import require_free
+
+if TYPE_CHECKING:
+    from allkit.quality.check import Check
+
+__all__ = ["check"]
+
+SHOWN = 10
+"""Lines of a list on the terminal; `--json` and `--html` hold all."""
+
+
+def check(
+    data: Data,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="look for wrong labels with this backbone's features",
+            autocompletion=complete_backbone,
+        ),
+    ] = None,
+    weights: Weights = "default",
+    group_pattern: GroupPattern = None,
+    suggest_groups: Annotated[
+        Path | None, typer.Option(help="write the guessed groups as a CSV to look at")
+    ] = None,
+    json_file: Json = None,
+    html_file: Html = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Look for what is wrong with a set of images.
+
+    Exit status 1 when there is something to fix.
+
+    Example:
+    allkit check smears --html check.html
+    allkit check smears.csv --backbone vgg16 --json check.json
+    """
+    require_places(json_file, html_file)
+    if suggest_groups is not None:
+        require_free(suggest_groups, overwrite=overwrite)
+    require_training_packages()
+    from allkit.quality.check import check as check_set
+    from allkit.quality.pages import check_page
+
+    with bars() as progress:
+        report = check_set(
+            data,
+            backbone=backbone,
+            weights="default" if weights is None else weights,
+            pattern=group_pattern,
+            progress=progress,
+        )
+    if suggest_groups is not None and report.suggestion is None:
+        raise ConfigError(
+            f"{data} has groups already, so none are suggested. Leave --suggest-groups out."
+        )
+    sys.stdout.write(_text(report))
+    write_report(json_file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    if html_file is not None:
+        write_report(html_file, check_page(report))
+    if suggest_groups is not None and report.suggestion is not None:
+        report.suggestion.to_csv(suggest_groups)
+        say(f"Saved {suggest_groups}: a guess. Look at its evidence before you train on it.")
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _text(report: Check) -> str:
+    """Return the check as text for a terminal."""
+    data = report.data
+    lines = [f"{data.name}: {len(data) + len(report.unreadable):,} images", ""]
+    width = max(len(name) for name in data.classes) + 2
+    lines += [f"  {name:<{width}}{data.counts[name]:>8,}" for name in data.classes]
+    origins = data.origins
+    facts = [
+        ("sizes", ", ".join(f"{s} ({n:,})" for s, n in list(report.sizes.items())[:4])),
+        ("groups", f"{len(origins):,}" if origins else "none are known"),
+        ("unreadable", f"{len(report.unreadable):,}"),
+        ("blank", f"{len(report.blank):,}"),
+        ("byte-identical pairs", f"{len(report.duplicates):,}"),
+        ("near-duplicate pairs", f"{len(report.near_duplicate_pairs):,} (these included)"),
+        ("overlapping pairs", f"{len(report.overlapping_pairs):,} (less is shared)"),
+        ("marks at one place", f"{len(report.burnt_in):,}"),
+        (
+            "label suspects",
+            "not looked for (--backbone NAME does)"
+            if report.label_suspects is None
+            else f"{len(report.label_suspects):,}",
+        ),
+    ]
+    lines += ["", *(f"  {name:<24}{value}" for name, value in facts)]
+    if report.suggestion is not None:
+        kinds, groups = len(set(report.suggestion.series)), len(set(report.suggestion.groups))
+        lines += [
+            "",
+            f"By light, stain and order of the names there seem to be {kinds:,} acquisitions and "
+            f"{groups:,} groups. That is a guess; `--suggest-groups FILE.csv` writes it down.",
+        ]
+    for suspect in (report.label_suspects or ())[:SHOWN]:
+        lines.append(
+            f"  {suspect['image']}: labelled {suspect['label']}, looks like {suspect['suggested']}"
+        )
+    lines += ["", "To fix:" if report.findings else "Nothing was found that has to be fixed."]
+    lines += [f"- {line}" for line in report.findings[: 2 * SHOWN]]
+    if len(report.findings) > 2 * SHOWN:
+        lines.append(f"- … and {len(report.findings) - 2 * SHOWN:,} more (--json has all)")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,122 @@
+"""`allkit doctor`: the state of this installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from allkit import __version__
+from allkit.cli.extras import EXTRAS, missing_modules
+from allkit.cli.options import AsJson
+from allkit.errors import AllkitError
+
+__all__ = ["doctor"]
+
+PACKAGES = ("numpy", "pillow", "onnxruntime", "torch", "timm", "streamlit")
+"""The distributions whose version is shown."""
+VARIABLES = ("ALLKIT_WEIGHTS", "ALLKIT_CACHE", "ALLKIT_MODELS", "ALLKIT_PLUGINS")
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Show what is installed, what is missing, and how to get it.
+
+    Exit status 1 when something is broken.
+
+    Example:
+    allkit doctor
+    """
+    from allkit.plugins import registry
+    from allkit.telemetry import reports
+
+    problems: list[str] = []
+    missing = {extra: missing_modules(modules) for extra, modules in EXTRAS.items()}
+    versions = {name: _version(name) for name in PACKAGES}
+    report: dict[str, Any] = {
+        "allkit": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "cores": os.cpu_count(),
+        "free_disk_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "missing": {extra: modules for extra, modules in missing.items() if modules},
+        "packages": {name: version for name, version in versions.items() if version},
+        "telemetry": reports(),
+    }
+    if not missing["train"]:
+        report |= _torch_facts(problems)
+    report |= {variable: os.environ.get(variable) for variable in VARIABLES}
+    weights = os.environ.get("ALLKIT_WEIGHTS")
+    if weights and not Path(weights).is_dir():
+        problems.append(f"ALLKIT_WEIGHTS names {weights}, which is not a folder.")
+    try:
+        problems += [f"Plugin {p.origin}: {p.error}" for p in registry().plugins if p.error]
+    except AllkitError as error:
+        problems.append(str(error))
+    report["problems"] = problems
+    if as_json:
+        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    else:
+        _show(report)
+    raise typer.Exit(1 if problems else 0)
+
+
+def _torch_facts(problems: list[str]) -> dict[str, Any]:
+    import torch
+
+    from allkit.errors import ConfigError
+    from allkit.features import FeatureCache, native_bfloat16
+
+    facts: dict[str, Any] = {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "native_bfloat16": native_bfloat16(
+            torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        ),
+    }
+    try:
+        cache = FeatureCache()
+    except ConfigError as error:
+        problems.append(str(error))
+        return facts
+    folder = cache.path.parent
+    facts["cache"] = str(cache.path)
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(existing, os.W_OK):
+        problems.append(f"The cache folder {folder} cannot be written. Set ALLKIT_CACHE.")
+    return facts
+
+
+def _show(report: dict[str, Any]) -> None:
+    for key, value in report.items():
+        if key in ("missing", "problems", "packages", "telemetry") or value is None:
+            continue
+        sys.stdout.write(f"{key:<16} {value}\n")
+    packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
+    sys.stdout.write(f"{'packages':<16} {packages}\n")
+    off = [name for name, state in report["telemetry"].items() if state == "off"]
+    sys.stdout.write(f"{'telemetry':<16} off: {', '.join(off) or 'nothing'}\n")
+    for name, state in report["telemetry"].items():
+        if state != "off":
+            sys.stdout.write(f"{'telemetry':<16} {name}: {state}\n")
+    for extra, names in report["missing"].items():
+        sys.stdout.write(
+            f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n"
+        )
+    for problem in report["problems"]:
+        sys.stdout.write(f"{'PROBLEM':<16} {problem}\n")
+    if not report["problems"]:
+        sys.stdout.write("Nothing is broken.\n")
+
+
+def _version(name: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
