@@ -271,7 +271,7 @@ def test_the_protocol_in_json(client):
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 40, 40, 3], "data": pixels}
     got = infer(connection, json.dumps({"inputs": [tensor]})).json()
     assert got["outputs"][0]["data"] == ["Pre"]
-    assert len(got["outputs"]) == 7
+    assert len(got["outputs"]) == 8
 
 
 def tensor(**changed):

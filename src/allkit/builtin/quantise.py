@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.images.batches import cores
-from allkit.runtime.graph import Feed
+from allkit.trust.arrays import Arrays
 from allkit.telemetry import import_silent, quiet_logging
 
 __all__ = ["quantised"]
@@ -24,7 +24,7 @@ BACKBONE = "'network.backbone'"
 FEATURES = "features"
 
 
-def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
+def quantised(model: Any, inputs: Sequence[Arrays]) -> Any:
     """Return `model`, an `onnx.ModelProto` from `pixels` on, with its backbone in 8 bits.
 
     `inputs` are those of images to calibrate on, one image each.
@@ -57,7 +57,7 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
     return _corrected(small, wanted, _features(small, inputs))
 
 
-def _features(model: Any, inputs: Sequence[Feed]) -> npt.NDArray[np.float64]:
+def _features(model: Any, inputs: Sequence[Arrays]) -> npt.NDArray[np.float64]:
     """Return the features `(N, D)` that a graph gives."""
     onnxruntime = import_silent("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -102,7 +102,7 @@ def _lines(
     """Return slope and shift `(D,)` that bring features from `found` to `wanted`, both `(N, D)`.
 
     By least squares, for those features that come nearer on images which the line was not fitted
-    on: two halves take turns. They are compared by their signed roots, as head and familiarity
+    on: two halves take turns. They are compared by their signed square roots, as head and OOD detection
     see them; a shift that looks small may be large beside a feature near zero.
     """
     halves = np.arange(len(found)) % 2 == 0
@@ -141,8 +141,8 @@ def _computes_the_backbone(node: Any) -> bool:
 class _Reader:
     """Images one at a time, as the calibration asks for them."""
 
-    def __init__(self, inputs: Sequence[Feed]) -> None:
+    def __init__(self, inputs: Sequence[Arrays]) -> None:
         self._inputs = iter(inputs)
 
-    def get_next(self) -> Feed | None:
+    def get_next(self) -> Arrays | None:
         return next(self._inputs, None)

@@ -48,7 +48,7 @@ def dataset_shortcomings(
     cache: VectorCache | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[str, ...]]:
-    """Return for every image why nothing can be said of it by its cells; empty where it can."""
+    """Return for every image the codes of why its cells say nothing; empty where they do."""
 
     def measured(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         reasons = shortcomings(find_cells(image))

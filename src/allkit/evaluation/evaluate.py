@@ -22,6 +22,7 @@ from allkit.images.same_field import match, pack, unpack
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
+from allkit.trust.reasons import codes_of
 from allkit.trust.verdict import Decision, set_table
 from allkit.types import Progress
 
@@ -99,7 +100,11 @@ def ask(predictor: Predictor, dataset: Dataset, progress: Progress | None = None
         raise unreadable(errors, len(dataset), dataset.name)
     classes = predictor.classes
     decisions = [
-        Decision(a.verdict, a.reasons, tuple(classes.index(name) for name in a.prediction_set))
+        Decision(
+            a.verdict,
+            a.reason_codes or codes_of(a.reasons),
+            tuple(classes.index(name) for name in a.prediction_set),
+        )
         for a in found
     ]
     table = np.array([[a.probabilities[name] for name in classes] for a in found], np.float32)
@@ -142,7 +147,7 @@ def mapped_figures(
     """
     members = mapped.members
     decisions = [
-        Decision(d.verdict, d.reasons, tuple(
+        Decision(d.verdict, d.codes, tuple(
             int(i) for i in np.flatnonzero(members[list(d.prediction_set)].any(axis=0))
         ))
         for d in judged.decisions

@@ -14,6 +14,7 @@ from allkit.errors import ExportError
 from allkit.images.batches import by_shape
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
+from allkit.trust.arrays import Arrays
 from allkit.trust.verdict import Outputs, Trust
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["GraphPredictor", "feeds", "require_format"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
-Feed = dict[str, npt.NDArray[Any]]
 
 
 class GraphPredictor(ABC):
@@ -41,7 +41,7 @@ class GraphPredictor(ABC):
         self.trust = Trust.from_bytes(self.classes, trust)
 
     @abstractmethod
-    def compute(self, feed: Feed, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    def compute(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs, each with one row an image, for one feed of the graph."""
 
     @property
@@ -90,7 +90,7 @@ class GraphPredictor(ABC):
         return list(self.stream(images, batch_size=batch_size))
 
 
-def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[int], Feed]]:
+def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[int], Arrays]]:
     """Yield (positions in `images`, the inputs of the graph by name) for each shape there is.
 
     `found` are the cells of each image, `None` for a graph that takes whole fields only.

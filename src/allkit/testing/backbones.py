@@ -20,7 +20,7 @@ from allkit.network.modules import measure_width
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import Backbone
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.material import model_of, sample_images
+from allkit.testing.examples import model_of, sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 
 __all__ = ["CHECKS"]
@@ -226,7 +226,7 @@ def goes_through_the_model_folder(record: Backbone) -> None:
     """A classifier on it, saved and loaded, gives the same probabilities."""
     import allkit
     from allkit.plugins import using
-    from allkit.testing.material import host_of
+    from allkit.testing.examples import host_of
 
     images = list(sample_images())
     model = model_of(record)

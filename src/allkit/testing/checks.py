@@ -149,7 +149,7 @@ def run_checks(
     all the same has failed, so that the list stays true. An unknown name is a `PluginError`.
     The checks look at `images`, `(H, W, 3)` uint8, or at drawn smears.
     """
-    from allkit.testing.material import using_images
+    from allkit.testing.examples import using_images
 
     checks = checks_of(subject)
     reasons = _known_reasons(checks, expected_failures)

@@ -18,8 +18,9 @@ from PIL import Image
 from allkit.errors import AllkitError, ExportError
 from allkit.records import Exporter, Prediction, Predictor
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.material import sample_images, tiny_model
+from allkit.testing.examples import sample_images, tiny_model
 from allkit.testing.surroundings import changed, global_state
+from allkit.trust.reasons import codes_of
 
 __all__ = ["CHECKS"]
 
@@ -65,8 +66,10 @@ def answers_like_the_model(record: Exporter) -> None:
         difference = float(np.abs(theirs - ours).max())
         require(difference <= AGREEMENT, f"Probabilities differ by up to {difference:.2g}.")
         for mine, its in zip(tiny_model().predict(images), predictor.predict(images), strict=True):
+            codes = its.reason_codes or codes_of(its.reasons)
             require(
-                (mine.label, mine.verdict, mine.reasons) == (its.label, its.verdict, its.reasons),
+                (mine.label, mine.verdict, mine.reasons, mine.reason_codes)
+                == (its.label, its.verdict, its.reasons, codes),
                 f"The model says {mine.label}, {mine.verdict}; the file {its.label}, {its.verdict}.",
             )
 

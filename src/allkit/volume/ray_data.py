@@ -19,6 +19,7 @@ from allkit.errors import AllkitError, ConfigError
 from allkit.records import Cell, Prediction, Predictor
 from allkit.telemetry import import_silent, setting
 from allkit.volume.inputs import Paths
+from allkit.volume.tables import LISTS
 
 __all__ = ["stream"]
 
@@ -174,7 +175,7 @@ def _packed(answers: list[Prediction]) -> bytes:
 def _unpacked(data: bytes) -> list[Prediction]:
     rows = json.loads(data)
     for row in rows:
-        row["reasons"], row["prediction_set"] = tuple(row["reasons"]), tuple(row["prediction_set"])
+        row |= {name: tuple(row[name]) for name in LISTS}
         row["cells"] = tuple(Cell(**cell) for cell in row["cells"])
     return [Prediction(**row) for row in rows]
 

@@ -27,7 +27,8 @@ from allkit.volume.tables import encode, join, row_of
 __all__ = ["MANIFEST", "Identity", "Run", "model_hash"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
-FORMAT = 1
+FORMAT = 2
+"""Of the parts: raised where the columns of a table change."""
 ROWS = 8192
 SECONDS = (2.0, 60.0)
 """A part is closed after a twentieth of the time so far, within these bounds, or `ROWS` rows."""
@@ -217,6 +218,8 @@ class Run:
             try:
                 manifest = _Manifest.model_validate_json(path.read_bytes())
                 changed = _changes(manifest.run, self.identity)
+                if manifest.format != FORMAT:
+                    changed.append("the columns of the table")
             except (ValidationError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
