@@ -120,10 +120,8 @@ def _key(found: Found) -> str:
     sources: list[Any] = []
     if not record or '"editable": true' in direct:  # the code is not in the distribution
         sources = _sources(found.entry.value)
-    parts = [
-        found.distribution, found.version, found.entry.name, found.entry.value, record, sources,
-        sys.version, _contract(),
-    ]  # fmt: skip
+    plugin = [found.distribution, found.version, found.entry.name, found.entry.value]
+    parts = [*plugin, record, sources, sys.version, _contract()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

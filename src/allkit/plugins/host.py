@@ -85,24 +85,28 @@ class Registry:
     def _discover(self, fresh: bool) -> None:
         chosen, left_out = catalogue.installed()
         self.left_out = [found.origin for found in left_out]
-        for found, told in zip(chosen, catalogue.describe(chosen, fresh=fresh), strict=True):
+        descriptions = catalogue.describe(chosen, fresh=fresh)
+        for found, description in zip(chosen, descriptions, strict=True):
             plugin = Plugin(
-                found.entry.name, found.distribution, found.version,
-                tuple(Offer(**offer) for offer in told["offers"]),
-                told["error"], told["seconds"], told["api_version"],
-            )  # fmt: skip
+                found.entry.name,
+                found.distribution,
+                found.version,
+                offers=tuple(Offer(**offer) for offer in description["offers"]),
+                error=description["error"],
+                seconds=description["seconds"],
+                api_version=description["api_version"],
+            )
             plugin._load = _importer(found)
             self.plugins.append(plugin)
 
     def _add(self, name: str, distribution: str, version: str, module: str | object) -> Plugin:
         plugin = Plugin(name, distribution, version)
+
+        def imported() -> object:
+            return importlib.import_module(module) if isinstance(module, str) else module
+
         target = module if isinstance(module, str) else name
-        plugin.take(
-            load(
-                plugin.origin, target,
-                lambda: importlib.import_module(module) if isinstance(module, str) else module,
-            )
-        )  # fmt: skip
+        plugin.take(load(plugin.origin, target, imported))
         self.plugins.append(plugin)
         return plugin
 

@@ -52,8 +52,13 @@ class Offer:
     @classmethod
     def of(cls, kind: str, record: Record) -> Offer:
         """Return what `record` is known by."""
-        prefix = record.prefix if isinstance(record, BackboneFamily) else None
-        return cls(kind, record.name, record.summary, getattr(record, "license", None), prefix)
+        return cls(
+            kind=kind,
+            name=record.name,
+            summary=record.summary,
+            license=getattr(record, "license", None),
+            prefix=record.prefix if isinstance(record, BackboneFamily) else None,
+        )
 
     def answers(self, kind: str, name: str) -> bool:
         """Say whether this is the record, or the family, that `name` asks for."""

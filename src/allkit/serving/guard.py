@@ -46,10 +46,8 @@ class Key:
         # In constant time: how long it takes must not tell how much of a guess was right.
         if not hmac.compare_digest(shown.encode("latin-1", "replace"), self._key):
             await discard(request, self._limit)
-            raise HTTPException(
-                401, "The API key is missing or wrong. Send it in X-API-Key.",
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+            message = "The API key is missing or wrong. Send it in X-API-Key."
+            raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
 
 
 class Guard:

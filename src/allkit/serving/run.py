@@ -85,9 +85,14 @@ def serve(app: FastAPI, bound: socket.socket) -> bool:
     No request is logged: an address may hold a patient's name. The metrics count them.
     """
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", backlog=BACKLOG, server_header=False,
-        timeout_keep_alive=10, lifespan="on",
-    )  # fmt: skip
+        app,
+        access_log=False,
+        log_level="warning",
+        backlog=BACKLOG,
+        server_header=False,
+        timeout_keep_alive=10,
+        lifespan="on",
+    )
     server = _Server(config)
     server.run(sockets=[bound])
     return not server.cut_off

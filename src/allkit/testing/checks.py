@@ -91,12 +91,9 @@ def checks_of(subject: str | Subject) -> list[Check]:
     for record in records:
         functions = importlib.import_module(_HOMES[type(record)]).CHECKS
         for function in functions:
-            checks.append(
-                Check(
-                    function.__name__, record.name, (function.__doc__ or "").splitlines()[0],
-                    _bound(function, record),
-                )
-            )  # fmt: skip
+            summary = (function.__doc__ or "").splitlines()[0]
+            run = _bound(function, record)
+            checks.append(Check(function.__name__, record.name, summary, run))
     return checks
 
 
@@ -158,7 +155,13 @@ def run_checks(
         start = time.perf_counter()
         with using_images(images):
             state, message = _state(check, reasons.get(check.name))
-        outcome = Outcome(check.name, check.subject, state, message, time.perf_counter() - start)
+        outcome = Outcome(
+            check=check.name,
+            subject=check.subject,
+            state=state,
+            message=message,
+            seconds=time.perf_counter() - start,
+        )
         outcomes.append(outcome)
         if told:
             told(outcome)

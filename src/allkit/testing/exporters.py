@@ -114,11 +114,17 @@ def takes_one_image_in_every_form(record: Exporter) -> None:
         path.write_bytes(data)
         with path.open("rb") as file, Image.open(path) as picture:
             forms: dict[str, Any] = {
-                "a path as text": str(path), "a Path": path, "bytes": data,
-                "a bytearray": bytearray(data), "a memoryview": memoryview(data),
-                "an array (H, W, 3)": image, "an open file": file, "a BytesIO": stream,
-                "a Pillow image": picture, "the pixels of a Pillow image": picture.copy(),
-            }  # fmt: skip
+                "a path as text": str(path),
+                "a Path": path,
+                "bytes": data,
+                "a bytearray": bytearray(data),
+                "a memoryview": memoryview(data),
+                "an array (H, W, 3)": image,
+                "an open file": file,
+                "a BytesIO": stream,
+                "a Pillow image": picture,
+                "the pixels of a Pillow image": picture.copy(),
+            }
             for form, given in forms.items():
                 for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
                     if isinstance(found, Exception) or len(found) != 1:
@@ -147,11 +153,17 @@ def refuses_what_can_be_no_image(record: Exporter) -> None:
     """What can be no image is an `AllkitError`, and never the answer `unreadable`."""
     image = sample_images()[0]
     forms = {
-        "None": None, "a number": 3, "a dict": {"image": image}, "a list with None": [image, None],
-        "a list with a number": [1.5], "a list in a list": [[image]],
-        "a list with a dict": [{"image": image}], "an array of floats": image / 255,
-        "an array (H, W, 4)": np.dstack([image, image[:, :, 0]]), "a text file": io.StringIO("x"),
-    }  # fmt: skip
+        "None": None,
+        "a number": 3,
+        "a dict": {"image": image},
+        "a list with None": [image, None],
+        "a list with a number": [1.5],
+        "a list in a list": [[image]],
+        "a list with a dict": [{"image": image}],
+        "an array of floats": image / 255,
+        "an array (H, W, 4)": np.dstack([image, image[:, :, 0]]),
+        "a text file": io.StringIO("x"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
         for form, given in forms.items():
