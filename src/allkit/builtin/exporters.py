@@ -62,7 +62,7 @@ def _graph(model: Any) -> Any:
     import torch
 
     pipeline = model.pipeline()
-    with _quiet("torch.onnx"), _told(model.info.backbone.name, "onnx"):
+    with _quiet("torch.onnx"), _named_failure(model.info.backbone.name, "onnx"):
         program = torch.onnx.export(
             pipeline,
             pipeline.example(),
@@ -97,7 +97,11 @@ def _write_pt2(
     pipeline = model.pipeline()
     packed = io.BytesIO()
     trust = base64.b64encode(model.trust.to_bytes()).decode()
-    with _quiet("torch"), _told(model.info.backbone.name, "pt2"), warnings.catch_warnings():
+    with (
+        _quiet("torch"),
+        _named_failure(model.info.backbone.name, "pt2"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # of weights that share their memory
         program = torch.export.export(
             pipeline, pipeline.example(), dynamic_shapes=pipeline.dynamic_shapes()
@@ -137,17 +141,17 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(backbone: str, format_name: str) -> Iterator[None]:
+def _named_failure(backbone: str, format_name: str) -> Iterator[None]:
     """Name the operator on which an export fails, and the way out."""
     try:
         yield
     except Exception as error:
         text = "\n".join(str(e) for e in _chain(error))
-        found = re.search(
+        missing = re.search(
             r"No (?:ONNX function|decompositions?)[^\n]*?(aten|\w+)[.:]+([\w.]+)", text
         )
-        if format_name == "onnx" and found:
-            operator = f"{found[1]}.{found[2].strip('.')}"
+        if format_name == "onnx" and missing:
+            operator = f"{missing[1]}.{missing[2].strip('.')}"
             raise ExportError(
                 f"The backbone {backbone!r} uses the operator {operator}, which ONNX does not "
                 f"have. Write that step of the backbone with other operators, or export with "

@@ -207,7 +207,7 @@ class Network(nn.Module):
 def pool(features: torch.Tensor, owners: torch.Tensor, count: int | torch.SymInt) -> torch.Tensor:
     """Average the features `(M, D)` of each bag: `(N, D)` float32.
 
-    `owners` `(M,)` is the bag of each, below 0 for none; `count` is N. An empty bag gives noughts.
+    `owners` `(M,)` is the bag of each, below 0 for none; `count` is N. An empty bag gives zeros.
     """
     # One product of matrices, because every export knows it.
     numbers = torch.arange(count, device=features.device)

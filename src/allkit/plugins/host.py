@@ -132,16 +132,16 @@ class Registry:
 
     def provider(self, kind: Kind, name: str) -> Plugin:
         """Return the plugin that offers the record `name`; raise `PluginError` as `get` does."""
-        found = [p for p in self.plugins if any(o.answers(kind, name) for o in p.offers)]
-        if not found:
+        offering = [p for p in self.plugins if any(o.answers(kind, name) for o in p.offers)]
+        if not offering:
             raise self._unknown(kind, name)
-        if len(found) > 1:
-            origins = " and ".join(plugin.origin for plugin in found)
+        if len(offering) > 1:
+            origins = " and ".join(plugin.origin for plugin in offering)
             raise PluginError(
                 f"Two plugins provide the {kind} {name!r}: {origins}. Uninstall one of them, or "
                 f"name in ALLKIT_PLUGINS the distributions that may be used."
             )
-        return found[0]
+        return offering[0]
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names on offer, sorted; a family is listed as `PREFIX:NAME`."""

@@ -158,11 +158,11 @@ def _weight(image: _Read) -> int:
 
 def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
     named = [(image.name, image.statistics) for image in read if image.statistics is not None]
-    found = iter(_judged(named, outputs, trust) if outputs is not None else ())
+    answered = iter(_judged(named, outputs, trust) if outputs is not None else ())
     for image in read:
         if image.mistake is not None:
             raise image.mistake
-        yield unreadable(image.name, image.error) if image.error is not None else next(found)
+        yield unreadable(image.name, image.error) if image.error is not None else next(answered)
 
 
 def _read(image: Given) -> _Read:

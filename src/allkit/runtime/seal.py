@@ -54,11 +54,11 @@ def with_parity(data: bytes, parity: Mapping[str, Any]) -> bytes | None:
 
     `None` when the file keeps no room for one, since its exporter does not use `describe`.
     """
-    found = _BLANK.findall(data)
-    if len(found) != 1 or not _PATTERN.search(data):
+    blanks = _BLANK.findall(data)
+    if len(blanks) != 1 or not _PATTERN.search(data):
         return None
     text = json.dumps(parity).encode()
-    room = len(found[0]) + 2  # with its quotation marks
+    room = len(blanks[0]) + 2  # with its quotation marks
     if len(text) > room:
         raise ExportError(
             f"The parity report takes {len(text):,} bytes, and there is room for {room:,}."
@@ -87,13 +87,13 @@ def seal(data: bytes) -> bytes:
 
 def check_seal(data: bytes, name: str) -> None:
     """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
-    found = _PATTERN.findall(data)
-    if not found:
+    seals = _PATTERN.findall(data)
+    if not seals:
         raise ExportError(
             f"{name} was not written by allkit. Export the model with `allkit export`."
         )
     blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
-    if len(found) != 1 or hashlib.sha256(blank).hexdigest() != found[0].decode():
+    if len(seals) != 1 or hashlib.sha256(blank).hexdigest() != seals[0].decode():
         raise ExportError(
             f"{name} was altered or damaged after it was exported: its hash does not match. "
             f"Copy it again from where it was made, or export the model again."

@@ -51,7 +51,7 @@ class Key:
 
 
 class Guard:
-    """Counts requests, tells errors without what they are about, and says goodbye when draining.
+    """Counts requests, reports errors without their content, and closes connections when draining.
 
     A server that listens on this machine only is not to be reached under another name: a page in
     a browser could bind its own name to the address.

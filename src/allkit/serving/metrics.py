@@ -1,4 +1,4 @@
-"""What Prometheus is told: counts and times, never a name."""
+"""What Prometheus reads: counts and times, never a name."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, so that a port in use is told before anything is loaded.
+    """Return a socket that is bound, so that a port in use is reported before anything is loaded.
 
     Port 0 takes a free one. Raises `ConfigError`.
     """

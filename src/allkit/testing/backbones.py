@@ -260,12 +260,12 @@ def stages_can_be_cut(record: Backbone) -> None:
     whole = _features(record, inputs)
     with torch.inference_mode():
         for position in order:
-            kept = nn.Sequential(*sequence[: position + 1])(inputs)
+            until_cut = nn.Sequential(*sequence[: position + 1])(inputs)
             require(
-                isinstance(kept, torch.Tensor) and kept.shape[0] == 2,
+                isinstance(until_cut, torch.Tensor) and until_cut.shape[0] == 2,
                 f"Behind {names[position]!r} there is not one tensor with a row for each image.",
             )
-            restored = torch.from_numpy(kept.numpy().copy())
+            restored = torch.from_numpy(until_cut.numpy().copy())
             output = nn.Sequential(*sequence[position + 1 :])(restored)
             require(_close(output, whole), f"Cut behind {names[position]!r}, the features differ.")
 

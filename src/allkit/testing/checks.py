@@ -108,17 +108,17 @@ def _named(name: str) -> list[Subject]:
         if plugin.error:
             raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
     if mine:
-        found: list[Subject] = []
+        subjects: list[Subject] = []
         for plugin in mine:
             for kind, record in plugin.records:
                 if isinstance(record, BackboneFamily):
                     if record.example:
-                        found.append(host.get("backbone", f"{record.prefix}:{record.example}"))
+                        subjects.append(host.get("backbone", f"{record.prefix}:{record.example}"))
                 else:
-                    found.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
+                    subjects.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
             if plugin.error:
                 raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
-        return found
+        return subjects
     offering = [
         kind
         for kind in KINDS
@@ -140,7 +140,7 @@ def run_checks(
     images: Sequence[npt.NDArray[np.uint8]] = (),
     told: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Run every check and return what came of each, in order; `told` hears each as it ends.
+    """Run every check and return what came of each, in order; `told` is called with each.
 
     `expected_failures` maps the name of a check to the reason why it may fail; one that passes
     all the same has failed, so that the list stays true. An unknown name is a `PluginError`.

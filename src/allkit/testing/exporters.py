@@ -126,12 +126,12 @@ def takes_one_image_in_every_form(record: Exporter) -> None:
                 "the pixels of a Pillow image": picture.copy(),
             }
             for form, given in forms.items():
-                for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
-                    if isinstance(found, Exception) or len(found) != 1:
+                for said in (_said(predictor.predict, given), _said(predictor.stream, given)):
+                    if isinstance(said, Exception) or len(said) != 1:
                         raise ConformanceError(
-                            f"For {form} it gave {_shown(found)}, not one answer. {TAKE}"
+                            f"For {form} it gave {_shown(said)}, not one answer. {TAKE}"
                         )
-                    (answer,) = found
+                    (answer,) = said
                     require(
                         (answer.verdict, answer.label) == (wanted.verdict, wanted.label)
                         and all(
@@ -167,10 +167,10 @@ def refuses_what_can_be_no_image(record: Exporter) -> None:
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
         for form, given in forms.items():
-            for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
+            for said in (_said(predictor.predict, given), _said(predictor.stream, given)):
                 require(
-                    isinstance(found, AllkitError),
-                    f"For {form} it gave {_shown(found)}, not an AllkitError. {TAKE}",
+                    isinstance(said, AllkitError),
+                    f"For {form} it gave {_shown(said)}, not an AllkitError. {TAKE}",
                 )
 
 
@@ -182,10 +182,10 @@ def _said(ask: Callable[[Any], Iterable[Prediction]], images: Any) -> list[Predi
         return error
 
 
-def _shown(found: list[Prediction] | Exception) -> str:
-    if isinstance(found, Exception):
-        return f"{type(found).__name__}: {found}"
-    return f"{len(found)} answers ({', '.join(answer.verdict for answer in found[:3])})"
+def _shown(said: list[Prediction] | Exception) -> str:
+    if isinstance(said, Exception):
+        return f"{type(said).__name__}: {said}"
+    return f"{len(said)} answers ({', '.join(answer.verdict for answer in said[:3])})"
 
 
 def refuses_an_altered_file(record: Exporter) -> None:
@@ -257,8 +257,8 @@ def opens_without_torch(record: Exporter) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     require(done.returncode == 0, f"It failed in a process of its own: {done.stderr[-300:]}")
-    found = done.stdout.strip().splitlines()[-1]
-    require(found == "[]", f"Answering imported {found}.")
+    said = done.stdout.strip().splitlines()[-1]
+    require(said == "[]", f"Answering imported {said}.")
 
 
 def may_be_shared_between_threads(record: Exporter) -> None:

@@ -16,7 +16,7 @@ __all__ = ["global_state", "no_network"]
 
 
 class _Attempts(list[str]):
-    """Where a connection was tried to."""
+    """The hosts to which a connection was tried."""
 
 
 @contextlib.contextmanager

@@ -67,15 +67,15 @@ def conformal_thresholds(probabilities: Floats, labels: Ints, coverage: float) -
     scores = 1 - probabilities[np.arange(len(labels)), labels].astype(np.float64)
     thresholds = np.full(probabilities.shape[1], np.inf)
     for index in range(len(thresholds)):
-        own = np.sort(scores[labels == index])
-        count = len(own)
+        scores_of_class = np.sort(scores[labels == index])
+        count = len(scores_of_class)
         if count < examples_needed(coverage):
             continue
         ranks = np.arange(1, count + 1)
-        kept = beta.sf(coverage, ranks, count + 1 - ranks) >= SURE
+        sure = beta.sf(coverage, ranks, count + 1 - ranks) >= SURE
         on_average = math.ceil((count + 1) * coverage - 1e-9)
-        rank = int(ranks[kept][0]) if kept.any() else count
-        thresholds[index] = own[max(rank, on_average) - 1]
+        rank = int(ranks[sure][0]) if sure.any() else count
+        thresholds[index] = scores_of_class[max(rank, on_average) - 1]
     return thresholds
 
 

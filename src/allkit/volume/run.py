@@ -28,7 +28,7 @@ __all__ = ["MANIFEST", "Identity", "Run", "model_hash"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
 FORMAT = 2
-"""Of the parts: raised where the columns of a table change."""
+"""Version of the parts, a higher one where the columns of the table changed."""
 ROWS = 8192
 SECONDS = (2.0, 60.0)
 """A part is closed after a twentieth of the time so far, within these bounds, or `ROWS` rows."""
@@ -119,7 +119,7 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Let others at the parts; they stay on disk until `finish`."""
+        """Release the parts for other processes; they stay on disk until `finish`."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -183,12 +183,12 @@ class Run:
                 f"Cannot write {self.out}: {error.strerror or error}. All rows are kept in "
                 f"{self.folder}; make room and give the same command again."
             ) from error
-        found = self.verdicts
+        verdicts = self.verdicts
         self.close()
         self._clear(keep=())
         with contextlib.suppress(OSError):  # someone put a file of theirs there
             self.folder.rmdir()
-        return found
+        return verdicts
 
     def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
@@ -235,10 +235,10 @@ class Run:
     def _clear(self, keep: Iterable[str]) -> None:
         """Remove files of ours that do not count; nothing else that may lie there."""
         ours = ("part-*", f"{MANIFEST}*", f".{MANIFEST}.*.part", ".part-*.part", WHOLE, LOCK)
-        kept = {*keep, *((LOCK,) if self._lock is not None else ())}
+        stays = {*keep, *((LOCK,) if self._lock is not None else ())}
         for pattern in ours:
             for path in self.folder.glob(pattern):
-                if path.name not in kept:
+                if path.name not in stays:
                     path.unlink(missing_ok=True)
 
 
