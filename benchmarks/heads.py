@@ -34,7 +34,7 @@ from unseen import options_of, pooled
 import allkit
 from allkit.config import TrainConfig
 from allkit.features import FeatureCache
-from allkit.network.modules import FIELD_SHARE, Head, signed_root
+from allkit.network.modules import FIELD_SHARE, Head, signed_sqrt
 from allkit.training.objective import class_weights
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -84,7 +84,7 @@ def head_for(views: Sequence[Floats], classes: int, recipe: dict[str, Any]) -> H
 @torch.no_grad()
 def inputs_of(head: Head, rows: Floats) -> torch.Tensor:
     """Return what the linear layer of a head is given, `(N, D)`."""
-    return (signed_root(torch.from_numpy(rows)) - head.mean) * head.scale
+    return (signed_sqrt(torch.from_numpy(rows)) - head.mean) * head.scale
 
 
 def trained(

@@ -94,7 +94,7 @@ def known(
             | {
                 "n": len(labels),
                 "temperature": model.trust.temperature,
-                "softening": model.trust.softening,
+                "softening": model.trust.density_slope,
             }
         )
         reasons += Counter(r for d in judged.decisions for r in d.reasons)

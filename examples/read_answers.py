@@ -21,7 +21,7 @@ def read(path):
         for name, text in row.items():
             if name == "probability" or name.startswith("p_"):
                 row[name] = float(text) if text else None
-            elif name in ("reasons", "prediction_set"):
+            elif name in ("reasons", "reason_codes", "prediction_set"):
                 row[name] = text.split(";") if text else []
     return rows
 

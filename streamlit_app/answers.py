@@ -15,8 +15,8 @@ import allkit
 
 SHOWN_SIDE = 1024
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-NOT_CALIBRATED = "not calibrated"
-UNFAMILIAR = "unfamiliar slide"
+NOT_CALIBRATED = "not_calibrated"
+UNFAMILIAR = "unfamiliar_slide"
 VERDICTS = {
     "accepted": "Accepted",
     "review": "For review",
@@ -26,21 +26,21 @@ VERDICTS = {
 REASONS = {
     NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
     "to look at this field.",
-    "no familiarity data": "The model does not know which slides it was trained on, so it cannot "
+    "no_ood_detection": "The model does not know which slides it was trained on, so it cannot "
     "tell whether this one is like them.",
     UNFAMILIAR: "This field is not like the slides the model was trained on: its answer "
     "cannot be trusted here.",
-    "like slides that were shown without labels": "Slides like this one were shown to the model, "
+    "seen_without_labels": "Slides like this one were shown to the model, "
     "but nobody told it what they are.",
-    "accepted only because the head followed the stain": "Only an adaptation without labels speaks "
-    "for this answer.",
-    "not a smear": "This is no blood smear of a kind that the model knows.",
-    "nothing to see": "There are no stained cells to be seen.",
+    "by_stain_only": "Only an adaptation without labels speaks for this answer.",
+    "not_a_smear": "This is no blood smear of a kind that the model knows.",
+    "nothing_to_see": "There are no stained cells to be seen.",
     "ambiguous": "More than one class is possible.",
-    "empty prediction set": "No class fits this field well.",
-    "low confidence": "The probability is too low to accept the answer.",
-    "too few calibration examples": "The model had too few examples of a class to rule it out.",
+    "empty_set": "No class fits this field well.",
+    "low_confidence": "The probability is too low to accept the answer.",
+    "too_few_examples": "The model had too few examples of a class to rule it out.",
 }
+"""Codes of reasons that are said to clinicians in a sentence of their own."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,10 @@ def answer_fields(
 def too_large(name: str, megabytes: int) -> Field:
     """Return the field of a file that is larger than the app takes."""
     error = f"{name} is larger than {megabytes} MB. Use `allkit predict` for it."
-    return Field(name, allkit.Prediction(name, "unreadable", ("too large",), error=error), None)
+    answer = allkit.Prediction(
+        name, "unreadable", ("too large",), reason_codes=("too_large",), error=error
+    )
+    return Field(name, answer, None)
 
 
 def _picture(content: bytes, name: str) -> bytes | None:
@@ -124,9 +127,12 @@ def probability(value: float) -> str:
     return "< 0.01" if value < 0.005 else f"{value:.2f}"
 
 
-def reason_in_words(reason: str) -> str:
-    """Return a reason as a sentence; one that is not known here is shown as it is."""
-    return REASONS.get(reason, f"{reason[:1].upper()}{reason[1:]}.")
+def reasons_in_words(answer: allkit.Prediction) -> str:
+    """Return the reasons of an answer as sentences; one that has none here is shown as it is."""
+    return " ".join(
+        REASONS.get(code, f"{reason[:1].upper()}{reason[1:]}.")
+        for code, reason in zip(answer.reason_codes, answer.reasons, strict=True)
+    )
 
 
 def may_be_shown(answer: allkit.Prediction) -> bool:
@@ -134,13 +140,13 @@ def may_be_shown(answer: allkit.Prediction) -> bool:
 
     A name with a high probability is believed, whatever stands above it.
     """
-    return answer.verdict != "refused" and UNFAMILIAR not in answer.reasons
+    return answer.verdict != "refused" and UNFAMILIAR not in answer.reason_codes
 
 
 def is_uncalibrated(fields: Sequence[Field]) -> bool:
     """Tell whether anything on the page is uncalibrated; a page without answers counts as such."""
     answered = [field.answer for field in fields if field.answer.verdict != "unreadable"]
-    return not answered or any(NOT_CALIBRATED in answer.reasons for answer in answered)
+    return not answered or any(NOT_CALIBRATED in answer.reason_codes for answer in answered)
 
 
 def plain(text: str) -> str:

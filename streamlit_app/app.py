@@ -166,9 +166,13 @@ def answers_page(classifier: Any, model: tuple[Any, ...]) -> list[Field]:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(summary)
         st.download_button(
-            "Download answers (CSV)", to_csv(fields, classifier.classes), "allkit-answers.csv",
-            "text/csv", on_click="ignore", key="csv",
-        )  # fmt: skip
+            "Download answers (CSV)",
+            to_csv(fields, classifier.classes),
+            file_name="allkit-answers.csv",
+            mime="text/csv",
+            on_click="ignore",
+            key="csv",
+        )
         st.button("Clear", on_click=clear, args=(uploads,), key="clear")
     for field in fields:
         show(field, classifier.info.display_names)

@@ -11,7 +11,7 @@ from answers import (
     may_be_shown,
     plain,
     probability,
-    reason_in_words,
+    reasons_in_words,
     sentence,
 )
 
@@ -64,8 +64,8 @@ def show(field: Field, names: dict[str, str]) -> None:
             st.text(field.name)
             heading, sure = heading_of(field, names)
             st.subheader(plain(heading), anchor=False)
-            reasons = " ".join(reason_in_words(reason) for reason in answer.reasons)
-            st.markdown(f"**{VERDICTS.get(answer.verdict, answer.verdict)}.** {plain(reasons)}")
+            verdict = VERDICTS.get(answer.verdict, answer.verdict)
+            st.markdown(f"**{verdict}.** {plain(reasons_in_words(answer))}")
             if not may_be_shown(answer):
                 st.caption("What the model would answer is not shown, but is in the download.")
                 return

@@ -11,12 +11,13 @@ from allkit.adaptation.align import shift_of
 from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
 from allkit.data.drawn import write_smears
 from allkit.errors import ConfigError, DatasetError
-from allkit.trust.verdict import NO_LABELS, UNFAMILIAR, Space, signed_root
+from allkit.trust.reasons import SEEN_WITHOUT_LABELS, UNFAMILIAR_SLIDE
+from allkit.trust.space import Space, signed_sqrt
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, tiny_settings):
-    """A calibrated model with familiarity, of 96 drawn smears."""
+    """A calibrated model with OOD detection, of 96 drawn smears."""
     index = write_smears(tmp_path_factory.mktemp("home"), 96, groups=24, seed=3)
     return allkit.Trainer(**tiny_settings | {"folds": 3}).fit(allkit.Dataset.open(index))
 
@@ -165,7 +166,7 @@ def test_rows_for_testing_only_judge(model, fields):
 
 
 def test_a_stronger_adaptation_goes_further_and_none_goes_nowhere(model, fields):
-    roots = signed_root(model.features(fields)).astype(np.float64)
+    roots = signed_sqrt(model.features(fields)).astype(np.float64)
     labels = np.array([model.classes.index(s.label) for s in fields])
     anchors = anchors_of(model.trust)
     inputs = head_inputs(model.network, roots)
@@ -191,7 +192,7 @@ def test_a_labelled_slide_is_known_afterwards_as_its_class(model, fields):
     outputs = model.outputs([fields.read(i) for i in range(len(fields))])
     labels = np.array([model.classes.index(s.label) for s in fields])
     rows = np.arange(len(labels))
-    roots = signed_root(outputs.features)
+    roots = signed_sqrt(outputs.features)
     before, after = (m.trust.content.distances(roots, 4)[rows, labels] for m in (model, found))
     assert (after < before).all()
     assert len(found.trust.content.references) == len(model.trust.content.references) + len(fields)
@@ -222,7 +223,7 @@ def test_shown_without_labels_nothing_refused_becomes_accepted(model, fields, tm
     # Known as smears now, by the word of whoever showed them: for a person to look at.
     turned = [after[i] for i in refused if after[i].verdict == "review"]
     assert turned
-    assert all({UNFAMILIAR, NO_LABELS} <= set(a.reasons) for a in turned)
+    assert all({UNFAMILIAR_SLIDE, SEEN_WITHOUT_LABELS} <= set(a.reason_codes) for a in turned)
     record = found.info.adaptations[-1]
     assert (record.claim, record.counts, record.labelled) == ("not judged", {}, False)
     found.save(tmp_path / "model")
@@ -246,7 +247,7 @@ def test_an_adapted_model_exports_and_the_file_answers_alike(model, fields, tmp_
 
 
 def separate(gap):
-    """Four classes in six directions, their middles `gap` apart, as familiarity keeps them."""
+    """Four classes in six directions, their middles `gap` apart, as OOD detection keeps them."""
     rng = np.random.default_rng(0)
     owners = np.repeat(np.arange(4), 60)
     references = rng.normal(0, 1, (240, 6)) + gap * np.eye(4, 6)[owners]
@@ -365,7 +366,9 @@ def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
 def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
     """Whatever a shift of the logits does, nothing becomes accepted by it."""
     from allkit.data.measured import dataset_statistics
-    from allkit.trust.verdict import BY_STAIN, Trust
+
+    from allkit.trust.reasons import BY_STAIN_ONLY
+    from allkit.trust.verdict import Trust
 
     outputs, statistics = (
         model.outputs([fields.read(i) for i in range(64)]),
@@ -375,7 +378,7 @@ def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
         n: replace(getattr(model.trust, n), foreign=np.inf) for n in ("appearance", "content")
     }
     limits = {"familiar": 1e9, "confidence": 0.0, "thresholds": np.full(4, 0.5), "cell_floor": 0.0}
-    loose = replace(model.trust, **spaces, **limits, temperature=0.2, softening=0.0)
+    loose = replace(model.trust, **spaces, **limits, temperature=0.2, density_slope=0.0)
     before = loose.judge(outputs, statistics)[1]
     assert any(d.verdict == "accepted" for d in before)
     shift = np.array([4, 0, 0, -1], np.float32)
@@ -391,6 +394,7 @@ def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
             assert old.verdict == "accepted"
             assert same
         elif loud.verdict == "accepted":
-            assert new.reasons == (BY_STAIN,)
+            assert (new.verdict, new.codes) == ("review", (BY_STAIN_ONLY,))
+            assert new.reasons == ("rests only on an adaptation without labels",)
             gained += 1
     assert gained

@@ -218,6 +218,8 @@ def test_the_csv_has_one_row_per_upload_in_order(started, tiny_folder, tiny, png
     assert [row["image"] for row in rows] == ["b, 1.png", "x.jpg", "a.png"]
     assert [row["verdict"] for row in rows] == ["review", "unreadable", "review"]
     assert [row["reasons"] for row in rows] == ["not calibrated", "unreadable", "not calibrated"]
+    codes = ["not_calibrated", "unreadable", "not_calibrated"]
+    assert [row["reason_codes"] for row in rows] == codes
     for row, answer in zip((rows[0], rows[2]), expected, strict=True):
         assert row["label"] == answer.label
         for name in tiny.classes:
@@ -343,13 +345,14 @@ def test_only_an_accepted_answer_is_headed_by_a_class_and_a_refused_one_shows_no
 def test_what_a_model_would_say_of_a_slide_that_it_does_not_know_is_not_shown(answers):
     from allkit.records import Prediction
 
-    def shown(verdict, *reasons):
-        return answers.may_be_shown(Prediction("a", verdict, reasons, "Pre", 0.9, {"Pre": 0.9}))
+    def shown(verdict, *codes):
+        answer = Prediction("a", verdict, (), "Pre", 0.9, {"Pre": 0.9}, reason_codes=codes)
+        return answers.may_be_shown(answer)
 
     assert shown("accepted")
     assert shown("review", "ambiguous")
-    assert not shown("review", "unfamiliar slide", "unusual sharpness")
-    assert not shown("refused", "not a smear")
+    assert not shown("review", "unfamiliar_slide", "unusual_sharpness")
+    assert not shown("refused", "not_a_smear")
 
 
 def test_no_probability_is_shown_as_certain(answers):
@@ -360,13 +363,22 @@ def test_no_probability_is_shown_as_certain(answers):
 def test_uncalibrated_is_taken_from_the_answers(answers):
     from allkit import Prediction
 
-    def field(verdict, *reasons):
-        return answers.Field("a", Prediction("a", verdict, reasons, "Pre", 0.9, {"Pre": 0.9}), b"")
+    def field(verdict, *codes):
+        answer = Prediction("a", verdict, (), "Pre", 0.9, {"Pre": 0.9}, reason_codes=codes)
+        return answers.Field("a", answer, b"")
 
     assert answers.is_uncalibrated([])
-    assert answers.is_uncalibrated([field("accepted"), field("review", "not calibrated")])
-    assert not answers.is_uncalibrated([field("accepted"), field("refused", "unlike the training")])
-    assert answers.reason_in_words("unlike the training") == "Unlike the training."
+    assert answers.is_uncalibrated([field("accepted"), field("review", "not_calibrated")])
+    assert not answers.is_uncalibrated([field("accepted"), field("refused", "not_a_smear")])
+
+
+def test_a_reason_is_a_sentence_and_one_without_a_sentence_is_shown_as_it_is(answers):
+    from allkit import Prediction
+    from allkit.trust.reasons import TEXTS
+
+    said = Prediction("a", "review", ("ambiguous", "too dark"), reason_codes=("ambiguous", "other"))
+    assert answers.reasons_in_words(said) == "More than one class is possible. Too dark."
+    assert set(answers.REASONS) <= set(TEXTS)
 
 
 # ── starting ───────────────────────────────────────────────────────────────────────────────────

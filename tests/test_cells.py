@@ -112,7 +112,8 @@ def test_a_scale_bar_is_no_cell(field):
 def test_a_field_without_white_cells_is_refused_with_the_reason(cells_model):
     (answer,) = cells_model.predict(np.full((224, 224, 3), 240, np.uint8))
     assert answer.verdict == "refused"
-    assert NO_CELLS in answer.reasons
+    assert NO_CELLS in answer.reason_codes
+    assert "no white cell found" in answer.reasons
     assert answer.label is not None
     assert sum(answer.probabilities.values()) == pytest.approx(1)
 
@@ -125,7 +126,8 @@ def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(
     single[distance < 30] = (110, 50, 150)
     (answer,) = cells_model.predict(single)
     assert answer.verdict == "refused"
-    assert NO_SCALE in answer.reasons
+    assert NO_SCALE in answer.reason_codes
+    assert "magnification unknown: no red cells to measure" in answer.reasons
     assert len(answer.cells) == 1
 
 

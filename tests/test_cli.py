@@ -90,7 +90,7 @@ def test_predict_writes_one_row_for_each_input_in_order_and_tells_of_unreadable_
     names = sorted(f"fields/{p.name}" for p in folder.glob("*.png"))
     assert [row["image"] for row in rows] == [*names, "missing.png"]
     assert list(rows[0]) == [
-        "image", "label", "probability", "verdict", "reasons", "prediction_set",
+        "image", "label", "probability", "verdict", "reasons", "reason_codes", "prediction_set",
         "p_Benign", "p_Early", "p_Pre", "p_Pro", "error",
     ]  # fmt: skip
     assert rows[2]["verdict"] == "unreadable"

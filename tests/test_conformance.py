@@ -257,7 +257,7 @@ ONNX: Exporter = BUILT_IN.get("exporter", "onnx")
 
 def unsealed(path):
     """Open whatever is there: the model itself answers, so only the refusals are missing."""
-    from allkit.testing.material import tiny_model
+    from allkit.testing.examples import tiny_model
 
     return tiny_model()
 

@@ -14,7 +14,7 @@ import allkit
 from allkit.errors import ConfigError, ExportError
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.telemetry import import_silent
-from allkit.trust.verdict import Space
+from allkit.trust.space import Space
 
 onnxruntime = import_silent("onnxruntime")
 
@@ -39,8 +39,8 @@ def test_the_file_answers_like_the_model_on_any_size_and_batch(tiny, exported):
     )
     assert theirs.classes == tiny.classes
     ours, others = tiny.predict(images()), theirs.predict(images())
-    assert [(a.label, a.verdict, a.reasons) for a in ours] == [
-        (b.label, b.verdict, b.reasons) for b in others
+    assert [(a.label, a.verdict, a.reasons, a.reason_codes) for a in ours] == [
+        (b.label, b.verdict, b.reasons, b.reason_codes) for b in others
     ]
 
 
@@ -138,8 +138,8 @@ def test_the_command_line_predicts_from_the_file(exported, drawn, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("softening", [0.0, 0.5])
-def test_strange_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path, softening):
+@pytest.mark.parametrize("density_slope", [0.0, 0.5])
+def test_unusual_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path, density_slope):
     """The rise of the temperature is inside the graph, not in the code around it."""
     model = copy.copy(tiny)
     outputs = model.outputs(images())
@@ -151,15 +151,21 @@ def test_strange_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path,
         centre=-2.0, scale=0.5, foreign=np.inf,
     )  # fmt: skip
     model.trust = replace(
-        tiny.trust, temperature=1.5, softening=softening, content=space, thresholds=np.ones(4)
+        tiny.trust,
+        temperature=1.5,
+        density_slope=density_slope,
+        content=space,
+        thresholds=np.ones(4),
     )
     model.export(tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
     for image, wanted in zip(images(), model.probabilities(images()), strict=True):
         (answer,) = session.run(["probabilities"], {"pixels": image[None]})
         np.testing.assert_allclose(answer[0], wanted, atol=1e-4)
-    if softening:
-        assert (model.trust.softened(outputs.logits, np.zeros(5)).max(1) > wanted.max()).any()
+    if density_slope:
+        assert (
+            model.trust.probabilities_at(outputs.logits, np.zeros(5)).max(1) > wanted.max()
+        ).any()
 
 
 def test_what_rounding_does_to_all_images_is_taken_back_where_that_helps():

@@ -30,6 +30,18 @@ def test_an_import_path_of_0_1_0_gives_what_it_gave_and_names_the_new_one(old, n
     assert found is getattr(importlib.import_module(new), name)
 
 
+@pytest.mark.parametrize(
+    ("old", "code", "text"),
+    [
+        ("NOT_CALIBRATED", "NOT_CALIBRATED", "not calibrated"),
+        ("UNFAMILIAR", "UNFAMILIAR_SLIDE", "unfamiliar slide"),
+    ],
+)
+def test_a_reason_of_0_1_0_is_the_text_that_it_was_and_names_its_code(old, code, text):
+    with pytest.warns(DeprecationWarning, match=rf"{old} is called allkit\.trust\.reasons\.{code}"):
+        assert getattr(importlib.import_module("allkit.runtime.trust"), old) == text
+
+
 @pytest.mark.parametrize("old", dict.fromkeys(old for old, _, _ in PATHS))
 def test_an_old_module_knows_no_other_names(old):
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):

@@ -55,7 +55,6 @@ def test_an_evaluation_decodes_every_image_once_and_looks_for_its_cells_once(
 @pytest.mark.slow
 def test_an_exported_file_decodes_every_image_once(tiny, drawn, tmp_path, reads):
     from allkit.cli.models import open_model
-
     from allkit.evaluation.evaluate import ask, figures_of
 
     tiny.export(tmp_path / "model.onnx")

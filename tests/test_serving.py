@@ -110,6 +110,7 @@ def test_an_image_of_a_form_gets_the_answer_that_predict_gives(client):
     (expected,) = model.predict([np.full((40, 40, 3), 200, np.uint8)])
     assert got.json() == plain(expected) | {"image": "field.png"}
     assert got.json()["label"] == "Pro"
+    assert got.json()["reason_codes"] == list(expected.reason_codes) == ["nothing_to_see"]
     assert got.headers["cache-control"] == "no-store"
 
 
@@ -271,7 +272,7 @@ def test_the_protocol_in_json(client):
     tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 40, 40, 3], "data": pixels}
     got = infer(connection, json.dumps({"inputs": [tensor]})).json()
     assert got["outputs"][0]["data"] == ["Pre"]
-    assert len(got["outputs"]) == 7
+    assert len(got["outputs"]) == 8
 
 
 def tensor(**changed):

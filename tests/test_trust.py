@@ -1,4 +1,7 @@
-"""When an answer may be accepted: calibration, prediction sets, familiarity, verdicts."""
+"""When an answer may be accepted: calibration, prediction sets, OOD detection, verdicts."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +15,10 @@ from allkit.trust.calibration import (
     examples_needed,
     fit_temperature,
 )
-from allkit.trust.ood import fit_spaces, grouped_parts
-from allkit.trust.verdict import Outputs, Space, Trust
+from allkit.trust.ood import SpaceInput, fit_spaces, grouped_parts
+from allkit.trust.reasons import OTHER, TEXTS, UNUSUAL, codes_of, texts_of
+from allkit.trust.space import Space
+from allkit.trust.verdict import Outputs, Trust
 
 CLASSES = ("a", "b", "c")
 
@@ -37,19 +42,19 @@ def sample(count, sharpness=1.0, seed=0):
 @pytest.mark.parametrize("sharpness", [0.4, 1.0, 3.0])
 def test_the_temperature_undoes_over_and_under_confidence(sharpness):
     logits, labels = sample(4000, sharpness)
-    temperature, softening = fit_temperature(logits, labels)
+    temperature, density_slope = fit_temperature(logits, labels)
     assert temperature == pytest.approx(sharpness, rel=0.1)
-    assert softening == 0
+    assert density_slope == 0
 
 
-def test_strange_images_get_a_higher_temperature_where_they_are_wrong_more_often():
+def test_unusual_images_get_a_higher_temperature_where_they_are_wrong_more_often():
     logits, labels = sample(4000)
-    strange = np.repeat([0.0, 2.0], 2000)
-    sharper = logits * np.where(strange > 0, 3.0, 1.0)[:, None]
-    temperature, softening = fit_temperature(sharper, labels, strange)
+    scores = np.repeat([0.0, 2.0], 2000)
+    sharper = logits * np.where(scores > 0, 3.0, 1.0)[:, None]
+    temperature, density_slope = fit_temperature(sharper, labels, scores)
     assert temperature == pytest.approx(1, rel=0.1)
-    assert np.exp(2 * softening) == pytest.approx(3, rel=0.15)
-    assert fit_temperature(logits, labels, strange)[1] < 0.05
+    assert np.exp(2 * density_slope) == pytest.approx(3, rel=0.15)
+    assert fit_temperature(logits, labels, scores)[1] < 0.05
 
 
 def test_when_every_image_is_right_the_model_does_not_become_certain():
@@ -125,7 +130,7 @@ def test_the_confidence_floor_keeps_the_errors_of_single_answers_down():
     assert confidence_floor(probabilities, 1 - np.zeros(100, int), np.ones(100, bool), 0.01) == 1
 
 
-# ── familiarity ────────────────────────────────────────────────────────────────────────────────
+# ── OOD detection ──────────────────────────────────────────────────────────────────────────────
 
 
 def slides(groups=12, each=25, seed=0):
@@ -141,26 +146,23 @@ def slides(groups=12, each=25, seed=0):
 
 
 def fitted(vectors, labels, units, familiar=0.95):
-    parts = grouped_parts(labels, units)
-    return fit_spaces(
-        [(lambda own: vectors[own], 6)],
-        labels,
-        units,
-        [parts],
-        [np.arange(len(labels))],
-        3,
-        familiar,
+    space = SpaceInput(
+        read=lambda rows: vectors[rows],
+        width=6,
+        divisions=grouped_parts(labels, units),
+        references=np.arange(len(labels)),
     )
+    return fit_spaces([space], labels, units, classes=3, familiar=familiar)
 
 
-def strangeness(space, vectors, labels):
-    return space.strangeness(space.distances(vectors, 3)[np.arange(len(labels)), labels])
+def ood_scores(space, vectors, labels):
+    return space.ood_score(space.distances(vectors, 3)[np.arange(len(labels)), labels])
 
 
 def test_new_groups_of_known_slides_are_familiar_as_often_as_asked():
     found = fitted(*slides())
     vectors, labels, _ = slides(groups=30, seed=9)
-    assert (strangeness(found.spaces[0], vectors, labels) <= found.limit).mean() > 0.88
+    assert (ood_scores(found.spaces[0], vectors, labels) <= found.limit).mean() > 0.88
 
 
 def test_an_unknown_slide_is_unfamiliar_and_another_world_is_foreign():
@@ -169,7 +171,7 @@ def test_an_unknown_slide_is_unfamiliar_and_another_world_is_foreign():
     rng = np.random.default_rng(3)
     unknown = np.eye(6)[4] * 8 + rng.normal(0, 1, (50, 6))
     distances = space.distances(unknown.astype(np.float32), 3).min(1)
-    assert (space.strangeness(distances) > found.limit).all()
+    assert (space.ood_score(distances) > found.limit).all()
     assert (distances < space.foreign).mean() > 0.9
     elsewhere = space.distances(np.full((1, 6), 300, np.float32), 3).min()
     assert elsewhere > space.foreign
@@ -179,7 +181,7 @@ def test_the_class_that_was_answered_must_be_the_one_that_is_near():
     """An image that lies among the slides of one class and is called another is no known slide."""
     found = fitted(*slides())
     vectors, labels, _ = slides(seed=5)
-    assert (strangeness(found.spaces[0], vectors, (labels + 1) % 3) > found.limit).all()
+    assert (ood_scores(found.spaces[0], vectors, (labels + 1) % 3) > found.limit).all()
 
 
 def test_a_slide_that_is_like_no_other_does_not_make_unknown_slides_familiar():
@@ -190,15 +192,8 @@ def test_a_slide_that_is_like_no_other_does_not_make_unknown_slides_familiar():
     assert fitted(odd, labels, units).limit < plain.limit + 0.5
 
 
-def test_with_too_few_images_there_is_no_familiarity():
-    vectors, labels, units = (part[:15] for part in slides())
-    parts = grouped_parts(labels, units)
-    assert (
-        fit_spaces(
-            [(lambda own: vectors[own], 6)], labels, units, [parts], [np.arange(15)], 3, 0.95
-        )
-        is None
-    )
+def test_with_too_few_images_there_is_no_ood_detection():
+    assert fitted(*(part[:15] for part in slides())) is None
 
 
 # ── what a picture looks like ──────────────────────────────────────────────────────────────────
@@ -257,18 +252,24 @@ def test_a_sure_answer_on_a_known_slide_is_accepted():
 
 
 @pytest.mark.parametrize(
-    ("changes", "probabilities", "reason"),
+    ("changes", "probabilities", "code", "reason"),
     [
-        ({}, (0.4, 0.3, 0.3), "empty prediction set"),
-        ({"thresholds": np.array([0.6, 0.6, 0.6])}, (0.45, 0.45, 0.1), "ambiguous"),
-        ({"confidence": 0.95}, (0.9, 0.06, 0.04), "low confidence"),
-        ({"thresholds": None, "temperature": None}, (0.9, 0.06, 0.04), "not calibrated"),
-        ({"appearance": None}, (0.9, 0.06, 0.04), "no familiarity data"),
+        ({}, (0.4, 0.3, 0.3), "empty_set", "empty prediction set"),
+        ({"thresholds": np.array([0.6, 0.6, 0.6])}, (0.45, 0.45, 0.1), "ambiguous", "ambiguous"),
+        ({"confidence": 0.95}, (0.9, 0.06, 0.04), "low_confidence", "low confidence"),
+        (
+            {"thresholds": None, "temperature": None},
+            (0.9, 0.06, 0.04),
+            "not_calibrated",
+            "not calibrated",
+        ),
+        ({"appearance": None}, (0.9, 0.06, 0.04), "no_ood_detection", "no familiarity data"),
     ],
 )
-def test_every_doubt_is_for_review_and_says_why(changes, probabilities, reason):
+def test_every_doubt_is_for_review_and_says_why(changes, probabilities, code, reason):
     decision = decided(trusting(**changes), probabilities)
     assert decision.verdict == "review"
+    assert code in decision.codes
     assert reason in decision.reasons
 
 
@@ -278,12 +279,13 @@ def test_a_class_without_enough_examples_says_so_where_it_makes_an_answer_ambigu
     assert decision.prediction_set == (0, 1)
 
 
-def test_an_unfamiliar_slide_names_what_is_unusual_and_a_stranger_one_is_no_smear():
+def test_an_unfamiliar_slide_names_what_is_unusual_and_one_far_away_is_no_smear():
     odd = smear_statistics()
     odd[0, STATISTICS.index("sharpness")] -= 8
     decision = decided(trusting(), statistics=odd)
     assert decision.verdict == "review"
     assert decision.reasons == ("unfamiliar slide", "unusual sharpness")
+    assert decision.codes == ("unfamiliar_slide", "unusual_sharpness")
     odd[0, STATISTICS.index("sharpness")] -= 80
     decision = decided(trusting(), statistics=odd)
     assert decision.verdict == "refused"
@@ -304,7 +306,7 @@ def test_a_plain_image_is_refused_even_by_a_model_without_any_calibration(tiny, 
     assert answer.label in tiny.classes
 
 
-def test_the_answer_for_a_strange_image_is_less_certain():
+def test_the_answer_for_an_unusual_image_is_less_certain():
     space = trusting().appearance
     size = space.references.shape[1]
     trust = Trust(CLASSES, 1.0, 0.5, content=space)
@@ -316,7 +318,7 @@ def test_the_answer_for_a_strange_image_is_less_certain():
     assert 1 / 3 < far < near - 0.2
 
 
-def test_the_module_that_is_exported_softens_as_the_runtime_does():
+def test_the_module_that_is_exported_calibrates_as_the_runtime_does():
     import torch
 
     from allkit.network.pipeline import Calibrated
@@ -343,8 +345,40 @@ def test_what_a_model_knows_of_itself_survives_as_arrays():
     assert all(name.startswith(("calibration.", "familiarity.")) for name in arrays)
     again = Trust.from_arrays(CLASSES, arrays)
     assert decided(again) == decided(trust)
-    assert (again.familiar, again.softening) == (trust.familiar, trust.softening)
+    assert (again.familiar, again.density_slope) == (trust.familiar, trust.density_slope)
     assert Trust.from_arrays(CLASSES, {}).calibrated is False
+
+
+# ── reasons ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_code_has_a_text_of_its_own_and_stays_a_word():
+    assert all(re.fullmatch(r"[a-z]+(_[a-z]+)*", code) for code in TEXTS)
+    assert len(set(TEXTS.values())) == len(TEXTS)
+    assert codes_of(texts_of(TEXTS)) == tuple(TEXTS)
+
+
+def test_all_that_may_be_said_of_an_image_is_in_the_table():
+    from allkit.images.cells import NO_CELLS, NO_SCALE
+
+    assert {name.split("_")[0] for name in STATISTICS} == set(UNUSUAL)
+    assert {NO_CELLS, NO_SCALE, *UNUSUAL.values()} <= set(TEXTS)
+
+
+def test_words_of_an_exporter_that_gives_no_codes_are_looked_up():
+    assert codes_of(("ambiguous", "not calibrated", "the lamp was off")) == (
+        "ambiguous",
+        "not_calibrated",
+        OTHER,
+    )
+    assert texts_of(("low_confidence", "lamp_off")) == ("low confidence", "lamp_off")
+
+
+def test_the_documentation_has_every_code_with_its_text_and_what_to_do():
+    page = (Path(__file__).parents[1] / "docs" / "explanation" / "trust.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", page, re.M)
+    assert {code: text for code, text, _ in rows} == TEXTS
+    assert all(len(advice) > 20 for _, _, advice in rows)
 
 
 # ── end to end ─────────────────────────────────────────────────────────────────────────────────
@@ -377,6 +411,7 @@ def test_the_exported_file_gives_the_same_verdicts_without_torch(folded, tmp_pat
     ours, theirs = model.predict(images), OnnxPredictor(tmp_path / "model.onnx").predict(images)
     for one, other in zip(ours, theirs, strict=True):
         assert (one.verdict, one.reasons, one.label) == (other.verdict, other.reasons, other.label)
+        assert one.reason_codes == other.reason_codes
         assert one.prediction_set == other.prediction_set
         assert one.probability == pytest.approx(other.probability, abs=1e-4)
 

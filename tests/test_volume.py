@@ -242,6 +242,21 @@ def test_what_was_left_by_another_run_is_refused_and_dropped_only_on_demand(
     assert not list(out.with_name("a.jsonl.parts").glob("part-*"))
 
 
+def test_parts_of_a_table_with_other_columns_are_refused_and_not_joined(tmp_path):
+    names = [f"{i}.png" for i in range(20)]
+    out = tmp_path / "a.csv"
+    with Run(out, identity(names)) as run:
+        next(iter(run.write((answer(n) for n in names), rows=1)))
+    manifest = out.with_name("a.csv.parts") / MANIFEST
+    before = manifest.read_text().replace('"format": 2', '"format": 1')  # that of 0.1.0
+    manifest.write_text(before)
+    with pytest.raises(ConfigError, match="the columns of the table"):
+        Run(out, identity(names))
+    assert manifest.read_text() == before
+    with Run(out, identity(names), overwrite=True) as run:
+        assert run.done == 0
+
+
 def test_an_altered_or_lost_part_is_made_again(tmp_path):
     names = [f"{i}.png" for i in range(20)]
     out = tmp_path / "a.jsonl"
@@ -503,7 +518,12 @@ def test_answers_cross_from_worker_to_driver_whole():
     from allkit.volume.ray_data import _packed, _unpacked
 
     answers = [
-        replace(answer("ü.png"), cells=(Cell(1.5, 2.0, 30.0),), reasons=("a", "b")),
+        replace(
+            answer("ü.png"),
+            cells=(Cell(1.5, 2.0, 30.0),),
+            reasons=("a", "b"),
+            reason_codes=("x", "y"),
+        ),
         Prediction("b.png", "unreadable", ("unreadable",), error="b.png is empty."),
     ]
     assert _unpacked(_packed(answers)) == answers

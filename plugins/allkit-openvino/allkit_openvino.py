@@ -105,4 +105,4 @@ class OpenVinoPredictor(GraphPredictor):
 def allkit_exporters() -> Iterable[Exporter]:
     """Offer `openvino`."""
     summary = "one file for Intel processors, from pixels to probabilities"
-    return [Exporter("openvino", ".openvino", write, OpenVinoPredictor, summary)]
+    return [Exporter("openvino", ".openvino", write, OpenVinoPredictor, summary=summary)]

@@ -34,7 +34,7 @@ def write_whole(path: Path, data: bytes | str) -> None:
     then untouched.
     """
     payload = data.encode() if isinstance(data, str) else data
-    with _told(path):
+    with _named_failure(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -55,7 +55,7 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     When the block fails nothing is left behind, and an existing `path` is untouched.
     """
     require_free(path, overwrite=overwrite)
-    with _told(path):
+    with _named_failure(path):
         building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
         try:
             yield building
@@ -95,7 +95,7 @@ def clear_stale(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _named_failure(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -241,8 +241,9 @@ class Prediction:
     `label` is the class with the highest probability and `probability` that value; both, and
     `probabilities` (class → probability, summing to 1, in the order of the model's classes), are
     filled for every readable image, whatever the verdict. `verdict` says what may be done with
-    the answer: `accepted`, `review` or `refused`, with `reasons` in words; `unreadable` means
-    that there is no answer and `error` says why. `prediction_set` holds the classes that the
+    the answer: `accepted`, `review` or `refused`, with `reasons` in words and, in the same order,
+    `reason_codes` that stay what they are from version to version; `unreadable` means that there
+    is no answer and `error` says why. `prediction_set` holds the classes that the
     calibrated model cannot rule out; it is empty for a model without calibration. `cells` are the
     white cells that the answer rests on, where the model looks at cells.
     """
@@ -250,6 +251,8 @@ class Prediction:
     image: str
     verdict: Verdict
     reasons: tuple[str, ...] = ()
+    # By name only: what was written for 0.1.0 gives the label here.
+    reason_codes: tuple[str, ...] = field(default=(), kw_only=True)
     label: str | None = None
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
@@ -265,6 +268,7 @@ class Prediction:
             "probability": self.probability,
             "verdict": self.verdict,
             "reasons": list(self.reasons),
+            "reason_codes": list(self.reason_codes),
             "prediction_set": list(self.prediction_set),
             **{f"p_{name}": self.probabilities.get(name) for name in classes},
             "error": self.error,
@@ -272,10 +276,9 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
-        return asdict(self) | {
-            "reasons": list(self.reasons),
-            "prediction_set": list(self.prediction_set),
-        }
+        lists = ("reasons", "reason_codes", "prediction_set")
+        values = asdict(self)
+        return values | {name: list(values[name]) for name in lists}
 
 
 @dataclass(frozen=True)
@@ -285,12 +288,14 @@ class CasePrediction:
     `label`, `probability` and `probabilities` rest on `used` of `fields` images; they are empty
     when there was none to use. `votes` counts the classes that these gave, `agreement` is the
     share that gave `label`, and `spread` the standard deviation of its probability over them.
-    `refused` and `unreadable` name the fields that took no part.
+    `refused` and `unreadable` name the fields that took no part. `reasons` and `reason_codes` are
+    those of a `Prediction`.
     """
 
     case: str
     verdict: Verdict
     reasons: tuple[str, ...] = ()
+    reason_codes: tuple[str, ...] = field(default=(), kw_only=True)
     label: str | None = None
     probability: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
@@ -304,5 +309,6 @@ class CasePrediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
+        lists = ("reasons", "reason_codes", "refused", "unreadable")
         values = asdict(self)
-        return values | {name: list(values[name]) for name in ("reasons", "refused", "unreadable")}
+        return values | {name: list(values[name]) for name in lists}

@@ -160,16 +160,16 @@ def torch_folder() -> contextlib.AbstractContextManager[None]:
 
 def reports() -> dict[str, str]:
     """Return for each library that is installed `off`, or why it may report its use."""
-    told = {}
+    states = {}
     for name, habit in LIBRARIES.items():
         if not _imported(name) and importlib.util.find_spec(name) is None:
             continue
         value = os.environ.get(habit.variable) if habit.variable else None
         if value and value.lower() not in habit.also:
-            told[name] = f"may report: {habit.variable} is {value!r}, and stays as you set it"
+            states[name] = f"may report: {habit.variable} is {value!r}, and stays as you set it"
         else:
-            told[name] = f"may report: {_reason(name)}" if _early(name) else "off"
-    return told
+            states[name] = f"may report: {_reason(name)}" if _early(name) else "off"
+    return states
 
 
 def _imported(name: str) -> bool:
@@ -177,7 +177,7 @@ def _imported(name: str) -> bool:
 
 
 def _early(name: str) -> bool:
-    """Tell whether a library was imported with its reports on, and not because the user said so."""
+    """Say whether a library was imported with its reports on, though the user did not ask for it."""
     habit = LIBRARIES[name]
     if habit.asked or not _imported(name) or name in _SILENCED:
         return False

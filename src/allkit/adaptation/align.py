@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.trust.softmax import softmax
-from allkit.trust.verdict import Space
+from allkit.trust.space import Space
 from allkit.types import Floats
 
 __all__ = ["FEWEST", "shift_of"]

@@ -19,7 +19,7 @@ from allkit.evaluation.evaluate import strongest_probe
 from allkit.evaluation.shortcuts import Probe, threshold
 from allkit.features import FeatureCache
 from allkit.model.classifier import Classifier
-from allkit.trust.verdict import signed_root
+from allkit.trust.space import signed_sqrt
 from allkit.types import Floats, Ints, Progress
 
 __all__ = ["FEWEST_GROUPS", "LabFields", "confound", "joined"]
@@ -71,7 +71,7 @@ class LabFields:
         values = data.column(column) if column is not None else [None] * len(data)
         units = join(len(data), data.fields.tolist(), values)
         return cls(
-            data, features, signed_root(features).astype(np.float64), statistics, labels, units, notes
+            data, features, signed_sqrt(features).astype(np.float64), statistics, labels, units, notes
         )  # fmt: skip
 
     @property

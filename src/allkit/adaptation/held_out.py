@@ -85,18 +85,18 @@ def _asked(
         probabilities, decisions = own.judge(outputs, kept.statistics)
         found.append(probabilities)
         accepted.append(np.array([d.verdict == "accepted" for d in decisions], dtype=bool))
-    by_content, total = _strangeness(trust, kept, after)
+    by_content, total = _ood_scores(trust, kept, after)
     return (*found, *accepted, by_content, total <= trust.familiar)
 
 
-def _strangeness(trust: Trust, kept: LabFields, logits: Floats) -> tuple[Floats, Floats]:
-    """Return how strange fields are by content, and in all, among the class that was answered."""
+def _ood_scores(trust: Trust, kept: LabFields, logits: Floats) -> tuple[Floats, Floats]:
+    """Return OOD scores `(n,)` of fields by content, and in all, in the class that was answered."""
     by_content: Floats = np.zeros(len(logits))
     total: Floats = by_content
     answered = (np.arange(len(logits)), logits.argmax(axis=1))
     for space, rows in ((trust.appearance, kept.statistics), (trust.content, kept.roots)):
         if space is not None:
-            by_content = space.strangeness(space.distances(rows, len(trust.classes))[answered])
+            by_content = space.ood_score(space.distances(rows, len(trust.classes))[answered])
             total = total + by_content
     return by_content if trust.content is not None else np.zeros(len(logits)), total
 

@@ -1,4 +1,4 @@
-"""What a laboratory's images change about familiarity and calibration."""
+"""What a laboratory's images change about OOD detection and calibration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from allkit.trust.calibration import (
 )
 from allkit.trust.fit import FEWEST_TO_CALIBRATE, TrustSettings
 from allkit.trust.ood import MOST_REFERENCES
-from allkit.trust.verdict import Space, Trust
+from allkit.trust.space import Space
+from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
 __all__ = ["calibrated", "knowing", "seen"]
@@ -74,7 +75,7 @@ def calibrated(
     """Return a trust calibrated on held-out fields of the laboratory, and what was left and why.
 
     `logits` `(n, K)` are of heads that were adapted without these fields; `by_content` `(n,)` is
-    their strangeness and `familiar` `(n,)` says which pass for known slides, among references that
+    their OOD score and `familiar` `(n,)` says which pass for known slides, among references that
     hold none of their groups. With too few fields of a class the old calibration stays, and answers
     are only asked to be surer than before.
     """
@@ -90,9 +91,9 @@ def calibrated(
     present = counts > 0
     notes = []
     if (counts[present] >= needed).all() and present.all():
-        temperature, softening = fit_temperature(logits, labels, by_content)
-        trust = replace(trust, temperature=temperature, softening=softening)
-        probabilities = trust.softened(logits, by_content)
+        temperature, density_slope = fit_temperature(logits, labels, by_content)
+        trust = replace(trust, temperature=temperature, density_slope=density_slope)
+        probabilities = trust.probabilities_at(logits, by_content)
         fresh = conformal_thresholds(probabilities, labels, trust.coverage)
         trust = replace(trust, thresholds=fresh)
     else:
@@ -104,7 +105,7 @@ def calibrated(
             f"Temperature and prediction sets as they were: {needed} held-out fields of every class "
             f"are needed to promise {trust.coverage:.0%} coverage ({short})."
         )
-        probabilities = trust.softened(logits, by_content)
+        probabilities = trust.probabilities_at(logits, by_content)
     single = trust.sets(probabilities).sum(axis=1) == 1
     floor = confidence_floor(probabilities, labels, single & familiar, TrustSettings().error)
     return replace(trust, confidence=max(trust.confidence, floor)), notes

@@ -42,21 +42,17 @@ def _write_onnx(
         from allkit.builtin.quantise import quantised
 
         images = list(calibration or [])
-        found = model.find(images)
-        proto = quantised(
-            proto,
-            [
-                feed
-                for i, image in enumerate(images)
-                for _, feed in feeds([image], None if found is None else found[i : i + 1])
-            ],
-        )
+        cells = model.find(images)
+        inputs = [
+            feed
+            for i, image in enumerate(images)
+            for _, feed in feeds([image], None if cells is None else cells[i : i + 1])
+        ]
+        proto = quantised(proto, inputs)
     for node in proto.graph.node:  # among them are paths of the machine that exports
         del node.metadata_props[:]
-    description = describe(
-        model.info, format=FORMAT, precision=precision,
-        trust=base64.b64encode(model.trust.to_bytes()).decode(),
-    )  # fmt: skip
+    trust = base64.b64encode(model.trust.to_bytes()).decode()
+    description = describe(model.info, format=FORMAT, precision=precision, trust=trust)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(description)
     path.write_bytes(seal(proto.SerializeToString()))
@@ -66,12 +62,16 @@ def _graph(model: Any) -> Any:
     import torch
 
     pipeline = model.pipeline()
-    with _quiet("torch.onnx"), _told(model.info.backbone.name, "onnx"):
+    with _quiet("torch.onnx"), _named_failure(model.info.backbone.name, "onnx"):
         program = torch.onnx.export(
-            pipeline, pipeline.example(), dynamo=True, verbose=False,
-            dynamic_shapes=pipeline.dynamic_shapes(), input_names=list(pipeline.names),
+            pipeline,
+            pipeline.example(),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=pipeline.dynamic_shapes(),
+            input_names=list(pipeline.names),
             output_names=list(OUTPUTS),
-        )  # fmt: skip
+        )
     if program is None:
         raise ExportError(f"torch wrote no ONNX program for {model.info.backbone.name!r}.")
     return program.model_proto
@@ -97,7 +97,11 @@ def _write_pt2(
     pipeline = model.pipeline()
     packed = io.BytesIO()
     trust = base64.b64encode(model.trust.to_bytes()).decode()
-    with _quiet("torch"), _told(model.info.backbone.name, "pt2"), warnings.catch_warnings():
+    with (
+        _quiet("torch"),
+        _named_failure(model.info.backbone.name, "pt2"),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore", UserWarning)  # of weights that share their memory
         program = torch.export.export(
             pipeline, pipeline.example(), dynamic_shapes=pipeline.dynamic_shapes()
@@ -137,17 +141,17 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _told(backbone: str, format_name: str) -> Iterator[None]:
+def _named_failure(backbone: str, format_name: str) -> Iterator[None]:
     """Name the operator on which an export fails, and the way out."""
     try:
         yield
     except Exception as error:
         text = "\n".join(str(e) for e in _chain(error))
-        found = re.search(
+        missing = re.search(
             r"No (?:ONNX function|decompositions?)[^\n]*?(aten|\w+)[.:]+([\w.]+)", text
         )
-        if format_name == "onnx" and found:
-            operator = f"{found[1]}.{found[2].strip('.')}"
+        if format_name == "onnx" and missing:
+            operator = f"{missing[1]}.{missing[2].strip('.')}"
             raise ExportError(
                 f"The backbone {backbone!r} uses the operator {operator}, which ONNX does not "
                 f"have. Write that step of the backbone with other operators, or export with "
@@ -171,11 +175,18 @@ def allkit_exporters() -> Iterable[Exporter]:
     """Offer ONNX and the programs of `torch.export`."""
     return [
         Exporter(
-            "onnx", ".onnx", _write_onnx, _open_onnx,
-            "one ONNX file, from pixels to probabilities; float32 or int8",
+            name="onnx",
+            suffix=".onnx",
+            write=_write_onnx,
+            open=_open_onnx,
+            summary="one ONNX file, from pixels to probabilities; float32 or int8",
         ),
         Exporter(
-            "pt2", ".pt2", _write_pt2, _open_pt2,
-            "one program of torch.export, for those who have PyTorch", needs_torch=True,
+            name="pt2",
+            suffix=".pt2",
+            write=_write_pt2,
+            open=_open_pt2,
+            summary="one program of torch.export, for those who have PyTorch",
+            needs_torch=True,
         ),
-    ]  # fmt: skip
+    ]

@@ -24,10 +24,16 @@ __all__ = ["ProgramPredictor"]
 TRUST = "trust"
 OUTPUTS = ("probabilities", "logits", "features")
 KNOWN = (
-    "data/weights/weight_", "data/weights/model_weights_config.json", "data/constants/tensor_",
-    "data/constants/model_constants_config.json", "data/sample_inputs/", "models/model.json",
-    f"extra/{TRUST}", ".data/",
-)  # fmt: skip
+    "data/weights/weight_",
+    "data/weights/model_weights_config.json",
+    "data/constants/tensor_",
+    "data/constants/model_constants_config.json",
+    "data/sample_inputs/",
+    "models/model.json",
+    f"extra/{TRUST}",
+    ".data/",
+)
+"""How the names of the files begin that `torch.export` writes into a program."""
 MARKS = ("archive_format", "archive_version", "byteorder")
 
 
@@ -60,8 +66,8 @@ class ProgramPredictor(GraphPredictor):
     ) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs for one feed of the program."""
         with torch.inference_mode():
-            found = self._program(*(torch.from_numpy(values) for values in feed.values()))
-        return [found[OUTPUTS.index(name)].numpy() for name in names]
+            outputs = self._program(*(torch.from_numpy(values) for values in feed.values()))
+        return [outputs[OUTPUTS.index(name)].numpy() for name in names]
 
 
 def _refuse_code(file: zipfile.ZipFile) -> None:

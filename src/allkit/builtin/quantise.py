@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.images.batches import cores
-from allkit.runtime.graph import Feed
 from allkit.telemetry import import_silent, quiet_logging
+from allkit.trust.arrays import Arrays
+from allkit.trust.space import signed_sqrt
+from allkit.types import Doubles
 
 __all__ = ["quantised"]
 
@@ -24,7 +25,7 @@ BACKBONE = "'network.backbone'"
 FEATURES = "features"
 
 
-def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
+def quantised(model: Any, inputs: Sequence[Arrays]) -> Any:
     """Return `model`, an `onnx.ModelProto` from `pixels` on, with its backbone in 8 bits.
 
     `inputs` are those of images to calibrate on, one image each.
@@ -40,24 +41,27 @@ def quantised(model: Any, inputs: Sequence[Feed]) -> Any:
 
     quantization = import_silent("onnxruntime.quantization")
     types = quantization.QuantType
-    nodes = [
-        node.name for node in model.graph.node
-        if node.op_type in OPERATORS and _computes_the_backbone(node)
-    ]  # fmt: skip
+    nodes = [node.name for node in model.graph.node if _computes_the_backbone(node)]
     wanted = _features(model, inputs)  # before: the quantisation takes the weights out of `model`
     # It advises to run a preparation that the graph does not need.
     with tempfile.TemporaryDirectory() as folder, quiet_logging(logging.WARNING):
         target = Path(folder) / "int8.onnx"
         quantization.quantize_static(
-            model, target, _Reader(inputs), quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=list(OPERATORS), nodes_to_quantize=nodes, per_channel=True,
-            activation_type=types.QUInt8, weight_type=types.QInt8,
-        )  # fmt: skip
+            model,
+            target,
+            _Reader(inputs),
+            quant_format=quantization.QuantFormat.QDQ,
+            op_types_to_quantize=list(OPERATORS),
+            nodes_to_quantize=nodes,
+            per_channel=True,
+            activation_type=types.QUInt8,
+            weight_type=types.QInt8,
+        )
         small = onnx.load(target)
     return _corrected(small, wanted, _features(small, inputs))
 
 
-def _features(model: Any, inputs: Sequence[Feed]) -> npt.NDArray[np.float64]:
+def _features(model: Any, inputs: Sequence[Arrays]) -> Doubles:
     """Return the features `(N, D)` that a graph gives."""
     onnxruntime = import_silent("onnxruntime")
     options = onnxruntime.SessionOptions()
@@ -70,7 +74,7 @@ def _features(model: Any, inputs: Sequence[Feed]) -> npt.NDArray[np.float64]:
     return np.concatenate(rows).astype(np.float64)
 
 
-def _corrected(model: Any, wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> Any:
+def _corrected(model: Any, wanted: Doubles, found: Doubles) -> Any:
     """Return `model` with `features` brought from `found` to `wanted`, both `(N, D)`.
 
     Each feature becomes `slope · feature + shift` (`_lines`).
@@ -96,30 +100,26 @@ def _corrected(model: Any, wanted: npt.NDArray[np.float64], found: npt.NDArray[n
     return model
 
 
-def _lines(
-    wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _lines(wanted: Doubles, found: Doubles) -> tuple[Doubles, Doubles]:
     """Return slope and shift `(D,)` that bring features from `found` to `wanted`, both `(N, D)`.
 
     By least squares, for those features that come nearer on images which the line was not fitted
-    on: two halves take turns. They are compared by their signed roots, as head and familiarity
-    see them; a shift that looks small may be large beside a feature near zero.
+    on: two halves take turns. They are compared by their signed square roots, as head and OOD
+    detection see them; a shift that looks small may be large beside a feature near zero.
     """
     halves = np.arange(len(found)) % 2 == 0
     before, after = np.zeros(found.shape[1]), np.zeros(found.shape[1])
     for fitted in (halves, ~halves):
         slope, shift = _line(wanted[fitted], found[fitted])
-        target, other = _root(wanted[~fitted]), found[~fitted]
-        before += ((_root(other) - target) ** 2).sum(axis=0)
-        after += ((_root(slope * other + shift) - target) ** 2).sum(axis=0)
+        target, other = signed_sqrt(wanted[~fitted]), found[~fitted]
+        before += ((signed_sqrt(other) - target) ** 2).sum(axis=0)
+        after += ((signed_sqrt(slope * other + shift) - target) ** 2).sum(axis=0)
     slope, shift = _line(wanted, found)
     nearer = after < before
     return np.where(nearer, slope, 1.0), np.where(nearer, shift, 0.0)
 
 
-def _line(
-    wanted: npt.NDArray[np.float64], found: npt.NDArray[np.float64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _line(wanted: Doubles, found: Doubles) -> tuple[Doubles, Doubles]:
     centred = found - found.mean(axis=0)
     spread = (centred**2).mean(axis=0)
     common = (centred * (wanted - wanted.mean(axis=0))).mean(axis=0)
@@ -128,21 +128,18 @@ def _line(
     return slope, wanted.mean(axis=0) - slope * found.mean(axis=0)
 
 
-def _root(features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(np.sign(features) * np.sqrt(np.abs(features)))
-
-
 def _computes_the_backbone(node: Any) -> bool:
+    """Say whether a node is an operator of the backbone that engines compute in 8 bits."""
     scopes = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "")
     # Positions that a stride asks for are computed by nodes of the same kinds, in integers.
-    return BACKBONE in scopes and "as_strided" not in scopes
+    return node.op_type in OPERATORS and BACKBONE in scopes and "as_strided" not in scopes
 
 
 class _Reader:
     """Images one at a time, as the calibration asks for them."""
 
-    def __init__(self, inputs: Sequence[Feed]) -> None:
+    def __init__(self, inputs: Sequence[Arrays]) -> None:
         self._inputs = iter(inputs)
 
-    def get_next(self) -> Feed | None:
+    def get_next(self) -> Arrays | None:
         return next(self._inputs, None)

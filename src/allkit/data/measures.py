@@ -30,7 +30,7 @@ SHORTCOMINGS = Measure(f"shortcomings {FINDER}", _shortcomings, cached=True)
 
 
 def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:
-    """Return for every image why nothing can be said of it by its cells; empty where it can."""
+    """Return for every image the codes of why its cells say nothing; empty where they do."""
     return [
         tuple(reason for reason, holds in zip((NO_CELLS, NO_SCALE), row, strict=True) if holds)
         for row in rows

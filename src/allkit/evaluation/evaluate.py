@@ -23,6 +23,7 @@ from allkit.images.same_field import match, pack, unpack
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
+from allkit.trust.reasons import codes_of
 from allkit.trust.verdict import Decision, set_table
 from allkit.types import Progress
 
@@ -101,7 +102,11 @@ def ask(
             progress("answers", len(found), len(dataset))
     classes = predictor.classes
     decisions = [
-        Decision(a.verdict, a.reasons, tuple(classes.index(name) for name in a.prediction_set))
+        Decision(
+            a.verdict,
+            a.reason_codes or codes_of(a.reasons),
+            tuple(classes.index(name) for name in a.prediction_set),
+        )
         for a in found
     ]
     table = np.array([[a.probabilities[name] for name in classes] for a in found], np.float32)
@@ -144,7 +149,7 @@ def mapped_figures(
     """
     members = mapped.members
     decisions = [
-        Decision(d.verdict, d.reasons, tuple(
+        Decision(d.verdict, d.codes, tuple(
             int(i) for i in np.flatnonzero(members[list(d.prediction_set)].any(axis=0))
         ))
         for d in judged.decisions

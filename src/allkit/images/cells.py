@@ -24,8 +24,8 @@ __all__ = ["FINDER", "NO_CELLS", "NO_SCALE", "Cells", "bags", "find_cells", "sho
 FINDER = "allkit.cells/1"
 """Name and version of the finder, written into exported files: another version finds others."""
 
-NO_CELLS = "no white cell found"
-NO_SCALE = "magnification unknown: no red cells to measure"
+NO_CELLS = "no_white_cells"
+NO_SCALE = "unknown_magnification"
 
 TOLERANCE = 1.5
 """A field is only rescaled when its red cells are this many times larger or smaller. On fields of
@@ -117,7 +117,7 @@ def bags(found: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
 
 
 def shortcomings(cells: Cells) -> tuple[str, ...]:
-    """Return in words why nothing can be said of a field by its cells; empty when it can."""
+    """Return the codes of why nothing can be said of a field by its cells; empty when it can."""
     if not len(cells.centres):
         return (NO_CELLS,)
     return (NO_SCALE,) if cells.red_cell is None else ()

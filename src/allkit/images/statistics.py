@@ -14,7 +14,6 @@ from PIL import Image, ImageFilter
 from allkit.types import Pixels, Singles
 
 __all__ = [
-    "ASPECTS",
     "STATISTICS",
     "STATISTICS_VERSION",
     "cell_mask",
@@ -34,20 +33,6 @@ STATISTICS = (
     "cell_share", "stain_threshold", "edges_fine", "edges_coarse", "sharpness", "outline",
 )  # fmt: skip
 """Names of the statistics. `_r`, `_g`, `_b` are optical densities of the red, green, blue light."""
-
-ASPECTS = {
-    "background": "brightness or colour of the background",
-    "middle": "exposure",
-    "darkest": "exposure",
-    "cells": "colour of the stained cells",
-    "rest": "colour of the red cells and the background",
-    "cell": "amount of stained cells",
-    "stain": "strength of the stain",
-    "edges": "contrast",
-    "sharpness": "sharpness",
-    "outline": "size of the cells (magnification)",
-}
-"""The first word of a statistic's name → what it says, in words."""
 
 _DENSITY: Singles = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 _LEVELS, _STEP = 128, 1.5 / 128

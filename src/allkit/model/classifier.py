@@ -50,7 +50,8 @@ from allkit.report.card import model_card
 from allkit.report.pictures import Example, training_pictures
 from allkit.runtime.answers import answers, refuse, stream
 from allkit.runtime.cases import combine
-from allkit.trust.verdict import Outputs, Trust, signed_root
+from allkit.trust.space import signed_sqrt
+from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Progress
 
 __all__ = ["Classifier"]
@@ -331,7 +332,7 @@ class Classifier:
     def _neighbours(
         self, outputs: Outputs, data: Dataset, cache: FeatureCache | None, count: int = 5
     ) -> tuple[Example, ...]:
-        """Return the nearest images that were trained on, in the space of familiarity."""
+        """Return the nearest images that were trained on, in the space of OOD detection."""
         trained = set(self.info.data.images_sha256)
         learnt = [i for i, digest in enumerate(data.hashes) if digest in trained]
         if not learnt:
@@ -345,7 +346,7 @@ class Classifier:
             extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
         )
         features = extractor.extract(data, label="features")
-        own, others = signed_root(outputs.features), signed_root(features)
+        own, others = signed_sqrt(outputs.features), signed_sqrt(features)
         if self.trust.content is not None:
             own, others = (
                 own @ self.trust.content.projection,

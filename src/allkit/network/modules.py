@@ -24,7 +24,7 @@ __all__ = [
     "joined",
     "measure_width",
     "pool",
-    "signed_root",
+    "signed_sqrt",
 ]
 
 FIELD_SHARE = 0.5
@@ -58,7 +58,7 @@ class Head(nn.Module):
         """
         count, sums, squares = 0, torch.zeros(()), torch.zeros(())
         for block in blocks:
-            roots = signed_root(block).double()
+            roots = signed_sqrt(block).double()
             count += len(roots)
             sums = sums + roots.sum(dim=0)
             squares = squares + roots.square().sum(dim=0)
@@ -76,13 +76,13 @@ class Head(nn.Module):
         `keep` is `(N, D)` float32, the dropout mask of a training step: 0, or 1 / (1 - dropout).
         It is given rather than drawn here, so that several processes drop what one would drop.
         """
-        normalised = (signed_root(features) - self.mean) * self.scale
+        normalised = (signed_sqrt(features) - self.mean) * self.scale
         if keep is not None:
             normalised = normalised * keep
         return cast(torch.Tensor, self.linear(normalised))
 
 
-def signed_root(features: torch.Tensor) -> torch.Tensor:
+def signed_sqrt(features: torch.Tensor) -> torch.Tensor:
     """Return sign(x) · √|x|, elementwise."""
     return features.sign() * features.abs().sqrt()
 
@@ -207,7 +207,7 @@ class Network(nn.Module):
 def pool(features: torch.Tensor, owners: torch.Tensor, count: int | torch.SymInt) -> torch.Tensor:
     """Average the features `(M, D)` of each bag: `(N, D)` float32.
 
-    `owners` `(M,)` is the bag of each, below 0 for none; `count` is N. An empty bag gives noughts.
+    `owners` `(M,)` is the bag of each, below 0 for none; `count` is N. An empty bag gives zeros.
     """
     # One product of matrices, because every export knows it.
     numbers = torch.arange(count, device=features.device)

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from allkit.network.modules import Network, pool, signed_root
+from allkit.network.modules import Network, pool, signed_sqrt
 from allkit.network.standardise import Standardise
 from allkit.records import InputSpec
-from allkit.trust.verdict import NEAREST, NEIGHBOURS, STRANGEST, Trust
+from allkit.trust.space import HIGHEST_SCORE, NEAREST, NEIGHBOURS
+from allkit.trust.verdict import Trust
 
 __all__ = ["Pipeline"]
 
@@ -21,27 +22,27 @@ class Calibrated(nn.Module):
     def __init__(self, trust: Trust) -> None:
         super().__init__()
         self.temperature = trust.temperature or 1.0
-        self.softening = trust.softening
-        self.space = trust.content if trust.softening else None
+        self.density_slope = trust.density_slope
+        self.space = trust.content if trust.density_slope else None
         if self.space is not None:
             for name in ("mean", "projection"):
                 self.register_buffer(name, torch.tensor(getattr(self.space, name)))
-            self.owned: list[str | None] = []
+            self.buffers_of_classes: list[str | None] = []
             for index in range(len(trust.classes)):
-                own = torch.tensor(self.space.references[self.space.owners == index])
-                self.owned.append(f"references_{index}" if len(own) else None)
-                self.register_buffer(f"references_{index}", own)
+                references = torch.tensor(self.space.references[self.space.owners == index])
+                self.buffers_of_classes.append(f"references_{index}" if len(references) else None)
+                self.register_buffer(f"references_{index}", references)
 
     def forward(self, logits: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Map logits `(N, K)` and features `(N, D)` to probabilities `(N, K)`."""
         if self.space is None:
             return torch.softmax(logits / self.temperature, dim=1)
-        points = (signed_root(features) - self.get_buffer("mean")) @ self.get_buffer("projection")
-        distances = [self._distance(points, name) for name in self.owned]
+        points = (signed_sqrt(features) - self.get_buffer("mean")) @ self.get_buffer("projection")
+        distances = [self._distance(points, name) for name in self.buffers_of_classes]
         table = torch.stack(distances, dim=1)
         distance = table.gather(1, logits.argmax(dim=1, keepdim=True))
-        strange = (distance.clamp(min=NEAREST).log() - self.space.centre) / self.space.scale
-        rise = torch.exp(self.softening * strange.clamp(0.0, STRANGEST))
+        score = (distance.clamp(min=NEAREST).log() - self.space.centre) / self.space.scale
+        rise = torch.exp(self.density_slope * score.clamp(0.0, HIGHEST_SCORE))
         return torch.softmax(logits / (self.temperature * rise), dim=1)
 
     def _distance(self, points: torch.Tensor, name: str | None) -> torch.Tensor:

@@ -85,18 +85,18 @@ def describe(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, A
     cache = {} if fresh else _read(file)
     around = _around()
     keys = [_key(f) for f in found]
-    known: list[dict[str, Any] | None] = []
+    descriptions: list[dict[str, Any] | None] = []
     for key in keys:
         entry = cache.get(key)
         stale = entry is not None and entry["error"] and entry.get("around") != around
-        known.append(None if stale else entry)
-    todo = [i for i, entry in enumerate(known) if entry is None]
+        descriptions.append(None if stale else entry)
+    todo = [i for i, entry in enumerate(descriptions) if entry is None]
     if todo:
         asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
         for i, description in zip(todo, probe(asked, _limit()), strict=True):
-            known[i] = cache[keys[i]] = description | {"around": around}
+            descriptions[i] = cache[keys[i]] = description | {"around": around}
         _write(file, cache)
-    return [entry for entry in known if entry is not None]
+    return [entry for entry in descriptions if entry is not None]
 
 
 def _limit() -> float:
@@ -120,16 +120,14 @@ def _key(found: Found) -> str:
     sources: list[Any] = []
     if not record or '"editable": true' in direct:  # the code is not in the distribution
         sources = _sources(found.entry.value)
-    parts = [
-        found.distribution, found.version, found.entry.name, found.entry.value, record, sources,
-        sys.version, _contract(),
-    ]  # fmt: skip
+    plugin = [found.distribution, found.version, found.entry.name, found.entry.value]
+    parts = [*plugin, record, sources, sys.version, _contract()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @once
 def _contract() -> list[Any]:
-    """Return what changes with the contract that plugins are asked by."""
+    """Return what changes when the contract between allkit and its plugins does."""
     package = Path(__file__).parents[1]
     names = ("records.py", "hookspecs.py", "plugins/loading.py")
     return [__version__, *((package / name).stat().st_mtime_ns for name in names)]

@@ -85,24 +85,28 @@ class Registry:
     def _discover(self, fresh: bool) -> None:
         chosen, left_out = catalogue.installed()
         self.left_out = [found.origin for found in left_out]
-        for found, told in zip(chosen, catalogue.describe(chosen, fresh=fresh), strict=True):
+        descriptions = catalogue.describe(chosen, fresh=fresh)
+        for found, description in zip(chosen, descriptions, strict=True):
             plugin = Plugin(
-                found.entry.name, found.distribution, found.version,
-                tuple(Offer(**offer) for offer in told["offers"]),
-                told["error"], told["seconds"], told["api_version"],
-            )  # fmt: skip
+                found.entry.name,
+                found.distribution,
+                found.version,
+                offers=tuple(Offer(**offer) for offer in description["offers"]),
+                error=description["error"],
+                seconds=description["seconds"],
+                api_version=description["api_version"],
+            )
             plugin._load = _importer(found)
             self.plugins.append(plugin)
 
     def _add(self, name: str, distribution: str, version: str, module: str | object) -> Plugin:
         plugin = Plugin(name, distribution, version)
+
+        def imported() -> object:
+            return importlib.import_module(module) if isinstance(module, str) else module
+
         target = module if isinstance(module, str) else name
-        plugin.take(
-            load(
-                plugin.origin, target,
-                lambda: importlib.import_module(module) if isinstance(module, str) else module,
-            )
-        )  # fmt: skip
+        plugin.take(load(plugin.origin, target, imported))
         self.plugins.append(plugin)
         return plugin
 
@@ -128,16 +132,16 @@ class Registry:
 
     def provider(self, kind: Kind, name: str) -> Plugin:
         """Return the plugin that offers the record `name`; raise `PluginError` as `get` does."""
-        found = [p for p in self.plugins if any(o.answers(kind, name) for o in p.offers)]
-        if not found:
+        offering = [p for p in self.plugins if any(o.answers(kind, name) for o in p.offers)]
+        if not offering:
             raise self._unknown(kind, name)
-        if len(found) > 1:
-            origins = " and ".join(plugin.origin for plugin in found)
+        if len(offering) > 1:
+            origins = " and ".join(plugin.origin for plugin in offering)
             raise PluginError(
                 f"Two plugins provide the {kind} {name!r}: {origins}. Uninstall one of them, or "
                 f"name in ALLKIT_PLUGINS the distributions that may be used."
             )
-        return found[0]
+        return offering[0]
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names on offer, sorted; a family is listed as `PREFIX:NAME`."""

@@ -52,8 +52,13 @@ class Offer:
     @classmethod
     def of(cls, kind: str, record: Record) -> Offer:
         """Return what `record` is known by."""
-        prefix = record.prefix if isinstance(record, BackboneFamily) else None
-        return cls(kind, record.name, record.summary, getattr(record, "license", None), prefix)
+        return cls(
+            kind=kind,
+            name=record.name,
+            summary=record.summary,
+            license=getattr(record, "license", None),
+            prefix=record.prefix if isinstance(record, BackboneFamily) else None,
+        )
 
     def answers(self, kind: str, name: str) -> bool:
         """Say whether this is the record, or the family, that `name` asks for."""
@@ -94,10 +99,10 @@ def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
     start = time.perf_counter()
     try:
         with silence():  # a plugin may import what reports its use
-            found = module()
+            plugin = module()
         trace(f"{origin}: import {target}", time.perf_counter() - start)
-        result.api_version = _checked_version(getattr(found, "api_version", 1))
-        result.records = tuple(_records(found, origin))
+        result.api_version = _checked_version(getattr(plugin, "api_version", 1))
+        result.records = tuple(_records(plugin, origin))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises
@@ -114,8 +119,8 @@ def _reason(error: BaseException, target: str) -> str:
         if declared is not None:
             try:
                 _checked_version(declared)
-            except PluginError as told:
-                return str(told)
+            except PluginError as refusal:
+                return str(refusal)
     return str(error) if isinstance(error, AllkitError) else f"{type(error).__name__}: {error}"
 
 

@@ -52,9 +52,10 @@ def _one_child(entries: Sequence[tuple[str, str, str]], limit: float) -> Iterato
     with tempfile.TemporaryFile() as errors:
         process = subprocess.Popen(
             [sys.executable, "-c", _CHILD],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             stderr=None if tracing() else errors,
-        )  # fmt: skip
+        )
         with contextlib.suppress(OSError):  # it ended at once, which is reported below
             if process.stdin:
                 process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -75,9 +76,11 @@ def _one_child(entries: Sequence[tuple[str, str, str]], limit: float) -> Iterato
         if finished < len(entries):
             errors.seek(0)
             yield {
-                "offers": [], "seconds": limit, "api_version": 1,
+                "offers": [],
+                "seconds": limit,
+                "api_version": 1,
                 "error": _ended(status, errors.read().decode(errors="replace"), limit),
-            }  # fmt: skip
+            }
 
 
 def _line(process: subprocess.Popen[bytes], origin: str, limit: float) -> bytes:

@@ -1,4 +1,4 @@
-"""With ALLKIT_TRACE=1, every import, hook and call of a plugin is told on standard error."""
+"""With ALLKIT_TRACE=1, every import, hook and call of a plugin is written to standard error."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def traced(record: R, origin: str) -> R:
     if not tracing():
         return record
     functions = ("build", "apply", "write", "open")
-    told = {
-        name: _told(getattr(record, name), f"{origin}: {record.name}.{name}")
+    wrapped = {
+        name: _with_trace(getattr(record, name), f"{origin}: {record.name}.{name}")
         for name in functions
         if hasattr(record, name)
     }
-    return cast(R, replace(cast(Any, record), **told))
+    return cast(R, replace(cast(Any, record), **wrapped))
 
 
-def _told(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _with_trace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()

@@ -11,15 +11,15 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.given import Given, given
 from allkit.images.statistics import image_statistics
 from allkit.records import Prediction
+from allkit.trust.reasons import UNREADABLE, texts_of
 from allkit.trust.verdict import Decision, Outputs, Trust
-from allkit.types import Pixels
+from allkit.types import Floats, Pixels
 
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
@@ -29,9 +29,10 @@ __all__ = ["answer", "answers", "refuse", "stream", "unreadable"]
 
 def answer(
     image: str,
-    probabilities: npt.NDArray[np.floating[Any]],
+    probabilities: Floats,
     decision: Decision,
     classes: Sequence[str],
+    *,
     cells: Cells | None = None,
 ) -> Prediction:
     """Turn one image's `(K,)` probabilities and the decision about them into its answer."""
@@ -40,6 +41,7 @@ def answer(
         image=image,
         verdict=decision.verdict,
         reasons=decision.reasons,
+        reason_codes=decision.codes,
         label=classes[best],
         probability=float(probabilities[best]),
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
@@ -58,34 +60,41 @@ def answers(
 
 
 def _judged(
-    named: Sequence[tuple[str, npt.NDArray[np.floating[Any]]]], outputs: Outputs, trust: Trust
+    named: Sequence[tuple[str, Floats]], outputs: Outputs, trust: Trust
 ) -> list[Prediction]:
     """Return the answers for N images, `(name, statistics)`."""
     probabilities, decisions = trust.judge(outputs, np.stack([values for _, values in named]))
-    found: Sequence[Cells | None] = outputs.cells or [None] * len(named)
+    cells: Sequence[Cells | None] = outputs.cells or [None] * len(named)
     if outputs.cells is not None:
         from allkit.images.cells import shortcomings
 
-        decisions = refuse(decisions, [shortcomings(cells) for cells in outputs.cells])
+        decisions = refuse(decisions, [shortcomings(of_image) for of_image in outputs.cells])
     return [
-        answer(name, row, decision, trust.classes, cells)
-        for (name, _), row, decision, cells in zip(
-            named, probabilities, decisions, found, strict=True
+        answer(name, row, decision, trust.classes, cells=of_image)
+        for (name, _), row, decision, of_image in zip(
+            named, probabilities, decisions, cells, strict=True
         )
     ]
 
 
-def refuse(decisions: Sequence[Decision], reasons: Sequence[tuple[str, ...]]) -> list[Decision]:
-    """Return the decisions, but refused where there are reasons against any answer."""
+def refuse(decisions: Sequence[Decision], codes: Sequence[tuple[str, ...]]) -> list[Decision]:
+    """Return the decisions, but refused where there are reasons, by code, against any answer."""
     return [
-        Decision("refused", (*why, *decision.reasons), decision.prediction_set) if why else decision
-        for decision, why in zip(decisions, reasons, strict=True)
+        Decision("refused", (*why, *decision.codes), decision.prediction_set) if why else decision
+        for decision, why in zip(decisions, codes, strict=True)
     ]
 
 
 def unreadable(image: str, error: ImageError) -> Prediction:
     """Return the answer for an image that cannot be read."""
-    return Prediction(image=image, verdict="unreadable", reasons=("unreadable",), error=str(error))
+    codes = (UNREADABLE,)
+    return Prediction(
+        image=image,
+        verdict="unreadable",
+        reasons=texts_of(codes),
+        reason_codes=codes,
+        error=str(error),
+    )
 
 
 def stream(
@@ -138,7 +147,7 @@ class _Read(NamedTuple):
 
     name: str
     pixels: Pixels | None = None
-    statistics: npt.NDArray[np.floating[Any]] | None = None
+    statistics: Floats | None = None
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -149,11 +158,11 @@ def _weight(image: _Read) -> int:
 
 def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
     named = [(image.name, image.statistics) for image in read if image.statistics is not None]
-    found = iter(_judged(named, outputs, trust) if outputs is not None else ())
+    answered = iter(_judged(named, outputs, trust) if outputs is not None else ())
     for image in read:
         if image.mistake is not None:
             raise image.mistake
-        yield unreadable(image.name, image.error) if image.error is not None else next(found)
+        yield unreadable(image.name, image.error) if image.error is not None else next(answered)
 
 
 def _read(image: Given) -> _Read:

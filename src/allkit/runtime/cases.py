@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from allkit.errors import DatasetError
 from allkit.records import CasePrediction, Prediction, Verdict
+from allkit.trust.reasons import FEW_ACCEPTED, FIELDS_DISAGREE, NO_FIELD, codes_of, texts_of
+from allkit.types import Doubles
 
 __all__ = ["combine"]
-
-NO_FIELD = "no field to answer from"
-DISAGREE = "fields disagree"
-FEW_ACCEPTED = "fewer than half of the fields accepted"
 
 
 def combine(
@@ -39,34 +37,59 @@ def combine(
     used = accepted or readable
     if not used:
         return CasePrediction(
-            case=case, verdict="refused", reasons=(NO_FIELD,), fields=len(predictions), used=0,
-            refused=refused, unreadable=unreadable,
-        )  # fmt: skip
+            case=case,
+            verdict="refused",
+            reasons=texts_of((NO_FIELD,)),
+            reason_codes=(NO_FIELD,),
+            fields=len(predictions),
+            used=0,
+            refused=refused,
+            unreadable=unreadable,
+        )
     classes = list(used[0].probabilities)
     table = np.array([[p.probabilities[name] for name in classes] for p in used])
-    if logits:
-        # The mean of the logits is the mean of the log-probabilities, but for a constant.
-        mean = np.exp(np.log(np.maximum(table, 1e-12)).mean(axis=0))
-        mean /= mean.sum()
-    else:
-        mean = table.mean(axis=0)
+    mean = _mean(table, logits=logits)
     best = int(mean.argmax())
     votes: Mapping[str, int] = Counter(str(p.label) for p in used)
-    agreeing = votes.get(classes[best], 0) / len(used)
-    reasons = []
+    codes = []
     if 2 * len(accepted) < len(predictions) - len(unreadable):
-        reasons.append(FEW_ACCEPTED)
+        codes.append(FEW_ACCEPTED)
     if len(votes) > 1:
-        reasons.append(DISAGREE)
+        codes.append(FIELDS_DISAGREE)
+    reasons = list(zip(texts_of(codes), codes, strict=True))
     if not accepted:
-        reasons += sorted({reason for p in used for reason in p.reasons})
+        reasons += sorted({reason for p in used for reason in _reasons(p)})
     verdict: Verdict = "review" if reasons else "accepted"
     return CasePrediction(
-        case=case, verdict=verdict, reasons=tuple(reasons),
-        label=classes[best], probability=float(mean[best]),
+        case=case,
+        verdict=verdict,
+        reasons=tuple(text for text, _ in reasons),
+        reason_codes=tuple(code for _, code in reasons),
+        label=classes[best],
+        probability=float(mean[best]),
         probabilities={name: float(p) for name, p in zip(classes, mean, strict=True)},
         votes={name: votes.get(name, 0) for name in classes},
-        agreement=float(agreeing),
+        agreement=float(votes.get(classes[best], 0) / len(used)),
         spread=float(table[:, best].std()),
-        fields=len(predictions), used=len(used), refused=refused, unreadable=unreadable,
-    )  # fmt: skip
+        fields=len(predictions),
+        used=len(used),
+        refused=refused,
+        unreadable=unreadable,
+    )
+
+
+def _mean(table: Doubles, *, logits: bool) -> Doubles:
+    """Return the mean `(K,)` of probabilities `(N, K)`, or of their logits, as probabilities."""
+    if not logits:
+        plain: Doubles = table.mean(axis=0)
+        return plain
+    # The mean of the logits is the mean of the log-probabilities, but for a constant.
+    mean: Doubles = np.exp(np.log(np.maximum(table, 1e-12)).mean(axis=0))
+    mean /= mean.sum()
+    return mean
+
+
+def _reasons(prediction: Prediction) -> Iterator[tuple[str, str]]:
+    """Return the reasons of an answer as (text, code), also where it gives texts only."""
+    codes = prediction.reason_codes or codes_of(prediction.reasons)
+    return zip(prediction.reasons, codes, strict=True)

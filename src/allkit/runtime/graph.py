@@ -14,6 +14,7 @@ from allkit.errors import ExportError
 from allkit.images.batches import by_shape
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
+from allkit.trust.arrays import Arrays
 from allkit.trust.verdict import Outputs, Trust
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["GraphPredictor", "feeds", "require_format"]
 
 Images = Sequence[npt.NDArray[np.uint8]]
-Feed = dict[str, npt.NDArray[Any]]
 
 
 class GraphPredictor(ABC):
@@ -41,7 +41,7 @@ class GraphPredictor(ABC):
         self.trust = Trust.from_bytes(self.classes, trust)
 
     @abstractmethod
-    def compute(self, feed: Feed, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    def compute(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs, each with one row an image, for one feed of the graph."""
 
     @property
@@ -57,9 +57,9 @@ class GraphPredictor(ABC):
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
         if not self.outputs_known:
             return Outputs.of_probabilities(self.probabilities(images))
-        found = self._find(images)
-        logits, features = self._run(images, ["logits", "features"], found)
-        return Outputs(logits, features, found)
+        cells = self._find(images)
+        logits, features = self._run(images, ["logits", "features"], cells)
+        return Outputs(logits, features, cells)
 
     def _find(self, images: Images) -> list[Cells] | None:
         if self.info.get("bag", "field") == "field":
@@ -69,10 +69,10 @@ class GraphPredictor(ABC):
         return [find_cells(image) for image in images]
 
     def _run(
-        self, images: Images, names: Sequence[str], found: Sequence[Cells] | None
+        self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(images)
-        for indices, feed in feeds(images, found):
+        for indices, feed in feeds(images, cells):
             columns = self.compute(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
@@ -90,18 +90,18 @@ class GraphPredictor(ABC):
         return list(self.stream(images, batch_size=batch_size))
 
 
-def feeds(images: Images, found: Sequence[Cells] | None) -> Iterator[tuple[list[int], Feed]]:
+def feeds(images: Images, cells: Sequence[Cells] | None) -> Iterator[tuple[list[int], Arrays]]:
     """Yield (positions in `images`, the inputs of the graph by name) for each shape there is.
 
-    `found` are the cells of each image, `None` for a graph that takes whole fields only.
+    `cells` are the cells of each image, `None` for a graph that takes whole fields only.
     """
-    if found is None:
+    if cells is None:
         for indices, pixels in by_shape(images):
             yield indices, {"pixels": pixels}
         return
     from allkit.images.cells import bags
 
-    for indices, pixels, places in bags(found):
+    for indices, pixels, places in bags(cells):
         yield indices, {"pixels": pixels, "places": places}
 
 

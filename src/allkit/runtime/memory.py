@@ -13,11 +13,11 @@ def peak_bytes() -> int:
     """Return the largest memory of this process so far; 0 where the system does not say."""
     try:
         # Not `getrusage`: it counts the parent's memory from before the program was started.
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+        line = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     except OSError:
-        found = None
-    if found:
-        return int(found[1]) * 1024
+        line = None
+    if line:
+        return int(line[1]) * 1024
     if sys.platform == "win32":
         return 0
     import resource

@@ -1,8 +1,9 @@
 """What is written into an exported file after it was made, at places of a fixed size kept free.
 
-The *seal* is a hash, so that a single flipped bit is noticed before the file is parsed. The *proof*
-is what was found when the file was compared with its model. Both are written over blanks of the
-same length, which works in every format that holds its description uncompressed.
+The *seal* is a hash, so that a single flipped bit is noticed before the file is parsed. The *parity*
+is what was found when the file was compared with its model; it stands under the key `proof`. Both
+are written over blanks of the same length, which works in every format that holds its description
+uncompressed.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
 
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
-_ROOM, _ROOM_PER_CLASS = 4096, 128  # bytes that a proof may take
+_ROOM, _ROOM_PER_CLASS = 4096, 128  # bytes that the parity may take
 _BLANK = re.compile(rb'"proof": "(~+)"')
 
 
 def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[str, Any]:
     """Return what every exported file says of itself; `info` is that of a `Classifier`.
 
-    `further` is what one format adds. It holds the blanks of proof and seal, so it goes into the
+    `further` is what one format adds. It holds the blanks of parity and seal, so it goes into the
     file before `seal`.
     """
     return {
@@ -48,18 +49,20 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
     }
 
 
-def with_parity(data: bytes, proof: Mapping[str, Any]) -> bytes | None:
-    """Return the bytes of a sealed file with its proof inside, sealed again.
+def with_parity(data: bytes, parity: Mapping[str, Any]) -> bytes | None:
+    """Return the bytes of a sealed file with its parity inside, sealed again.
 
     `None` when the file keeps no room for one, since its exporter does not use `describe`.
     """
-    found = _BLANK.findall(data)
-    if len(found) != 1 or not _PATTERN.search(data):
+    blanks = _BLANK.findall(data)
+    if len(blanks) != 1 or not _PATTERN.search(data):
         return None
-    text = json.dumps(proof).encode()
-    room = len(found[0]) + 2  # with its quotation marks
+    text = json.dumps(parity).encode()
+    room = len(blanks[0]) + 2  # with its quotation marks
     if len(text) > room:
-        raise ExportError(f"The proof takes {len(text):,} bytes, and there is room for {room:,}.")
+        raise ExportError(
+            f"The parity report takes {len(text):,} bytes, and there is room for {room:,}."
+        )
     blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
     written = _BLANK.sub(lambda _: b'"proof": ' + text.ljust(room), blank)
     return seal(written)
@@ -84,13 +87,13 @@ def seal(data: bytes) -> bytes:
 
 def check_seal(data: bytes, name: str) -> None:
     """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
-    found = _PATTERN.findall(data)
-    if not found:
+    seals = _PATTERN.findall(data)
+    if not seals:
         raise ExportError(
             f"{name} was not written by allkit. Export the model with `allkit export`."
         )
     blank = _PATTERN.sub(f'"sha256": "{SEAL_BLANK}"'.encode(), data)
-    if len(found) != 1 or hashlib.sha256(blank).hexdigest() != found[0].decode():
+    if len(seals) != 1 or hashlib.sha256(blank).hexdigest() != seals[0].decode():
         raise ExportError(
             f"{name} was altered or damaged after it was exported: its hash does not match. "
             f"Copy it again from where it was made, or export the model again."

@@ -56,9 +56,13 @@ class Limits:
 
 
 def create_app(
-    predictor: Predictor, *, name: str = "allkit", key: str | None = None,
-    limits: Limits | None = None, local: bool = True,
-) -> FastAPI:  # fmt: skip
+    predictor: Predictor,
+    *,
+    name: str = "allkit",
+    key: str | None = None,
+    limits: Limits | None = None,
+    local: bool = True,
+) -> FastAPI:
     """Return the server as an ASGI application; `app.state.draining` tells it that it will end.
 
     `key` is what clients must show; `local` refuses requests that call this machine by another
@@ -75,10 +79,14 @@ def create_app(
         await queue.close()
 
     app = FastAPI(
-        title="allkit", version=__version__, lifespan=lifespan,
+        title="allkit",
+        version=__version__,
+        lifespan=lifespan,
         summary="Answers for blood-smear images. Research use; not a diagnosis.",
-        docs_url=None, redoc_url=None,  # their pages load scripts from elsewhere
-    )  # fmt: skip
+        # Their pages load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.draining = False
     app.add_middleware(Guard, metrics=metrics, state=app.state, local=local)
     documented = [
@@ -220,9 +228,10 @@ def _protocol(router: APIRouter, server: _Server) -> None:
     here = [Depends(known)]
     for path in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
         shown: dict[str, Any] = {
-            "dependencies": here, "tags": ["open inference protocol"],
+            "dependencies": here,
+            "tags": ["open inference protocol"],
             "include_in_schema": "{version}" not in path,
-        }  # fmt: skip
+        }
 
         @router.get(path, summary="What the model takes and gives.", **shown)
         async def model_metadata() -> dict[str, Any]:

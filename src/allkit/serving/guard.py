@@ -46,14 +46,12 @@ class Key:
         # In constant time: how long it takes must not tell how much of a guess was right.
         if not hmac.compare_digest(shown.encode("latin-1", "replace"), self._key):
             await discard(request, self._limit)
-            raise HTTPException(
-                401, "The API key is missing or wrong. Send it in X-API-Key.",
-                {"WWW-Authenticate": "Bearer"},
-            )  # fmt: skip
+            message = "The API key is missing or wrong. Send it in X-API-Key."
+            raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
 
 
 class Guard:
-    """Counts requests, tells errors without what they are about, and says goodbye when draining.
+    """Counts requests, reports errors without their content, and closes connections when draining.
 
     A server that listens on this machine only is not to be reached under another name: a page in
     a browser could bind its own name to the address.

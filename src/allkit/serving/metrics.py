@@ -1,4 +1,4 @@
-"""What Prometheus is told: counts and times, never a name."""
+"""What Prometheus reads: counts and times, never a name."""
 
 from __future__ import annotations
 
@@ -13,29 +13,37 @@ class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
-        own = self._registry
+        self._registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "allkit_requests", "Requests answered.", ["endpoint", "status"], registry=own
+            "allkit_requests", "Requests answered.", ["endpoint", "status"], registry=registry
         )
         self.seconds = Histogram(
-            "allkit_request_seconds", "From the head of a request to its answer.",
-            ["endpoint"], buckets=SECONDS, registry=own,
-        )  # fmt: skip
+            "allkit_request_seconds",
+            "From the head of a request to its answer.",
+            ["endpoint"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self.images = Counter(
-            "allkit_images", "Images answered, by verdict.", ["verdict"], registry=own
+            "allkit_images", "Images answered, by verdict.", ["verdict"], registry=registry
         )
         self.inside = Gauge(
-            "allkit_images_inside", "Images being read, waiting or being answered.", registry=own
+            "allkit_images_inside",
+            "Images being read, waiting or being answered.",
+            registry=registry,
         )
         self.batch = Histogram(
-            "allkit_batch_images", "Images in a micro-batch.",
-            buckets=(1, 2, 4, 8, 16, 32), registry=own,
-        )  # fmt: skip
+            "allkit_batch_images",
+            "Images in a micro-batch.",
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=registry,
+        )
         self.model_seconds = Histogram(
-            "allkit_batch_seconds", "Time of the model for a micro-batch.",
-            buckets=SECONDS, registry=own,
-        )  # fmt: skip
+            "allkit_batch_seconds",
+            "Time of the model for a micro-batch.",
+            buckets=SECONDS,
+            registry=registry,
+        )
 
     def page(self) -> bytes:
         """Return all of it in Prometheus' text format."""

@@ -56,6 +56,7 @@ OUTPUTS = {
     "probabilities": _Output("FP32", True, lambda a: list(a.probabilities.values())),
     "verdict": _Output("BYTES", False, lambda a: a.verdict),
     "reasons": _Output("BYTES", False, lambda a: ";".join(a.reasons)),
+    "reason_codes": _Output("BYTES", False, lambda a: ";".join(a.reason_codes)),
     "prediction_set": _Output("BYTES", False, lambda a: ";".join(a.prediction_set)),
     "prediction": _Output("BYTES", False, lambda a: json.dumps(a.to_dict(), ensure_ascii=False)),
 }

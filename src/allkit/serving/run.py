@@ -25,7 +25,7 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, so that a port in use is told before anything is loaded.
+    """Return a socket that is bound, so that a port in use is reported before anything is loaded.
 
     Port 0 takes a free one. Raises `ConfigError`.
     """
@@ -85,9 +85,14 @@ def serve(app: FastAPI, bound: socket.socket) -> bool:
     No request is logged: an address may hold a patient's name. The metrics count them.
     """
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", backlog=BACKLOG, server_header=False,
-        timeout_keep_alive=10, lifespan="on",
-    )  # fmt: skip
+        app,
+        access_log=False,
+        log_level="warning",
+        backlog=BACKLOG,
+        server_header=False,
+        timeout_keep_alive=10,
+        lifespan="on",
+    )
     server = _Server(config)
     server.run(sockets=[bound])
     return not server.cut_off

@@ -11,7 +11,7 @@ import numpy as np
 
 from allkit.records import Augmentation
 from allkit.testing.checks import require
-from allkit.testing.material import sample_images
+from allkit.testing.examples import sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 from allkit.types import Pixels
 

@@ -20,7 +20,7 @@ from allkit.network.modules import measure_width
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import Backbone
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.material import model_of, sample_images
+from allkit.testing.examples import model_of, sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 
 __all__ = ["CHECKS"]
@@ -226,7 +226,7 @@ def goes_through_the_model_folder(record: Backbone) -> None:
     """A classifier on it, saved and loaded, gives the same probabilities."""
     import allkit
     from allkit.plugins import using
-    from allkit.testing.material import host_of
+    from allkit.testing.examples import host_of
 
     images = list(sample_images())
     model = model_of(record)
@@ -260,12 +260,12 @@ def stages_can_be_cut(record: Backbone) -> None:
     whole = _features(record, inputs)
     with torch.inference_mode():
         for position in order:
-            kept = nn.Sequential(*sequence[: position + 1])(inputs)
+            until_cut = nn.Sequential(*sequence[: position + 1])(inputs)
             require(
-                isinstance(kept, torch.Tensor) and kept.shape[0] == 2,
+                isinstance(until_cut, torch.Tensor) and until_cut.shape[0] == 2,
                 f"Behind {names[position]!r} there is not one tensor with a row for each image.",
             )
-            restored = torch.from_numpy(kept.numpy().copy())
+            restored = torch.from_numpy(until_cut.numpy().copy())
             output = nn.Sequential(*sequence[position + 1 :])(restored)
             require(_close(output, whole), f"Cut behind {names[position]!r}, the features differ.")
 

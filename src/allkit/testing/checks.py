@@ -91,12 +91,9 @@ def checks_of(subject: str | Subject) -> list[Check]:
     for record in records:
         functions = importlib.import_module(_HOMES[type(record)]).CHECKS
         for function in functions:
-            checks.append(
-                Check(
-                    function.__name__, record.name, (function.__doc__ or "").splitlines()[0],
-                    _bound(function, record),
-                )
-            )  # fmt: skip
+            summary = (function.__doc__ or "").splitlines()[0]
+            run = _bound(function, record)
+            checks.append(Check(function.__name__, record.name, summary, run))
     return checks
 
 
@@ -111,17 +108,17 @@ def _named(name: str) -> list[Subject]:
         if plugin.error:
             raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
     if mine:
-        found: list[Subject] = []
+        subjects: list[Subject] = []
         for plugin in mine:
             for kind, record in plugin.records:
                 if isinstance(record, BackboneFamily):
                     if record.example:
-                        found.append(host.get("backbone", f"{record.prefix}:{record.example}"))
+                        subjects.append(host.get("backbone", f"{record.prefix}:{record.example}"))
                 else:
-                    found.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
+                    subjects.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
             if plugin.error:
                 raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
-        return found
+        return subjects
     offering = [
         kind
         for kind in KINDS
@@ -143,13 +140,13 @@ def run_checks(
     images: Sequence[npt.NDArray[np.uint8]] = (),
     told: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
-    """Run every check and return what came of each, in order; `told` hears each as it ends.
+    """Run every check and return what came of each, in order; `told` is called with each.
 
     `expected_failures` maps the name of a check to the reason why it may fail; one that passes
     all the same has failed, so that the list stays true. An unknown name is a `PluginError`.
     The checks look at `images`, `(H, W, 3)` uint8, or at drawn smears.
     """
-    from allkit.testing.material import using_images
+    from allkit.testing.examples import using_images
 
     checks = checks_of(subject)
     reasons = _known_reasons(checks, expected_failures)
@@ -158,7 +155,13 @@ def run_checks(
         start = time.perf_counter()
         with using_images(images):
             state, message = _state(check, reasons.get(check.name))
-        outcome = Outcome(check.name, check.subject, state, message, time.perf_counter() - start)
+        outcome = Outcome(
+            check=check.name,
+            subject=check.subject,
+            state=state,
+            message=message,
+            seconds=time.perf_counter() - start,
+        )
         outcomes.append(outcome)
         if told:
             told(outcome)

@@ -18,8 +18,9 @@ from PIL import Image
 from allkit.errors import AllkitError, ExportError
 from allkit.records import Exporter, Prediction, Predictor
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.material import sample_images, tiny_model
+from allkit.testing.examples import sample_images, tiny_model
 from allkit.testing.surroundings import changed, global_state
+from allkit.trust.reasons import codes_of
 
 __all__ = ["CHECKS"]
 
@@ -65,8 +66,10 @@ def answers_like_the_model(record: Exporter) -> None:
         difference = float(np.abs(theirs - ours).max())
         require(difference <= AGREEMENT, f"Probabilities differ by up to {difference:.2g}.")
         for mine, its in zip(tiny_model().predict(images), predictor.predict(images), strict=True):
+            codes = its.reason_codes or codes_of(its.reasons)
             require(
-                (mine.label, mine.verdict, mine.reasons) == (its.label, its.verdict, its.reasons),
+                (mine.label, mine.verdict, mine.reasons, mine.reason_codes)
+                == (its.label, its.verdict, its.reasons, codes),
                 f"The model says {mine.label}, {mine.verdict}; the file {its.label}, {its.verdict}.",
             )
 
@@ -111,18 +114,24 @@ def takes_one_image_in_every_form(record: Exporter) -> None:
         path.write_bytes(data)
         with path.open("rb") as file, Image.open(path) as picture:
             forms: dict[str, Any] = {
-                "a path as text": str(path), "a Path": path, "bytes": data,
-                "a bytearray": bytearray(data), "a memoryview": memoryview(data),
-                "an array (H, W, 3)": image, "an open file": file, "a BytesIO": stream,
-                "a Pillow image": picture, "the pixels of a Pillow image": picture.copy(),
-            }  # fmt: skip
+                "a path as text": str(path),
+                "a Path": path,
+                "bytes": data,
+                "a bytearray": bytearray(data),
+                "a memoryview": memoryview(data),
+                "an array (H, W, 3)": image,
+                "an open file": file,
+                "a BytesIO": stream,
+                "a Pillow image": picture,
+                "the pixels of a Pillow image": picture.copy(),
+            }
             for form, given in forms.items():
-                for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
-                    if isinstance(found, Exception) or len(found) != 1:
+                for said in (_said(predictor.predict, given), _said(predictor.stream, given)):
+                    if isinstance(said, Exception) or len(said) != 1:
                         raise ConformanceError(
-                            f"For {form} it gave {_shown(found)}, not one answer. {TAKE}"
+                            f"For {form} it gave {_shown(said)}, not one answer. {TAKE}"
                         )
-                    (answer,) = found
+                    (answer,) = said
                     require(
                         (answer.verdict, answer.label) == (wanted.verdict, wanted.label)
                         and all(
@@ -144,18 +153,24 @@ def refuses_what_can_be_no_image(record: Exporter) -> None:
     """What can be no image is an `AllkitError`, and never the answer `unreadable`."""
     image = sample_images()[0]
     forms = {
-        "None": None, "a number": 3, "a dict": {"image": image}, "a list with None": [image, None],
-        "a list with a number": [1.5], "a list in a list": [[image]],
-        "a list with a dict": [{"image": image}], "an array of floats": image / 255,
-        "an array (H, W, 4)": np.dstack([image, image[:, :, 0]]), "a text file": io.StringIO("x"),
-    }  # fmt: skip
+        "None": None,
+        "a number": 3,
+        "a dict": {"image": image},
+        "a list with None": [image, None],
+        "a list with a number": [1.5],
+        "a list in a list": [[image]],
+        "a list with a dict": [{"image": image}],
+        "an array of floats": image / 255,
+        "an array (H, W, 4)": np.dstack([image, image[:, :, 0]]),
+        "a text file": io.StringIO("x"),
+    }
     with tempfile.TemporaryDirectory() as folder:
         predictor = _opened(record, folder)
         for form, given in forms.items():
-            for found in (_said(predictor.predict, given), _said(predictor.stream, given)):
+            for said in (_said(predictor.predict, given), _said(predictor.stream, given)):
                 require(
-                    isinstance(found, AllkitError),
-                    f"For {form} it gave {_shown(found)}, not an AllkitError. {TAKE}",
+                    isinstance(said, AllkitError),
+                    f"For {form} it gave {_shown(said)}, not an AllkitError. {TAKE}",
                 )
 
 
@@ -167,10 +182,10 @@ def _said(ask: Callable[[Any], Iterable[Prediction]], images: Any) -> list[Predi
         return error
 
 
-def _shown(found: list[Prediction] | Exception) -> str:
-    if isinstance(found, Exception):
-        return f"{type(found).__name__}: {found}"
-    return f"{len(found)} answers ({', '.join(answer.verdict for answer in found[:3])})"
+def _shown(said: list[Prediction] | Exception) -> str:
+    if isinstance(said, Exception):
+        return f"{type(said).__name__}: {said}"
+    return f"{len(said)} answers ({', '.join(answer.verdict for answer in said[:3])})"
 
 
 def refuses_an_altered_file(record: Exporter) -> None:
@@ -242,8 +257,8 @@ def opens_without_torch(record: Exporter) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     require(done.returncode == 0, f"It failed in a process of its own: {done.stderr[-300:]}")
-    found = done.stdout.strip().splitlines()[-1]
-    require(found == "[]", f"Answering imported {found}.")
+    said = done.stdout.strip().splitlines()[-1]
+    require(said == "[]", f"Answering imported {said}.")
 
 
 def may_be_shared_between_threads(record: Exporter) -> None:

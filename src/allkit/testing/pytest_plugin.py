@@ -32,7 +32,7 @@ def allkit_registry() -> Iterator[Registry]:
 @pytest.fixture
 def allkit_images() -> list[npt.NDArray[np.uint8]]:
     """Eight drawn smears, `(H, W, 3)` uint8, two of them of other sizes than 224 × 224."""
-    from allkit.testing.material import sample_images
+    from allkit.testing.examples import sample_images
 
     return [image.copy() for image in sample_images()]
 
@@ -40,7 +40,7 @@ def allkit_images() -> list[npt.NDArray[np.uint8]]:
 @pytest.fixture
 def allkit_model() -> Classifier:
     """A classifier on a tiny network with random weights, trained on drawn smears."""
-    from allkit.testing.material import tiny_model
+    from allkit.testing.examples import tiny_model
 
     return tiny_model()
 

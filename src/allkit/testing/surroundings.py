@@ -16,16 +16,15 @@ __all__ = ["global_state", "no_network"]
 
 
 class _Attempts(list[str]):
-    """Where a connection was tried to."""
+    """The hosts to which a connection was tried."""
 
 
 @contextlib.contextmanager
 def no_network() -> Iterator[list[str]]:
     """Refuse every connection to another machine inside the block; the list holds the attempts."""
     attempts: list[str] = _Attempts()
-    connect, connect_ex, look_up = (
-        socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo,
-    )  # fmt: skip
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+    look_up = socket.getaddrinfo
     here = ("127.0.0.1", "::1", "localhost", "", None)
 
     def refuse(host: object) -> None:

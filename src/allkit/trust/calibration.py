@@ -7,8 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from allkit.trust.softmax import log_softmax
-from allkit.trust.verdict import STRANGEST
+from allkit.trust.space import HIGHEST_SCORE
 from allkit.types import Floats, Ints
 
 __all__ = ["confidence_floor", "conformal_thresholds", "examples_needed", "fit_temperature"]
@@ -19,29 +18,30 @@ SURE = 0.9
 
 
 def fit_temperature(
-    logits: Floats, labels: Ints, strangeness: Floats | None = None
+    logits: Floats, labels: Ints, ood_scores: Floats | None = None
 ) -> tuple[float, float]:
-    """Return temperature T and softening b: softmax(logits / (T · exp(b · s))) loses least.
+    """Return temperature T and density slope b: softmax(logits / (T · exp(b · s))) loses least.
 
-    Guo et al. 2017; that an image which is strange by s ≥ 0 deserves a higher temperature, and b
-    ≥ 0 says by how much, is density-aware calibration (Tomani et al. 2023). Without `strangeness`
+    Guo et al. 2017; that an image with the OOD score s ≥ 0 deserves a higher temperature, and b
+    ≥ 0 says by how much, is density-aware calibration (Tomani et al. 2023). Without `ood_scores`
     `(N,)` b is 0. The true class is asked for (n + 1) / (n + 2) instead of 1, as in Platt 1999:
     where every one of n images is right, nothing else keeps T from falling to zero. `logits` is
     `(N, K)`, `labels` `(N,)`.
     """
     from scipy.optimize import minimize
+    from scipy.special import log_softmax
 
     count, classes = logits.shape
     wanted = np.full((count, classes), 1 / (count + 2) / (classes - 1))
     wanted[np.arange(count), labels] = (count + 1) / (count + 2)
-    strange = np.zeros(count) if strangeness is None else np.clip(strangeness, 0, STRANGEST)
+    scores = np.zeros(count) if ood_scores is None else np.clip(ood_scores, 0, HIGHEST_SCORE)
 
     def loss(parameters: npt.NDArray[np.float64]) -> float:
-        divisor = np.exp(parameters[0] + parameters[1] * strange)[:, None]
-        log_p = log_softmax(logits.astype(np.float64) / divisor)
+        divisor = np.exp(parameters[0] + parameters[1] * scores)[:, None]
+        log_p = log_softmax(logits.astype(np.float64) / divisor, axis=1)
         return float(-(wanted * log_p).sum(axis=1).mean())
 
-    bounds = [(math.log(0.02), math.log(50)), (0.0, 1.0 if strange.any() else 0.0)]
+    bounds = [(math.log(0.02), math.log(50)), (0.0, 1.0 if scores.any() else 0.0)]
     best = minimize(loss, np.zeros(2), bounds=bounds, method="L-BFGS-B")
     return float(math.exp(best.x[0])), float(best.x[1])
 
@@ -67,15 +67,15 @@ def conformal_thresholds(probabilities: Floats, labels: Ints, coverage: float) -
     scores = 1 - probabilities[np.arange(len(labels)), labels].astype(np.float64)
     thresholds = np.full(probabilities.shape[1], np.inf)
     for index in range(len(thresholds)):
-        own = np.sort(scores[labels == index])
-        count = len(own)
+        scores_of_class = np.sort(scores[labels == index])
+        count = len(scores_of_class)
         if count < examples_needed(coverage):
             continue
         ranks = np.arange(1, count + 1)
-        kept = beta.sf(coverage, ranks, count + 1 - ranks) >= SURE
+        sure = beta.sf(coverage, ranks, count + 1 - ranks) >= SURE
         on_average = math.ceil((count + 1) * coverage - 1e-9)
-        rank = int(ranks[kept][0]) if kept.any() else count
-        thresholds[index] = own[max(rank, on_average) - 1]
+        rank = int(ranks[sure][0]) if sure.any() else count
+        thresholds[index] = scores_of_class[max(rank, on_average) - 1]
     return thresholds
 
 

@@ -1,4 +1,4 @@
-"""What makes a model trustworthy, fitted after training: calibration and familiarity."""
+"""What makes a model trustworthy, fitted after training: calibration and OOD detection."""
 
 from __future__ import annotations
 
@@ -15,8 +15,17 @@ from allkit.trust.calibration import (
     examples_needed,
     fit_temperature,
 )
-from allkit.trust.ood import Part, cell_floor, fit_spaces, grouped_parts, statistic_ranges
-from allkit.trust.verdict import Trust, signed_root
+from allkit.trust.ood import (
+    FittedSpaces,
+    Part,
+    SpaceInput,
+    cell_floor,
+    fit_spaces,
+    grouped_parts,
+    statistic_ranges,
+)
+from allkit.trust.space import signed_sqrt
+from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
 __all__ = ["Fitted", "TrainingImages", "TrustSettings", "fit_trust"]
@@ -71,55 +80,51 @@ def fit_trust(
     divisions: Sequence[Part],
     frozen: bool,
 ) -> Fitted:
-    """Fit calibration and familiarity, and say in words what could not be fitted and why.
+    """Fit calibration and OOD detection, and say in words what could not be fitted and why.
 
     `logits` `(n, K)` are of the images at `rows` `(n,)`, which the model had not learnt from.
     `divisions` are the (learnt from, held out) positions of the training. With a `frozen` backbone
-    the thresholds of familiarity are measured over grouped folds of all images; otherwise only
+    the limits of OOD detection are measured over grouped folds of all images; otherwise only
     the held-out images are new to the features. Images without known groups stand alone.
     """
     classes, labels, statistics = images.classes, images.labels, images.statistics
     notes: list[str] = []
-    everything = np.arange(len(labels), dtype=np.int64)
-    folds = grouped_parts(labels, images.fields)
-    inside = folds if frozen else list(divisions)
-    learnt = everything if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
-    known = fit_spaces(
-        [
-            (lambda own: statistics[own], statistics.shape[1]),
-            (lambda own: signed_root(np.asarray(images.features[own])), CONTENT_WIDTH),
-        ],
-        labels, images.units, [folds, inside], [everything, learnt],
-        len(classes), settings.familiar,
-    )  # fmt: skip
+    spaces = _spaces(images, divisions, frozen=frozen, familiar=settings.familiar)
     trust = Trust(classes, coverage=settings.coverage)
     by_content = np.zeros(len(rows))
     familiar = np.ones(len(rows), dtype=bool)
-    if known is None:
-        notes.append("No familiarity: too few images or groups to tell a known slide by.")
+    if spaces is None:
+        notes.append(
+            "No out-of-distribution detection: too few images or groups to tell a known slide by."
+        )
     else:
+        appearance, content = spaces.spaces
         trust = replace(
-            trust, appearance=known.spaces[0], content=known.spaces[1], familiar=known.limit,
-            ranges=statistic_ranges(statistics), cell_floor=cell_floor(statistics),
-        )  # fmt: skip
-        strange = known.strangeness(rows, logits.argmax(axis=1))
-        # What was never kept out is not known to be strange.
-        by_content = np.nan_to_num(strange[1], nan=0.0)
-        familiar = ~(strange.sum(axis=0) > known.limit)
+            trust,
+            appearance=appearance,
+            content=content,
+            familiar=spaces.limit,
+            ranges=statistic_ranges(statistics),
+            cell_floor=cell_floor(statistics),
+        )
+        scores = spaces.ood_scores(rows, logits.argmax(axis=1))
+        # The score of what was never kept out is not known; it counts as usual.
+        by_content = np.nan_to_num(scores[1], nan=0.0)
+        familiar = ~(scores.sum(axis=0) > spaces.limit)
         if not images.grouped:
             notes.append(
-                "Familiarity was set without known groups: how new slides differ could not be "
-                "measured, so more of them will look unfamiliar than need be."
+                "Known slides were measured without known groups: how new slides differ is not "
+                "known, so more of them will look unfamiliar than need be."
             )
     if len(rows) < FEWEST_TO_CALIBRATE:
         notes.append(
             f"Not calibrated: {len(rows)} held-out images, {FEWEST_TO_CALIBRATE} needed. "
             f"Give a larger validation part or `folds`."
         )
-        return Fitted(trust, trust.softened(logits, by_content), tuple(notes))
-    temperature, softening = fit_temperature(logits, labels[rows], by_content)
-    trust = replace(trust, temperature=temperature, softening=softening)
-    probabilities = trust.softened(logits, by_content)
+        return Fitted(trust, trust.probabilities_at(logits, by_content), tuple(notes))
+    temperature, density_slope = fit_temperature(logits, labels[rows], by_content)
+    trust = replace(trust, temperature=temperature, density_slope=density_slope)
+    probabilities = trust.probabilities_at(logits, by_content)
     trust = replace(
         trust, thresholds=conformal_thresholds(probabilities, labels[rows], settings.coverage)
     )
@@ -127,6 +132,35 @@ def fit_trust(
     floor = confidence_floor(probabilities, labels[rows], single & familiar, settings.error)
     notes += _too_few(labels[rows], classes, settings.coverage)
     return Fitted(replace(trust, confidence=floor), probabilities, tuple(notes))
+
+
+def _spaces(
+    images: TrainingImages, divisions: Sequence[Part], *, frozen: bool, familiar: float
+) -> FittedSpaces | None:
+    """Return the spaces of appearance and content; `None` when there are too few images."""
+    labels, statistics = images.labels, images.statistics
+    every = np.arange(len(labels), dtype=np.int64)
+    folds = grouped_parts(labels, images.fields)
+    by_appearance = SpaceInput(
+        read=lambda rows: statistics[rows],
+        width=statistics.shape[1],
+        divisions=folds,
+        references=every,
+    )
+    learnt = every if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
+    by_content = SpaceInput(
+        read=lambda rows: signed_sqrt(np.asarray(images.features[rows])),
+        width=CONTENT_WIDTH,
+        divisions=folds if frozen else list(divisions),
+        references=learnt,
+    )
+    return fit_spaces(
+        [by_appearance, by_content],
+        labels,
+        images.units,
+        classes=len(images.classes),
+        familiar=familiar,
+    )
 
 
 def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]:

@@ -1,4 +1,4 @@
-"""Familiarity: how far an image may lie from the training images before the model must not answer.
+"""Out-of-distribution (OOD) detection: how far from the training images the model may still answer.
 
 Distances are taken in a space where the differences between images of one slide have unit
 variance, so that what varies within a slide counts little and what tells slides apart counts
@@ -16,10 +16,17 @@ from typing import NamedTuple
 import numpy as np
 
 from allkit.images.statistics import STATISTICS
-from allkit.trust.verdict import NEAREST, Space
+from allkit.trust.space import NEAREST, Space
 from allkit.types import Floats, Ints
 
-__all__ = ["Familiarity", "cell_floor", "fit_spaces", "grouped_parts", "statistic_ranges"]
+__all__ = [
+    "FittedSpaces",
+    "SpaceInput",
+    "cell_floor",
+    "fit_spaces",
+    "grouped_parts",
+    "statistic_ranges",
+]
 
 Part = tuple[Ints, Ints]
 """Positions of images that serve as references, and of those whose distance to them is measured."""
@@ -44,20 +51,34 @@ def grouped_parts(labels: Ints, units: Ints, folds: int = 5, seed: int = 0) -> l
     count = min(folds, len(np.unique(units)), int(np.bincount(labels).max(initial=0)))
     if count < 2:
         return []
-    division = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    splitter = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # A class with fewer units than folds is in fewer of them: what can be measured is.
         warnings.simplefilter("ignore", UserWarning)
         return [
-            (learn.astype(np.int64), kept.astype(np.int64))
-            for learn, kept in division.split(labels, labels, units)
+            (references.astype(np.int64), kept_out.astype(np.int64))
+            for references, kept_out in splitter.split(labels, labels, units)
         ]
 
 
-class Familiarity(NamedTuple):
+class SpaceInput(NamedTuple):
+    """What one space is fitted on.
+
+    `read` gives the vectors of images by their positions: there may be more of them than the
+    memory holds. `width` is the number of dimensions at most. `divisions` say which images are
+    kept out in turn, and `references` which become the references of the space.
+    """
+
+    read: Rows
+    width: int
+    divisions: Sequence[Part]
+    references: Ints
+
+
+class FittedSpaces(NamedTuple):
     """What `fit_spaces` finds.
 
-    `spaces`, and the `limit` of the strangeness summed over them. `distances` holds, for each
+    `spaces`, and the `limit` of the OOD score summed over them. `distances` holds, for each
     space, those that images had to every class when they were kept out, `(N, K)`; NaN for images
     that never were.
     """
@@ -66,68 +87,64 @@ class Familiarity(NamedTuple):
     limit: float
     distances: tuple[Floats, ...]
 
-    def strangeness(self, rows: Ints, answered: Ints) -> Floats:
-        """Return, for each space, how strange images `rows` were among the class `answered`."""
+    def ood_scores(self, rows: Ints, answered: Ints) -> Floats:
+        """Return the OOD scores of images `rows` `(n,)` in each of S spaces, `(S, n)`.
+
+        They are among the images of the class `answered` `(n,)`.
+        """
         return np.stack(
             [
-                space.strangeness(distance[rows, answered])
+                space.ood_score(distance[rows, answered])
                 for space, distance in zip(self.spaces, self.distances, strict=True)
             ]
         )
 
 
 def fit_spaces(
-    spaces: Sequence[tuple[Rows, int]],
+    inputs: Sequence[SpaceInput],
     labels: Ints,
     units: Ints,
-    parts: Sequence[Sequence[Part]],
-    references: Sequence[Ints],
+    *,
     classes: int,
     familiar: float,
     seed: int = 0,
-) -> Familiarity | None:
-    """Return one space for each of `spaces`: what gives the vectors `(n, D)` of images by their
-    positions, of which there may be more than the memory holds, and the dimensions at most.
+) -> FittedSpaces | None:
+    """Return one space for each of `inputs`; `None` when there are too few images.
 
-    `parts` holds, for each space, the divisions in which images are kept out; `references` the
-    images that become its references. The strangeness of the kept-out images of known slides is
-    described by its median and the median deviation from it, and the limit is where the share
-    `familiar` of them would lie within if it were normally distributed. A few slides that have
-    nothing like them among the others do not move it (Leys et al. 2013), as a quantile would be
-    moved: they are what an unknown slide looks like. `None` when there are too few images.
+    `labels` and `units` `(N,)` say of which of so many `classes` each image is, and what was
+    acquired together. The OOD scores of the kept-out images of known slides are described by their
+    median and the median deviation from it, and the limit is where the share `familiar` of them
+    would lie within if they were normally distributed. A few slides that have nothing like them
+    among the others do not move it (Leys et al. 2013), as a quantile would be moved: they are what
+    an unknown slide looks like.
     """
     from scipy.stats import norm
 
     rng = np.random.default_rng(seed)
     tables = []
-    for (read, width), divisions in zip(spaces, parts, strict=True):
+    for given in inputs:
         table = np.full((len(labels), classes), np.nan)
-        for learn, kept in divisions:
-            space = _space(read, labels, units, _sampled(learn, labels, rng), width)
-            table[kept] = space.distances(read(kept), classes)
+        for learnt, kept_out in given.divisions:
+            rows = _sampled(learnt, labels, rng)
+            space = _space(given.read(rows), labels[rows], units[rows], given.width)
+            table[kept_out] = space.distances(given.read(kept_out), classes)
         tables.append(table)
-    own = np.stack([table[np.arange(len(labels)), labels] for table in tables])
+    to_true_class = np.stack([table[np.arange(len(labels)), labels] for table in tables])
     # An image whose class was kept out whole is infinitely far: nothing is known of it.
-    own = own[:, np.isfinite(own).all(axis=0)]
-    if own.shape[1] < FEWEST_IMAGES:
+    to_true_class = to_true_class[:, np.isfinite(to_true_class).all(axis=0)]
+    if to_true_class.shape[1] < FEWEST_IMAGES:
         return None
     fitted = []
-    for number, (read, width) in enumerate(spaces):
-        chosen = _sampled(references[number], labels, rng)
-        space = _space(read, labels, units, chosen, width)
-        centre, scale = _median_and_spread(np.log(np.maximum(own[number], NEAREST)))
-        fitted.append(
-            replace(
-                space,
-                centre=centre,
-                scale=max(scale, LEAST_SPREAD),
-                foreign=_foreign(space, classes),
-            )
-        )
-    total = np.sum([s.strangeness(d) for s, d in zip(fitted, own, strict=True)], axis=0)
-    centre, scale = _median_and_spread(total)
+    for given, distances in zip(inputs, to_true_class, strict=True):
+        rows = _sampled(given.references, labels, rng)
+        space = _space(given.read(rows), labels[rows], units[rows], given.width)
+        centre, scale = _median_and_spread(np.log(np.maximum(distances, NEAREST)))
+        scale, foreign = max(scale, LEAST_SPREAD), _foreign(space, classes)
+        fitted.append(replace(space, centre=centre, scale=scale, foreign=foreign))
+    scores = [s.ood_score(d) for s, d in zip(fitted, to_true_class, strict=True)]
+    centre, scale = _median_and_spread(np.sum(scores, axis=0))
     limit = centre + float(norm.ppf(familiar)) * scale
-    return Familiarity(tuple(fitted), limit, tuple(tables))
+    return FittedSpaces(tuple(fitted), limit, tuple(tables))
 
 
 def _median_and_spread(values: Floats) -> tuple[float, float]:
@@ -136,33 +153,33 @@ def _median_and_spread(values: Floats) -> tuple[float, float]:
     return middle, 1.4826 * float(np.median(np.abs(values - middle)))
 
 
-def _space(read: Rows, labels: Ints, units: Ints, rows: Ints, width: int) -> Space:
-    """Return the whitened space of the images `rows`, without limits."""
+def _space(vectors: Floats, labels: Ints, units: Ints, width: int) -> Space:
+    """Return the whitened space of n images, vectors `(n, D)`, without limits."""
     from sklearn.utils.extmath import randomized_svd
 
-    points = read(rows).astype(np.float64)
+    points = vectors.astype(np.float64)
     mean = points.mean(axis=0)
     centred = points - mean
     # Fewer dimensions for fewer images: a covariance needs several images for each.
-    width = max(1, min(width, points.shape[1], len(rows) // 8))
+    width = max(1, min(width, points.shape[1], len(points) // 8))
     _, _, directions = randomized_svd(centred, width, n_iter=4, random_state=0)
     basis = directions.T
     reduced = centred @ basis
-    unit, sizes = np.unique(units[rows], return_inverse=True, return_counts=True)[1:]
+    unit, sizes = np.unique(units, return_inverse=True, return_counts=True)[1:]
     # Without known groups the class takes the place of the slide.
-    within = unit if (sizes > 1).sum() >= 2 else labels[rows]
+    within = unit if (sizes > 1).sum() >= 2 else labels
     inner = reduced - _means(reduced, within)[within]
-    freedom = max(1, len(rows) - len(np.unique(within)))
+    freedom = max(1, len(points) - len(np.unique(within)))
     covariance = inner.T @ inner / freedom
     floor = max(float(np.trace(covariance)) / width, 1e-12)
     covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * floor * np.eye(width)
-    values, vectors_ = np.linalg.eigh(covariance)
-    projection = basis @ (vectors_ / np.sqrt(values))
+    variances, axes = np.linalg.eigh(covariance)
+    projection = basis @ (axes / np.sqrt(variances))
     return Space(
-        mean.astype(np.float32),
-        projection.astype(np.float32),
-        (centred @ projection).astype(np.float32),
-        labels[rows],
+        mean=mean.astype(np.float32),
+        projection=projection.astype(np.float32),
+        references=(centred @ projection).astype(np.float32),
+        owners=labels,
         centre=0.0,
         scale=1.0,
         foreign=np.inf,
@@ -184,16 +201,21 @@ def _foreign(space: Space, classes: int) -> float:
     smears of different slides and stains, are like each other.
     """
     between = []
+    dimensions = space.references.shape[1]
     for index in range(classes):
-        own = space.owners == index
-        if not own.any() or own.all():
+        of_class = space.owners == index
+        if not of_class.any() or of_class.all():
             continue
-        others = Space(
-            np.zeros(space.references.shape[1], np.float32),
-            np.eye(space.references.shape[1], dtype=np.float32),
-            space.references[~own], space.owners[~own], 0.0, 1.0, np.inf,
-        )  # fmt: skip
-        between.append(others.distances(space.references[own], classes).min(axis=1))
+        others = replace(
+            space,
+            # The references lie in the space already.
+            mean=np.zeros(dimensions, np.float32),
+            projection=np.eye(dimensions, dtype=np.float32),
+            references=space.references[~of_class],
+            owners=space.owners[~of_class],
+        )
+        distances = others.distances(space.references[of_class], classes)
+        between.append(distances.min(axis=1))
     if not between:
         return float("inf")
     return MARGIN * float(np.quantile(np.concatenate(between), 0.999))
@@ -206,9 +228,9 @@ def _sampled(rows: Ints, labels: Ints, rng: np.random.Generator) -> Ints:
     share = MOST_REFERENCES / len(rows)
     chosen = []
     for label in np.unique(labels[rows]):
-        own = rows[labels[rows] == label]
-        count = min(len(own), max(200, round(share * len(own))))
-        chosen.append(rng.choice(own, count, replace=False))
+        of_class = rows[labels[rows] == label]
+        count = min(len(of_class), max(200, round(share * len(of_class))))
+        chosen.append(rng.choice(of_class, count, replace=False))
     return np.sort(np.concatenate(chosen))
 
 

@@ -1,4 +1,4 @@
-"""From logits to probabilities, in numpy: for answers, and for what is fitted to them."""
+"""From logits to probabilities, in numpy only."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import numpy as np
 
 from allkit.types import Floats
 
-__all__ = ["log_softmax", "log_sum_exp", "softmax"]
+__all__ = ["log_sum_exp", "softmax"]
+
+# What is fitted takes scipy.special. These are for answers: an exported file is asked without
+# scipy, which is no dependency of the core.
 
 
 def softmax(logits: Floats) -> Floats:
     """Return the probabilities `(N, K)` of logits `(N, K)`; each row sums to 1."""
     powers = np.exp(_lowered(logits))
     result: Floats = powers / powers.sum(axis=1, keepdims=True)
-    return result
-
-
-def log_softmax(logits: Floats) -> Floats:
-    """Return the logarithms of the probabilities `(N, K)` of logits `(N, K)`."""
-    lowered = _lowered(logits)
-    result: Floats = lowered - np.log(np.exp(lowered).sum(axis=1, keepdims=True))
     return result
 
 

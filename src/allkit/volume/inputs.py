@@ -92,10 +92,10 @@ class Shard:
         So an array of jobs that counts from 0 divides the images as well as one that counts
         from 1. Raises `ConfigError`.
         """
-        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-        if found is None or not 0 <= int(found[1]) <= int(found[2]) or int(found[2]) == 0:
+        numbers = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+        if numbers is None or not 0 <= int(numbers[1]) <= int(numbers[2]) or int(numbers[2]) == 0:
             raise ConfigError(f"--shard is {text!r}. Give I/N with I from 1 to N, as in 2/4.")
-        return cls(int(found[1]) % int(found[2]), int(found[2]))
+        return cls(int(numbers[1]) % int(numbers[2]), int(numbers[2]))
 
     def __str__(self) -> str:
         return f"{self.index or self.count}/{self.count}"

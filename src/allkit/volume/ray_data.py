@@ -19,6 +19,7 @@ from allkit.errors import AllkitError, ConfigError
 from allkit.records import Cell, Prediction, Predictor
 from allkit.telemetry import import_silent, setting
 from allkit.volume.inputs import Paths
+from allkit.volume.tables import LISTS
 
 __all__ = ["stream"]
 
@@ -66,24 +67,16 @@ def stream(
         raise ConfigError("--engine ray needs Ray. Type: pip install 'allkit[ray]'") from None
     if not len(images):
         return
-    if ray.is_initialized():
-        yield from _answers(ray, open_model, device, images, chunk, threads)
-    elif os.environ.get("RAY_ADDRESS"):
-        _connect(ray)
-        try:
-            yield from _answers(ray, open_model, device, images, chunk, threads)
-        finally:
-            ray.shutdown()
-    else:
-        with _own_cluster(ray):
-            yield from _answers(ray, open_model, device, images, chunk, threads)
+    with _cluster(ray):
+        yield from _answers(ray, open_model, images, device=device, chunk=chunk, threads=threads)
 
 
 def _answers(
     ray: Any,
     open_model: Callable[[], Predictor],
-    device: str,
     images: Paths,
+    *,
+    device: str,
     chunk: int,
     threads: int | None,
 ) -> Iterator[Prediction]:
@@ -101,13 +94,14 @@ def _answers(
             {"start": start, "images": list(images[start : start + chunk])}
             for start in range(0, len(images), chunk)
         ]
-        answered = ray.data.from_items(
-            chunks, override_num_blocks=min(len(chunks), 50_000)
-        ).map(
-            _Worker, fn_constructor_args=(open_model, cores, os.getcwd()),
+        items = ray.data.from_items(chunks, override_num_blocks=min(len(chunks), 50_000))
+        answered = items.map(
+            _Worker,
+            fn_constructor_args=(open_model, cores, os.getcwd()),
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
-            num_cpus=cores, num_gpus=1 if device.startswith("cuda") else 0,
-        )  # fmt: skip
+            num_cpus=cores,
+            num_gpus=1 if device.startswith("cuda") else 0,
+        )
         expected = 0
         for block in answered.iter_rows():
             if block["start"] != expected:
@@ -120,6 +114,22 @@ def _answers(
     finally:
         context.execution_options.preserve_order, context.enable_progress_bars = before
         log.setLevel(level)
+
+
+@contextlib.contextmanager
+def _cluster(ray: Any) -> Iterator[None]:
+    """Use the cluster that is connected, else that of `RAY_ADDRESS`, else one of our own."""
+    if ray.is_initialized():
+        yield
+    elif os.environ.get("RAY_ADDRESS"):
+        _connect(ray)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    else:
+        with _own_cluster(ray):
+            yield
 
 
 @contextlib.contextmanager
@@ -174,7 +184,7 @@ def _packed(answers: list[Prediction]) -> bytes:
 def _unpacked(data: bytes) -> list[Prediction]:
     rows = json.loads(data)
     for row in rows:
-        row["reasons"], row["prediction_set"] = tuple(row["reasons"]), tuple(row["prediction_set"])
+        row |= {name: tuple(row[name]) for name in LISTS}
         row["cells"] = tuple(Cell(**cell) for cell in row["cells"])
     return [Prediction(**row) for row in rows]
 

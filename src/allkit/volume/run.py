@@ -27,7 +27,8 @@ from allkit.volume.tables import encode, join, row_of
 __all__ = ["MANIFEST", "Identity", "Run", "model_hash"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
-FORMAT = 1
+FORMAT = 2
+"""Version of the parts, a higher one where the columns of the table changed."""
 ROWS = 8192
 SECONDS = (2.0, 60.0)
 """A part is closed after a twentieth of the time so far, within these bounds, or `ROWS` rows."""
@@ -118,7 +119,7 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Let others at the parts; they stay on disk until `finish`."""
+        """Release the parts for other processes; they stay on disk until `finish`."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -182,12 +183,12 @@ class Run:
                 f"Cannot write {self.out}: {error.strerror or error}. All rows are kept in "
                 f"{self.folder}; make room and give the same command again."
             ) from error
-        found = self.verdicts
+        verdicts = self.verdicts
         self.close()
         self._clear(keep=())
         with contextlib.suppress(OSError):  # someone put a file of theirs there
             self.folder.rmdir()
-        return found
+        return verdicts
 
     def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
@@ -217,6 +218,8 @@ class Run:
             try:
                 manifest = _Manifest.model_validate_json(path.read_bytes())
                 changed = _changes(manifest.run, self.identity)
+                if manifest.format != FORMAT:
+                    changed.append("the columns of the table")
             except (ValidationError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
@@ -232,10 +235,10 @@ class Run:
     def _clear(self, keep: Iterable[str]) -> None:
         """Remove files of ours that do not count; nothing else that may lie there."""
         ours = ("part-*", f"{MANIFEST}*", f".{MANIFEST}.*.part", ".part-*.part", WHOLE, LOCK)
-        kept = {*keep, *((LOCK,) if self._lock is not None else ())}
+        stays = {*keep, *((LOCK,) if self._lock is not None else ())}
         for pattern in ours:
             for path in self.folder.glob(pattern):
-                if path.name not in kept:
+                if path.name not in stays:
                     path.unlink(missing_ok=True)
 
 

@@ -13,10 +13,11 @@ from typing import Any, BinaryIO
 from allkit.errors import ConfigError
 from allkit.records import Prediction
 
-__all__ = ["FORMATS", "encode", "join", "require_format", "row_of"]
+__all__ = ["FORMATS", "LISTS", "encode", "join", "require_format", "row_of"]
 
 FORMATS = (".jsonl", ".csv", ".parquet")
-LISTS = ("reasons", "prediction_set")
+LISTS = ("reasons", "reason_codes", "prediction_set")
+"""Columns that hold several words; in CSV they are joined with `;`."""
 GROUP = 65_536
 """Rows of a row group in a joined Parquet file."""
 

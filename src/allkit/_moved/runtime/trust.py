@@ -1,29 +1,47 @@
-"""Moved to `allkit.trust.verdict`."""
+"""Moved to `allkit.trust`. The reasons are the texts that they were; they have codes now."""
 
-from allkit._moved import forward
+from __future__ import annotations
 
-__getattr__ = forward(
+import importlib
+from typing import Any
+
+from allkit._moved import forward, warn_renamed
+
+_REASONS = {
+    "AMBIGUOUS": "AMBIGUOUS",
+    "BY_STAIN": "BY_STAIN_ONLY",
+    "EMPTY_SET": "EMPTY_SET",
+    "FEW_EXAMPLES": "TOO_FEW_EXAMPLES",
+    "LOW_CONFIDENCE": "LOW_CONFIDENCE",
+    "NOTHING_TO_SEE": "NOTHING_TO_SEE",
+    "NOT_A_SMEAR": "NOT_A_SMEAR",
+    "NOT_CALIBRATED": "NOT_CALIBRATED",
+    "NO_FAMILIARITY": "NO_OOD_DETECTION",
+    "NO_LABELS": "SEEN_WITHOUT_LABELS",
+    "UNFAMILIAR": "UNFAMILIAR_SLIDE",
+}
+
+_moved = forward(
     __name__,
     {
-        "AMBIGUOUS": "allkit.trust.verdict.AMBIGUOUS",
-        "BY_STAIN": "allkit.trust.verdict.BY_STAIN",
         "Decision": "allkit.trust.verdict.Decision",
-        "EMPTY_SET": "allkit.trust.verdict.EMPTY_SET",
-        "FEW_EXAMPLES": "allkit.trust.verdict.FEW_EXAMPLES",
-        "LOW_CONFIDENCE": "allkit.trust.verdict.LOW_CONFIDENCE",
-        "NEAREST": "allkit.trust.verdict.NEAREST",
-        "NEIGHBOURS": "allkit.trust.verdict.NEIGHBOURS",
-        "NOTHING_TO_SEE": "allkit.trust.verdict.NOTHING_TO_SEE",
-        "NOT_A_SMEAR": "allkit.trust.verdict.NOT_A_SMEAR",
-        "NOT_CALIBRATED": "allkit.trust.verdict.NOT_CALIBRATED",
-        "NO_FAMILIARITY": "allkit.trust.verdict.NO_FAMILIARITY",
-        "NO_LABELS": "allkit.trust.verdict.NO_LABELS",
+        "NEAREST": "allkit.trust.space.NEAREST",
+        "NEIGHBOURS": "allkit.trust.space.NEIGHBOURS",
         "Outputs": "allkit.trust.verdict.Outputs",
-        "STRANGEST": "allkit.trust.verdict.STRANGEST",
-        "Space": "allkit.trust.verdict.Space",
+        "STRANGEST": "allkit.trust.space.HIGHEST_SCORE",
+        "Space": "allkit.trust.space.Space",
         "Trust": "allkit.trust.verdict.Trust",
-        "UNFAMILIAR": "allkit.trust.verdict.UNFAMILIAR",
         "set_table": "allkit.trust.verdict.set_table",
-        "signed_root": "allkit.trust.verdict.signed_root",
+        "signed_root": "allkit.trust.space.signed_sqrt",
     },
 )
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _REASONS:
+        return _moved(name)
+    warn_renamed(
+        f"{__name__}.{name}", f"allkit.trust.reasons.{_REASONS[name]}, a code of `reason_codes`,"
+    )
+    reasons = importlib.import_module("allkit.trust.reasons")
+    return reasons.TEXTS[getattr(reasons, _REASONS[name])]

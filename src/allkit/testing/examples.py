@@ -58,10 +58,18 @@ def trained(backbone: str) -> Classifier:
 
     with tempfile.TemporaryDirectory() as folder:
         data = allkit.Dataset.open(write_smears(Path(folder), 16, groups=8, seed=3))
-        model = allkit.Trainer(
-            backbone=backbone, weights="none", epochs=2, val=0.0, augment=(), cache=None,
-            view="rgb", bag="field",  # what is checked is the backbone, as its record says
-        ).fit(data)  # fmt: skip
+        trainer = allkit.Trainer(
+            backbone=backbone,
+            weights="none",
+            epochs=2,
+            val=0.0,
+            augment=(),
+            cache=None,
+            # What is checked is the backbone, as its record says.
+            view="rgb",
+            bag="field",
+        )
+        model = trainer.fit(data)
     for head in model.network.heads:
         # Features of random weights hardly differ between images. A head that divides by how much
         # they do magnifies rounding up to ten thousandfold, and processors round differently.

@@ -1,0 +1,110 @@
+"""Why a verdict is what it is: stable codes, and the one table of what they say in words.
+
+A program compares codes, which stay what they are; a person reads texts, which may become clearer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AMBIGUOUS",
+    "BY_STAIN_ONLY",
+    "EMPTY_SET",
+    "FEW_ACCEPTED",
+    "FIELDS_DISAGREE",
+    "LOW_CONFIDENCE",
+    "NOTHING_TO_SEE",
+    "NOT_A_SMEAR",
+    "NOT_CALIBRATED",
+    "NO_FIELD",
+    "NO_OOD_DETECTION",
+    "OTHER",
+    "SEEN_WITHOUT_LABELS",
+    "TEXTS",
+    "TOO_FEW_EXAMPLES",
+    "UNFAMILIAR_SLIDE",
+    "UNREADABLE",
+    "UNUSUAL",
+    "codes_of",
+    "texts_of",
+]
+
+NOTHING_TO_SEE = "nothing_to_see"
+NOT_A_SMEAR = "not_a_smear"
+NOT_CALIBRATED = "not_calibrated"
+NO_OOD_DETECTION = "no_ood_detection"
+UNFAMILIAR_SLIDE = "unfamiliar_slide"
+SEEN_WITHOUT_LABELS = "seen_without_labels"
+BY_STAIN_ONLY = "by_stain_only"
+EMPTY_SET = "empty_set"
+AMBIGUOUS = "ambiguous"
+TOO_FEW_EXAMPLES = "too_few_examples"
+LOW_CONFIDENCE = "low_confidence"
+UNREADABLE = "unreadable"
+NO_FIELD = "no_field"
+FIELDS_DISAGREE = "fields_disagree"
+FEW_ACCEPTED = "few_accepted"
+OTHER = "other"
+
+UNUSUAL = {
+    "background": "unusual_background",
+    "middle": "unusual_exposure",
+    "darkest": "unusual_exposure",
+    "cells": "unusual_cell_colour",
+    "rest": "unusual_red_cell_colour",
+    "cell": "unusual_cell_amount",
+    "stain": "unusual_stain",
+    "edges": "unusual_contrast",
+    "sharpness": "unusual_sharpness",
+    "outline": "unusual_magnification",
+}
+"""The first word of the name of an image statistic → the code for a value that is unusual."""
+
+TEXTS = {
+    NOTHING_TO_SEE: "nothing to see",
+    NOT_A_SMEAR: "not a smear",
+    # What `allkit.images.cells` says of a field, which lies below this package.
+    "no_white_cells": "no white cell found",
+    "unknown_magnification": "magnification unknown: no red cells to measure",
+    NOT_CALIBRATED: "not calibrated",
+    NO_OOD_DETECTION: "no familiarity data",
+    UNFAMILIAR_SLIDE: "unfamiliar slide",
+    "unusual_background": "unusual brightness or colour of the background",
+    "unusual_exposure": "unusual exposure",
+    "unusual_cell_colour": "unusual colour of the stained cells",
+    "unusual_red_cell_colour": "unusual colour of the red cells and the background",
+    "unusual_cell_amount": "unusual amount of stained cells",
+    "unusual_stain": "unusual strength of the stain",
+    "unusual_contrast": "unusual contrast",
+    "unusual_sharpness": "unusual sharpness",
+    "unusual_magnification": "unusual size of the cells (magnification)",
+    SEEN_WITHOUT_LABELS: "like slides that were shown without labels",
+    BY_STAIN_ONLY: "rests only on an adaptation without labels",
+    EMPTY_SET: "empty prediction set",
+    AMBIGUOUS: "ambiguous",
+    TOO_FEW_EXAMPLES: "too few calibration examples",
+    LOW_CONFIDENCE: "low confidence",
+    UNREADABLE: "unreadable",
+    "too_large": "too large",  # said by the app, of a file that it does not take
+    NO_FIELD: "no field to answer from",
+    FIELDS_DISAGREE: "fields disagree",
+    FEW_ACCEPTED: "fewer than half of the fields accepted",
+    OTHER: "another reason",
+}
+"""The code of every reason → what it says in words."""
+
+_CODES = {text: code for code, text in TEXTS.items()}
+
+
+def texts_of(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return the reasons in words, in order; a code that is not allkit's stands for itself."""
+    return tuple(TEXTS.get(code, code) for code in codes)
+
+
+def codes_of(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the codes of reasons in words, in order; `other` for words that are not in the table.
+
+    For predictions of an exporter that gives no codes.
+    """
+    return tuple(_CODES.get(text, OTHER) for text in texts)
