@@ -63,7 +63,7 @@ def test_the_table_is_of_fields_whose_groups_took_no_part(model, fields, adapted
     said = model.evaluate(asked, probes=False)
     # What it was before is what the model itself says of these fields.
     assert record.before["balanced_accuracy"] == pytest.approx(said.balanced_accuracy)
-    assert record.before["log_loss"] == pytest.approx(said.figures["log_loss"], rel=1e-3)
+    assert record.before["log_loss"] == pytest.approx(said.metrics["log_loss"], rel=1e-3)
     low, high = record.intervals["balanced_accuracy"]
     assert low <= record.differences["balanced_accuracy"] <= high
     assert record.claim in ("better", "no difference shown", "worse")

@@ -55,3 +55,6 @@ def test_methods_of_0_1_0_do_what_they_did(drawn, tiny, tmp_path):
         assert tiny.mark() == tiny.content_hash()
     with pytest.warns(DeprecationWarning, match=r"ModelInfo\.provenance now"):
         assert tiny.info.passport is tiny.info.provenance
+    evaluation = tiny.evaluate(data, probes=False)
+    with pytest.warns(DeprecationWarning, match=r"Evaluation\.metrics now"):
+        assert evaluation.figures is evaluation.metrics

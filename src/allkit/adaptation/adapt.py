@@ -27,7 +27,8 @@ from allkit.adaptation.trust import calibrated, knowing, seen
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
-from allkit.evaluation.evaluate import group_hash, require_labels
+from allkit.evaluation.evaluate import require_labels
+from allkit.evaluation.leakage import group_hash
 from allkit.features import FeatureCache
 from allkit.images.same_field import pack, unpack
 from allkit.model.adaptation import Adaptation, Claim
@@ -38,7 +39,7 @@ from allkit.types import Progress
 
 __all__ = ["adapt"]
 
-FIGURES = (
+METRICS = (
     "balanced_accuracy", "accuracy", "log_loss", "accepted_share", "accepted_accuracy",
     "silent_error_rate",
 )  # fmt: skip
@@ -193,8 +194,8 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
     once = np.ones((1, len(asked.lab.labels)))
     sides = []
     for answers in (asked.before, asked.after):
-        figures = answers.figures(once)
-        values = {name: float(figures[name][0]) for name in FIGURES}
+        metrics = answers.metrics(once)
+        values = {name: float(metrics[name][0]) for name in METRICS}
         recalls = {
             f"recall {name}": float(row["recall"][0])
             for name, row in answers.per_class(once).items()
@@ -203,8 +204,8 @@ def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]
     return {
         "judged": len(asked.lab.labels), "protocol": asked.protocol,
         "before": sides[0], "after": sides[1],
-        "differences": {n: compared.differences[n] for n in FIGURES if n in compared.differences},
-        "intervals": {n: compared.intervals[n] for n in FIGURES if n in compared.intervals},
+        "differences": {n: compared.differences[n] for n in METRICS if n in compared.differences},
+        "intervals": {n: compared.intervals[n] for n in METRICS if n in compared.intervals},
         "interval_unit": compared.interval_unit,
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ from allkit.cli.reports import require_places, write_report
 from allkit.cli.train import needs_training_packages, told
 from allkit.data.labels import display_name
 from allkit.errors import ConfigError, DatasetError
-from allkit.evaluation.lines import figure_lines
+from allkit.evaluation.text import evaluation_lines
 from allkit.files import require_free
 
 if TYPE_CHECKING:
@@ -148,17 +148,17 @@ def _check(model_path: Path, options: EvaluateOptions) -> None:
 def _of_file(
     file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Any
 ) -> Evaluation:
-    from allkit.evaluation.evaluate import ask, figures_of, mapped_figures, require_labels
+    from allkit.evaluation.evaluate import ask, evaluation_of, evaluation_of_mapped, require_labels
 
     if label_map is not None:
         mapped = label_map.apply(dataset, file.classes)
         require_labels(mapped.dataset, mapped.classes)
-        return mapped_figures(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
+        return evaluation_of_mapped(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
     require_labels(dataset, file.classes)
     # The core answers and judges; what reads no cell is measured where training is installed.
     probes = all(importlib.util.find_spec(name) for name in ("cv2", "sklearn"))
     notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
-    return figures_of(dataset, ask(file, dataset, progress), file.classes, notes, probes=probes)
+    return evaluation_of(dataset, ask(file, dataset, progress), file.classes, notes, probes=probes)
 
 
 def _unseen(model: Classifier, dataset: Dataset, options: EvaluateOptions, progress: Any) -> Unseen:
@@ -218,7 +218,7 @@ def _part(dataset: Dataset, name: str) -> Dataset:
 
 def summary(figures: Evaluation, title: str) -> str:
     """Return the figures as text, cautions first."""
-    lines = [title, "", *figure_lines(figures.to_dict())]
+    lines = [title, "", *evaluation_lines(figures.to_dict())]
     names = [display_name(name) for name in figures.classes]
     width = max(len(name) for name in names) + 2
     lines += ["", f"{'':<{width}}precision  recall     F1  images  recall, 95 % interval"]

@@ -66,15 +66,9 @@ def run_verify(
     exported: Path, model_path: Path | None, data: Path | None, json_file: Path | None
 ) -> int:
     """Repeat the proof of an exported file; return 1 when it does not hold here."""
-    from allkit.evaluation.parity import (
-        COMPARED,
-        ParityReport,
-        compare,
-        parity_of,
-        repeat,
-        sample,
-        subjects,
-    )
+    from allkit.evaluation.parity import ParityReport, measure_parity, parity_of
+    from allkit.evaluation.parity_images import COMPARED, parity_images, sample_images
+    from allkit.evaluation.repetition import repeat
 
     require_places(json_file)
     if exported.is_dir():
@@ -112,8 +106,8 @@ def run_verify(
             reasons.append(f"it was not exported from {model_path}")
         chosen = part_of(data, "test")
         with bars() as progress:
-            full = compare(
-                model, file, sample(subjects(chosen), COMPARED), drawn=chosen.drawn,
+            full = measure_parity(
+                model, file, sample_images(parity_images(chosen), COMPARED), drawn=chosen.drawn,
                 precision=getattr(file, "info", {}).get("precision", "float32"), progress=progress,
             )  # fmt: skip
         reasons += full.shortfalls()

@@ -17,12 +17,13 @@ from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.data.measured import dataset_shortcomings, dataset_statistics
 from allkit.errors import CheckpointError, ConfigError, DatasetError
-from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
-from allkit.evaluation.lines import accuracy_sentence
+from allkit.evaluation.evaluate import Judged, evaluation_of, evaluation_of_mapped, require_labels
+from allkit.evaluation.leakage import cautions
 from allkit.evaluation.parity import (
     ParityReport,
 )
 from allkit.evaluation.result import Evaluation
+from allkit.evaluation.text import accuracy_sentence
 from allkit.features import BagPass, Extractor, FeatureCache
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.images.given import one
@@ -74,7 +75,7 @@ class Classifier:
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.training = dict(training or {})
-        """What is kept of the training images to know their fields again (`fingerprints`)."""
+        """What is kept of the training images to know their fields again (`kept_signatures`)."""
         self._extractor = Extractor(
             network.embedding(), self.spec, info.backbone.identity, self.device
         )
@@ -188,11 +189,11 @@ class Classifier:
             require_labels(mapped.dataset, mapped.classes)
             judged = self.judge(mapped.dataset, cache=cache, progress=progress)
             notes = cautions(self.info.data, self.training, mapped.dataset)
-            return mapped_figures(mapped, judged, notes, probes=probes)
+            return evaluation_of_mapped(mapped, judged, notes, probes=probes)
         require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress)
         notes = cautions(self.info.data, self.training, dataset)
-        return figures_of(dataset, judged, self.classes, notes, probes=probes)
+        return evaluation_of(dataset, judged, self.classes, notes, probes=probes)
 
     def judge(
         self,

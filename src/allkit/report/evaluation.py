@@ -9,9 +9,9 @@ from allkit.evaluation.intervals import beside, ends, interval_of
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 
-__all__ = ["FIGURE_NAMES", "evaluation_page"]
+__all__ = ["METRIC_NAMES", "evaluation_page"]
 
-FIGURE_NAMES = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -33,7 +33,7 @@ FIGURE_NAMES = {
     "set_size": "mean size of the prediction sets",
     "empty_sets": "empty prediction sets",
 }
-"""Names of the figures as they are shown."""
+"""Names of the metrics as they are shown."""
 
 
 def evaluation_page(
@@ -52,7 +52,7 @@ def evaluation_page(
     unit = figures["interval_unit"]
     rows = [
         (name, figures[key], _interval(interval_of(figures, key)), beside(figures, key))
-        for key, name in FIGURE_NAMES.items()
+        for key, name in METRIC_NAMES.items()
         if figures.get(key) is not None
     ]
     sections = [
@@ -166,7 +166,7 @@ def _cases(cases: Mapping[str, Any]) -> str:
 
 def _comparison(found: Mapping[str, Any]) -> str:
     rows = [
-        (FIGURE_NAMES.get(name, name), f"{value:+.3f}",
+        (METRIC_NAMES.get(name, name), f"{value:+.3f}",
          "{:+.3f} to {:+.3f}".format(*found["intervals"][name]), found.get("exact", {}).get(name, ""))
         for name, value in found["differences"].items()
         if name in found["intervals"]

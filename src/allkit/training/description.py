@@ -16,7 +16,7 @@ import numpy.typing as npt
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
-from allkit.evaluation.evaluate import IMAGE_LEVEL, group_hash, relations_hash
+from allkit.evaluation.leakage import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
 from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
 from allkit.plugins import registry

@@ -17,7 +17,7 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.measured import dataset_statistics
 from allkit.errors import ConfigError
-from allkit.evaluation.evaluate import fingerprints, relations_hash
+from allkit.evaluation.leakage import kept_signatures, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.model.classifier import Classifier
@@ -225,7 +225,7 @@ class Trainer:
         )
         return Classifier(
             network, info, trust=fitted.trust, device=accelerator.device,
-            training=fingerprints(division.dataset),
+            training=kept_signatures(division.dataset),
         )  # fmt: skip
 
     def _trust(

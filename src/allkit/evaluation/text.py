@@ -1,4 +1,4 @@
-"""The main figures of an evaluation as lines of text: for the terminal and for `print`."""
+"""The main metrics of an evaluation as lines of text: for the terminal and for `print`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from allkit.evaluation.intervals import beside, ends, interval_of
 
-__all__ = ["MAIN", "accuracy_sentence", "figure_lines", "figures_as_text"]
+__all__ = ["MAIN_METRICS", "accuracy_sentence", "evaluation_lines", "evaluation_text"]
 
-MAIN = {
+MAIN_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -22,16 +22,16 @@ MAIN = {
 }
 
 
-def figures_as_text(figures: Mapping[str, Any]) -> str:
-    """Return cautions, main figures and verdicts of `Evaluation.to_dict`."""
-    return "\n".join(figure_lines(figures))
+def evaluation_text(figures: Mapping[str, Any]) -> str:
+    """Return cautions, main metrics and verdicts of `Evaluation.to_dict` as one text."""
+    return "\n".join(evaluation_lines(figures))
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+def evaluation_lines(figures: Mapping[str, Any]) -> list[str]:
     """Return the same line by line; cautions come first."""
     notes = figures["notes"]
     lines = [f"CAUTION  {note}" for note in notes] + ([""] if notes else [])
-    for key, name in MAIN.items():
+    for key, name in MAIN_METRICS.items():
         value, interval = figures.get(key), interval_of(figures, key)
         if value is not None and interval is not None:
             shown, words = "–".join(ends(*interval)), beside(figures, key)
