@@ -97,7 +97,11 @@ def find_cells(image: Pixels) -> Cells:
         stain, density = _stain(small)
     centres, diameters = _parts(_mask(stain, density))
     return Cells(
-        small, centres, diameters, scale, None if red_cell is None else float(red_cell / reduced)
+        image=small,
+        centres=centres,
+        diameters=diameters,
+        scale=scale,
+        red_cell=None if red_cell is None else float(red_cell / reduced),
     )
 
 
@@ -111,8 +115,9 @@ def bags(found: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
     for indices, images in by_shape([cells.image for cells in found]):
         places = [
             (float(number), x, y)
-            for number, index in enumerate(indices) for x, y in found[index].centres[:MOST].tolist()
-        ]  # fmt: skip
+            for number, index in enumerate(indices)
+            for x, y in found[index].centres[:MOST].tolist()
+        ]
         yield indices, images, np.array(places or [(-1.0, 0.0, 0.0)], np.float32)
 
 

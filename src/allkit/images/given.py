@@ -18,7 +18,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from allkit.errors import ImageError
-from allkit.images.decode import MAX_BYTES, exif_orientation, read_image
+from allkit.images.decode import read_image
+from allkit.images.formats import exif_orientation
+from allkit.images.refusal import MAX_BYTES
 
 __all__ = ["Given", "given", "one"]
 
