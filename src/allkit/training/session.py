@@ -243,8 +243,7 @@ class Session:
             pretrained_sha256=prepared.fingerprint,
             cut=prepared.cut if isinstance(network.backbone, Branches) else None,
             trained=trained, orientations=self.config.tta,
-            size=record.input.size, mean=record.input.mean, std=record.input.std,
-            view=record.input.view, bag=record.input.bag,
+            input=record.input,
             finder="" if record.input.bag == "field" else FINDER,
             fingerprint=fingerprint(network.backbone, record.input),
         )  # fmt: skip
