@@ -24,7 +24,7 @@ from allkit.images.refusal import MAX_BYTES
 
 __all__ = ["Given", "given", "one"]
 
-Source: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
+Readable: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
 
 BYTES = (bytes, bytearray, memoryview)
 ONE = (
@@ -53,7 +53,7 @@ class Given(NamedTuple):
     """
 
     name: str
-    source: Source = b""
+    source: Readable = b""
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -238,7 +238,7 @@ def _of_pillow(image: Image.Image, name: str) -> Given:
         return Given(name, error=ImageError(message, code="corrupt"))
 
 
-def _encoded(image: Image.Image) -> Source:
+def _encoded(image: Image.Image) -> Readable:
     """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
     turned = TURNED.get(_orientation(image))
     image = image if turned is None else image.transpose(turned)

@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was made of, and what its figures are worth."""
+"""The model card: what a model is for, what it was made of, and what its metrics are worth."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def _number(value: float | None) -> str:
 
 
 def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
-    """Return a card with the figures of an evaluation on the set `name`, in place of older ones.
+    """Return a card with the metrics of an evaluation on the set `name`, in place of older ones.
 
     `figures` are those of `Evaluation.to_dict`, also of `Unseen.to_dict`.
     """

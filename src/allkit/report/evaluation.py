@@ -1,4 +1,4 @@
-"""The figures of a model as one page for a browser."""
+"""The evaluation of a model as one page for a browser."""
 
 from __future__ import annotations
 
@@ -105,40 +105,50 @@ def _probe(probe: Mapping[str, Any]) -> str:
     )
 
 
-def _unseen(found: Mapping[str, Any]) -> str:
+def _unseen(unseen: Mapping[str, Any]) -> str:
+    columns = {
+        "value": "left out",
+        "images": "images",
+        "dropped": "related, dropped",
+        "right": "right",
+        "accepted_right": "accepted and right",
+        "accepted_wrong": "accepted and wrong",
+        "silent_error_rate": "silent errors",
+    }
     rows = [
-        (g["value"], g["images"], g["dropped"], g["right"], g["accepted_right"],
-         g["accepted_wrong"], g["silent_error_rate"], ", ".join(g["unnamed"]))
-        for g in found["groups"]
-    ]  # fmt: skip
+        (*(group[key] for key in columns), ", ".join(group["unnamed"]))
+        for group in unseen["groups"]
+    ]
     return section(
-        f"Trained without one {found['column']} at a time",
-        table(
-            ["left out", "images", "related, dropped", "right", "accepted and right",
-             "accepted and wrong", "silent errors", "class that cannot be named"], rows,
-        ),
+        f"Trained without one {unseen['column']} at a time",
+        table([*columns.values(), "class that cannot be named"], rows),
         paragraph(
-            f"Of {found['right']:,} images answered rightly, {found['accepted_right']:,} were "
+            f"Of {unseen['right']:,} images answered rightly, {unseen['accepted_right']:,} were "
             f"accepted: refusing everything would make no silent error and help nobody."
         ),
-    )  # fmt: skip
+    )
 
 
 def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
     keys = {
-        "precision": "precision", "recall": "recall (sensitivity)", "specificity": "specificity",
-        "f1": "F1", "roc_auc": "ROC area", "average_precision": "average precision",
+        "precision": "precision",
+        "recall": "recall (sensitivity)",
+        "specificity": "specificity",
+        "f1": "F1",
+        "roc_auc": "ROC area",
+        "average_precision": "average precision",
         "sensitivity_at_specificity": "sensitivity at 95 % specificity",
-        "set_coverage": "coverage of the sets", "support": "images",
-    }  # fmt: skip
-    own, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
+        "set_coverage": "coverage of the sets",
+        "support": "images",
+    }
+    bounds, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
     rows, intervals = [], []
     for name, row in figures["per_class"].items():
         shown = names.get(name, name)
         rows.append((shown, *(row.get(key) for key in keys)))
-        intervals.append((shown, *(_interval(own.get(name, {}).get(key)) for key in limits)))
+        intervals.append((shown, *(_interval(bounds.get(name, {}).get(key)) for key in limits)))
     parts = [table(["class", *keys.values()], rows)]
-    if own:
+    if bounds:
         parts.append(table(["95 % interval of", *(keys[key] for key in limits)], intervals))
     return section("Classes", *parts)
 
@@ -164,19 +174,20 @@ def _cases(cases: Mapping[str, Any]) -> str:
     )
 
 
-def _comparison(found: Mapping[str, Any]) -> str:
-    rows = [
-        (METRIC_NAMES.get(name, name), f"{value:+.3f}",
-         "{:+.3f} to {:+.3f}".format(*found["intervals"][name]), found.get("exact", {}).get(name, ""))
-        for name, value in found["differences"].items()
-        if name in found["intervals"]
-    ]  # fmt: skip
+def _comparison(comparison: Mapping[str, Any]) -> str:
+    intervals, exact = comparison["intervals"], comparison.get("exact", {})
+    rows = []
+    for name, value in comparison["differences"].items():
+        if name in intervals:
+            low, high = intervals[name]
+            shown = METRIC_NAMES.get(name, name), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}"
+            rows.append((*shown, exact.get(name, "")))
     return section(
-        f"Compared with {found['with']}",
+        f"Compared with {comparison['with']}",
         paragraph(
             f"This model less the other, on the same images, resampling the same "
-            f"{found['interval_unit']}s for both. {found['only_second']} images are right here "
-            f"only, {found['only_first']} in the other only."
+            f"{comparison['interval_unit']}s for both. {comparison['only_second']} images are right "
+            f"here only, {comparison['only_first']} in the other only."
         ),
         table(["figure", "difference", "95 % interval", ""], rows),
     )

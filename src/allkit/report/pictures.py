@@ -1,4 +1,4 @@
-"""Pictures of a training and of its figures, as PNG bytes.
+"""Pictures of a training and of its metrics, as PNG bytes.
 
 Figures are made without pyplot, so that drawing one changes no global state and can be done in
 any thread.
@@ -45,9 +45,10 @@ def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
     if held_out is not None:
         if "curves" in held_out:  # older models have none
             pictures["reliability.png"] = reliability_picture(
-                held_out["curves"]["reliability"], held_out["ece"],
+                held_out["curves"]["reliability"],
+                held_out["ece"],
                 [fold["reliability"] for fold in held_out.get("folds", ())],
-            )  # fmt: skip
+            )
         pictures["confusion.png"] = confusion_matrix(
             held_out["confusion"],
             [info["display_names"][name] for name in info["classes"]],
@@ -106,9 +107,14 @@ def confusion_matrix(
         for j, count in enumerate(row):
             dark = shares[i][j] > 0.55
             axes.text(
-                j, i, f"{count}\n{shares[i][j]:.1%}" if count else "0", ha="center", va="center",
-                fontsize=9, color="white" if dark else INK if count else MUTED,
-            )  # fmt: skip
+                j,
+                i,
+                f"{count}\n{shares[i][j]:.1%}" if count else "0",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if dark else INK if count else MUTED,
+            )
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
@@ -168,10 +174,9 @@ def trials_picture(
         plain(axes)
     failed = len(trials) - len(good)
     note = f", {failed} failed" if failed else ""
-    figure.suptitle(
-        f"{metric}, {'lower' if lower_is_better else 'higher'} is better; {len(trials)} trials{note}",
-        x=0.01, ha="left", fontsize=11, color=INK,
-    )  # fmt: skip
+    better = "lower" if lower_is_better else "higher"
+    title = f"{metric}, {better} is better; {len(trials)} trials{note}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return png(figure)
 
 
