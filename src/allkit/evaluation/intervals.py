@@ -115,17 +115,17 @@ def _percent(share: float) -> int:
     return math.ceil(100 * share - 1e-9)
 
 
-def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+def interval_of(evaluation: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     """Return the interval of a metric of `Evaluation.to_dict`; `None` where it has none.
 
     Models of older versions keep intervals without a width, which are no intervals.
     """
-    bounds = figures["intervals"].get(name)
+    bounds = evaluation["intervals"].get(name)
     if bounds is None:
         return None
     low, high = bounds
     if high - low < WIDTH and low >= 0 and high <= 1:
-        return widened(low, possible(figures.get("units", 1)))
+        return widened(low, possible(evaluation.get("units", 1)))
     return low, high
 
 
@@ -141,34 +141,34 @@ def ends(low: float, high: float) -> tuple[str, str]:
     return texts
 
 
-def with_words(figures: Mapping[str, Any], name: str) -> str | None:
+def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
     """Return the interval of a metric, and after a semicolon what belongs beside it; or `None`."""
-    interval = interval_of(figures, name)
+    interval = interval_of(evaluation, name)
     if interval is None:
         return None
-    words = beside(figures, name)
+    words = beside(evaluation, name)
     return f"{'–'.join(ends(*interval))}{f'; {words}' if words else ''}"
 
 
-def beside(figures: Mapping[str, Any], name: str) -> str:
+def beside(evaluation: Mapping[str, Any], name: str) -> str:
     """Return the words that belong beside a metric of `Evaluation.to_dict`, or nothing.
 
     They say what an exact interval rests on, and that a shortcut does as well.
     """
     words = []
-    exact = figures.get("exact", {}).get(name)
-    stored, interval = figures["intervals"].get(name), interval_of(figures, name)
+    exact = evaluation.get("exact", {}).get(name)
+    stored, interval = evaluation["intervals"].get(name), interval_of(evaluation, name)
     if exact is None and interval is not None and interval != tuple(stored):
         exact = words_of_exact(
             name,
-            figures[name],
+            evaluation[name],
             interval,
-            count=figures.get("units", 1),
-            unit=figures["interval_unit"],
+            count=evaluation.get("units", 1),
+            unit=evaluation["interval_unit"],
         )
     if exact is not None:
         words.append(exact)
-    probe = figures.get("shortcut_probe") or {}
+    probe = evaluation.get("shortcut_probe") or {}
     if name in ("accuracy", "balanced_accuracy") and probe.get("note"):
         # A probe is measured by its balanced accuracy, so it is this that is compared.
         words.append(f"balanced, {probe['note']}" if name == "accuracy" else probe["note"])

@@ -66,10 +66,10 @@ class Given(NamedTuple):
 
 def one(image: Any) -> Given:
     """Return a single image. Raises `ImageError` (`array`) for what can be no image."""
-    found = _given(image, 0)
-    if found.mistake is not None:
-        raise found.mistake
-    return found
+    single = _given(image, 0)
+    if single.mistake is not None:
+        raise single.mistake
+    return single
 
 
 def given(images: Any) -> Iterator[Given]:
@@ -91,9 +91,9 @@ def given(images: Any) -> Iterator[Given]:
 
 def _each(images: Iterable[Any]) -> Iterator[Given]:
     for position, image in enumerate(images):
-        found = _given(image, position)
-        yield found
-        if found.mistake is not None:
+        one_of_them = _given(image, position)
+        yield one_of_them
+        if one_of_them.mistake is not None:
             return
 
 
@@ -242,8 +242,8 @@ def _encoded(image: Image.Image) -> Readable:
     """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
     turned = TURNED.get(_orientation(image))
     image = image if turned is None else image.transpose(turned)
-    known = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16")
-    image = image if known else image.convert(WIDER.get(image.mode, "RGB"))
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16"):
+        image = image.convert(WIDER.get(image.mode, "RGB"))
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "F":

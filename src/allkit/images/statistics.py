@@ -78,8 +78,8 @@ def cell_mask(image: Pixels) -> npt.NDArray[np.bool_]:
     density = stain_density(image)
     mask = Image.fromarray(((density > _threshold(density)) * 255).astype(np.uint8))
     reach = max(3, round(max(image.shape[:2]) / 25) | 1)
-    found: npt.NDArray[np.bool_] = np.asarray(mask.filter(ImageFilter.MedianFilter(reach))) > 0
-    return found
+    cells: npt.NDArray[np.bool_] = np.asarray(mask.filter(ImageFilter.MedianFilter(reach))) > 0
+    return cells
 
 
 def image_statistics(image: Pixels) -> Singles:

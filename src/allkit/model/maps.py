@@ -81,17 +81,19 @@ class Mapper:
             ) from None
 
     def check(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
+        self, inputs: torch.Tensor, target: int, method: Method, strengths: Singles
     ) -> Faithfulness:
-        """Measure whether the map `found` (`(h, w)`) is faithful; see `Faithfulness`."""
+        """Measure whether a map is faithful; see `Faithfulness`.
+
+        `strengths` `(h, w)` float32 are those of its places."""
         rng = np.random.default_rng(0)
         # Places of equal strength in random order: the image's own would favour its top.
-        order = np.lexsort((rng.permutation(found.size), -found.ravel()))
+        order = np.lexsort((rng.permutation(strengths.size), -strengths.ravel()))
         cover = _background(inputs)
         ends = _probability(self.network, torch.cat([inputs, cover.expand_as(inputs)]), target)
-        deletion, insertion = self._curves(inputs, target, order.reshape(found.shape), ends)
+        deletion, insertion = self._curves(inputs, target, order.reshape(strengths.shape), ends)
         random_orders = [
-            rng.permutation(found.size).reshape(found.shape) for _ in range(RANDOM_ORDERS)
+            rng.permutation(strengths.size).reshape(strengths.shape) for _ in range(RANDOM_ORDERS)
         ]
         chance = [self._curves(inputs, target, random, ends) for random in random_orders]
         random_deletion = np.mean([c[0] for c in chance], axis=0)
@@ -101,7 +103,7 @@ class Mapper:
             deletion_random=float(random_deletion.mean()),
             insertion=float(insertion.mean()),
             insertion_random=float(random_insertion.mean()),
-            random_weights=self._random_weights(inputs, target, method, found),
+            random_weights=self._random_weights(inputs, target, method, strengths),
             curves={
                 "deletion": deletion.tolist(),
                 "deletion, random order": random_deletion.tolist(),
@@ -140,7 +142,7 @@ class Mapper:
         return np.array([whole, *falling, nothing]), np.array([nothing, *rising, whole])
 
     def _random_weights(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
+        self, inputs: torch.Tensor, target: int, method: Method, strengths: Singles
     ) -> float:
         # A copy, so that whoever answers meanwhile answers with the real weights.
         shuffled = copy.deepcopy(self.network)
@@ -151,7 +153,7 @@ class Mapper:
                 order = torch.randperm(flat.numel(), generator=generator).to(flat.device)
                 parameter.copy_(flat[order].view_as(parameter))
         other = Mapper(shuffled, self.layer).map(inputs, target, method)
-        a, b = found.ravel() - found.mean(), other.ravel() - other.mean()
+        a, b = strengths.ravel() - strengths.mean(), other.ravel() - other.mean()
         norm = float(np.linalg.norm(a) * np.linalg.norm(b))
         return float(a @ b / norm) if norm > 0 and np.isfinite(norm) else 0.0
 
@@ -266,15 +268,15 @@ def _probability(network: MappedNetwork, batch: torch.Tensor, target: int) -> np
     return values
 
 
-def enlarge(found: Singles, shape: tuple[int, int]) -> Singles:
+def enlarge(strengths: Singles, shape: tuple[int, int]) -> Singles:
     """Return a map at the size of the image, `(H, W)` float32, its strongest place 1."""
-    values = torch.from_numpy(found)[None, None]
+    values = torch.from_numpy(strengths)[None, None]
     large = nn.functional.interpolate(values, shape, mode="bilinear", align_corners=False)[0, 0]
     highest = float(large.max())
     return cast(Singles, (large / highest if highest > 0 else large).numpy())
 
 
-def share_on(found: Singles, mask: npt.NDArray[np.bool_]) -> float | None:
+def share_on(strengths: Singles, mask: npt.NDArray[np.bool_]) -> float | None:
     """Return the share of a map's sum inside a mask; `None` for a map that is zero."""
-    total = float(found.sum())
-    return float(found[mask].sum()) / total if total > 0 else None
+    total = float(strengths.sum())
+    return float(strengths[mask].sum()) / total if total > 0 else None

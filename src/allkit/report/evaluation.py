@@ -37,52 +37,52 @@ METRIC_NAMES = {
 
 
 def evaluation_page(
-    figures: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
     *,
     title: str,
     lead: str,
     names: Mapping[str, str],
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page; `figures` are those of `Evaluation.to_dict`, `names` shown for classes."""
-    parts = [paragraph(note, "caution") for note in figures["notes"]]
-    probe = figures.get("shortcut_probe")
+    """Return the page; `evaluation` is that of `Evaluation.to_dict`, `names` what is shown for classes."""
+    parts = [paragraph(note, "caution") for note in evaluation["notes"]]
+    probe = evaluation.get("shortcut_probe")
     if probe:
         parts.append(_probe(probe))
-    unit = figures["interval_unit"]
+    unit = evaluation["interval_unit"]
     rows = [
-        (name, figures[key], _interval(interval_of(figures, key)), beside(figures, key))
+        (name, evaluation[key], _interval(interval_of(evaluation, key)), beside(evaluation, key))
         for key, name in METRIC_NAMES.items()
-        if figures.get(key) is not None
+        if evaluation.get(key) is not None
     ]
     sections = [
         section(
             "Figures",
             *parts,
-            table(["figure", "value", "95 % interval", ""], rows),
+            table(["metric", "value", "95 % interval", ""], rows),
             paragraph(
-                f"{figures['n']:,} images in {figures['units']:,} {unit}s; intervals by resampling "
+                f"{evaluation['n']:,} images in {evaluation['units']:,} {unit}s; intervals by resampling "
                 f"{unit}s. Every image counts, whatever its verdict.",
                 "muted",
             ),
         )
     ]
-    if figures.get("leave_one_group_out"):
-        sections.append(_unseen(figures["leave_one_group_out"]))
-    if figures["verdicts"]:
-        total = sum(figures["verdicts"].values())
+    if evaluation.get("leave_one_group_out"):
+        sections.append(_unseen(evaluation["leave_one_group_out"]))
+    if evaluation["verdicts"]:
+        total = sum(evaluation["verdicts"].values())
         sections.append(
             section(
                 "Verdicts",
                 table(
                     ["verdict", "images", ""],
-                    [(k, v, bar(v / total)) for k, v in figures["verdicts"].items()],
+                    [(k, v, bar(v / total)) for k, v in evaluation["verdicts"].items()],
                 ),
             )
         )
-    sections += [_classes(figures, names), _plots(figures, names)]
-    if figures.get("cases"):
-        sections.append(_cases(figures["cases"]))
+    sections += [_classes(evaluation, names), _plots(evaluation, names)]
+    if evaluation.get("cases"):
+        sections.append(_cases(evaluation["cases"]))
     if comparison:
         sections.append(_comparison(comparison))
     return page(title, lead, sections)
@@ -129,7 +129,7 @@ def _unseen(unseen: Mapping[str, Any]) -> str:
     )
 
 
-def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _classes(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
     keys = {
         "precision": "precision",
         "recall": "recall (sensitivity)",
@@ -141,9 +141,9 @@ def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
         "set_coverage": "coverage of the sets",
         "support": "images",
     }
-    bounds, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
+    bounds, limits = evaluation.get("class_intervals", {}), ("precision", "recall", "f1")
     rows, intervals = [], []
-    for name, row in figures["per_class"].items():
+    for name, row in evaluation["per_class"].items():
         shown = names.get(name, name)
         rows.append((shown, *(row.get(key) for key in keys)))
         intervals.append((shown, *(_interval(bounds.get(name, {}).get(key)) for key in limits)))
@@ -153,13 +153,15 @@ def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return section("Classes", *parts)
 
 
-def _plots(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    shown = [names.get(name, name) for name in figures["classes"]]
+def _plots(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    shown = [names.get(name, name) for name in evaluation["classes"]]
     return section(
         "Plots",
-        picture(confusion_matrix(figures["confusion"], shown, "Confusion"), width=430),
-        picture(reliability_picture(figures["curves"]["reliability"], figures["ece"]), width=400),
-        picture(curves_picture(figures["curves"], names), width=1000),
+        picture(confusion_matrix(evaluation["confusion"], shown, "Confusion"), width=430),
+        picture(
+            reliability_picture(evaluation["curves"]["reliability"], evaluation["ece"]), width=400
+        ),
+        picture(curves_picture(evaluation["curves"], names), width=1000),
     )
 
 
@@ -189,5 +191,5 @@ def _comparison(comparison: Mapping[str, Any]) -> str:
             f"{comparison['interval_unit']}s for both. {comparison['only_second']} images are right "
             f"here only, {comparison['only_first']} in the other only."
         ),
-        table(["figure", "difference", "95 % interval", ""], rows),
+        table(["metric", "difference", "95 % interval", ""], rows),
     )

@@ -203,7 +203,7 @@ class Example:
 
 def explanation_picture(
     image: npt.NDArray[np.uint8],
-    found: npt.NDArray[np.floating[Any]],
+    strengths: npt.NDArray[np.floating[Any]],
     cells: npt.NDArray[np.bool_],
     *,
     title: str,
@@ -211,7 +211,11 @@ def explanation_picture(
     examples: Sequence[Example],
     curves: Mapping[str, Sequence[float]],
 ) -> bytes:
-    """Return field, map with outlined cells, check and nearest examples as PNG bytes."""
+    """Return field, map with outlined cells, check and nearest examples as PNG bytes.
+
+    `strengths` `(H, W)` from 0 to 1 is the map, `cells` `(H, W)` where stained cells are, `curves` hold
+    the values of each curve of the check by its name.
+    """
     import textwrap
 
     shown = [example for example in examples if example.image is not None][:5]
@@ -222,7 +226,7 @@ def explanation_picture(
     field_axes.set_title("field", loc="left", fontsize=10, color=INK)
     map_axes = figure.add_subplot(grid[0, 5:10])
     map_axes.imshow(image)
-    map_axes.imshow(found, cmap="inferno", alpha=0.25 + 0.5 * found, vmin=0, vmax=1)
+    map_axes.imshow(strengths, cmap="inferno", alpha=0.25 + 0.5 * strengths, vmin=0, vmax=1)
     if cells.any() and not cells.all():
         map_axes.contour(cells, levels=[0.5], colors="white", linewidths=0.5)
     map_axes.set_title("map; outlined: stained cells", loc="left", fontsize=10, color=INK)
