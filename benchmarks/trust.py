@@ -90,7 +90,7 @@ def known(
             units=split.test.units,
         )  # fmt: skip
         folds.append(
-            {name: figures.figures[name] for name in FOLD}
+            {name: figures.metrics[name] for name in FOLD}
             | {
                 "n": len(labels),
                 "temperature": model.trust.temperature,
@@ -118,7 +118,7 @@ def known(
              "accepted_accuracy", "silent_error_rate", "set_size", "empty_sets",
              "area_risk_coverage")  # fmt: skip
     return {
-        "figures": {n: [figures.figures[n], figures.intervals.get(n)] for n in names},
+        "figures": {n: [figures.metrics[n], figures.intervals.get(n)] for n in names},
         "folds": folds,
         "coverage": coverage,
         "verdicts": figures.verdicts,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import allkit
-from allkit.adaptation.align import shift_of
-from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
+from allkit.adaptation.align import stain_shift
+from allkit.adaptation.refit import STRENGTHS, anchors_of, fit_change, head_inputs, head_logits
 from allkit.data.drawn import write_smears
 from allkit.errors import ConfigError, DatasetError
 from allkit.trust.reasons import SEEN_WITHOUT_LABELS, UNFAMILIAR_SLIDE
@@ -64,7 +64,7 @@ def test_the_table_is_of_fields_whose_groups_took_no_part(model, fields, adapted
     said = model.evaluate(asked, probes=False)
     # What it was before is what the model itself says of these fields.
     assert record.before["balanced_accuracy"] == pytest.approx(said.balanced_accuracy)
-    assert record.before["log_loss"] == pytest.approx(said.figures["log_loss"], rel=1e-3)
+    assert record.before["log_loss"] == pytest.approx(said.metrics["log_loss"], rel=1e-3)
     low, high = record.intervals["balanced_accuracy"]
     assert low <= record.differences["balanced_accuracy"] <= high
     assert record.claim in ("better", "no difference shown", "worse")
@@ -173,7 +173,7 @@ def test_a_stronger_adaptation_goes_further_and_none_goes_nowhere(model, fields)
     before = head_logits(model.network, inputs)
     far, loss = [], []
     for name in STRENGTHS:
-        moved = change(model.network, roots, labels, name, anchors)
+        moved = fit_change(model.network, roots, labels, strength=name, anchors=anchors)
         logits = before + moved.logits(inputs)
         far.append(sum(float((w**2).sum()) for w in moved.weights))
         high = logits.max(axis=1)
@@ -263,13 +263,13 @@ def test_a_stain_is_followed_whatever_the_classes_of_the_images(own):
     true = np.random.default_rng(1).normal(0, 1, 6)
     rows = np.isin(space.owners, own)
     roots = space.mean + (space.references[rows] + true) @ np.linalg.pinv(space.projection)
-    assert np.abs(shift_of(roots, space, 4) @ space.projection - true).max() < 0.3
+    assert np.abs(stain_shift(roots, space, 4) @ space.projection - true).max() < 0.3
 
 
 def test_where_a_stain_could_be_a_class_the_head_does_not_follow_it():
     space = separate(0.5)
-    assert shift_of(np.ones((20, 10)), space, 4) is None
-    assert shift_of(np.ones((4, 10)), separate(8.0), 4) is None
+    assert stain_shift(np.ones((20, 10)), space, 4) is None
+    assert stain_shift(np.ones((4, 10)), separate(8.0), 4) is None
 
 
 @pytest.mark.parametrize(

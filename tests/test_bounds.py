@@ -19,9 +19,9 @@ from allkit.evaluation.intervals import (
     possible,
     widened,
 )
-from allkit.evaluation.lines import figure_lines
 from allkit.evaluation.result import evaluate
 from allkit.evaluation.shortcuts import score
+from allkit.evaluation.text import evaluation_lines
 from allkit.report.card import judged_card, model_card
 from allkit.report.evaluation import evaluation_page
 
@@ -67,8 +67,8 @@ def test_no_interval_is_without_a_width(groups, right, units):
     found = answered(groups, right=right, units=units)
     assert {name for name, width in widths(found).items() if width < 1e-6} == set()
     for name, (low, high) in found.intervals.items():
-        assert low <= found.figures[name] + 1e-12, name
-        assert found.figures[name] <= high + 1e-12, name
+        assert low <= found.metrics[name] + 1e-12, name
+        assert found.metrics[name] <= high + 1e-12, name
 
 
 def test_one_group_says_almost_nothing_whatever_it_shows():
@@ -112,7 +112,7 @@ def test_recall_precision_and_f1_of_a_class_rest_on_the_groups_of_that_class():
             low, high = found.class_intervals[name][key]
             assert (low, high) == (pytest.approx(0.05 ** (1 / groups)), 1), (name, key)
     assert found.to_dict()["class_intervals"]["c"]["recall"][0] == pytest.approx(0.05 ** (1 / 5))
-    assert set(found.intervals) <= set(found.figures)
+    assert set(found.intervals) <= set(found.metrics)
     page = evaluation_page(found.to_dict(), title="t", lead="l", names={})
     assert "0.224 to 1.000" in page
 
@@ -365,5 +365,5 @@ def test_an_interval_that_is_only_narrow_does_not_look_as_if_it_had_no_width(int
     figures = answered(13).to_dict()
     figures["intervals"]["macro_roc_auc"] = list(interval)
     figures["exact"] = {}
-    line = next(row for row in figure_lines(figures) if row.startswith("area under ROC"))
+    line = next(row for row in evaluation_lines(figures) if row.startswith("area under ROC"))
     assert f"({shown[0]}–{shown[1]})" in line

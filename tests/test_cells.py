@@ -228,4 +228,4 @@ def test_a_model_of_an_older_version_keeps_the_settings_it_was_trained_with(cell
     older = ModelInfo.model_validate(values)
     assert (older.config.view, older.config.bag, older.config.head_decay) == ("rgb", "field", 0.01)
     assert not older.config.refit
-    assert (older.backbone.view, older.backbone.bag) == ("rgb", "field")
+    assert (older.backbone.input.view, older.backbone.input.bag) == ("rgb", "field")

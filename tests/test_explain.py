@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import allkit
-from allkit.model.explain import Mapper, enlarge, share_on
+from allkit.model.maps import Mapper, enlarge, share_on
 
 
 class Corner(nn.Module):

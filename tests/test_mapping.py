@@ -46,8 +46,8 @@ def test_subtypes_are_summed_to_malignant_against_benign(tiny, abroad):
     assert found.balanced_accuracy == pytest.approx(np.mean(recalls))
     pairs = table[truth, 0][:, None] - table[~truth, 0]
     auc = ((pairs < 0) + 0.5 * (pairs == 0)).mean()
-    assert found.figures["macro_roc_auc"] == pytest.approx(auc, abs=1e-3)
-    assert found.figures["malignant_roc_auc"] == pytest.approx(auc, abs=1e-3)
+    assert found.metrics["macro_roc_auc"] == pytest.approx(auc, abs=1e-3)
+    assert found.metrics["malignant_roc_auc"] == pytest.approx(auc, abs=1e-3)
     assert found.interval_unit == "group"
     assert any("Left out, as the label map says: doubtful (12)" in n for n in found.notes)
 

@@ -79,7 +79,7 @@ def test_calibration_error_is_nought_when_confidence_is_accuracy_and_large_when_
 
     def error(p):
         answers = Answers(("a", "b"), truth, p, None)
-        return answers.figures(once)["ece"][0]
+        return answers.metrics(once)["ece"][0]
 
     assert error(probabilities) < 0.015
     assert error(np.tile([1.0, 0.0], (20_000, 1))) == pytest.approx(0.25, abs=0.02)
@@ -114,9 +114,9 @@ def test_areas_and_probability_scores_are_those_of_scikit_learn():
         )
         answered = probabilities.argmax(1) == index
         assert row["specificity"] == pytest.approx((~answered)[~own].mean())
-    assert result.figures["log_loss"] == pytest.approx(log_loss(truth, probabilities))
+    assert result.metrics["log_loss"] == pytest.approx(log_loss(truth, probabilities))
     brier = ((probabilities - np.eye(4)[truth]) ** 2).sum(1).mean()
-    assert result.figures["brier"] == pytest.approx(brier)
+    assert result.metrics["brier"] == pytest.approx(brier)
 
 
 def test_weights_of_a_bootstrap_count_an_image_as_often_as_it_was_drawn():
@@ -127,7 +127,7 @@ def test_weights_of_a_bootstrap_count_an_image_as_often_as_it_was_drawn():
     accepted = probabilities.max(1) > 0.5
     whole = Answers(CLASSES, truth, probabilities, accepted, sets)
     drawn = Answers(CLASSES, truth[chosen], probabilities[chosen], accepted[chosen], sets[chosen])
-    ours, theirs = whole.figures(weights[None]), drawn.figures(np.ones((1, 60)))
+    ours, theirs = whole.metrics(weights[None]), drawn.metrics(np.ones((1, 60)))
     # Bins of equal mass may divide the copies of one image; everything else is exact.
     for name in set(ours) - {"ece", "classwise_ece", "area_risk_coverage"}:
         assert ours[name] == pytest.approx(theirs[name]), name

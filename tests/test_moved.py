@@ -7,11 +7,13 @@ import pytest
 import allkit
 from allkit.config import TrainConfig
 from allkit.errors import ConfigError
+from allkit.model.info import BackboneInfo
 
 PATHS = [
     ("allkit.metrics", "Evaluation", "allkit.evaluation.result"),
     ("allkit.metrics", "compare", "allkit.evaluation.compare"),
-    ("allkit.explain", "Explanation", "allkit.model.explain"),
+    ("allkit.explain", "Explanation", "allkit.model.explanation"),
+    ("allkit.explain", "Mapper", "allkit.model.maps"),
     ("allkit.duplicates", "find_duplicates", "allkit.images.same_field"),
     ("allkit.probes", "Probe", "allkit.evaluation.shortcuts"),
     ("allkit.classifier", "Classifier", "allkit.model.classifier"),
@@ -67,3 +69,21 @@ def test_methods_of_0_1_0_do_what_they_did(drawn, tiny, tmp_path):
         assert tiny.mark() == tiny.content_hash()
     with pytest.warns(DeprecationWarning, match=r"ModelInfo\.provenance now"):
         assert tiny.info.passport is tiny.info.provenance
+    with pytest.warns(DeprecationWarning, match=r"BackboneInfo\.input\.size now"):
+        assert tiny.info.backbone.size == tiny.info.backbone.input.size
+    evaluation = tiny.evaluate(data, probes=False)
+    with pytest.warns(DeprecationWarning, match=r"Evaluation\.metrics now"):
+        assert evaluation.figures is evaluation.metrics
+
+
+def test_a_description_is_written_with_the_keys_of_0_1_0(tiny):
+    written = tiny.info.model_dump(mode="json")["backbone"]
+    keys = list(written)
+    assert keys[keys.index("orientations") + 1 : keys.index("finder")] == [
+        "size", "mean", "std", "view", "bag",
+    ]  # fmt: skip
+    assert BackboneInfo.model_validate(written) == tiny.info.backbone
+    with pytest.raises(ValueError, match="it lacks size"):
+        BackboneInfo.model_validate({k: v for k, v in written.items() if k != "size"})
+    with pytest.raises(ValueError, match="view"):
+        BackboneInfo.model_validate(written | {"view": "sideways"})

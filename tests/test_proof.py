@@ -13,7 +13,8 @@ from PIL import Image
 import allkit
 from allkit.builtin.program import ProgramPredictor
 from allkit.errors import ExportError
-from allkit.evaluation.parity import ParityReport, divide
+from allkit.evaluation.parity import ParityReport
+from allkit.evaluation.parity_images import calibration_and_compared
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.runtime.seal import SEAL_BLANK, seal
 
@@ -110,11 +111,11 @@ def test_no_image_calibrates_and_is_compared(coloured):
         (data, data.subset(range(0, 80, 3))),
         (data.subset(range(40)), data.subset(range(40, 80))),
     ]:
-        chosen, compared = divide(calibration, check)
+        chosen, compared = calibration_and_compared(calibration, check)
         assert len(chosen) >= 30
         assert len(compared) >= 4
         assert {s.digest for s in chosen}.isdisjoint(s.digest for s in compared)
-    assert len(divide(None, data)[1]) == 80
+    assert len(calibration_and_compared(None, data)[1]) == 80
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_the_view_is_saved_with_the_model_and_part_of_every_export(drawn, tmp_pa
     assert np.abs(model.probabilities(images) - plain.probabilities(images)).max() > 1e-3
     model.save(tmp_path / "m")
     loaded = allkit.Classifier.load(tmp_path / "m")
-    assert loaded.info.backbone.view == "haematoxylin"
+    assert loaded.info.backbone.input.view == "haematoxylin"
     np.testing.assert_array_equal(loaded.probabilities(images), model.probabilities(images))
     model.export(tmp_path / "m.onnx")
     predictor = OnnxPredictor(tmp_path / "m.onnx")

@@ -1,13 +1,13 @@
-"""Moved to `allkit.model.explain`."""
+"""Moved to `allkit.model`."""
 
 from allkit._moved import forward
 
 __getattr__ = forward(
     __name__,
     {
-        "Explanation": "allkit.model.explain.Explanation",
-        "Faithfulness": "allkit.model.explain.Faithfulness",
-        "METHODS": "allkit.model.explain.METHODS",
-        "Mapper": "allkit.model.explain.Mapper",
+        "Explanation": "allkit.model.explanation.Explanation",
+        "Faithfulness": "allkit.model.explanation.Faithfulness",
+        "METHODS": "allkit.model.maps.METHODS",
+        "Mapper": "allkit.model.maps.Mapper",
     },
 )

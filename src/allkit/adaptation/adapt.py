@@ -1,4 +1,4 @@
-"""Adapt a model to a laboratory: head, calibration and familiarity from a few of its own fields."""
+"""Adapt a model to a laboratory by a few of its own fields, and say what that was worth."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from allkit.adaptation.align import FEWEST, shift_of
-from allkit.adaptation.fields import TAUGHT, LabFields, confound, joined
-from allkit.adaptation.held_out import HeldOut, choose, held_out
+from allkit.adaptation.align import FEWEST, stain_shift
+from allkit.adaptation.fields import TAUGHT, LabFields, confound, join_fields
+from allkit.adaptation.held_out import HeldOutFields, choose_strength, judge_held_out
 from allkit.adaptation.refit import (
     STRENGTHS,
     UNCHANGED,
     anchors_of,
-    change,
+    fit_change,
     head_inputs,
     head_logits,
     move_mean,
 )
-from allkit.adaptation.trust import calibrated, knowing, seen
+from allkit.adaptation.trust import recalibrate, with_known_slides, with_seen_images
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
-from allkit.evaluation.evaluate import group_hash, require_labels
+from allkit.evaluation.evaluate import require_labels
+from allkit.evaluation.leakage import group_hash
 from allkit.features import FeatureCache
 from allkit.images.same_field import pack, unpack
 from allkit.model.adaptation import Adaptation, Claim
@@ -38,10 +39,15 @@ from allkit.types import Progress
 
 __all__ = ["adapt"]
 
-FIGURES = (
-    "balanced_accuracy", "accuracy", "log_loss", "accepted_share", "accepted_accuracy",
+METRICS = (
+    "balanced_accuracy",
+    "accuracy",
+    "log_loss",
+    "accepted_share",
+    "accepted_accuracy",
     "silent_error_rate",
-)  # fmt: skip
+)
+"""The metrics that are shown before and after."""
 ALIGNED = "aligned"
 
 
@@ -57,18 +63,20 @@ def adapt(
     """Return the model adapted to the slides of a laboratory; `model` itself is left as it is.
 
     `data` are labelled fields, five to twenty of a class and better of several slides of each, or
-    images without labels (`Dataset.unlabelled`). What was changed, and figures before and after on
+    images without labels (`Dataset.unlabelled`). What was changed, and metrics before and after on
     groups that were not adapted with, stand in `info.adaptations[-1]`.
 
     *Labelled*: the head moves as far from what it was as `strength` says (`unchanged`, `weak`,
-    `medium`, `strong`); by default as far as groups that are held out in turn say. Familiarity
-    knows the slides, as the classes that they were labelled with, and the calibration is fitted
-    again where there are fields enough. The rows `test` of a set with parts only judge. `column`
-    names what is held out together (by default groups, cases and fields). Where groups coincide
-    with classes nothing is claimed, and where none can be held out the strength is `medium`.
+    `medium`, `strong`); by default as far as groups that are held out in turn say. To the
+    out-of-distribution detection the slides are known ones, of the classes that they were labelled
+    with, and the calibration is fitted again where there are fields enough. The rows `test` of a
+    set with parts only judge. `column` names what is held out together (by default groups, cases
+    and fields). Where groups coincide with classes nothing is claimed, and where none can be held
+    out the strength is `medium`.
 
-    *Without labels*: the head's mean follows the stain, and familiarity learns that these are
-    smears: what it would have refused as no smear is for review. Nothing becomes accepted by it.
+    *Without labels*: the mean that the head subtracts follows the stain, and the out-of-distribution
+    detection learns that these are smears: what it would have refused as no smear is for review.
+    Nothing becomes accepted by it.
 
     Raises `DatasetError` for unreadable images, unknown labels, a set that is partly labelled or
     too small, and `ConfigError` for an unknown strength.
@@ -78,17 +86,19 @@ def adapt(
             f"The strength is {strength!r}. It is one of: {', '.join(STRENGTHS)}; leave it out to "
             f"have it chosen on groups that are held out."
         )
-    known = FeatureCache() if isinstance(cache, str) else cache
+    cache = FeatureCache() if isinstance(cache, str) else cache
+
+    def fields_of(part: Dataset) -> LabFields:
+        return LabFields.of(model, part, column=column, cache=cache, progress=progress)
+
     learn, test = _sides(data)
     if data.labelled:
         require_labels(data, model.classes)
-        return _labelled(
-            model, LabFields.of(model, learn, column, known, progress),
-            None if test is None else LabFields.of(model, test, column, known, progress), strength,
-        )  # fmt: skip
+        judging = None if test is None else fields_of(test)
+        return _labelled(model, fields_of(learn), judging, strength)
     if strength is not None:
         raise ConfigError("Without labels there is no strength to choose. Leave it out.")
-    return _unlabelled(model, LabFields.of(model, learn, column, known, progress))
+    return _unlabelled(model, fields_of(learn))
 
 
 def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
@@ -105,47 +115,60 @@ def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
 
 
 def _labelled(
-    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
+    model: Classifier, lab: LabFields, test: LabFields | None, strength: str | None
 ) -> Classifier:
     with threadpool_limits(1, "blas"):  # the tables are small: more threads would only wait
-        return _from_labels(model, own, test, strength)
+        return _from_labels(model, lab, test, strength)
 
 
 def _from_labels(
-    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
+    model: Classifier, lab: LabFields, test: LabFields | None, strength: str | None
 ) -> Classifier:
-    why = confound(own if test is None else joined([own, test]))
-    asked = held_out(model, own, test, strength)
+    why = confound(lab if test is None else join_fields([lab, test]))
+    held_out = judge_held_out(model, lab, test, strength)
     compared = None
-    if asked is not None:
-        units = asked.lab.units if asked.lab.data.has_groups else None
-        compared = compare(asked.before, asked.after, units)
+    if held_out is not None:
+        units = held_out.lab.units if held_out.lab.data.has_groups else None
+        compared = compare(held_out.before, held_out.after, units)
     claim = _claim(compared, why)
-    if strength is None and (claim == "worse" or len(own.data.counts) < 2):
+    if strength is None and (claim == "worse" or len(lab.data.counts) < 2):
         chosen = UNCHANGED
     else:
-        chosen = strength or choose(model, own)
+        chosen = strength or choose_strength(model, lab)
     network = copy.deepcopy(model.network)
-    change(network, own.roots, own.labels, chosen, anchors_of(model.trust)).apply(network)
-    trust = knowing(model.trust, own.statistics, own.roots, own.labels)
-    notes = _notes(model, own)
-    if asked is None or chosen == UNCHANGED:
+    change = fit_change(
+        network, lab.roots, lab.labels, strength=chosen, anchors=anchors_of(model.trust)
+    )
+    change.apply(network)
+    trust = with_known_slides(model.trust, lab.statistics, lab.roots, lab.labels)
+    notes = _notes(model, lab)
+    if held_out is None or chosen == UNCHANGED:
         notes.append("Calibration as it was, since the head is, or nothing could be held out.")
     else:
-        trust, told = calibrated(
-            trust, asked.logits, asked.lab.labels, asked.by_content, asked.familiar
+        trust, kept_as_it_was = recalibrate(
+            trust,
+            held_out.logits,
+            held_out.lab.labels,
+            by_content=held_out.by_content,
+            familiar=held_out.familiar,
         )
-        notes += told
+        notes += kept_as_it_was
     if trust.content is None:
         notes.append("The model has no familiarity, and none can be made of a few fields.")
     record = Adaptation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images=len(own.data), counts=dict(own.data.counts), groups=own.groups,
-        fingerprint=own.data.fingerprint, labelled=True, strength=chosen, claim=claim,
-        message=_message(claim, why, chosen, own), notes=tuple(notes),
-        **_table(asked, compared),
-    )  # fmt: skip
-    return _classifier(model, network, trust, record, own)
+        images=len(lab.data),
+        counts=dict(lab.data.counts),
+        groups=lab.groups,
+        fingerprint=lab.data.fingerprint,
+        labelled=True,
+        strength=chosen,
+        claim=claim,
+        message=_message(claim, why, chosen),
+        notes=tuple(notes),
+        **_table(held_out, compared),
+    )
+    return _classifier(model, network, trust, record=record, lab=lab)
 
 
 def _claim(compared: Comparison | None, why: str | None) -> Claim:
@@ -159,7 +182,7 @@ def _claim(compared: Comparison | None, why: str | None) -> Claim:
     return "worse" if high < 0 else "no difference shown"
 
 
-def _message(claim: Claim, why: str | None, chosen: str, own: LabFields) -> str:
+def _message(claim: Claim, why: str | None, chosen: str) -> str:
     """Return what may be said of an adaptation, in words."""
     went = (
         "The head stays as it was; familiarity knows these slides now."
@@ -186,45 +209,47 @@ def _message(claim: Claim, why: str | None, chosen: str, own: LabFields) -> str:
     )
 
 
-def _table(asked: HeldOut | None, compared: Comparison | None) -> dict[str, Any]:
-    """Return the figures before and after, as the record keeps them."""
-    if asked is None or compared is None:
+def _table(held_out: HeldOutFields | None, compared: Comparison | None) -> dict[str, Any]:
+    """Return the metrics before and after, as the record keeps them."""
+    if held_out is None or compared is None:
         return {}
-    once = np.ones((1, len(asked.lab.labels)))
+    once = np.ones((1, len(held_out.lab.labels)))
     sides = []
-    for answers in (asked.before, asked.after):
-        figures = answers.figures(once)
-        values = {name: float(figures[name][0]) for name in FIGURES}
+    for answers in (held_out.before, held_out.after):
+        metrics = answers.metrics(once)
+        values = {name: float(metrics[name][0]) for name in METRICS}
         recalls = {
             f"recall {name}": float(row["recall"][0])
             for name, row in answers.per_class(once).items()
         }
         sides.append({k: None if np.isnan(v) else v for k, v in (values | recalls).items()})
     return {
-        "judged": len(asked.lab.labels), "protocol": asked.protocol,
-        "before": sides[0], "after": sides[1],
-        "differences": {n: compared.differences[n] for n in FIGURES if n in compared.differences},
-        "intervals": {n: compared.intervals[n] for n in FIGURES if n in compared.intervals},
+        "judged": len(held_out.lab.labels),
+        "protocol": held_out.protocol,
+        "before": sides[0],
+        "after": sides[1],
+        "differences": {n: compared.differences[n] for n in METRICS if n in compared.differences},
+        "intervals": {n: compared.intervals[n] for n in METRICS if n in compared.intervals},
         "interval_unit": compared.interval_unit,
-    }  # fmt: skip
+    }
 
 
-def _notes(model: Classifier, own: LabFields) -> list[str]:
+def _notes(model: Classifier, lab: LabFields) -> list[str]:
     """Return what else should be known about the images."""
-    notes = list(own.notes)
+    notes = list(lab.notes)
     trained = set(model.info.data.images_sha256)
-    known = sum(digest in trained for digest in own.data.hashes)
-    if known:
+    known_images = sum(digest in trained for digest in lab.data.hashes)
+    if known_images:
         notes.append(
-            f"{known} of the {len(own.data)} images were trained on before; give fields that are new."
+            f"{known_images} of the {len(lab.data)} images were trained on before; give fields that are new."
         )
-    missing = [name for name in model.classes if not own.data.counts[name]]
-    if missing and own.data.labelled:
+    missing = [name for name in model.classes if not lab.data.counts[name]]
+    if missing and lab.data.labelled:
         notes.append(
             f"No fields of {', '.join(missing)}: for them the head is held to what it said of the "
             f"images that it was trained on, and no more."
         )
-    if not own.data.has_groups:
+    if not lab.data.has_groups:
         notes.append(
             "No groups are known, so fields of one slide may have been on both sides. Give a column "
             "`group` or `case`."
@@ -235,16 +260,16 @@ def _notes(model: Classifier, own: LabFields) -> list[str]:
 # ── without labels ─────────────────────────────────────────────────────────────────────────────
 
 
-def _unlabelled(model: Classifier, own: LabFields) -> Classifier:
-    if len(own.data) < FEWEST:
+def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
+    if len(lab.data) < FEWEST:
         raise DatasetError(
-            f"{own.data.name} holds {len(own.data)} images; at least {FEWEST} are needed to tell "
+            f"{lab.data.name} holds {len(lab.data)} images; at least {FEWEST} are needed to tell "
             f"a stain by."
         )
     network = copy.deepcopy(model.network)
-    trust = seen(model.trust, own.statistics, own.roots)
-    content, notes = model.trust.content, _notes(model, own)
-    shift = None if content is None else shift_of(own.roots, content, len(model.classes))
+    trust = with_seen_images(model.trust, lab.statistics, lab.roots)
+    content, notes = model.trust.content, _notes(model, lab)
+    shift = None if content is None else stain_shift(lab.roots, content, len(model.classes))
     if shift is None:
         notes.append(
             "The head stays as it was: what the model keeps of its training images does not tell its "
@@ -252,16 +277,21 @@ def _unlabelled(model: Classifier, own: LabFields) -> Classifier:
         )
     else:
         move_mean(network, shift)
-        first = own.roots[:1]  # the same is added to the logits of every image
+        first = lab.roots[:1]  # the same is added to the logits of every image
         added = head_logits(model.network, head_inputs(model.network, first)) - head_logits(
             network, head_inputs(network, first)
         )
-        known = 0.0 if trust.offset is None else trust.offset
-        trust = replace(trust, offset=(known + added[0]).astype(np.float32))
+        offset = 0.0 if trust.offset is None else trust.offset
+        trust = replace(trust, offset=(offset + added[0]).astype(np.float32))
     record = Adaptation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        images=len(own.data), counts={}, groups=own.groups, fingerprint=own.data.fingerprint,
-        labelled=False, strength=UNCHANGED if shift is None else ALIGNED, claim="not judged",
+        images=len(lab.data),
+        counts={},
+        groups=lab.groups,
+        fingerprint=lab.data.fingerprint,
+        labelled=False,
+        strength=UNCHANGED if shift is None else ALIGNED,
+        claim="not judged",
         message=(
             "Without labels nothing can be judged here. "
             + ("" if shift is None else "The mean that the head subtracts follows their stain. ")
@@ -269,26 +299,26 @@ def _unlabelled(model: Classifier, own: LabFields) -> Classifier:
             "for review. Nothing becomes accepted that was not before."
         ),
         notes=tuple(notes),
-    )  # fmt: skip
-    return _classifier(model, network, trust, record, own)
+    )
+    return _classifier(model, network, trust, record=record, lab=lab)
 
 
 def _classifier(
-    model: Classifier, network: Network, trust: Trust, record: Adaptation, own: LabFields
+    model: Classifier, network: Network, trust: Trust, *, record: Adaptation, lab: LabFields
 ) -> Classifier:
     """Return the adapted model, which remembers the images that taught it."""
     info, training = model.info, model.training
     data = info.data
     if record.labelled:
-        groups = {group_hash(group) for group in own.data.origins}
+        groups = {group_hash(group) for group in lab.data.origins}
         data = data.model_copy(
             update={
-                "images_sha256": tuple(sorted({*data.images_sha256, *own.data.hashes})),
+                "images_sha256": tuple(sorted({*data.images_sha256, *lab.data.hashes})),
                 "groups_sha256": tuple(sorted({*data.groups_sha256, *groups})),
-                "drawn": data.drawn or own.data.drawn,
+                "drawn": data.drawn or lab.data.drawn,
             }
         )
-        training = pack([*unpack(training), *own.data.signatures])
+        training = pack([*unpack(training), *lab.data.signatures])
     info = info.model_copy(
         update={"data": data, "provenance": None, "adaptations": (*info.adaptations, record)}
     )

@@ -1,4 +1,4 @@
-"""How the features of a laboratory lie aside of those that a model was trained on, without labels."""
+"""The shift of a laboratory's features from those that a model was trained on, without labels."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from allkit.trust.softmax import softmax
 from allkit.trust.space import Space
 from allkit.types import Floats
 
-__all__ = ["FEWEST", "shift_of"]
+__all__ = ["FEWEST", "stain_shift"]
 
 
 FEWEST = 5
 """Images below which nothing is said about their stain."""
 ROUNDS = 20
 TOLD_APART = 0.9
+"""Share of the training images that must be nearest to the middle of their own class."""
 
 
-def shift_of(roots: Floats, space: Space, classes: int) -> Floats | None:
-    """Return how far N images lie aside of the training images, `(D,)`, whatever their classes.
+def stain_shift(roots: Floats, space: Space, classes: int) -> Floats | None:
+    """Return by how much the stain of N images shifts their features, `(D,)`, whatever their classes.
 
-    `roots` `(N, D)` are the signed roots of their features, `space` is the familiarity of the
-    features. To take the mean of new images for the mean of the training images, as adaptive batch
-    normalisation does (Li et al. 2018), takes a slide of one class for all classes. Here the images
-    are a mixture of the training classes, moved by one shift and in unknown proportions; the shift
-    is what fits best (expectation–maximisation, in the directions that familiarity keeps, where the
-    classes have one variance). Proportions thus explain what they can, and the shift the rest.
-    `None` for fewer than five images, and where the middles of the classes do not tell even the
-    training images apart (fewer than nine of ten): there a shift could not be told from a class.
+    `roots` `(N, D)` are the signed roots of their features, `space` holds the training images in the
+    space of the out-of-distribution detection. To take the mean of new images for the mean of the
+    training images, as adaptive batch normalisation does (Li et al. 2018), takes a slide of one class
+    for all classes. Here the images are a mixture of the training classes, moved by one shift and in
+    unknown proportions; the shift is what fits best (expectation–maximisation, in the directions that
+    this space keeps, where the classes have one variance). Proportions thus explain what they can,
+    and the shift the rest. `None` for fewer than five images, and where the middles of the classes do
+    not tell even the training images apart (fewer than nine of ten): there a shift could not be told
+    from a class.
     """
     present = np.unique(space.owners[space.owners < classes])
     if len(roots) < FEWEST or len(present) < 2:

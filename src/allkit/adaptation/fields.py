@@ -22,7 +22,7 @@ from allkit.model.classifier import Classifier
 from allkit.trust.space import signed_sqrt
 from allkit.types import Floats, Ints, Progress
 
-__all__ = ["FEWEST_GROUPS", "LabFields", "confound", "joined"]
+__all__ = ["FEWEST_GROUPS", "LabFields", "confound", "join_fields"]
 
 
 FEWEST_GROUPS = 3
@@ -82,9 +82,13 @@ class LabFields:
     def at(self, rows: Ints) -> LabFields:
         """Return the images at positions `rows`."""
         return LabFields(
-            self.data.subset(rows), self.features[rows], self.roots[rows], self.statistics[rows],
-            self.labels[rows], self.units[rows],
-        )  # fmt: skip
+            data=self.data.subset(rows),
+            features=self.features[rows],
+            roots=self.roots[rows],
+            statistics=self.statistics[rows],
+            labels=self.labels[rows],
+            units=self.units[rows],
+        )
 
     @property
     def held_out_classes(self) -> int:
@@ -111,46 +115,47 @@ def _with_cells(model: Classifier, data: Dataset) -> tuple[Ints, tuple[str, ...]
     if len(bad) == len(data):
         raise DatasetError(f"{data.name}: {note}. Give fields with white cells and red cells.")
     # Named here and not in the record: what is saved with a model holds no name of a file.
-    warnings.warn(f"{data.name}: {note}: {names}{more}.", stacklevel=4)
+    warnings.warn(f"{data.name}: {note}: {names}{more}.", stacklevel=5)
     note += "."
     return np.setdiff1d(everything, bad), (note,)
 
 
-def joined(parts: Sequence[LabFields]) -> LabFields:
-    """Return several as one, in their order."""
+def join_fields(parts: Sequence[LabFields]) -> LabFields:
+    """Return the images of several `LabFields` as one, in their order."""
     samples = [s for part in parts for s in part.data]
     first = parts[0].data
-    arrays = [
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("features", "roots", "statistics", "labels", "units")
-    ]
-    features, roots, statistics, labels, units = arrays
-    whole = Dataset(samples, first.classes, name=first.name)
-    return LabFields(whole, features, roots, statistics, labels, units)
+    return LabFields(
+        data=Dataset(samples, first.classes, name=first.name),
+        features=np.concatenate([part.features for part in parts]),
+        roots=np.concatenate([part.roots for part in parts]),
+        statistics=np.concatenate([part.statistics for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        units=np.concatenate([part.units for part in parts]),
+    )
 
 
-def confound(own: LabFields) -> str | None:
+def confound(lab: LabFields) -> str | None:
     """Return why right answers on these slides would prove nothing, or `None`."""
-    labels = own.data.label_names
-    units = own.units.tolist()
+    labels = lab.data.label_names
+    units = lab.units.tolist()
     if not nested(labels, units):
         return None
-    every = "Every group holds one class" if own.data.has_groups else "No groups are known"
+    every = "Every group holds one class" if lab.data.has_groups else "No groups are known"
     few = alone(labels, units, FEWEST_GROUPS)
     if few:
         return (
             f"{every}, and {', '.join(few)} come{'s' if len(few) == 1 else ''} from fewer than "
             f"{FEWEST_GROUPS} groups. {TAUGHT}"
         )
-    probe = strongest_probe(own.data)
+    values = strongest_probe(lab.data)
     chance = 1 / max(1, len(set(labels)))
-    if probe["name"] is None:
-        return f"{every}, and {probe['reason']}. {TAUGHT}"
-    found = Probe(probe["name"], probe["balanced_accuracy"], *probe["interval"])
-    if found.balanced_accuracy >= threshold(found, chance):
+    if values["name"] is None:
+        return f"{every}, and {values['reason']}. {TAUGHT}"
+    probe = Probe(values["name"], values["balanced_accuracy"], *values["interval"])
+    if probe.balanced_accuracy >= threshold(probe, chance):
         return (
-            f"{every}, and {found.name.replace('_', ' ')} alone, without a look at the cells, tells "
-            f"the classes apart (balanced accuracy {found.balanced_accuracy:.2f}, chance "
+            f"{every}, and {probe.name.replace('_', ' ')} alone, without a look at the cells, tells "
+            f"the classes apart (balanced accuracy {probe.balanced_accuracy:.2f}, chance "
             f"{chance:.2f}), so that groups which are held out look like those that were not. {TAUGHT}"
         )
     return None

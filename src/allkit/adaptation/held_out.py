@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.adaptation.fields import LabFields, joined
-from allkit.adaptation.refit import STRENGTHS, anchors_of, change, head_inputs, head_logits
-from allkit.adaptation.trust import knowing
+from allkit.adaptation.fields import LabFields, join_fields
+from allkit.adaptation.refit import STRENGTHS, anchors_of, fit_change, head_inputs, head_logits
+from allkit.adaptation.trust import with_known_slides
 from allkit.evaluation.answers import Answers
 from allkit.model.classifier import Classifier
 from allkit.trust.ood import grouped_parts
@@ -18,16 +18,19 @@ from allkit.trust.softmax import log_sum_exp
 from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Floats
 
-__all__ = ["HeldOut", "choose", "held_out"]
-
+__all__ = ["HeldOutFields", "choose_strength", "judge_held_out"]
 
 FOLDS, INNER_FOLDS = 5, 3
 UNJUDGED = "medium"
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What heads that were adapted without them say of fields, beside what the model said."""
+class HeldOutFields:
+    """What heads that were adapted without them say of fields, beside what the model said.
+
+    `logits` `(N, K)` are those after the adapting; `by_content` `(N,)` says how far the features of a
+    field are from the known slides, and `familiar` `(N,)` whether it passes for one of them.
+    """
 
     lab: LabFields
     before: Answers
@@ -38,90 +41,135 @@ class HeldOut:
     protocol: str
 
 
-def held_out(
-    model: Classifier, own: LabFields, test: LabFields | None, strength: str | None
-) -> HeldOut | None:
-    """Judge fields by heads that were adapted without their groups; `None` where there are none."""
+class _Side(NamedTuple):
+    """What is said of the fields that were held out once, before and after the adapting."""
+
+    logits: Floats
+    before: npt.NDArray[np.float32]
+    after: npt.NDArray[np.float32]
+    accepted_before: npt.NDArray[np.bool_]
+    accepted_after: npt.NDArray[np.bool_]
+    by_content: Floats
+    familiar: npt.NDArray[np.bool_]
+
+
+def judge_held_out(
+    model: Classifier, lab: LabFields, test: LabFields | None, strength: str | None
+) -> HeldOutFields | None:
+    """Judge fields by heads that were adapted without their groups; `None` where there are none.
+
+    These are the fields of `test`, where there are some, and else those of `lab`, in turn.
+    """
     if test is not None:
-        sides = [(own, test)]
+        sides = [(lab, test)]
         protocol = "Judged on the rows `test`, which took no part in the adapting."
     else:
-        if own.held_out_classes < 2:
+        if lab.held_out_classes < 2:
             return None
-        sides = [
-            (own.at(learn), own.at(kept[np.isin(own.labels[kept], own.labels[learn])]))
-            for learn, kept in grouped_parts(own.labels, own.units, FOLDS)
-        ]
-        sides = [(learn, kept) for learn, kept in sides if len(kept.labels)]
+        sides = []
+        for learn, rows in grouped_parts(lab.labels, lab.units, FOLDS):
+            rows = rows[np.isin(lab.labels[rows], lab.labels[learn])]
+            if len(rows):
+                sides.append((lab.at(learn), lab.at(rows)))
         protocol = f"Each was judged by a head that was adapted without its group ({len(sides)} divisions)."
-    parts = [_asked(model, learn, kept, strength) for learn, kept in sides]
-    lab = joined([kept for _, kept in sides])
-    tables = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    first, p_before, p_after, accepted_before, accepted_after, by_content, familiar = tables
-    answers = [
-        Answers(model.classes, lab.labels, p.astype(np.float64), accepted)
-        for p, accepted in ((p_before, accepted_before), (p_after, accepted_after))
-    ]
-    return HeldOut(lab, answers[0], answers[1], first, by_content, familiar, protocol)
+    parts = [_adapted_answers(model, learn, judged, strength) for learn, judged in sides]
+    every = _Side(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    judged = join_fields([judged for _, judged in sides])
+    before, after = (
+        Answers(model.classes, judged.labels, table.astype(np.float64), accepted)
+        for table, accepted in (
+            (every.before, every.accepted_before),
+            (every.after, every.accepted_after),
+        )
+    )
+    return HeldOutFields(
+        lab=judged,
+        before=before,
+        after=after,
+        logits=every.logits,
+        by_content=every.by_content,
+        familiar=every.familiar,
+        protocol=protocol,
+    )
 
 
-def _asked(
-    model: Classifier, learn: LabFields, kept: LabFields, strength: str | None
-) -> tuple[npt.NDArray[Any], ...]:
+def _adapted_answers(
+    model: Classifier, learn: LabFields, judged: LabFields, strength: str | None
+) -> _Side:
     """Adapt with some fields, and return what is said of others."""
     network = model.network
-    moved = change(
-        network, learn.roots, learn.labels, strength or choose(model, learn),
-        anchors_of(model.trust),
-    )  # fmt: skip
-    inputs = head_inputs(network, kept.roots)
+    change = fit_change(
+        network,
+        learn.roots,
+        learn.labels,
+        strength=strength or choose_strength(model, learn),
+        anchors=anchors_of(model.trust),
+    )
+    inputs = head_inputs(network, judged.roots)
     before = head_logits(network, inputs)
-    after = before + moved.logits(inputs)
-    trust = knowing(model.trust, learn.statistics, learn.roots, learn.labels)
-    found: list[npt.NDArray[Any]] = [after]
-    accepted = []
-    for own, logits in ((model.trust, before), (trust, after)):
-        outputs = Outputs(logits.astype(np.float32), kept.features)
-        probabilities, decisions = own.judge(outputs, kept.statistics)
-        found.append(probabilities)
-        accepted.append(np.array([d.verdict == "accepted" for d in decisions], dtype=bool))
-    by_content, total = _ood_scores(trust, kept, after)
-    return (*found, *accepted, by_content, total <= trust.familiar)
+    after = before + change.logits(inputs)
+    trust = with_known_slides(model.trust, learn.statistics, learn.roots, learn.labels)
+    p_before, accepted_before = _judged(model.trust, judged, before)
+    p_after, accepted_after = _judged(trust, judged, after)
+    by_content, total = _ood_scores(trust, judged, after)
+    return _Side(
+        logits=after,
+        before=p_before,
+        after=p_after,
+        accepted_before=accepted_before,
+        accepted_after=accepted_after,
+        by_content=by_content,
+        familiar=total <= trust.familiar,
+    )
 
 
-def _ood_scores(trust: Trust, kept: LabFields, logits: Floats) -> tuple[Floats, Floats]:
-    """Return OOD scores `(n,)` of fields by content, and in all, in the class that was answered."""
+def _judged(
+    trust: Trust, lab: LabFields, logits: Floats
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Return probabilities `(N, K)`, and `(N,)` which answers are accepted."""
+    outputs = Outputs(logits.astype(np.float32), lab.features)
+    probabilities, decisions = trust.judge(outputs, lab.statistics)
+    accepted = [decision.verdict == "accepted" for decision in decisions]
+    return probabilities, np.array(accepted, dtype=bool)
+
+
+def _ood_scores(trust: Trust, lab: LabFields, logits: Floats) -> tuple[Floats, Floats]:
+    """Return the OOD scores of fields among known slides of the class that was answered, `(N,)` each.
+
+    By the features alone, and in all: the sum over image statistics and features."""
     by_content: Floats = np.zeros(len(logits))
     total: Floats = by_content
     answered = (np.arange(len(logits)), logits.argmax(axis=1))
-    for space, rows in ((trust.appearance, kept.statistics), (trust.content, kept.roots)):
+    for space, rows in ((trust.appearance, lab.statistics), (trust.content, lab.roots)):
         if space is not None:
             by_content = space.ood_score(space.distances(rows, len(trust.classes))[answered])
             total = total + by_content
     return by_content if trust.content is not None else np.zeros(len(logits)), total
 
 
-def choose(model: Classifier, own: LabFields) -> str:
+def choose_strength(model: Classifier, lab: LabFields) -> str:
     """Return the strength whose heads lose least on groups that they were not adapted with.
 
     Where no group of two classes can be held out it is `medium`: on the public set, where that can be
     measured on slides of neither, each strength helped, and a slide is taught by any.
     """
     anchors, network = anchors_of(model.trust), model.network
-    if own.held_out_classes < 2:
+    if lab.held_out_classes < 2:
         return UNJUDGED
     temperature = model.trust.temperature or 1.0
     losses = dict.fromkeys(STRENGTHS, 0.0)
-    for learn, kept in grouped_parts(own.labels, own.units, INNER_FOLDS):
-        kept = kept[np.isin(own.labels[kept], own.labels[learn])]
-        if not len(kept):
+    for learn, rows in grouped_parts(lab.labels, lab.units, INNER_FOLDS):
+        rows = rows[np.isin(lab.labels[rows], lab.labels[learn])]
+        if not len(rows):
             continue
-        inputs = head_inputs(network, own.roots[kept])
-        before, labels = head_logits(network, inputs), own.labels[kept]
-        weight = 1 / np.bincount(own.labels)[labels]
+        inputs = head_inputs(network, lab.roots[rows])
+        before, labels = head_logits(network, inputs), lab.labels[rows]
+        weight = 1 / np.bincount(lab.labels)[labels]
         for name in STRENGTHS:
-            moved = change(network, own.roots[learn], own.labels[learn], name, anchors)
-            logits = (before + moved.logits(inputs)) / temperature
+            change = fit_change(
+                network, lab.roots[learn], lab.labels[learn], strength=name, anchors=anchors
+            )
+            logits = (before + change.logits(inputs)) / temperature
             total = log_sum_exp(logits)
             losses[name] += float(weight @ (total - logits[np.arange(len(labels)), labels]))
     return min(losses, key=lambda name: losses[name])

@@ -14,8 +14,8 @@ from allkit.trust.softmax import softmax
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
-__all__ = ["STRENGTHS", "UNCHANGED", "Anchors", "Change", "anchors_of", "change", "head_inputs"]
-__all__ += ["head_logits", "move_mean"]
+__all__ = ["STRENGTHS", "UNCHANGED", "Anchors", "Change", "anchors_of", "fit_change"]
+__all__ += ["head_inputs", "head_logits", "move_mean"]
 
 
 UNCHANGED = "unchanged"
@@ -104,30 +104,32 @@ def head_logits(network: Network, inputs: Sequence[Floats]) -> Floats:
 def anchors_of(trust: Trust, seed: int = 0) -> Anchors | None:
     """Return what a model keeps of its training images, `None` where it keeps nothing.
 
-    Familiarity keeps where they lie in the strongest directions of their features. Going back
-    from there gives features without what lies in the other directions: on the public set the
-    head names the class of 97 to 98 % of them. At most 200 are taken, every class alike.
+    The out-of-distribution detection keeps where they lie in the strongest directions of their
+    features. Going back from there gives features without what lies in the other directions: on the
+    public set the head names the class of 97 to 98 % of them. At most 200 are taken, every class
+    alike.
     """
     space = trust.content
     if space is None:
         return None
     rng = np.random.default_rng(seed)
-    own = [np.flatnonzero(space.owners == index) for index in range(len(trust.classes))]
-    most = MOST_ANCHORS // max(1, sum(len(rows) > 0 for rows in own))
+    of_classes = [np.flatnonzero(space.owners == index) for index in range(len(trust.classes))]
+    most = MOST_ANCHORS // max(1, sum(len(rows) > 0 for rows in of_classes))
     rows = np.concatenate(
         [
             rows if len(rows) <= most else np.sort(rng.choice(rows, most, replace=False))
-            for rows in own
+            for rows in of_classes
         ]
     )
     back = np.linalg.pinv(space.projection.astype(np.float64))
     return Anchors(space.mean + space.references[rows] @ back, space.owners[rows])
 
 
-def change(
+def fit_change(
     network: Network,
     roots: Floats,
     labels: Ints,
+    *,
     strength: str,
     anchors: Anchors | None,
 ) -> Change:
@@ -153,26 +155,31 @@ def change(
     weight = len(labels) / (present * counts[labels])
     before = head_logits(network, inputs)
     if anchors is not None:
-        own = head_inputs(network, anchors.roots)
-        kept = head_logits(network, own)
-        inputs = [np.concatenate([x, y]) for x, y in zip(inputs, own, strict=True)]
-        before = np.concatenate([before, kept])
-        wanted = np.concatenate([wanted, softmax(kept)])
-        weight = np.concatenate([weight, np.full(len(kept), len(labels) / len(kept))])
-    found = [_least(x, before, wanted, weight, STRENGTHS[strength]) for x in inputs]
-    return Change(tuple(w for w, _ in found), tuple(b for _, b in found))
+        of_anchors = head_inputs(network, anchors.roots)
+        logits = head_logits(network, of_anchors)
+        inputs = [np.concatenate([x, y]) for x, y in zip(inputs, of_anchors, strict=True)]
+        before = np.concatenate([before, logits])
+        wanted = np.concatenate([wanted, softmax(logits)])
+        weight = np.concatenate([weight, np.full(len(logits), len(labels) / len(logits))])
+    prior = STRENGTHS[strength]
+    added = [_least(x, before, wanted, weight=weight, prior=prior) for x in inputs]
+    return Change(tuple(weights for weights, _ in added), tuple(bias for _, bias in added))
 
 
 def _least(
-    inputs: Floats, before: Floats, wanted: Floats, weight: Floats, prior: float
+    inputs: Floats, before: Floats, wanted: Floats, *, weight: Floats, prior: float
 ) -> tuple[Floats, Floats]:
-    """Return weights `(K, D)` and bias `(K,)` to add to a head."""
+    """Return weights `(K, D)` and bias `(K,)` to add to a head so that it loses least.
+
+    `inputs` `(N, D)` are what the head sees of N images, `before` `(N, K)` its logits, `wanted`
+    `(N, K)` the probabilities that they should give, and `weight` `(N,)` what each image counts.
+    """
     from scipy.optimize import minimize
 
     # The change lies in the span of the images: as many unknowns as images, not as features.
     left, sizes, right = np.linalg.svd(inputs, full_matrices=False)
-    kept = sizes > 1e-6 * sizes[0]
-    rows, right = left[:, kept] * sizes[kept], right[kept]
+    used = sizes > 1e-6 * sizes[0]
+    rows, right = left[:, used] * sizes[used], right[used]
     pull = prior * float((inputs**2).sum(axis=1).mean())
     classes = before.shape[1]
 

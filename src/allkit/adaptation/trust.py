@@ -1,4 +1,4 @@
-"""What a laboratory's images change about OOD detection and calibration."""
+"""What a laboratory's images change about out-of-distribution detection and calibration."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from allkit.trust.space import Space
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
-__all__ = ["calibrated", "knowing", "seen"]
+__all__ = ["recalibrate", "with_known_slides", "with_seen_images"]
 
 
-def knowing(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:
-    """Return a trust to which labelled images `(N, …)` are slides that it knows, as their class.
+def with_known_slides(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:
+    """Return `trust` with labelled images `(N, …)` among the slides that it knows, as their class.
 
     The spaces and the limits stay: how far a known slide may lie was measured on the training.
     """
@@ -45,8 +45,8 @@ def _with_references(space: Space | None, vectors: Floats, labels: Ints) -> Spac
     )
 
 
-def seen(trust: Trust, statistics: Floats, roots: Floats) -> Trust:
-    """Return a trust that has seen images `(N, …)` without labels: smears, and no more than that."""
+def with_seen_images(trust: Trust, statistics: Floats, roots: Floats) -> Trust:
+    """Return `trust` with images `(N, …)` without labels among the smears that it has seen, no more."""
 
     def shown(space: Space | None, vectors: Floats) -> Space | None:
         if space is None:
@@ -69,10 +69,15 @@ def _few(count: int) -> Ints:
     return np.arange(0, count, max(1, -(-count // MOST_REFERENCES)), dtype=np.int64)
 
 
-def calibrated(
-    trust: Trust, logits: Floats, labels: Ints, by_content: Floats, familiar: npt.NDArray[np.bool_]
+def recalibrate(
+    trust: Trust,
+    logits: Floats,
+    labels: Ints,
+    *,
+    by_content: Floats,
+    familiar: npt.NDArray[np.bool_],
 ) -> tuple[Trust, list[str]]:
-    """Return a trust calibrated on held-out fields of the laboratory, and what was left and why.
+    """Return `trust` calibrated on held-out fields of the laboratory, and what stayed as it was and why.
 
     `logits` `(n, K)` are of heads that were adapted without these fields; `by_content` `(n,)` is
     their OOD score and `familiar` `(n,)` says which pass for known slides, among references that
@@ -98,9 +103,10 @@ def calibrated(
         trust = replace(trust, thresholds=fresh)
     else:
         short = ", ".join(
-            f"{name} {count}" for name, count in zip(trust.classes, counts, strict=True)
+            f"{name} {count}"
+            for name, count in zip(trust.classes, counts, strict=True)
             if count < needed
-        )  # fmt: skip
+        )
         notes.append(
             f"Temperature and prediction sets as they were: {needed} held-out fields of every class "
             f"are needed to promise {trust.coverage:.0%} coverage ({short})."

@@ -102,9 +102,9 @@ def _write_images(data: Path | None, folder: Path) -> tuple[list[str | None], st
         for number, drawn in enumerate(draw_smears(DRAWN, groups=12, seed=20)):
             (folder / f"{number:06d}").write_bytes(encode(drawn).read())
         return [None] * DRAWN, "drawn images"
-    from allkit.evaluation.parity import COMPARED, sample, subjects
+    from allkit.evaluation.parity_images import COMPARED, parity_images, sample_images
 
-    chosen = sample(subjects(open_part(data, "test")), COMPARED)
+    chosen = sample_images(parity_images(open_part(data, "test")), COMPARED)
     for number, subject in enumerate(chosen):
         (folder / f"{number:06d}").write_bytes(subject.read())
     return [subject.label for subject in chosen], f"images of {data}"

@@ -13,9 +13,9 @@ __all__ = ["evaluation_summary"]
 def evaluation_summary(figures: Evaluation, title: str) -> str:
     """Return the figures as text, cautions first, with a table of the classes and the confusion."""
     from allkit.data.labels import display_name
-    from allkit.evaluation.lines import figure_lines
+    from allkit.evaluation.text import evaluation_lines
 
-    lines = [title, "", *figure_lines(figures.to_dict())]
+    lines = [title, "", *evaluation_lines(figures.to_dict())]
     names = [display_name(name) for name in figures.classes]
     width = max(len(name) for name in names) + 2
     lines += ["", f"{'':<{width}}precision  recall     F1  images  recall, 95 % interval"]

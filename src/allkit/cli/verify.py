@@ -65,7 +65,8 @@ def verify(
 
 def _repeat(file: Any, path: Path, values: dict[str, Any]) -> list[str]:
     """Answer the probes of the file's own report again; fill `values`, return what falls short."""
-    from allkit.evaluation.parity import parity_of, repeat
+    from allkit.evaluation.parity import parity_of
+    from allkit.evaluation.repetition import repeat
 
     parity = parity_of(file, str(path))
     for line in parity.lines():
@@ -89,7 +90,8 @@ def _repeat(file: Any, path: Path, values: dict[str, Any]) -> list[str]:
 
 def _compare(file: Any, model: Path, data: Path, values: dict[str, Any]) -> list[str]:
     """Compare file and model on images; fill `values`, return what falls short."""
-    from allkit.evaluation.parity import COMPARED, compare, sample, subjects
+    from allkit.evaluation.parity import measure_parity
+    from allkit.evaluation.parity_images import COMPARED, parity_images, sample_images
 
     reasons = []
     classifier = load_folder(model, "cpu")
@@ -98,10 +100,10 @@ def _compare(file: Any, model: Path, data: Path, values: dict[str, Any]) -> list
         reasons.append(f"it was not exported from {model}")
     dataset = open_part(data, "test")
     with bars() as progress:
-        parity = compare(
+        parity = measure_parity(
             classifier,
             file,
-            sample(subjects(dataset), COMPARED),
+            sample_images(parity_images(dataset), COMPARED),
             drawn=dataset.drawn,
             precision=getattr(file, "info", {}).get("precision", "float32"),
             progress=progress,

@@ -1,8 +1,8 @@
-"""The answers of a model on a labelled set, and every figure of them under any weighting.
+"""The answers of a model on a labelled set, and every metric of them under any weighting.
 
 A bootstrap draws groups with replacement, which gives each image a whole-number weight; all
-figures are therefore written for many weightings at once, `(R, N)`, and come out as `(R,)`
-float64, NaN where a figure cannot be said.
+metrics are therefore written for many weightings at once, `(R, N)`, and come out as `(R,)`
+float64, NaN where a metric cannot be said.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Bools = npt.NDArray[np.bool_]
 
 BINS = 15
 OF_A_CLASS = ("recall", "precision", "f1")
-"""The figures of a single class that get an interval."""
+"""The metrics of a single class that get an interval."""
 SPECIFICITY = 0.95
 LEAST = 1e-12
 """The least probability that the log loss knows."""
@@ -50,25 +50,25 @@ class Ranking:
 
     def counts(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return true and false positives at every possible threshold, `(R, T)` each."""
-        own = weights[:, self.order]
-        hits = np.cumsum(own * self.positive, axis=1)[:, self.ends]
-        misses = np.cumsum(own * ~self.positive, axis=1)[:, self.ends]
+        ordered = weights[:, self.order]
+        hits = np.cumsum(ordered * self.positive, axis=1)[:, self.ends]
+        misses = np.cumsum(ordered * ~self.positive, axis=1)[:, self.ends]
         return hits, misses
 
-    def figures(self, weights: Doubles) -> dict[str, Doubles]:
+    def metrics(self, weights: Doubles) -> dict[str, Doubles]:
         """Return area under ROC, average precision, and sensitivity at 95 % specificity."""
         hits, misses = self.counts(weights)
         with np.errstate(divide="ignore", invalid="ignore"):
             tpr, fpr = hits / hits[:, -1:], misses / misses[:, -1:]
             precision = hits / np.maximum(hits + misses, 1e-12)
         rise = np.diff(tpr, axis=1, prepend=0)
-        middle = tpr - rise / 2
+        area = ((tpr - rise / 2) * np.diff(fpr, axis=1, prepend=0)).sum(axis=1)
         allowed = np.where(fpr <= 1 - SPECIFICITY + 1e-12, tpr, 0).max(axis=1)
-        known = (hits[:, -1] > 0) & (misses[:, -1] > 0)
+        both_sides = (hits[:, -1] > 0) & (misses[:, -1] > 0)
         return {
-            "roc_auc": np.where(known, (middle * np.diff(fpr, axis=1, prepend=0)).sum(1), np.nan),
-            "average_precision": np.where(known, (rise * precision).sum(1), np.nan),
-            "sensitivity_at_specificity": np.where(known, allowed, np.nan),
+            "roc_auc": np.where(both_sides, area, np.nan),
+            "average_precision": np.where(both_sides, (rise * precision).sum(axis=1), np.nan),
+            "sensitivity_at_specificity": np.where(both_sides, allowed, np.nan),
         }
 
 
@@ -131,17 +131,19 @@ class Answers:
         matrix: Doubles = (weights @ cells).reshape(-1, size, size)
         return matrix
 
-    def figures(self, weights: Doubles) -> dict[str, Doubles]:
-        """Return every figure that is one number, by name."""
-        return self._figures(weights, self.per_class(weights))
+    def metrics(self, weights: Doubles) -> dict[str, Doubles]:
+        """Return every metric that is one number, by name."""
+        return self._metrics(weights, self.per_class(weights))
 
     def with_classes(self, weights: Doubles) -> dict[str, Doubles]:
         """Return the same, and of each class recall, precision and F1 as `recall CLASS`."""
         per_class = self.per_class(weights)
-        own = {f"{key} {name}": row[key] for name, row in per_class.items() for key in OF_A_CLASS}
-        return own | self._figures(weights, per_class)
+        of_classes = {
+            f"{key} {name}": row[key] for name, row in per_class.items() for key in OF_A_CLASS
+        }
+        return of_classes | self._metrics(weights, per_class)
 
-    def _figures(
+    def _metrics(
         self, weights: Doubles, per_class: dict[str, dict[str, Doubles]]
     ) -> dict[str, Doubles]:
         total = weights.sum(axis=1)
@@ -160,6 +162,10 @@ class Answers:
         classes = list(per_class.values())
         with np.errstate(divide="ignore", invalid="ignore"):
             accepted_accuracy = 1 - silent / accepted
+        of_each_class = [
+            self.calibration_error(weights, self.probabilities[:, i], self.truth == i)
+            for i in range(len(self.classes))
+        ]
         result = {
             "accuracy": mean(~self.wrong),
             "balanced_accuracy": _mean([v["recall"] for v in classes]),
@@ -170,10 +176,7 @@ class Answers:
             "macro_roc_auc": _mean([v["roc_auc"] for v in classes]),
             "macro_average_precision": _mean([v["average_precision"] for v in classes]),
             "ece": self.calibration_error(weights, self.confidence, ~self.wrong),
-            "classwise_ece": _mean([
-                self.calibration_error(weights, self.probabilities[:, i], self.truth == i)
-                for i in range(len(self.classes))
-            ]),
+            "classwise_ece": _mean(of_each_class),
             "brier": mean(squares),
             "log_loss": mean(-np.log(np.maximum(true_p, LEAST))),
             "area_risk_coverage": (np.diff(answered, axis=1, prepend=0) * risk).sum(axis=1),
@@ -183,14 +186,14 @@ class Answers:
             "set_coverage": mean(None if self.sets is None else self.sets[rows, self.truth]),
             "set_size": mean(sizes),
             "empty_sets": mean(None if sizes is None else sizes == 0),
-        }  # fmt: skip
+        }
         if self.malignant is not None:
-            own = self.malignant.figures(weights)
-            result |= {f"malignant_{name}": value for name, value in own.items()}
+            malignant = self.malignant.metrics(weights)
+            result |= {f"malignant_{name}": value for name, value in malignant.items()}
         return result
 
     def per_class(self, weights: Doubles) -> dict[str, dict[str, Doubles]]:
-        """Return the figures of each class against the others, by class and name."""
+        """Return the metrics of each class against the others, by class and name."""
         matrix = self.confusion(weights)
         total = matrix.sum(axis=(1, 2))
         result = {}
@@ -205,10 +208,10 @@ class Answers:
                     "f1": np.where(support > 0, 2 * hit / (support + answers), np.nan),
                     "support": support,
                 }
-                values |= self.rankings[index].figures(weights)
+                values |= self.rankings[index].metrics(weights)
                 if self.sets is not None:
-                    own = (self.truth == index) & self.sets[:, index]
-                    values["set_coverage"] = (weights @ own.astype(np.float64)) / support
+                    covered = (self.truth == index) & self.sets[:, index]
+                    values["set_coverage"] = (weights @ covered.astype(np.float64)) / support
             result[name] = values
         return result
 
@@ -229,9 +232,9 @@ class Answers:
     ) -> tuple[Doubles, Doubles, Doubles]:
         """Return, for each of 15 bins, `(R, 15)`: sum of scores, number of hits, mass."""
         order = np.argsort(score, kind="stable")
-        own = weights[:, order]
-        before = np.cumsum(own, axis=1) - own
-        share = before / own.sum(axis=1, keepdims=True)
+        ordered = weights[:, order]
+        before = np.cumsum(ordered, axis=1) - ordered
+        share = before / ordered.sum(axis=1, keepdims=True)
         number = np.minimum((share * BINS).astype(np.int64), BINS - 1)
         number += BINS * np.arange(len(weights))[:, None]
         size = BINS * len(weights)
@@ -240,13 +243,13 @@ class Answers:
             total = np.bincount(number.ravel(), values.ravel(), size)
             return total.astype(np.float64).reshape(-1, BINS)
 
-        return sums(own * score[order]), sums(own * hit[order]), sums(own)
+        return sums(ordered * score[order]), sums(ordered * hit[order]), sums(ordered)
 
     def risk_coverage(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return, answering from the surest image on: the share answered, the share wrong of it."""
-        own = weights[:, self._by_confidence]
-        answered = np.cumsum(own, axis=1)
-        wrong = np.cumsum(own * self.wrong[self._by_confidence], axis=1)
+        ordered = weights[:, self._by_confidence]
+        answered = np.cumsum(ordered, axis=1)
+        wrong = np.cumsum(ordered * self.wrong[self._by_confidence], axis=1)
         return answered / answered[:, -1:], wrong / np.maximum(answered, 1e-12)
 
 
@@ -264,9 +267,9 @@ def rates(ranking: Ranking) -> dict[str, list[float]]:
 
 
 def _mean(values: list[Doubles]) -> Doubles:
-    """Return the mean over the classes of which the figure is known."""
+    """Return the mean over the classes of which the metric is known."""
     table = np.stack(values)
-    known = ~np.isnan(table)
+    defined = ~np.isnan(table)
     with np.errstate(divide="ignore", invalid="ignore"):
-        result: Doubles = np.where(known, table, 0).sum(axis=0) / known.sum(axis=0)
+        result: Doubles = np.where(defined, table, 0).sum(axis=0) / defined.sum(axis=0)
     return result

@@ -1,4 +1,4 @@
-"""Two models on the same images: is one better, or did it have luck?"""
+"""Two models on the same images: whether one is better than the other by more than chance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from allkit.evaluation.answers import Answers
 from allkit.evaluation.exact import Extent
-from allkit.evaluation.intervals import said_of_difference
+from allkit.evaluation.intervals import words_of_exact_difference
 from allkit.evaluation.result import bootstrap
 
 __all__ = ["Comparison", "compare"]
@@ -19,7 +19,7 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Second less first, figure by figure, with 95 % intervals of a paired bootstrap over groups.
+    """Second less first, metric by metric, with 95 % intervals of a paired bootstrap over groups.
 
     `only_first` and `only_second` count the images that one model alone has right. A difference
     whose interval holds 0 can be chance. Where a difference was the same in every resampled set, its
@@ -63,7 +63,7 @@ def compare(
     """Compare the answers of two models on the same N images, drawing the same groups for both."""
 
     def less(weights: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
-        one, other = first.figures(weights), second.figures(weights)
+        one, other = first.metrics(weights), second.metrics(weights)
         return {name: other[name] - value for name, value in one.items()}
 
     count = len(first.truth)
@@ -82,7 +82,9 @@ def compare(
         intervals=intervals | exact,
         interval_unit=unit,
         exact={
-            name: said_of_difference(differences[name], extent.count(name), unit, extent.rest(name))
+            name: words_of_exact_difference(
+                differences[name], extent.count(name), unit, extent.rest(name)
+            )
             for name in exact
         },
     )

@@ -1,12 +1,10 @@
-"""What a figure is worth: what a model says about a set, and what has to stand beside it."""
+"""The evaluation of a model on a labelled set: what it says of every image, and what that is worth."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,57 +15,23 @@ from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation.answers import Answers
+from allkit.evaluation.cases import metrics_of_cases
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, leave_out, score, too_few
-from allkit.images.same_field import match, pack, unpack
 from allkit.records import Prediction, Predictor
-from allkit.runtime.answers import answer as as_prediction
-from allkit.runtime.cases import combine
 from allkit.trust.reasons import codes_of
 from allkit.trust.verdict import Decision, set_table
 from allkit.types import Progress
 
 __all__ = [
-    "IMAGE_LEVEL",
     "Judged",
-    "TrainedOn",
     "as_answers",
     "ask",
-    "cautions",
-    "figures_of",
-    "fingerprint_positions",
-    "fingerprints",
-    "group_hash",
-    "mapped_figures",
-    "relations_hash",
+    "evaluation_of",
+    "evaluation_of_mapped",
     "require_labels",
     "strongest_probe",
 ]
-
-IMAGE_LEVEL = (
-    "Image-level split: images of the same slide, even of the same field, were trained on and "
-    "tested. This is the protocol of the published systems; its figures are inflated."
-)
-
-
-class TrainedOn(Protocol):
-    """What a model remembers of its training images; `DataInfo` of `model.json` does."""
-
-    @property
-    def images_sha256(self) -> tuple[str, ...]:
-        """The SHA-256 of every image."""
-
-    @property
-    def groups_sha256(self) -> tuple[str, ...]:
-        """The `group_hash` of every group."""
-
-    @property
-    def split_by(self) -> str | None:
-        """How they were divided, `group` or `image`; `None`: nobody said."""
-
-    @property
-    def drawn(self) -> bool:
-        """Whether they were drawn."""
 
 
 class Judged(NamedTuple):
@@ -115,7 +79,7 @@ def ask(
     return Judged(table, decisions, set_table(decisions, len(classes)) if known else None)
 
 
-def figures_of(
+def evaluation_of(
     dataset: Dataset,
     judged: Judged,
     classes: tuple[str, ...],
@@ -123,43 +87,45 @@ def figures_of(
     *,
     probes: bool = True,
 ) -> Evaluation:
-    """Return the figures of what a model said about a set, the strongest probe beside them.
+    """Return the evaluation of what a model said about a set, the strongest probe beside it.
 
     Raises `DatasetError` when a label is none of the model's.
     """
     answers = as_answers(dataset, judged, classes)
+    extra = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
+    if probes:
+        extra["shortcut_probe"] = strongest_probe(dataset)
     return evaluate(
-        answers.truth, judged.probabilities, classes,
+        answers.truth,
+        judged.probabilities,
+        classes,
         verdicts=[decision.verdict for decision in judged.decisions],
         sets=judged.sets,
         units=dataset.units if dataset.has_groups else None,
         notes=notes,
-        extra=cases_of(dataset, judged, classes)
-        | ({"shortcut_probe": strongest_probe(dataset)} if probes else {}),
-    )  # fmt: skip
+        extra=extra,
+    )
 
 
-def mapped_figures(
+def evaluation_of_mapped(
     mapped: Mapped, judged: Judged, notes: Sequence[str], *, probes: bool = True
 ) -> Evaluation:
-    """Return the figures of what a model said about the images of `mapped`, under its classes.
+    """Return the evaluation of what a model said about the images of `mapped`, under its classes.
 
     The probability of a mapped class is the sum over its members; it is in a prediction set when
     one of them is. Verdicts are the model's own, about its own classes.
     """
     members = mapped.members
-    decisions = [
-        Decision(d.verdict, d.codes, tuple(
-            int(i) for i in np.flatnonzero(members[list(d.prediction_set)].any(axis=0))
-        ))
-        for d in judged.decisions
-    ]  # fmt: skip
+    decisions = []
+    for decision in judged.decisions:
+        possible = members[list(decision.prediction_set)].any(axis=0)
+        positions = tuple(int(i) for i in np.flatnonzero(possible))
+        decisions.append(decision._replace(prediction_set=positions))
     sets = None if judged.sets is None else judged.sets.astype(int) @ members.astype(int) > 0
     table = (judged.probabilities @ members).astype(np.float32)
-    return figures_of(
-        mapped.dataset, Judged(table, decisions, sets), mapped.classes,
-        [*notes, *mapped.notes], probes=probes,
-    )  # fmt: skip
+    judged = Judged(table, decisions, sets)
+    notes = [*notes, *mapped.notes]
+    return evaluation_of(mapped.dataset, judged, mapped.classes, notes, probes=probes)
 
 
 def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
@@ -172,86 +138,6 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
             f"does not know. It knows: {', '.join(classes)}. `--map FILE` says what they mean to it."
         )
-
-
-def relations_hash(dataset: Dataset) -> str:
-    """Return a hash of which images belong together: by group and case, and by field.
-
-    It holds hashes of images and no name. Looks at every image, as `Dataset.fields` does.
-    """
-    partitions = []
-    for numbers in (dataset.units, dataset.fields):
-        members: dict[int, list[str]] = {}
-        for number, digest in zip(numbers.tolist(), dataset.hashes, strict=True):
-            members.setdefault(number, []).append(digest)
-        partitions.append(sorted(sorted(digests) for digests in members.values()))
-    return hashlib.sha256(json.dumps(partitions).encode()).hexdigest()
-
-
-def cautions(
-    trained_on: TrainedOn, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
-) -> list[str]:
-    """Return what makes figures of a model on a set worth less than they look.
-
-    `training` are the fingerprints of the model's training images.
-    """
-    trained = set(trained_on.images_sha256)
-    seen = sum(digest in trained for digest in dataset.hashes)
-    groups = set(trained_on.groups_sha256)
-    shared = sum(group_hash(s.group or s.case) in groups for s in dataset if s.group or s.case)
-    notes = []
-    if seen:
-        notes.append(
-            f"{seen} of these {len(dataset)} images were trained on: the figures are too high."
-        )
-    if shared > seen:
-        notes.append(
-            f"{shared} of these {len(dataset)} images come from groups that were trained on: "
-            f"the figures say nothing about new slides."
-        )
-    shown = {index for index, _ in match(dataset.signatures, unpack(training))}
-    shown -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
-    if shown:
-        notes.append(
-            f"{len(shown)} of these {len(dataset)} images show a field that was trained on, "
-            f"photographed again: the figures are too high."
-        )
-    kept = len(training.get("counts", ()))
-    if training and kept < len(trained):
-        notes.append(
-            f"Images of the same field were looked for among {kept:,} of the {len(trained):,} "
-            f"training images; the model keeps no more."
-        )
-    if "image" in (dataset.split_by, trained_on.split_by):
-        notes.append(IMAGE_LEVEL)
-    if trained_on.drawn:
-        notes.append("The model was trained on drawn images: nothing follows for real smears.")
-    return notes
-
-
-def group_hash(group: str | None) -> str:
-    """Return the hash by which a group is remembered: its name may be a patient's."""
-    import hashlib
-
-    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
-
-
-FINGERPRINTS = 10_000
-"""Images whose fingerprints a model keeps, at most: 3.5 KB each."""
-
-
-def fingerprints(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
-    """Return what is kept of a set's images to know their fields again, as plain arrays.
-
-    Keypoints and bits of their surroundings, from which no picture can be shown. Of more than
-    10,000 images, as many are taken at equal distances.
-    """
-    return pack(dataset.subset(fingerprint_positions(len(dataset))).signatures)
-
-
-def fingerprint_positions(count: int) -> range:
-    """Return the positions of those of `count` images whose fingerprints are kept."""
-    return range(0, count, max(1, -(-count // FINGERPRINTS)))
 
 
 def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, Any]:
@@ -283,60 +169,17 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
     }
 
 
-def cases_of(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> dict[str, Any]:
-    """Return the figures of whole cases under `cases`; nothing for a set that names none.
-
-    A case whose images have several labels has no label of its own and is left out, counted.
-    """
-    fields: dict[str, list[int]] = {}
-    for index, sample in enumerate(dataset):
-        if sample.case is not None:
-            fields.setdefault(sample.case, []).append(index)
-    if not fields:
-        return {}
-    right, mixed, silent = [], 0, 0
-    verdicts = {"accepted": 0, "review": 0, "refused": 0}
-    for case, rows in fields.items():
-        labels = {dataset.samples[i].label for i in rows}
-        if len(labels) > 1:
-            mixed += 1
-            continue
-        answer = combine(
-            [
-                as_prediction(dataset.samples[i].image, judged.probabilities[i],
-                              judged.decisions[i], classes)
-                for i in rows
-            ],
-            case,
-        )  # fmt: skip
-        hit = answer.label in labels
-        right.append(hit)
-        verdicts[answer.verdict] += 1
-        silent += answer.verdict == "accepted" and not hit
-    if not right:
-        return {}
-    return {
-        "cases": {
-            "n": len(right),
-            "accuracy": float(np.mean(right)),
-            "verdicts": verdicts,
-            "silent_errors": silent,
-            "mixed_labels": mixed,
-        }
-    }
-
-
 def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> Answers:
-    """Return what a model said about a set in the form in which figures are computed.
+    """Return what a model said about a set in the form in which metrics are computed.
 
     Raises `DatasetError` when a label is none of the model's.
     """
     require_labels(dataset, classes)
     position = {name: index for index, name in enumerate(classes)}
     return Answers(
-        classes,
-        np.array([position[label] for label in dataset.label_names], dtype=np.int64),
-        judged.probabilities.astype(np.float64),
-        np.array([decision.verdict == "accepted" for decision in judged.decisions]),
-        judged.sets,
+        classes=classes,
+        truth=np.array([position[label] for label in dataset.label_names], dtype=np.int64),
+        probabilities=judged.probabilities.astype(np.float64),
+        accepted=np.array([decision.verdict == "accepted" for decision in judged.decisions]),
+        sets=judged.sets,
     )

@@ -1,4 +1,4 @@
-"""The figures that were the same in every resampled set: an exact interval in place of none."""
+"""Metrics that were the same in every resampled set get an exact interval."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from allkit.evaluation.intervals import WIDTH, less_of_classes, possible, widene
 __all__ = ["Extent"]
 
 RANGES = {"brier": (0.0, 2.0), "log_loss": (0.0, -math.log(LEAST))}
-"""What a figure may be, where it is not from 0 to 1."""
+"""Least and largest value of a metric, where it is not from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How many units figures rest on.
+    """How many units metrics rest on.
 
     `units` in all, `accepted` with an accepted image, `classes` for each class that has images
     (a unit of several classes in parts), `rarest` in the class that is in the fewest of them, and
-    `malignant` in the smaller of the two sides. `size` is the number of classes. `own` are the units
-    of single classes: with an image of it, and, for its precision, with an answer of it.
+    `malignant` in the smaller of the two sides. `size` is the number of classes. `by_class` holds, by
+    the name of a metric of one class, the units with an image of that class; for its precision, the
+    units with an answer of it.
     """
 
     units: int
@@ -34,7 +35,7 @@ class Extent:
     rarest: int
     malignant: int
     size: int
-    own: Mapping[str, int]
+    by_class: Mapping[str, int]
 
     @classmethod
     def of(cls, answers: Answers, units: npt.NDArray[np.int64] | None) -> Extent:
@@ -49,7 +50,7 @@ class Extent:
         holds[unit, answers.truth] = True
         answered = np.zeros_like(holds)
         answered[unit, answers.predicted] = True
-        own = {
+        by_class = {
             f"{key} {name}": int((answered if key == "precision" else holds)[:, index].sum())
             for index, name in enumerate(answers.classes)
             for key in OF_A_CLASS
@@ -63,14 +64,19 @@ class Extent:
             other = np.delete(holds, benign, axis=1).any(axis=1)
             malignant = min(int(holds[:, benign].sum()), int(other.sum()))
         return cls(
-            len(holds), accepted, tuple(parts.sum(axis=0)[present].tolist()),
-            int(holds.sum(axis=0)[present].min()), malignant, size, own,
-        )  # fmt: skip
+            units=len(holds),
+            accepted=accepted,
+            classes=tuple(parts.sum(axis=0)[present].tolist()),
+            rarest=int(holds.sum(axis=0)[present].min()),
+            malignant=malignant,
+            size=size,
+            by_class=by_class,
+        )
 
     def count(self, name: str) -> int:
-        """Return how many units a figure rests on."""
-        if name in self.own:
-            return self.own[name]
+        """Return how many units a metric rests on."""
+        if name in self.by_class:
+            return self.by_class[name]
         if name == "accepted_accuracy":
             return self.accepted
         if name.startswith("malignant_"):
@@ -86,40 +92,40 @@ class Extent:
         return " of the rarest class" if name.startswith(("macro_", "classwise_")) else ""
 
     def share(self, name: str) -> float:
-        """Return by how much of its range a figure may differ where it was always the same.
+        """Return by how much of its range a metric may differ where it was always the same.
 
         A mean over classes other than the recall (F1, areas) is as uncertain as its rarest class.
         """
         if name == "balanced_accuracy":
             return less_of_classes(self.classes)
-        found = possible(self.count(name))
+        share = possible(self.count(name))
         if name == "area_risk_coverage":  # at worst, the errors are the surest answers
-            return min(1.0, found * (1 - math.log(found)))
-        return found
+            return min(1.0, share * (1 - math.log(share)))
+        return share
 
     def range(self, name: str) -> tuple[float, float]:
-        """Return the least and the largest that a figure may be."""
+        """Return the least and the largest that a metric may be."""
         return (0.0, float(self.size)) if name == "set_size" else RANGES.get(name, (0.0, 1.0))
 
     def exact(
         self, values: Mapping[str, float | None], intervals: Mapping[str, list[float]]
     ) -> dict[str, list[float]]:
-        """Return an exact interval for every figure whose interval has no width."""
-        found = {}
+        """Return an exact interval for every metric whose interval has no width."""
+        exact = {}
         for name, (low, high) in intervals.items():
             value = values.get(name)
             if value is not None and high - low < WIDTH:
-                found[name] = list(widened(value, self.share(name), *self.range(name)))
-        return found
+                exact[name] = list(widened(value, self.share(name), *self.range(name)))
+        return exact
 
     def exact_differences(
         self, values: Mapping[str, float], intervals: Mapping[str, list[float]]
     ) -> dict[str, list[float]]:
-        """Return the same for differences of figures of two models."""
-        found = {}
+        """Return the same for differences of metrics of two models."""
+        exact = {}
         for name, (low, high) in intervals.items():
             if high - low < WIDTH and name in values:
                 least, most = self.range(name)
                 widest = most - least
-                found[name] = list(widened(values[name], self.share(name), -widest, widest))
-        return found
+                exact[name] = list(widened(values[name], self.share(name), -widest, widest))
+        return exact

@@ -1,11 +1,11 @@
-"""What may still be possible where nothing was seen: exact bounds, and how they are said.
+"""Exact intervals for a metric that was the same in every group, and the words beside them.
 
 A bootstrap of answers without an error holds no error: its interval has no width, as if the next
 group could not be otherwise either. What can be said instead is exact. If a share q of all groups
 were otherwise, n groups would all be alike with the chance (1 - q)^n; where that is below 5 %, q is
 ruled out. So at most q = 1 - 0.05^(1/n) of the groups are otherwise, about 3/n.
 
-The bound has one side, as there is nothing on the other one: more than no errors cannot be had.
+The bound has one side, as there is nothing on the other one: no model makes fewer errors than none.
 Clopper & Pearson 1934 (Biometrika 26:404) for the bound, Louis 1981 (The American Statistician
 35:154) for its one side, Hanley & Lippman-Hand 1983 (JAMA 249:1743) for 3/n.
 """
@@ -22,8 +22,8 @@ __all__ = [
     "interval_of",
     "less_of_classes",
     "possible",
-    "said",
-    "said_of_difference",
+    "words_of_exact",
+    "words_of_exact_difference",
 ]
 __all__ += ["widened", "with_words"]
 
@@ -49,16 +49,18 @@ def less_of_classes(units: Sequence[float]) -> float:
     those that are not, the largest mean has 1 - q = min(1, λn), with the λ that makes the product
     5 % (a concave function on a line). It is what `possible` says of one class.
     """
-    known = sorted(n for n in units if n > 0)
-    if not known:
+    counts = sorted(n for n in units if n > 0)
+    if not counts:
         return 1.0
-    for count in range(len(known), 0, -1):  # the classes with the fewest units are those otherwise
-        some = known[:count]
+    for number in range(
+        len(counts), 0, -1
+    ):  # the classes with the fewest units are those otherwise
+        some = counts[:number]
         mean = sum(n * math.log(n) for n in some)
         level = math.exp((math.log(ALPHA) - mean) / sum(some))
         if level * some[-1] <= 1:
-            return sum(1 - level * n for n in some) / len(known)
-    return 1.0 / len(known)
+            return sum(1 - level * n for n in some) / len(counts)
+    return 1.0 / len(counts)
 
 
 def widened(
@@ -71,10 +73,10 @@ def widened(
     return value - (value - lowest) * share, value + (highest - value) * share
 
 
-def said(
-    name: str, value: float, interval: Sequence[float], count: int, unit: str, rest: str = ""
+def words_of_exact(
+    name: str, value: float, interval: Sequence[float], *, count: int, unit: str, rest: str = ""
 ) -> str:
-    """Return in words what an exact interval of a figure rests on: `count` units, all alike.
+    """Return in words what an exact interval of a metric rests on: `count` units, all alike.
 
     `rest` goes on behind the unit's name.
     """
@@ -96,7 +98,7 @@ def said(
     return what
 
 
-def said_of_difference(difference: float, count: int, unit: str, rest: str = "") -> str:
+def words_of_exact_difference(difference: float, count: int, unit: str, rest: str = "") -> str:
     """Return in words what an exact interval of a difference rests on."""
     what = "no difference in any of" if difference == 0 else "the same difference in all of"
     if count == 1:
@@ -105,25 +107,25 @@ def said_of_difference(difference: float, count: int, unit: str, rest: str = "")
 
 
 def _where(count: int, unit: str, rest: str) -> str:
-    known = " (no groups are known)" if unit == "image" else ""
-    return f"{count:,} {unit}{'' if count == 1 else 's'}{rest}{known}"
+    caveat = " (no groups are known)" if unit == "image" else ""
+    return f"{count:,} {unit}{'' if count == 1 else 's'}{rest}{caveat}"
 
 
 def _percent(share: float) -> int:
     return math.ceil(100 * share - 1e-9)
 
 
-def interval_of(figures: Mapping[str, Any], name: str) -> tuple[float, float] | None:
-    """Return the interval of a figure of `Evaluation.to_dict`; `None` where it has none.
+def interval_of(evaluation: Mapping[str, Any], name: str) -> tuple[float, float] | None:
+    """Return the interval of a metric of `Evaluation.to_dict`; `None` where it has none.
 
     Models of older versions keep intervals without a width, which are no intervals.
     """
-    found = figures["intervals"].get(name)
-    if found is None:
+    bounds = evaluation["intervals"].get(name)
+    if bounds is None:
         return None
-    low, high = found
+    low, high = bounds
     if high - low < WIDTH and low >= 0 and high <= 1:
-        return widened(low, possible(figures.get("units", 1)))
+        return widened(low, possible(evaluation.get("units", 1)))
     return low, high
 
 
@@ -139,30 +141,34 @@ def ends(low: float, high: float) -> tuple[str, str]:
     return texts
 
 
-def with_words(figures: Mapping[str, Any], name: str) -> str | None:
-    """Return the interval of a figure, and after a semicolon what belongs beside it; or `None`."""
-    interval = interval_of(figures, name)
+def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
+    """Return the interval of a metric, and after a semicolon what belongs beside it; or `None`."""
+    interval = interval_of(evaluation, name)
     if interval is None:
         return None
-    words = beside(figures, name)
+    words = beside(evaluation, name)
     return f"{'–'.join(ends(*interval))}{f'; {words}' if words else ''}"
 
 
-def beside(figures: Mapping[str, Any], name: str) -> str:
-    """Return the words that belong beside a figure of `Evaluation.to_dict`, or nothing.
+def beside(evaluation: Mapping[str, Any], name: str) -> str:
+    """Return the words that belong beside a metric of `Evaluation.to_dict`, or nothing.
 
     They say what an exact interval rests on, and that a shortcut does as well.
     """
     words = []
-    known = figures.get("exact", {}).get(name)
-    found = figures["intervals"].get(name)
-    if known is None and found is not None and interval_of(figures, name) != tuple(found):
-        interval = interval_of(figures, name) or found
-        unit = figures["interval_unit"]
-        known = said(name, figures[name], interval, figures.get("units", 1), unit)
-    if known is not None:
-        words.append(known)
-    probe = figures.get("shortcut_probe") or {}
+    exact = evaluation.get("exact", {}).get(name)
+    stored, interval = evaluation["intervals"].get(name), interval_of(evaluation, name)
+    if exact is None and interval is not None and interval != tuple(stored):
+        exact = words_of_exact(
+            name,
+            evaluation[name],
+            interval,
+            count=evaluation.get("units", 1),
+            unit=evaluation["interval_unit"],
+        )
+    if exact is not None:
+        words.append(exact)
+    probe = evaluation.get("shortcut_probe") or {}
     if name in ("accuracy", "balanced_accuracy") and probe.get("note"):
         # A probe is measured by its balanced accuracy, so it is this that is compared.
         words.append(f"balanced, {probe['note']}" if name == "accuracy" else probe["note"])

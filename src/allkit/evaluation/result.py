@@ -1,4 +1,4 @@
-"""The record of an evaluation: figures, intervals, curves."""
+"""The record of an evaluation: metrics, intervals, curves."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit._moved import warn_renamed
 from allkit.evaluation.answers import OF_A_CLASS, Answers, rates
 from allkit.evaluation.exact import Extent
-from allkit.evaluation.intervals import said
-from allkit.evaluation.lines import figures_as_text
+from allkit.evaluation.intervals import words_of_exact
+from allkit.evaluation.text import evaluation_text
 from allkit.types import Doubles, Ints
 
 __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
@@ -21,7 +22,7 @@ __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
 RESAMPLES = 1000
 CELLS = 60_000  # of a table of weights, which bounds the memory
 VERDICTS = ("accepted", "review", "refused")
-FOLD_FIGURES = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier", "log_loss")
+FOLD_METRICS = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier", "log_loss")
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,19 @@ class Evaluation:
     """What a model did on a labelled set. Every image counts, whatever its verdict.
 
     `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`.
-    `figures` holds every figure that is one number, by name, and `intervals` their 95 %
+    `metrics` holds every metric that is one number, by name, and `intervals` their 95 %
     percentile intervals of a bootstrap over groups (over images where nothing is known about
-    groups, which `interval_unit` says). Where a figure was the same in every resampled set, its
+    groups, which `interval_unit` says). Where a metric was the same in every resampled set, its
     interval is an exact one (`allkit.evaluation.intervals`), and `exact` says by name what it rests on.
     `class_intervals` are those of recall, precision and F1 of each class. `ece` is
     the expected calibration error over 15 bins of equal mass. A class without images has support 0
     and is left out of the averages. What a model without calibration cannot say is `None`. `notes`
-    are cautions that belong beside the figures wherever they are shown.
+    are cautions that belong beside the metrics wherever they are shown.
     """
 
     classes: tuple[str, ...]
     n: int
-    figures: dict[str, float | None]
+    metrics: dict[str, float | None]
     per_class: dict[str, dict[str, float | int | None]]
     confusion: list[list[int]]
     intervals: dict[str, list[float]]
@@ -55,13 +56,13 @@ class Evaluation:
     class_intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return figures_as_text(self.to_dict())
+        return evaluation_text(self.to_dict())
 
     def __repr__(self) -> str:
         shown = [
             f"{name} {value:.3f} ({self.intervals[key][0]:.3f}–{self.intervals[key][1]:.3f})"
             for key, name in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced"))
-            if (value := self.figures.get(key)) is not None and key in self.intervals
+            if (value := self.metrics.get(key)) is not None and key in self.intervals
         ]
         shown.append(f"{self.n} images in {self.units} {self.interval_unit}s")
         if self.notes:
@@ -69,41 +70,47 @@ class Evaluation:
         return f"<Evaluation: {', '.join(shown)}>"
 
     @property
+    def figures(self) -> dict[str, float | None]:
+        """The metrics, by their name of 0.1.0."""
+        warn_renamed("Evaluation.figures", "Evaluation.metrics")
+        return self.metrics
+
+    @property
     def accuracy(self) -> float:
         """Share of images whose most probable class is the true one."""
-        return self.figures["accuracy"] or 0.0
+        return self.metrics["accuracy"] or 0.0
 
     @property
     def balanced_accuracy(self) -> float:
         """Mean recall over the classes that have images."""
-        return self.figures["balanced_accuracy"] or 0.0
+        return self.metrics["balanced_accuracy"] or 0.0
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 score over the classes that have images."""
-        return self.figures["macro_f1"] or 0.0
+        return self.metrics["macro_f1"] or 0.0
 
     @property
     def ece(self) -> float | None:
         """Expected calibration error of the most probable class."""
-        return self.figures["ece"]
+        return self.metrics["ece"]
 
     @property
     def accepted_accuracy(self) -> float | None:
         """Share of the accepted answers that are right; `None` when none was accepted."""
-        return self.figures["accepted_accuracy"]
+        return self.metrics["accepted_accuracy"]
 
     @property
     def silent_error_rate(self) -> float:
         """Share of all images that were accepted with a wrong label."""
-        return self.figures["silent_error_rate"] or 0.0
+        return self.metrics["silent_error_rate"] or 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values, in the form of `allkit evaluate --json`."""
+        """Return the evaluation as plain values, in the form of `allkit evaluate --json`."""
         return {
             "classes": list(self.classes),
             "n": self.n,
-            **self.figures,
+            **self.metrics,
             "per_class": self.per_class,
             "confusion": self.confusion,
             "intervals": self.intervals,
@@ -130,25 +137,28 @@ def evaluate(
     extra: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Return the figures for N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
+    """Return the evaluation of N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
 
     `verdicts` is `None` where none may be judged: what was set on these images themselves.
     `units` `(N,)` numbers the groups to resample; `None` resamples images. `sets` is `None` for
     a model without calibration.
     """
+    accepted = None
+    if verdicts is not None:
+        accepted = np.array([verdict == "accepted" for verdict in verdicts], dtype=bool)
     answers = Answers(
-        tuple(classes),
-        truth,
-        probabilities.astype(np.float64),
-        None if verdicts is None else np.array([v == "accepted" for v in verdicts], dtype=bool),
-        sets,
+        classes=tuple(classes),
+        truth=truth,
+        probabilities=probabilities.astype(np.float64),
+        accepted=accepted,
+        sets=sets,
     )
     once = np.ones((1, len(truth)))
-    values = {name: _plain(found[0]) for name, found in answers.with_classes(once).items()}
+    values = {name: _plain(row[0]) for name, row in answers.with_classes(once).items()}
     intervals = bootstrap(answers.with_classes, len(truth), units, seed)
     unit = "image" if units is None else "group"
     extent = Extent.of(answers, units)
-    figures = {name: value for name, value in values.items() if name not in extent.own}
+    metrics = {name: value for name, value in values.items() if name not in extent.by_class}
     exact = extent.exact(values, intervals)
     intervals |= exact
     of_classes = {
@@ -162,7 +172,7 @@ def evaluate(
     further = dict(extra or {})
     if "shortcut_probe" in further:
         further["shortcut_probe"] = against(
-            further["shortcut_probe"], figures["balanced_accuracy"], intervals
+            further["shortcut_probe"], metrics["balanced_accuracy"], intervals
         )
     per_class: dict[str, dict[str, float | int | None]] = {
         name: {key: _plain(values[0]) for key, values in row.items()}
@@ -172,7 +182,7 @@ def evaluate(
     return Evaluation(
         classes=tuple(classes),
         n=len(truth),
-        figures=figures,
+        metrics=metrics,
         per_class=per_class,
         confusion=answers.confusion(once)[0].astype(int).tolist(),
         intervals=intervals,
@@ -183,11 +193,16 @@ def evaluate(
         notes=tuple(notes),
         extra=further,
         exact={
-            name: said(
-                name, figures[name] or 0.0, interval, extent.count(name), unit, extent.rest(name)
+            name: words_of_exact(
+                name,
+                metrics[name] or 0.0,
+                interval,
+                count=extent.count(name),
+                unit=unit,
+                rest=extent.rest(name),
             )
             for name, interval in exact.items()
-            if name in figures
+            if name in metrics
         },
         class_intervals=of_classes,
     )
@@ -198,7 +213,7 @@ def against(
 ) -> dict[str, Any]:
     """Return a shortcut probe with the finding whether a balanced accuracy exceeds it.
 
-    It does where the lower end of its interval lies above the probe's figure: what may be chance
+    It does where the lower end of its interval lies above that of the probe: what may be chance
     does not. `note` says otherwise in words, and is `None` where there is nothing to say.
     """
     if probe.get("name") is None or balanced is None:
@@ -214,14 +229,14 @@ def against(
 
 
 def bootstrap(
-    figures: Callable[[Doubles], dict[str, Doubles]],
+    metrics: Callable[[Doubles], dict[str, Doubles]],
     count: int,
     units: Ints | None,
     seed: int,
 ) -> dict[str, list[float]]:
-    """Return the 95 % percentile interval of each figure over bootstraps that draw whole units.
+    """Return the 95 % percentile interval of each metric over bootstraps that draw whole units.
 
-    `figures` maps weights `(R, N)` to values `(R,)` by name. A figure that cannot be said at all
+    `metrics` maps weights `(R, N)` to values `(R,)` by name. A metric that cannot be said at all
     has no interval.
     """
     unit = np.arange(count) if units is None else np.unique(units, return_inverse=True)[1]
@@ -234,7 +249,7 @@ def bootstrap(
         weights = np.stack(
             [np.bincount(rng.integers(size, size=size), minlength=size)[unit] for _ in range(times)]
         ).astype(np.float64)
-        for name, values in figures(weights).items():
+        for name, values in metrics(weights).items():
             drawn.setdefault(name, []).append(values)
     intervals = {}
     for name, parts in drawn.items():
@@ -255,10 +270,10 @@ def by_fold(
 ) -> dict[str, Any]:
     """Return accuracy and calibration on one fold of N images, as plain values."""
     answers = Answers(tuple(classes), truth, probabilities.astype(np.float64), None)
-    figures = answers.figures(np.ones((1, len(truth))))
+    metrics = answers.metrics(np.ones((1, len(truth))))
     return {
         "n": len(truth),
-        **{name: _plain(figures[name][0]) for name in FOLD_FIGURES},
+        **{name: _plain(metrics[name][0]) for name in FOLD_METRICS},
         "reliability": _reliability(answers),
     }
 

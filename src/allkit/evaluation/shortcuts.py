@@ -174,11 +174,11 @@ def score(
     least = min(len(np.unique(units[labels == c])) for c in np.unique(labels))
     divider = StratifiedGroupKFold(max(2, min(folds, least)), shuffle=True, random_state=seed)
     divisions = list(divider.split(np.zeros(len(labels)), labels, units))
-    found = []
+    probes = []
     for name in names:
-        predicted = _held_out(features[name], labels, divisions, trees, seed)
-        found.append(Probe(name, *_balanced(predicted, labels, units, seed)))
-    return sorted(found, key=lambda probe: -probe.balanced_accuracy)
+        predicted = _held_out(features[name], labels, divisions, trees=trees, seed=seed)
+        probes.append(Probe(name, *_balanced(predicted, labels, units, seed)))
+    return sorted(probes, key=lambda probe: -probe.balanced_accuracy)
 
 
 def leave_out(
@@ -190,14 +190,14 @@ def leave_out(
     trees: int = 60,
     seed: int = 0,
 ) -> Probe:
-    """Return one probe's figure when each of `groups` is left out in turn, with all its relatives."""
+    """Return what one probe gets when each of `groups` is left out in turn, with all its relatives."""
     divisions = []
     for group in np.unique(groups):
         test = groups == group
         learn = ~np.isin(units, units[test])
         if learn.any():
             divisions.append((np.flatnonzero(learn), np.flatnonzero(test)))
-    predicted = _held_out(values, labels, divisions, trees, seed)
+    predicted = _held_out(values, labels, divisions, trees=trees, seed=seed)
     return Probe("leave one out", *_balanced(predicted, labels, groups, seed))
 
 
@@ -205,9 +205,11 @@ def _held_out(
     values: npt.NDArray[np.float32],
     labels: Ints,
     divisions: Sequence[tuple[Any, Any]],
+    *,
     trees: int,
     seed: int,
 ) -> Ints:
+    """Return the class `(N,)` of each image as told by a forest that did not learn from it."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     predicted = np.full(len(labels), -1, dtype=np.int64)
@@ -231,8 +233,8 @@ def _balanced(predicted: Ints, labels: Ints, units: Ints, seed: int) -> tuple[fl
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), _RESAMPLES)
     with np.errstate(invalid="ignore"):  # a draw may hold no unit of a class
-        figures = np.nanmean(drawn @ right / (drawn @ total), axis=1)
-    low, high = np.percentile(figures, [2.5, 97.5])
+        means = np.nanmean(drawn @ right / (drawn @ total), axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
     value = float((right.sum(axis=0) / total.sum(axis=0)).mean())
     if high - low < WIDTH:
         holds = total > 0

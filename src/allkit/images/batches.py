@@ -30,9 +30,9 @@ def cores() -> int:
 
     `ALLKIT_CORES` says so where several processes share a machine.
     """
-    told = os.environ.get("ALLKIT_CORES", "")
-    if told.isdigit() and int(told):
-        return int(told)
+    setting = os.environ.get("ALLKIT_CORES", "")
+    if setting.isdigit() and int(setting):
+        return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -97,22 +97,27 @@ def find_cells(image: Pixels) -> Cells:
         stain, density = _stain(small)
     centres, diameters = _parts(_mask(stain, density))
     return Cells(
-        small, centres, diameters, scale, None if red_cell is None else float(red_cell / reduced)
+        image=small,
+        centres=centres,
+        diameters=diameters,
+        scale=scale,
+        red_cell=None if red_cell is None else float(red_cell / reduced),
     )
 
 
-def bags(found: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
-    """Yield (positions in `found`, images `(n, H, W, 3)`, places `(m, 3)`) for each shape there is.
+def bags(fields: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
+    """Yield (positions in `fields`, images `(n, H, W, 3)`, places `(m, 3)`) for each shape there is.
 
     A place is the position of the image among these n, and x and y of the cell, float32: what a
     network of cells is given, the `MOST` largest of each image. Where no image has a cell there
     is one place, of no image (-1).
     """
-    for indices, images in by_shape([cells.image for cells in found]):
+    for indices, images in by_shape([cells.image for cells in fields]):
         places = [
             (float(number), x, y)
-            for number, index in enumerate(indices) for x, y in found[index].centres[:MOST].tolist()
-        ]  # fmt: skip
+            for number, index in enumerate(indices)
+            for x, y in fields[index].centres[:MOST].tolist()
+        ]
         yield indices, images, np.array(places or [(-1.0, 0.0, 0.0)], np.float32)
 
 
@@ -235,11 +240,12 @@ def _red_cell(stain: Singles, density: Singles) -> float | None:
     radius = exact[rows, columns]
     edge = np.minimum.reduce([rows, columns, height - 1 - rows, width - 1 - columns])
     apart = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2 > radius[None] ** 2
-    kept: list[int] = []
+    peaks_apart: list[int] = []
     for index in range(len(rows)):
-        if apart[index, kept].all():
-            kept.append(index)
-    found = radius[kept][radius[kept] <= edge[kept] + 1]
-    if len(found) < 8:
+        if apart[index, peaks_apart].all():
+            peaks_apart.append(index)
+    radius, edge = radius[peaks_apart], edge[peaks_apart]
+    radius = radius[radius <= edge + 1]  # whole cells only
+    if len(radius) < 8:
         return None
-    return float(2 * np.median(found[found > 0.35 * np.quantile(found, 0.9)]))
+    return float(2 * np.median(radius[radius > 0.35 * np.quantile(radius, 0.9)]))

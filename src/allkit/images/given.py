@@ -18,11 +18,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from allkit.errors import ImageError
-from allkit.images.decode import MAX_BYTES, exif_orientation, read_image
+from allkit.images.decode import read_image
+from allkit.images.formats import exif_orientation
+from allkit.images.refusal import MAX_BYTES
 
 __all__ = ["Given", "given", "one"]
 
-Source: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
+Readable: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
 
 BYTES = (bytes, bytearray, memoryview)
 ONE = (
@@ -51,7 +53,7 @@ class Given(NamedTuple):
     """
 
     name: str
-    source: Source = b""
+    source: Readable = b""
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -64,10 +66,10 @@ class Given(NamedTuple):
 
 def one(image: Any) -> Given:
     """Return a single image. Raises `ImageError` (`array`) for what can be no image."""
-    found = _given(image, 0)
-    if found.mistake is not None:
-        raise found.mistake
-    return found
+    single = _given(image, 0)
+    if single.mistake is not None:
+        raise single.mistake
+    return single
 
 
 def given(images: Any) -> Iterator[Given]:
@@ -89,9 +91,9 @@ def given(images: Any) -> Iterator[Given]:
 
 def _each(images: Iterable[Any]) -> Iterator[Given]:
     for position, image in enumerate(images):
-        found = _given(image, position)
-        yield found
-        if found.mistake is not None:
+        one_of_them = _given(image, position)
+        yield one_of_them
+        if one_of_them.mistake is not None:
             return
 
 
@@ -236,12 +238,12 @@ def _of_pillow(image: Image.Image, name: str) -> Given:
         return Given(name, error=ImageError(message, code="corrupt"))
 
 
-def _encoded(image: Image.Image) -> Source:
+def _encoded(image: Image.Image) -> Readable:
     """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
     turned = TURNED.get(_orientation(image))
     image = image if turned is None else image.transpose(turned)
-    known = image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16")
-    image = image if known else image.convert(WIDER.get(image.mode, "RGB"))
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16"):
+        image = image.convert(WIDER.get(image.mode, "RGB"))
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode == "F":

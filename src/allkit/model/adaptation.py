@@ -22,7 +22,7 @@ SHOWN = {
 class Adaptation(BaseModel):
     """What one `allkit.adapt` did. It is saved with the model, without any name of a file.
 
-    `before`, `after` and `differences` hold figures by name, of images whose groups took no part in
+    `before`, `after` and `differences` hold metrics by name, of images whose groups took no part in
     the adapting that is judged; `intervals` are the 95 % intervals of the differences, over groups.
     `claim` is what may be said of them, `message` says it in words, and `notes` what was left as it
     was and why.
@@ -52,8 +52,8 @@ class Adaptation(BaseModel):
 
     def to_text(self) -> str:
         """Return the table before and after, and what may be said of it, for a terminal."""
-        what = ", ".join(f"{name} {count}" for name, count in self.counts.items() if count)
-        kind = f"labelled fields ({what})" if self.labelled else "fields without labels"
+        counts = ", ".join(f"{name} {count}" for name, count in self.counts.items() if count)
+        kind = f"labelled fields ({counts})" if self.labelled else "fields without labels"
         groups = f"{self.groups} groups" if self.groups else "no known groups"
         lines = [f"{self.images} {kind}, {groups}; the head: {self.strength}", ""]
         if self.before:

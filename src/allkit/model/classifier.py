@@ -18,39 +18,31 @@ from allkit.data.mapping import LabelMap
 from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
-from allkit.errors import CheckpointError, ConfigError, DatasetError
-from allkit.evaluation.evaluate import Judged, cautions, figures_of, mapped_figures, require_labels
-from allkit.evaluation.lines import accuracy_sentence
+from allkit.errors import DatasetError
+from allkit.evaluation.evaluate import Judged, evaluation_of, evaluation_of_mapped, require_labels
+from allkit.evaluation.leakage import cautions
 from allkit.evaluation.parity import (
     ParityReport,
 )
 from allkit.evaluation.result import Evaluation
 from allkit.evaluation.shortcuts import PROBE_INPUTS
-from allkit.features import BagPass, Extractor, FeatureCache
-from allkit.images.cells import FINDER, Cells, find_cells
-from allkit.images.given import one
-from allkit.images.statistics import cell_mask
-from allkit.model.assembly import (
-    backbone_of,
-    empty_network,
-    layer_for_maps,
-    under,
-    warn_of_another_version,
-)
-from allkit.model.explain import Explanation, Faithfulness, Mapper, by_cells, enlarge, share_on
+from allkit.evaluation.text import accuracy_sentence
+from allkit.features import Extractor, FeatureCache
+from allkit.images.cells import Cells, find_cells
+from allkit.model.explain import Explainer
+from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
-from allkit.model.folder import read_model, write_model
+from allkit.model.folder import write_model
 from allkit.model.info import ModelInfo
+from allkit.model.parts import arrays_of, read_parts, with_fingerprint
 from allkit.network.hashes import tensor_bytes
-from allkit.network.modules import Network, Plain, fingerprint
+from allkit.network.modules import Network
 from allkit.network.pipeline import Pipeline
-from allkit.network.standardise import Standardise
 from allkit.records import CasePrediction, InputSpec, Prediction
 from allkit.report.card import model_card
-from allkit.report.pictures import Example, training_pictures
-from allkit.runtime.answers import answers, refuse, stream
+from allkit.report.pictures import training_pictures
+from allkit.runtime.answers import refuse, stream
 from allkit.runtime.cases import combine
-from allkit.trust.space import signed_sqrt
 from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Progress
 
@@ -61,7 +53,7 @@ class Classifier:
     """Answers for blood-smear images. Made by `Trainer.fit` or `Classifier.load`.
 
     Safe to share between threads. `info` describes it: classes, backbone, training data (as
-    hashes), settings, figures of the validation.
+    hashes), settings, metrics of the validation.
     """
 
     def __init__(
@@ -78,13 +70,11 @@ class Classifier:
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.training = dict(training or {})
-        """What is kept of the training images to know their fields again (`fingerprints`)."""
+        """What is kept of the training images to know their fields again (`kept_signatures`)."""
         self._extractor = Extractor(
             network.embedding(), self.spec, info.backbone.identity, self.device
         )
-
-        self._standardise = Standardise(self.spec).to(self.device)
-        self._mapper = Mapper(Plain(self.network), layer_for_maps(info.backbone.name))
+        self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
@@ -97,8 +87,7 @@ class Classifier:
     @property
     def spec(self) -> InputSpec:
         """How an image is standardised for the backbone."""
-        saved = self.info.backbone
-        return InputSpec(saved.size, saved.mean, saved.std, saved.view, saved.bag)
+        return self.info.backbone.input
 
     @property
     def validation_sentence(self) -> str:
@@ -150,9 +139,9 @@ class Classifier:
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
-        found = self.find(images)
-        features = self._extractor.compute(list(images) if found is None else list(found))
-        return self._from_features(features)._replace(cells=found)
+        cells = self.find(images)
+        features = self._extractor.compute(list(images) if cells is None else list(cells))
+        return self._from_features(features)._replace(cells=cells)
 
     def find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
         """Return the white cells of images `(H, W, 3)` uint8; `None` where the model needs none."""
@@ -193,11 +182,11 @@ class Classifier:
             require_labels(mapped.dataset, mapped.classes)
             judged = self.judge(mapped.dataset, cache=cache, progress=progress, also=also)
             notes = cautions(self.info.data, self.training, mapped.dataset)
-            return mapped_figures(mapped, judged, notes, probes=probes)
+            return evaluation_of_mapped(mapped, judged, notes, probes=probes)
         require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress, also=also)
         notes = cautions(self.info.data, self.training, dataset)
-        return figures_of(dataset, judged, self.classes, notes, probes=probes)
+        return evaluation_of(dataset, judged, self.classes, notes, probes=probes)
 
     def judge(
         self,
@@ -268,94 +257,8 @@ class Classifier:
         Raises `ImageError`, `ConfigError` for an unknown class or method, and `DatasetError` when
         no image of `data` was trained on.
         """
-        subject = one(image)
-        name, pixels = subject.name, subject.read()
-        outputs = self.outputs([pixels])
-        (answer,) = answers([(name, pixels)], outputs, self.trust)
-        chosen = target or str(answer.label)
-        if chosen not in self.classes:
-            raise ConfigError(
-                f"The model knows no class {chosen!r}. It knows: {', '.join(self.classes)}."
-            )
-        index = self.classes.index(chosen)
-        judged: Faithfulness | None = None
-        notes = []
-        if outputs.cells is not None:
-            way, large = "cells", self._cell_map(outputs, index, method, pixels.shape[:2])
-            notes.append(
-                "The map shows how much the answer falls when a cell is left out."
-                + (" The field as a whole counts as well." if self.spec.bag == "both" else "")
-            )
-        else:
-            way = self._mapper.choose(method)
-            inputs = self._standardise(torch.from_numpy(pixels[None]).to(self.device))
-            found = self._mapper.map(inputs, index, way)
-            large = enlarge(found, (pixels.shape[0], pixels.shape[1]))
-            if check and found.any():
-                judged = self._mapper.check(inputs, index, way, found)
-        cells = cell_mask(pixels)
-        if not large.any():
-            notes.append("The map is empty: no place speaks for this class.")
-        if method == "auto" and way == "occlusion":
-            notes.append("This backbone names no layer for maps, so squares were covered instead.")
-        return Explanation(
-            answer=answer, target=chosen, method=way,
-            layer=None if way in ("occlusion", "cells") else self._mapper.layer,
-            map=large, image=pixels,
-            on_cells=None if way == "cells" else share_on(large, cells),
-            cell_area=float(cells.mean()),
-            check=judged,
-            neighbours=self._neighbours(outputs, data, cache) if data is not None else (),
-            notes=tuple(notes),
-        )  # fmt: skip
-
-    def _cell_map(
-        self, outputs: Outputs, index: int, method: str, shape: tuple[int, ...]
-    ) -> npt.NDArray[np.float32]:
-        """Return how much the log-probability of a class falls without each cell, as a map."""
-        if method not in ("auto", "cells"):
-            raise ConfigError(
-                f"This model looks at single cells, which {method} cannot show. Take `cells`, or "
-                f"`auto`."
-            )
-        (cells,) = outputs.cells or ()
-        frozen = self._extractor.frozen
-        if not isinstance(frozen, BagPass) or not len(cells.centres):
-            return np.zeros(shape[:2], np.float32)
-        without = self._from_features(frozen.without_each(cells).numpy())
-        logits = torch.from_numpy(np.concatenate([outputs.logits, without.logits]))
-        chances = torch.log_softmax(logits, dim=1)[:, index].numpy()
-        found = by_cells(cells, chances[0] - chances[1:], (shape[0], shape[1]))
-        strongest = float(found.max())
-        return found / strongest if strongest > 0 else found
-
-    def _neighbours(
-        self, outputs: Outputs, data: Dataset, cache: FeatureCache | None, count: int = 5
-    ) -> tuple[Example, ...]:
-        """Return the nearest images that were trained on, in the space of OOD detection."""
-        trained = set(self.info.data.images_sha256)
-        learnt = [i for i, digest in enumerate(data.hashes) if digest in trained]
-        if not learnt:
-            raise DatasetError(
-                f"None of the {len(data)} images of {data.name} was trained on. Give the images "
-                f"that the model was trained on."
-            )
-        data = data.subset(learnt)
-        extractor = self._extractor
-        extractor = Extractor(
-            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
-        )
-        features = extractor.extract(data, label="features")
-        own, others = signed_sqrt(outputs.features), signed_sqrt(features)
-        if self.trust.content is not None:
-            own, others = (
-                own @ self.trust.content.projection,
-                others @ self.trust.content.projection,
-            )
-        distances = np.sqrt(((others - own) ** 2).sum(axis=1))
-        return tuple(
-            Example(data.samples[i].image, data.samples[i].label, float(distances[i]), data.read(i))
-            for i in np.argsort(distances, kind="stable")[:count].tolist()
+        return self._explainer.explain(
+            self, image, target=target, method=method, check=check, data=data, cache=cache
         )
 
     # ── keeping ────────────────────────────────────────────────────────────────────────────
@@ -365,20 +268,8 @@ class Classifier:
 
         Raises `ConfigError` when it exists and `overwrite` is false.
         """
-        folder, info = Path(folder), self.info
-        if not info.backbone.fingerprint:  # of an older version
-            mark = fingerprint(self.network.backbone, self.spec)
-            known = info.backbone.model_copy(update={"fingerprint": mark})
-            info = info.model_copy(update={"backbone": known})
-        arrays = {
-            f"network.{name}": tensor.detach().cpu().contiguous()
-            for name, tensor in self.network.state_dict().items()
-        }
-        arrays |= {f"data.{name}": torch.from_numpy(array) for name, array in self.training.items()}
-        arrays |= {
-            name: torch.from_numpy(np.ascontiguousarray(array))
-            for name, array in self.trust.to_arrays().items()
-        }
+        folder, info = Path(folder), with_fingerprint(self.info, self.network.backbone)
+        arrays = arrays_of(self.network, self.trust, self.training)
         card = model_card(info.model_dump(mode="json"), self.trust.summary())
         write_model(folder, info, arrays, card=card, pictures=self.pictures, overwrite=overwrite)
         return folder
@@ -390,34 +281,7 @@ class Classifier:
         Raises `CheckpointError` when something is missing or altered, and `PluginError` that
         says what to install when the plugin of its backbone is not there.
         """
-        folder = Path(folder)
-        info, arrays = read_model(folder)
-        record = backbone_of(info)
-        if info.backbone.finder not in ("", FINDER):
-            raise CheckpointError(
-                f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
-                f"allkit has {FINDER!r}, which finds other cells. Install allkit {info.allkit}, or "
-                f"train again."
-            )
-        network = empty_network(record.build("none"), info)
-        state = under("network.", arrays)
-        training = {name: array.numpy() for name, array in under("data.", arrays).items()}
-        trusted = {
-            name: array.numpy()
-            for name, array in arrays.items()
-            if name.startswith(("calibration.", "familiarity."))
-        }
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            detail = str(error).splitlines()[-1].strip()[:200]
-            raise CheckpointError(
-                f"The arrays in {folder} do not fit the backbone {info.backbone.name!r} as "
-                f"{info.backbone.distribution} builds it today: {detail} It was saved with "
-                f"{info.backbone.distribution} {info.backbone.version}; install that version."
-            ) from None
-        warn_of_another_version(info, network.backbone)
-        trust = Trust.from_arrays(info.classes, trusted)
+        network, info, trust, training = read_parts(Path(folder))
         return cls(network, info, trust=trust, device=device, training=training)
 
     def export(

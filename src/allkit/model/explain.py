@@ -1,404 +1,178 @@
-"""Why this answer: a map of where the network looked, and a check that the map tells the truth."""
+"""Explaining an answer: its map, the check of the map, and the nearest training images."""
 
 from __future__ import annotations
 
-import copy
-import threading
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
-from allkit.errors import ConfigError, PluginError
-from allkit.files import write_whole
-from allkit.images.cells import Cells
+from allkit.data.dataset import Dataset
+from allkit.errors import ConfigError, DatasetError
+from allkit.features import BagPass, FeatureCache
+from allkit.features.engines import FrozenPass
+from allkit.images.given import one
 from allkit.images.statistics import cell_mask
-from allkit.records import Prediction
-from allkit.report.pictures import Example, explanation_picture
-from allkit.types import Singles
+from allkit.model.explanation import Explanation, Faithfulness
+from allkit.model.info import ModelInfo
+from allkit.model.maps import Mapper, by_cells, enlarge, share_on
+from allkit.network.modules import Network, Plain
+from allkit.network.standardise import Standardise
+from allkit.plugins import registry
+from allkit.records import Backbone
+from allkit.report.pictures import Example
+from allkit.runtime.answers import answers
+from allkit.trust.space import signed_sqrt
+from allkit.trust.verdict import Outputs, Trust
+from allkit.types import Pixels, Singles
 
-__all__ = ["METHODS", "Explanation", "Faithfulness", "Mapper"]
+__all__ = ["Explainable", "Explainer"]
 
-Method = Literal["hirescam", "gradcam", "occlusion", "cells"]
-NAMES = {
-    "hirescam": "HiResCAM", "gradcam": "Grad-CAM", "occlusion": "occlusion", "cells": "cell by cell",
-}  # fmt: skip
-METHODS = ("auto", "hirescam", "gradcam", "occlusion", "cells")
-
-GRID = 8  # positions of the occluding square on each axis
-STEPS = 8  # of the deletion and insertion curves
-RANDOM_ORDERS = 4
-ALIKE = 0.8
-"""Correlation with the map of randomised weights above which a map does not show the model."""
+NEIGHBOURS = 5
+"""Training images that are shown beside an answer."""
 
 
-@dataclass(frozen=True)
-class Faithfulness:
-    """Whether a map shows what the answer rests on.
+class Explainable(Protocol):
+    """What is explained: it answers, and says what it was made of. `Classifier` is one."""
 
-    `deletion`: mean probability of the class while the field is covered from the map's strongest
-    place on (lower is better); `insertion`: while a covered field is uncovered in that order
-    (higher is better). Both stand beside the same figures for squares in random order (Petsiuk
-    et al. 2018). `random_weights`: correlation with the map of the same network with shuffled
-    weights, which must be another map (Adebayo et al. 2018).
-    """
-
-    deletion: float
-    deletion_random: float
-    insertion: float
-    insertion_random: float
-    random_weights: float
-    curves: dict[str, list[float]] = field(default_factory=dict, repr=False)
+    info: ModelInfo
+    trust: Trust
 
     @property
-    def faithful(self) -> bool:
-        """Whether the map does better than chance both ways and depends on the weights."""
-        return (
-            self.deletion < self.deletion_random
-            and self.insertion > self.insertion_random
-            and self.random_weights < ALIKE
-        )
+    def classes(self) -> tuple[str, ...]:
+        """The class names."""
 
-    def in_words(self) -> str:
-        """Return the finding as one sentence."""
-        if self.faithful:
-            return (
-                "The map was checked: covering what it marks changes the answer more than chance."
-            )
-        faults = []
-        if self.deletion >= self.deletion_random:
-            faults.append("covering what it marks changes the answer no more than chance")
-        if self.insertion <= self.insertion_random:
-            faults.append("what it marks alone does not bring the answer back sooner than chance")
-        if self.random_weights >= ALIKE:
-            faults.append("random weights give almost the same map")
-        return f"Do not rely on this map: {'; '.join(faults)}."
+    def outputs(self, images: Sequence[Pixels]) -> Outputs:
+        """Return logits, features and cells of images, `(H, W, 3)` uint8 RGB."""
+
+    def features(self, dataset: Dataset, *, cache: FeatureCache | None = None) -> Singles:
+        """Return the features `(N, D)` of every image of a set."""
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """A map for one answer, `(H, W)` float32 from 0 to 1, with what is needed to judge it.
+class Explainer:
+    """Explains the answers that one network gives; safe to share between threads.
 
-    `target` is the class it explains. `on_cells` is the share of the map that lies on stained
-    cells (`None` where the map is of cells only), `cell_area` their share of the field.
-    `neighbours` are the nearest training examples.
+    `frozen` is the pass through its backbone.
     """
 
-    answer: Prediction
-    target: str
-    method: str
-    layer: str | None
-    map: Singles
-    image: npt.NDArray[np.uint8] = field(repr=False)
-    on_cells: float | None
-    cell_area: float
-    check: Faithfulness | None
-    neighbours: tuple[Example, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values; the map itself is in the picture."""
-        check = None
-        if self.check is not None:
-            names = ("deletion", "deletion_random", "insertion", "insertion_random",
-                     "random_weights", "faithful")  # fmt: skip
-            check = {name: getattr(self.check, name) for name in names}
-        return {
-            "answer": self.answer.to_dict(),
-            "target": self.target,
-            "method": self.method,
-            "layer": self.layer,
-            "on_cells": self.on_cells,
-            "cell_area": self.cell_area,
-            "check": check,
-            "neighbours": [
-                {"image": n.name, "label": n.label, "distance": n.distance} for n in self.neighbours
-            ],
-            "notes": list(self.notes),
-        }
-
-    def to_png(self, names: dict[str, str] | None = None) -> bytes:
-        """Return everything as one picture; `names` maps classes to what is shown for them."""
-        shown = names or {}
-        return explanation_picture(
-            self.image, self.map, cell_mask(self.image),
-            title=f"What speaks for {shown.get(self.target, self.target)} ({NAMES[self.method]})",
-            lines=self.lines(shown), examples=self.neighbours,
-            curves=self.check.curves if self.check else {},
-        )  # fmt: skip
-
-    def lines(self, names: dict[str, str]) -> list[str]:
-        """Return what is to be said beside the map."""
-        answer = self.answer
-        share = answer.probability or 0.0
-        # Never certainty: no answer is 1.00.
-        number = "> 0.99" if share >= 0.995 else f"{share:.2f}"
-        best = f"{names.get(str(answer.label), str(answer.label))} ({number})"
-        reasons = "; ".join(answer.reasons)
-        text = {
-            "accepted": [f"Accepted: {best}."],
-            "review": [f"For review: {reasons}.", f"Most probable: {best}."],
-        }.get(answer.verdict, [f"No answer: {reasons}.", "Nothing follows from the map of it."])
-        if self.on_cells is not None:
-            text.append(
-                f"{self.on_cells:.0%} of the map lies on stained cells, which cover "
-                f"{self.cell_area:.0%} of the field."
-            )
-        if self.check is not None:
-            text.append(self.check.in_words())
-        return [*text, *self.notes]
-
-    def save(self, path: str | Path, names: dict[str, str] | None = None) -> Path:
-        """Write the picture, whole or not at all, and return its path."""
-        write_whole(Path(path), self.to_png(names))
-        return Path(path)
-
-
-class Explained(Protocol):
-    """A network that can be explained: it finds the modules that a layer's name means."""
-
-    def layers(self, name: str) -> list[nn.Module]:
-        """Return the module `name`, one of each member where they differ in it."""
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map inputs `(N, 3, S, S)` to logits `(N, K)`."""
-
-
-class Mapper:
-    """Makes maps with one network; safe to share between threads.
-
-    A hook is seen by every thread that runs the network. Each therefore listens only to the
-    thread that set it, and one map is made at a time.
-    """
-
-    def __init__(self, network: Explained, layer: str | None) -> None:
-        self.network, self.layer = network, layer
-        self._lock = threading.Lock()
-
-    def choose(self, method: str) -> Method:
-        """Return the method to use; raise `ConfigError` when the backbone names no layer for it."""
-        if method not in METHODS:
-            raise ConfigError(f"The method is {method!r}. It is one of: {', '.join(METHODS)}.")
-        if method == "cells":
-            raise ConfigError(
-                "The method cells explains models that look at cells, and this one looks at whole "
-                "fields. Take `auto`."
-            )
-        if method == "auto":
-            return "hirescam" if self.layer else "occlusion"
-        if method != "occlusion" and self.layer is None:
-            raise ConfigError(
-                f"This backbone names no layer for {method} maps. Take `occlusion`, or `auto`."
-            )
-        return cast(Method, method)
-
-    def map(self, inputs: torch.Tensor, target: int, method: Method) -> Singles:
-        """Return the map of class `target` for inputs `(1, 3, S, S)`: `(h, w)` float32 ≥ 0."""
-        if method == "occlusion":
-            return occlusion(self.network, inputs, target)
-        with self._lock:
-            return cam(self.network, self._layers(), inputs, target, method)
-
-    def _layers(self) -> list[nn.Module]:
-        try:
-            return self.network.layers(str(self.layer))
-        except AttributeError:
-            raise PluginError(
-                f"The backbone has no layer {self.layer!r}, which its record names for maps. Its "
-                f"author has to fix `cam_layer`."
-            ) from None
-
-    def check(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
-    ) -> Faithfulness:
-        """Measure whether the map `found` (`(h, w)`) is faithful; see `Faithfulness`."""
-        rng = np.random.default_rng(0)
-        # Places of equal strength in random order: the image's own would favour its top.
-        order = np.lexsort((rng.permutation(found.size), -found.ravel()))
-        cover = _background(inputs)
-        ends = _probability(self.network, torch.cat([inputs, cover.expand_as(inputs)]), target)
-        deletion, insertion = self._curves(inputs, target, found.shape, order, ends)
-        chance = [
-            self._curves(inputs, target, found.shape, rng.permutation(found.size), ends)
-            for _ in range(RANDOM_ORDERS)
-        ]
-        random_deletion = np.mean([c[0] for c in chance], axis=0)
-        random_insertion = np.mean([c[1] for c in chance], axis=0)
-        return Faithfulness(
-            deletion=float(deletion.mean()),
-            deletion_random=float(random_deletion.mean()),
-            insertion=float(insertion.mean()),
-            insertion_random=float(random_insertion.mean()),
-            random_weights=self._random_weights(inputs, target, method, found),
-            curves={
-                "deletion": deletion.tolist(),
-                "deletion, random order": random_deletion.tolist(),
-                "insertion": insertion.tolist(),
-                "insertion, random order": random_insertion.tolist(),
-            },
-        )
-
-    def _curves(
+    def __init__(
         self,
-        inputs: torch.Tensor,
-        target: int,
-        shape: tuple[int, ...],
-        order: npt.NDArray[Any],
-        ends: npt.NDArray[Any],
-    ) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return the curves of deletion and insertion; `ends` are of the whole and no field."""
-        cover = _background(inputs)
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
-        places = torch.from_numpy(rank.reshape(shape)).to(inputs.device)
-        places = nn.functional.interpolate(
-            places[None, None].float(), inputs.shape[-2:], mode="nearest"
+        network: Network,
+        info: ModelInfo,
+        frozen: FrozenPass | BagPass,
+        device: torch.device,
+    ) -> None:
+        self._network, self._frozen, self._device = network, frozen, device
+        self._spec = info.backbone.input
+        self._standardise = Standardise(self._spec).to(device)
+        self._mapper = Mapper(Plain(network), _layer_for_maps(info.backbone.name))
+
+    def explain(
+        self,
+        model: Explainable,
+        image: Any,
+        *,
+        target: str | None,
+        method: str,
+        check: bool,
+        data: Dataset | None,
+        cache: FeatureCache | None,
+    ) -> Explanation:
+        """Return the explanation that `Classifier.explain` describes."""
+        subject = one(image)
+        name, pixels = subject.name, subject.read()
+        outputs = model.outputs([pixels])
+        (answer,) = answers([(name, pixels)], outputs, model.trust)
+        target = target or str(answer.label)
+        if target not in model.classes:
+            raise ConfigError(
+                f"The model knows no class {target!r}. It knows: {', '.join(model.classes)}."
+            )
+        index = model.classes.index(target)
+        faithfulness: Faithfulness | None = None
+        notes = []
+        if outputs.cells is not None:
+            way, large = "cells", self._cell_map(outputs, index, method, pixels.shape[:2])
+            notes.append(
+                "The map shows how much the answer falls when a cell is left out."
+                + (" The field as a whole counts as well." if self._spec.bag == "both" else "")
+            )
+        else:
+            way = self._mapper.choose(method)
+            inputs = self._standardise(torch.from_numpy(pixels[None]).to(self._device))
+            small = self._mapper.map(inputs, index, way)
+            large = enlarge(small, (pixels.shape[0], pixels.shape[1]))
+            if check and small.any():
+                faithfulness = self._mapper.check(inputs, index, way, small)
+        cells = cell_mask(pixels)
+        if not large.any():
+            notes.append("The map is empty: no place speaks for this class.")
+        if method == "auto" and way == "occlusion":
+            notes.append("This backbone names no layer for maps, so squares were covered instead.")
+        return Explanation(
+            answer=answer,
+            target=target,
+            method=way,
+            layer=None if way in ("occlusion", "cells") else self._mapper.layer,
+            map=large,
+            image=pixels,
+            on_cells=None if way == "cells" else share_on(large, cells),
+            cell_area=float(cells.mean()),
+            check=faithfulness,
+            neighbours=() if data is None else _neighbours(model, outputs, data, cache),
+            notes=tuple(notes),
         )
-        cuts = np.linspace(0, len(order), STEPS + 1)[1:-1]
-        covered = [places < cut for cut in cuts]
-        batch = torch.cat(
-            [torch.where(mask, cover, inputs) for mask in covered]
-            + [torch.where(mask, inputs, cover) for mask in covered]
-        )
-        falling, rising = np.split(_probability(self.network, batch, target), 2)
-        whole, nothing = ends
-        return np.array([whole, *falling, nothing]), np.array([nothing, *rising, whole])
 
-    def _random_weights(
-        self, inputs: torch.Tensor, target: int, method: Method, found: Singles
-    ) -> float:
-        # A copy, so that whoever answers meanwhile answers with the real weights.
-        shuffled = copy.deepcopy(self.network)
-        generator = torch.Generator().manual_seed(0)
-        with torch.no_grad():
-            for parameter in cast(nn.Module, shuffled).parameters():
-                flat = parameter.flatten()
-                order = torch.randperm(flat.numel(), generator=generator).to(flat.device)
-                parameter.copy_(flat[order].view_as(parameter))
-        other = Mapper(shuffled, self.layer).map(inputs, target, method)
-        a, b = found.ravel() - found.mean(), other.ravel() - other.mean()
-        norm = float(np.linalg.norm(a) * np.linalg.norm(b))
-        return float(a @ b / norm) if norm > 0 and np.isfinite(norm) else 0.0
+    def _cell_map(
+        self, outputs: Outputs, index: int, method: str, shape: tuple[int, ...]
+    ) -> Singles:
+        """Return how much the log-probability of a class falls without each cell, as a map."""
+        if method not in ("auto", "cells"):
+            raise ConfigError(
+                f"This model looks at single cells, which {method} cannot show. Take `cells`, or "
+                f"`auto`."
+            )
+        (cells,) = outputs.cells or ()
+        if not isinstance(self._frozen, BagPass) or not len(cells.centres):
+            return np.zeros(shape[:2], np.float32)
+        with torch.inference_mode():
+            features = self._frozen.without_each(cells).to(self._device)
+            without = self._network.classify(features).float().cpu()
+        logits = torch.cat([torch.from_numpy(outputs.logits), without])
+        logs = torch.log_softmax(logits, dim=1)[:, index].numpy()
+        falls = by_cells(cells, logs[0] - logs[1:], (shape[0], shape[1]))
+        strongest = float(falls.max())
+        return falls / strongest if strongest > 0 else falls
 
 
-def cam(
-    network: Explained, layers: list[nn.Module], inputs: torch.Tensor, target: int, method: Method
-) -> Singles:
-    """Return a class activation map from the output of one layer, or one of each member.
+def _layer_for_maps(backbone: str) -> str | None:
+    """Return the name of the layer that maps are made of; `None` where the backbone names none."""
+    record: Backbone = registry().get("backbone", backbone)
+    return record.cam_layer
 
-    HiResCAM (Draelos & Carin 2020): the positive part of Σ_c activation · gradient, which for a
-    linear head on averaged features is what each place adds to the logit. Grad-CAM (Selvaraju et
-    al. 2017): each channel weighted by its mean gradient.
+
+def _neighbours(
+    model: Explainable, outputs: Outputs, data: Dataset, cache: FeatureCache | None
+) -> tuple[Example, ...]:
+    """Return the training images whose features are nearest to those of an answer.
+
+    Distances are those of the out-of-distribution detection, where the model has one.
     """
-    mine = threading.get_ident()
-    kept: list[torch.Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if threading.get_ident() == mine:
-            kept.append(output)
-
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        with torch.enable_grad():
-            logits = network(inputs.detach().clone().requires_grad_(True))
-        if not kept or not all(isinstance(output, torch.Tensor) for output in kept):
-            raise PluginError("The layer for maps gave no tensor; a map needs one.")
-        gradients = torch.autograd.grad(logits[0, target], kept)
-    finally:
-        for handle in handles:
-            handle.remove()
-    total: torch.Tensor | None = None
-    for output, slope in zip(kept, gradients, strict=True):
-        activation, gradient = _as_planes(output.detach()), _as_planes(slope)
-        # The head's square root has an infinite slope where a feature is zero; zero it adds.
-        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        if method == "gradcam":
-            gradient = gradient.mean(dim=(2, 3), keepdim=True)
-        part = (activation * gradient).sum(dim=1)[0]
-        total = part if total is None else total + part
-    if total is None:
-        raise PluginError("The layer for maps was not run; a map needs its output.")
-    return cast(Singles, total.clamp(min=0).float().cpu().numpy())
-
-
-def _as_planes(values: torch.Tensor) -> torch.Tensor:
-    """Return `(1, C, h, w)`; tokens `(1, L, C)` are laid out as the square that they came from."""
-    if values.ndim == 4:
-        return values
-    if values.ndim == 3:
-        side = int(values.shape[1] ** 0.5)
-        tokens = values[:, values.shape[1] - side * side :]
-        return tokens.transpose(1, 2).reshape(1, values.shape[2], side, side)
-    raise PluginError(
-        f"The layer for maps gives {tuple(values.shape)}; a map needs (1, C, h, w) or (1, L, C)."
+    trained = set(model.info.data.images_sha256)
+    learnt = [i for i, digest in enumerate(data.hashes) if digest in trained]
+    if not learnt:
+        raise DatasetError(
+            f"None of the {len(data)} images of {data.name} was trained on. Give the images "
+            f"that the model was trained on."
+        )
+    data = data.subset(learnt)
+    here, others = signed_sqrt(outputs.features), signed_sqrt(model.features(data, cache=cache))
+    if model.trust.content is not None:
+        projection = model.trust.content.projection
+        here, others = here @ projection, others @ projection
+    distances = np.sqrt(((others - here) ** 2).sum(axis=1))
+    return tuple(
+        Example(data.samples[i].image, data.samples[i].label, float(distances[i]), data.read(i))
+        for i in np.argsort(distances, kind="stable")[:NEIGHBOURS].tolist()
     )
-
-
-def occlusion(network: Explained, inputs: torch.Tensor, target: int) -> Singles:
-    """Return how much the log-probability of `target` falls when a square is covered, `(8, 8)`.
-
-    Zeiler & Fergus 2014; the square is a quarter of the side and takes the background's colour.
-    """
-    side = inputs.shape[-1]
-    step, half = side / GRID, side / 8
-    cover = _background(inputs)
-    covered = []
-    for row in range(GRID):
-        for column in range(GRID):
-            y, x = (row + 0.5) * step, (column + 0.5) * step
-            image = inputs.clone()
-            part = (..., slice(max(0, round(y - half)), round(y + half)),
-                    slice(max(0, round(x - half)), round(x + half)))  # fmt: skip
-            image[part] = cover
-            covered.append(image)
-    whole = _probability(network, inputs, target)[0]
-    values = _probability(network, torch.cat(covered), target)
-    fall = np.log(max(whole, 1e-12)) - np.log(np.maximum(values, 1e-12))
-    result: Singles = np.maximum(fall, 0).reshape(GRID, GRID).astype(np.float32)
-    return result
-
-
-def by_cells(cells: Cells, falls: Singles, shape: tuple[int, int]) -> Singles:
-    """Return a map `(H, W)` of what each cell adds: a disc on each, as strong as its fall.
-
-    `falls` `(M,)` is how much the log-probability falls when the cell is left out.
-    """
-    result = np.zeros(shape, np.float32)
-    rows, columns = np.indices(shape, dtype=np.float32)
-    for place, fall in zip(cells.places(), falls, strict=False):
-        inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (place.diameter / 2) ** 2
-        result[inside] = np.maximum(result[inside], max(0.0, float(fall)))
-    return result
-
-
-def _background(inputs: torch.Tensor) -> torch.Tensor:
-    """Return the colour of the background, `(1, 3, 1, 1)`: the 90 % quantile of each channel."""
-    return torch.quantile(inputs.flatten(2).float(), 0.9, dim=2)[:, :, None, None].to(inputs.dtype)
-
-
-def _probability(network: Explained, batch: torch.Tensor, target: int) -> npt.NDArray[Any]:
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(batch), 16):
-            part = batch[start : start + 16]
-            rows.append(torch.softmax(network(part).float(), dim=1)[:, target].cpu())
-    values: npt.NDArray[Any] = torch.cat(rows).numpy()
-    return values
-
-
-def enlarge(found: Singles, shape: tuple[int, int]) -> Singles:
-    """Return a map at the size of the image, `(H, W)` float32, its strongest place 1."""
-    values = torch.from_numpy(found)[None, None]
-    large = nn.functional.interpolate(values, shape, mode="bilinear", align_corners=False)[0, 0]
-    highest = float(large.max())
-    return cast(Singles, (large / highest if highest > 0 else large).numpy())
-
-
-def share_on(found: Singles, mask: npt.NDArray[np.bool_]) -> float | None:
-    """Return the share of a map's sum inside a mask; `None` for a map that is zero."""
-    total = float(found.sum())
-    return float(found[mask].sum()) / total if total > 0 else None

@@ -6,34 +6,33 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import Protocol
 
 from allkit.data.dataset import Dataset
 from allkit.errors import ExportError
-from allkit.evaluation.parity import (
-    ParityReport,
-    answers_on_probes,
-    compare,
-    divide,
-    hash_of,
-    pixels_of,
-)
+from allkit.evaluation.parity import Answering, ParityReport, measure_parity
+from allkit.evaluation.parity_images import calibration_and_compared, hash_of, pixels_of
+from allkit.evaluation.repetition import answers_on_probes
 from allkit.files import require_free
 from allkit.plugins import registry
 from allkit.records import Exporter
 from allkit.runtime.seal import with_parity
-from allkit.types import Progress
+from allkit.types import Pixels, Progress
 
-__all__ = ["write_export"]
+__all__ = ["Exported", "write_export"]
 
-Images = Dataset | Sequence[npt.NDArray[np.uint8]]
+Images = Dataset | Sequence[Pixels]
+
+
+class Exported(Answering, Protocol):
+    """What is exported: it answers, and a hash names its content. `Classifier` is one."""
+
+    def content_hash(self) -> str:
+        """Return a hash of everything that decides an answer."""
 
 
 def write_export(
-    model: Any,
+    model: Exported,
     path: Path,
     *,
     format: str,
@@ -57,25 +56,30 @@ def write_export(
             "int8, and nothing else, needs images to calibrate it: give both --int8 and "
             "--calibrate, or neither."
         )
-    chosen, compared = divide(calibration, check)
+    to_calibrate, to_compare = calibration_and_compared(calibration, check)
+    drawn = any(isinstance(images, Dataset) and images.drawn for images in (check, calibration))
     part = path.with_name(f".{path.stem}.part{exporter.suffix}")
     try:
-        images = pixels_of(chosen) if chosen else None
-        exporter.write(model, part, precision=precision, calibration=images)
+        pixels = pixels_of(to_calibrate) if to_calibrate else None
+        exporter.write(model, part, precision=precision, calibration=pixels)
         file = exporter.open(part)
-        drawn = any(isinstance(given, Dataset) and given.drawn for given in (check, calibration))
-        proof = compare(model, file, compared, precision=precision, drawn=drawn, progress=progress)
-        reasons = proof.shortfalls()
+        report = measure_parity(
+            model, file, to_compare, precision=precision, drawn=drawn, progress=progress
+        )
+        reasons = report.shortfalls()
         if reasons:
             raise ExportError(
                 f"The {format} file does not answer like the model: {'; '.join(reasons)}. It "
                 f"was not written."
             )
-        proof = replace(
-            proof, model=model.content_hash(), calibrated_on=len(chosen), calibrated=hash_of(chosen),
+        report = replace(
+            report,
+            model=model.content_hash(),
+            calibrated_on=len(to_calibrate),
+            calibrated=hash_of(to_calibrate),
             probes=answers_on_probes(file),
-        )  # fmt: skip
-        data = with_parity(part.read_bytes(), proof.to_dict())
+        )
+        data = with_parity(part.read_bytes(), report.to_dict())
         if data is None:
             warnings.warn(
                 f"The exporter {format!r} keeps no room for a proof, so the file has none "
@@ -87,4 +91,4 @@ def write_export(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return proof
+    return report

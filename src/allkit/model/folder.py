@@ -65,11 +65,11 @@ def read_card(folder: Path) -> str:
 def write_card(folder: Path, card: str) -> None:
     """Replace the model card of a folder, and its hash."""
     sums = (folder / SUMS).read_text(encoding="ascii").splitlines()
-    kept = [line for line in sums if not line.endswith(f"  {CARD}")]
+    others = [line for line in sums if not line.endswith(f"  {CARD}")]
     # The card first: between the two, a load warns of it, and answers.
     write_whole(folder / CARD, card)
-    own = f"{hashlib.sha256(card.encode()).hexdigest()}  {CARD}"
-    write_whole(folder / SUMS, "\n".join([*kept, own]) + "\n")
+    line = f"{hashlib.sha256(card.encode()).hexdigest()}  {CARD}"
+    write_whole(folder / SUMS, "\n".join([*others, line]) + "\n")
 
 
 def read_model(folder: Path) -> tuple[ModelInfo, dict[str, Any]]:
@@ -115,12 +115,12 @@ def _checked(folder: Path) -> dict[str, bytes]:
         ) from None
     sums: dict[str, str] = {}
     for line in lines:
-        found = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
-        if found is None:
+        parts = re.fullmatch(r"([0-9a-f]{64})  (\S+)", line)
+        if parts is None:
             raise CheckpointError(
                 f"{folder / SUMS} is damaged at {line[:80]!r}. Copy the model again."
             )
-        sums[found[2]] = found[1]
+        sums[parts[2]] = parts[1]
     files: dict[str, bytes] = {}
     for name in (ARRAYS, INFO):
         try:
@@ -135,6 +135,6 @@ def _checked(folder: Path) -> dict[str, bytes]:
     card = folder / CARD
     if not card.is_file() or hashlib.sha256(card.read_bytes()).hexdigest() != sums.get(CARD):
         warnings.warn(
-            f"The model card {card} was edited or removed after the training.", stacklevel=4
+            f"The model card {card} was edited or removed after the training.", stacklevel=5
         )
     return files

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from allkit._moved import warn_renamed
 from allkit.config import TrainConfig
 from allkit.model.adaptation import Adaptation
 from allkit.model.provenance import Provenance
-from allkit.records import Bag, View
+from allkit.records import InputSpec
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
 
@@ -35,8 +43,21 @@ class _Part(BaseModel):
         raise NotImplementedError
 
 
+def _former(name: str) -> property:
+    """Return an attribute of `BackboneInfo.input` under the place that it had in 0.1.0."""
+
+    def get(self: BackboneInfo) -> Any:
+        warn_renamed(f"BackboneInfo.{name}", f"BackboneInfo.input.{name}")
+        return getattr(self.input, name)
+
+    return property(get)
+
+
 class BackboneInfo(_Part):
-    """Which backbone, from which plugin, with which weights."""
+    """Which backbone, from which plugin, with which weights.
+
+    In `model.json` the fields of `input` stand among the others, as in 0.1.0.
+    """
 
     name: str
     distribution: str
@@ -53,25 +74,51 @@ class BackboneInfo(_Part):
     """The stages that were trained beside the head."""
     orientations: bool = False
     """Whether features are the mean over the eight orientations of an image."""
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    view: View = "rgb"
-    bag: Bag = "field"
+    input: InputSpec
+    """How an image is standardised, and what the network is shown of it."""
     finder: str = ""
     """Which finder of white cells it was trained with; empty where the bag holds none."""
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 
     def _briefly(self) -> str:
-        bag = "" if self.bag == "field" else f", {self.bag}"
-        return f"{self.name} of {self.distribution} {self.version}, {self.size} px, view {self.view}{bag}"
+        spec = self.input
+        bag = "" if spec.bag == "field" else f", {spec.bag}"
+        plugin = f"{self.distribution} {self.version}"
+        return f"{self.name} of {plugin}, {spec.size} px, view {spec.view}{bag}"
+
+    size: ClassVar[Any] = _former("size")
+    mean: ClassVar[Any] = _former("mean")
+    std: ClassVar[Any] = _former("std")
+    view: ClassVar[Any] = _former("view")
+    bag: ClassVar[Any] = _former("bag")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nested(cls, values: Any) -> Any:
+        """Take the fields of `input` from among the others, where `model.json` has them."""
+        if not isinstance(values, dict) or "input" in values:
+            return values
+        missing = [name for name in ("size", "mean", "std") if name not in values]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        names = [field.name for field in fields(InputSpec) if field.name in values]
+        spec = {name: values[name] for name in names}
+        return {key: value for key, value in values.items() if key not in spec} | {"input": spec}
+
+    @model_serializer(mode="wrap")
+    def _flat(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Put the fields of `input` among the others, in its place."""
+        flat: dict[str, Any] = {}
+        for key, value in serialise(self).items():
+            flat |= value if key == "input" else {key: value}
+        return flat
 
     @property
     def identity(self) -> tuple[str, ...]:
         """What tells these features from any others, for the cache."""
-        known = (self.name, self.distribution, self.version, self.weights_sha256)
-        return (*known, "eight orientations") if self.orientations else known
+        identity = (self.name, self.distribution, self.version, self.weights_sha256)
+        return (*identity, "eight orientations") if self.orientations else identity
 
 
 class DataInfo(_Part):
@@ -118,11 +165,10 @@ class ModelInfo(_Part):
         return self.provenance
 
     def _briefly(self) -> str:
-        judged = self.validation or {}
-        known = judged.get("accuracy")
-        figure = "not judged" if known is None else f"accuracy {known:.3f} in validation"
+        accuracy = (self.validation or {}).get("accuracy")
+        quality = "not judged" if accuracy is None else f"accuracy {accuracy:.3f} in validation"
         return (
-            f"{self.backbone.name}, {sum(self.data.counts.values())} images, {figure}; allkit "
+            f"{self.backbone.name}, {sum(self.data.counts.values())} images, {quality}; allkit "
             f"{self.allkit}, {self.created[:10]}; {', '.join(self.classes)}"
         )
 
@@ -134,7 +180,9 @@ class ModelInfo(_Part):
             return values
         config = TrainConfig.with_names_of_today(values["config"])
         before = {
-            "view": "rgb", "bag": "field", "head_decay": config.get("weight_decay", 1e-2),
+            "view": "rgb",
+            "bag": "field",
+            "head_decay": config.get("weight_decay", 1e-2),
             "refit": False,
-        }  # fmt: skip
+        }
         return values | {"config": before | config}

@@ -17,14 +17,22 @@ from pydantic import BaseModel, ConfigDict
 
 from allkit.images.batches import cores
 
-__all__ = ["PACKAGES", "Provenance", "differences", "division_hash", "provenance_of"]
-__all__ += ["package_versions"]
+__all__ = ["PACKAGES", "Provenance", "differences", "division_hash", "package_versions"]
+__all__ += ["provenance_of"]
 
 Division = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 PACKAGES = (
-    "allkit", "torch", "timm", "numpy", "pillow", "albumentations", "opencv-python-headless",
-    "accelerate", "peft", "openvino",
-)  # fmt: skip
+    "allkit",
+    "torch",
+    "timm",
+    "numpy",
+    "pillow",
+    "albumentations",
+    "opencv-python-headless",
+    "accelerate",
+    "peft",
+    "openvino",
+)
 """Those whose versions a result depends on."""
 
 
@@ -96,29 +104,29 @@ def package_versions(names: Iterable[str]) -> dict[str, str]:
 
 def differences(before: Provenance, now: Provenance) -> list[str]:
     """Return in words what differs between two trainings, what matters most first."""
-    found = []
+    lines = []
     for name, words in (
         ("data", "the images or their labels"),
         ("division", "which images were learnt from and which were held out"),
         ("weights", "the backbone's weights at the start"),
     ):
         if getattr(before, name) != getattr(now, name):
-            found.append(f"{words} differ")
+            lines.append(f"{words} differ")
     if before.seed != now.seed:
-        found.append(f"seed {before.seed}, now {now.seed}")
-    for name, what in (("plugins", "plugin"), ("versions", "package"), ("hardware", "hardware")):
+        lines.append(f"seed {before.seed}, now {now.seed}")
+    for name, kind in (("plugins", "plugin"), ("versions", "package"), ("hardware", "hardware")):
         old, new = getattr(before, name), getattr(now, name)
-        found += [
-            f"{what} {key}: {old.get(key, 'not there')}, now {new.get(key, 'not there')}"
+        lines += [
+            f"{kind} {key}: {old.get(key, 'not there')}, now {new.get(key, 'not there')}"
             for key in sorted(old.keys() | new.keys())
             if old.get(key) != new.get(key)
         ]
     if before.engine != now.engine:
-        found.append(f"engine {' '.join(before.engine)}, now {' '.join(now.engine)}")
+        lines.append(f"engine {' '.join(before.engine)}, now {' '.join(now.engine)}")
     for name in ("threads", "processes"):
         if getattr(before, name) != getattr(now, name):
-            found.append(f"{name} {getattr(before, name)}, now {getattr(now, name)}")
-    return found
+            lines.append(f"{name} {getattr(before, name)}, now {getattr(now, name)}")
+    return lines
 
 
 def _hardware(device: torch.device) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Looking at images before and after training: duplicates, faults, coverage."""
+"""Quality of a set of images: check, audit, suggested groups, suspect labels, burnt-in marks."""
 
 from allkit._moved import also_in
 

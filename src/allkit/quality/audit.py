@@ -1,4 +1,4 @@
-"""The audit: what a set's accuracy can be reached with, without reading a cell."""
+"""The audit: how far a classifier gets on a set without reading a cell."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What the probes get on a set, and what follows.
+    """What the shortcut probes get on a set, and what follows from it.
 
     `probes` are sorted, best first. `verdict` is `shortcut` when one of them surely goes far
     beyond chance (the lower end of its interval a quarter of the way to perfect, half for those
     that see cells as colour), `clear` when surely none does, else `undecided`. `unit` says what
-    the cross-validation kept whole. `left_out` is the strongest probe's figure when each value of
+    the cross-validation kept whole. `left_out` is what the strongest probe gets when each value of
     `column` is left out in turn.
     """
 
@@ -80,10 +80,12 @@ class Audit:
             "model_notes": list(self.model_notes),
             "leave_one_group_out": left
             and {
-                "column": self.column, "probe": self.probes[0].name,
-                "balanced_accuracy": left.balanced_accuracy, "interval": [left.low, left.high],
+                "column": self.column,
+                "probe": self.probes[0].name,
+                "balanced_accuracy": left.balanced_accuracy,
+                "interval": [left.low, left.high],
             },
-        }  # fmt: skip
+        }
 
 
 def audit(
@@ -112,8 +114,18 @@ def audit(
             f"Nothing can be measured: {reason}. Give images of further slides or finer groups."
         )
         message += f" {same}" if same else ""
+        accuracy, notes = _of_model(model, data)
         return Audit(
-            (), chance, "undecided", message, (), groups, unit, len(data), *_of_model(model, data)
+            probes=(),
+            chance=chance,
+            verdict="undecided",
+            message=message,
+            advice=(),
+            groups=groups,
+            unit=unit,
+            images=len(data),
+            model=accuracy,
+            model_notes=notes,
         )
 
     column = column or ("group" if _complete(data, "group") else None)
@@ -126,34 +138,44 @@ def audit(
     seen = probes.collect(data.passes.measure([PROBE_INPUTS])[0])
     found = probes.score(seen, labels, units, seed=seed)
     verdict = _verdict(found, chance)
-    left = _left_out(data, seen[found[0].name], column, labels, units) if column else None
-    own, notes = _of_model(model, data)
+    left = (
+        _left_out(data, seen[found[0].name], column, labels=labels, units=units) if column else None
+    )
+    accuracy, notes = _of_model(model, data)
     return Audit(
         probes=tuple(found),
         verdict=verdict,
-        message=_message(found, verdict, chance, data, own) + (f" {same}" if same else ""),
+        message=_message(found, verdict, chance, data=data, model=accuracy)
+        + (f" {same}" if same else ""),
         advice=_advice(found, verdict, data),
         chance=chance,
         groups=groups,
         unit=unit,
         images=len(data),
-        model=own,
+        model=accuracy,
         model_notes=notes,
         column=column,
         left_out=left,
     )
 
 
-def _verdict(found: Sequence[Probe], chance: float) -> Literal["shortcut", "clear", "undecided"]:
-    if any(probe.low >= threshold(probe, chance) for probe in found):
+def _verdict(results: Sequence[Probe], chance: float) -> Literal["shortcut", "clear", "undecided"]:
+    if any(probe.low >= threshold(probe, chance) for probe in results):
         return "shortcut"
-    return "clear" if all(probe.high < threshold(probe, chance) for probe in found) else "undecided"
+    below = all(probe.high < threshold(probe, chance) for probe in results)
+    return "clear" if below else "undecided"
 
 
 def _message(
-    found: Sequence[Probe], verdict: str, chance: float, data: Dataset, model: float | None
+    results: Sequence[Probe],
+    verdict: str,
+    chance: float,
+    *,
+    data: Dataset,
+    model: float | None,
 ) -> str:
-    beyond = [probe for probe in found if probe.low >= threshold(probe, chance)]
+    """Return the verdict in words; `model` is the balanced accuracy of a model on the same images."""
+    beyond = [probe for probe in results if probe.low >= threshold(probe, chance)]
     if verdict == "shortcut":
         best = beyond[0]
         colour = best.name in ("mean_colour", "colour_histogram", "thumbnail", "background")
@@ -170,13 +192,13 @@ def _message(
             )
     elif verdict == "clear":
         text = (
-            f"No probe goes far beyond chance ({chance:.2f}); the best, {found[0].name}, gets "
-            f"{found[0].balanced_accuracy:.3f}. These shortcuts are not there; others may be."
+            f"No probe goes far beyond chance ({chance:.2f}); the best, {results[0].name}, gets "
+            f"{results[0].balanced_accuracy:.3f}. These shortcuts are not there; others may be."
         )
     else:
         text = (
-            f"Undecided: the best probe, {found[0].name}, gets {found[0].balanced_accuracy:.3f} "
-            f"({found[0].low:.3f}–{found[0].high:.3f}), chance is {chance:.2f}. More groups of every "
+            f"Undecided: the best probe, {results[0].name}, gets {results[0].balanced_accuracy:.3f} "
+            f"({results[0].low:.3f}–{results[0].high:.3f}), chance is {chance:.2f}. More groups of every "
             f"class would tell."
         )
     if model is not None:
@@ -189,10 +211,11 @@ def _message(
     return text
 
 
-def _advice(found: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str, ...]:
+def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str, ...]:
     if verdict == "clear":
         return ()
-    best = {probe.name for probe in found if probe.balanced_accuracy > found[-1].balanced_accuracy}
+    worst = results[-1].balanced_accuracy
+    best = {probe.name for probe in results if probe.balanced_accuracy > worst}
     lines = [
         "Quote a figure on slides that were not trained on (`allkit split --scheme "
         "leave-one-group-out`), never the accuracy on this set alone.",
@@ -222,9 +245,11 @@ def _left_out(
     data: Dataset,
     values: npt.NDArray[np.float32],
     column: str,
+    *,
     labels: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],
 ) -> Probe | None:
+    """Return what a probe gets when each value of `column` is left out; `None` for too many values."""
     groups = np.unique(np.array(data.column(column), dtype=str), return_inverse=True)[1]
     if int(groups.max()) + 1 > _MOST_GROUPS:
         return None
@@ -232,9 +257,10 @@ def _left_out(
 
 
 def _of_model(model: Classifier | None, data: Dataset) -> tuple[float | None, tuple[str, ...]]:
+    """Return the balanced accuracy of a model on the set, and the cautions beside it."""
     if model is None:
         return None, ()
     from allkit.features import FeatureCache
 
-    figures = model.evaluate(data, cache=FeatureCache(), probes=False)
-    return figures.balanced_accuracy, figures.notes
+    evaluation = model.evaluate(data, cache=FeatureCache(), probes=False)
+    return evaluation.balanced_accuracy, evaluation.notes

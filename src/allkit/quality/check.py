@@ -75,7 +75,6 @@ class Check:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, in the form of `allkit check --json`."""
         data = self.data
-        known = data.origins
         return {
             "images": len(data) + len(self.unreadable),
             "problems": list(self.problems),
@@ -100,7 +99,7 @@ class Check:
                 }
                 for mark in self.burnt_in
             ],
-            "groups": len(known),
+            "groups": len(data.origins),
             "thin_classes": list(self.thin),
             "balance": {name: data.counts[name] for name in data.classes},
             "suggested_groups": self.suggestion and self.suggestion.to_dict(),
@@ -247,19 +246,19 @@ def _thin(data: Dataset) -> list[str]:
     ]
 
 
-def _findings(found: Check, near: list[tuple[int, int]]) -> list[str]:
+def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
     """Say what is to be fixed, the gravest first."""
-    data = found.data
-    lines = [f"{problem}." for problem in found.problems]
-    lines += _count(found.unreadable, "image", "cannot be read: fix or remove {them}.")
+    data = result.data
+    lines = [f"{problem}." for problem in result.problems]
+    lines += _count(result.unreadable, "image", "cannot be read: fix or remove {them}.")
     lines += _count(
-        found.blank, "image", "shows nothing: remove {them}.", "show nothing: remove {them}."
+        result.blank, "image", "shows nothing: remove {them}.", "show nothing: remove {them}."
     )
     which = "two labels: find out which is right."
-    lines += _count(found.label_conflicts, "byte-identical pair", f"has {which}", f"have {which}")
-    lines += list(found.leaks)
+    lines += _count(result.label_conflicts, "byte-identical pair", f"has {which}", f"have {which}")
+    lines += list(result.leaks)
     lines += _count(
-        found.duplicates,
+        result.duplicates,
         "byte-identical pair",
         "counts one field twice: remove one of the two.",
         "count fields more than once: keep one of each.",
@@ -267,15 +266,19 @@ def _findings(found: Check, near: list[tuple[int, int]]) -> list[str]:
     if data.has_groups:
         units = data.units
         torn = sum(units[a] != units[b] for a, b in near)
-        lines += _count(range(torn), "near-duplicate pair", "lies in two groups: join them.",
-                        "lie in two groups: join them (`allkit split` does).")  # fmt: skip
+        lines += _count(
+            range(torn),
+            "near-duplicate pair",
+            "lies in two groups: join them.",
+            "lie in two groups: join them (`allkit split` does).",
+        )
     elif near:
         lines.append(
             f"{len(near):,} near-duplicate pair{'s' * (len(near) != 1)} and no groups: a division "
             f"by image would test on what was trained on. Give groups."
         )
-    for mark in found.burnt_in:
-        shares = {n: c / max(1, data.counts[n]) for n, c in found.bearers(mark).items()}
+    for mark in result.burnt_in:
+        shares = {n: c / max(1, data.counts[n]) for n, c in result.bearers(mark).items()}
         uneven = max(shares.values()) - min(shares.values()) > 0.1 if shares else False
         text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         lines.append(
@@ -283,21 +286,29 @@ def _findings(found: Check, near: list[tuple[int, int]]) -> list[str]:
             f"{': its presence alone tells classes apart' if uneven else ''}. A scale bar, a label, "
             f"or dust in the microscope: crop it or paint it over."
         )
-    lines += _count(found.thin, "class", "comes from one group only, so it can never be tested on "
-                    "images it was not trained on: add another slide.",
-                    "come from one group each, so they can never be tested on images they were not "
-                    "trained on: add other slides.")  # fmt: skip
+    lines += _count(
+        result.thin,
+        "class",
+        "comes from one group only, so it can never be tested on images it was not trained on: "
+        "add another slide.",
+        "come from one group each, so they can never be tested on images they were not trained on: "
+        "add other slides.",
+    )
     return lines
 
 
 def _count(items: Any, noun: str, one: str, many: str | None = None) -> list[str]:
+    """Return a sentence of how many items there are, with the first three; nothing where none are.
+
+    `one` says what is wrong with one of them, `many` with several.
+    """
     number = len(items)
     if not number:
         return []
     verb = (one if number == 1 else many or one).format(them="it" if number == 1 else "them")
     plural = "" if number == 1 else "es" if noun.endswith("s") else "s"
-    named = [i if isinstance(i, str) else " = ".join(i) for i in itertools.islice(items, 3)
-             if isinstance(i, (str, tuple))]  # fmt: skip
+    first = [item for item in itertools.islice(items, 3) if isinstance(item, (str, tuple))]
+    named = [item if isinstance(item, str) else " = ".join(item) for item in first]
     some = f" ({', '.join(named)}{', …' if number > len(named) else ''})" if named else ""
     return [f"{number:,} {noun}{plural} {verb[:-1]}{some}."]
 

@@ -88,18 +88,18 @@ def suggest_groups(data: Dataset, colours: npt.NDArray[np.float32]) -> Suggestio
     order = sorted(range(len(data)), key=lambda i: _natural(data.samples[i].image))
     blocks: list[list[int]] = []
     for folder in dict.fromkeys(_folder(data.samples[i].image) for i in order):
-        own = [i for i in order if _folder(data.samples[i].image) == folder]
-        blocks += [own[k : k + BLOCK] for k in range(0, len(own), BLOCK)]
+        inside = [i for i in order if _folder(data.samples[i].image) == folder]
+        blocks += [inside[k : k + BLOCK] for k in range(0, len(inside), BLOCK)]
     middles = np.stack([np.median(colours[block], axis=0) for block in blocks])
     if len(blocks) > 1:
-        found = AgglomerativeClustering(
+        clusters = AgglomerativeClustering(
             n_clusters=None, distance_threshold=_APART, linkage="average"
         ).fit_predict(middles)
     else:
-        found = np.zeros(1, dtype=int)
+        clusters = np.zeros(1, dtype=int)
     series = np.zeros(len(data), dtype=np.int64)
     block_of = np.zeros(len(data), dtype=np.int64)
-    for number, (block, label) in enumerate(zip(blocks, found, strict=True)):
+    for number, (block, label) in enumerate(zip(blocks, clusters, strict=True)):
         series[block], block_of[block] = label, number
     fields = data.fields
     names = [f"S{number + 1}" for number in _by_size(series)]
@@ -120,16 +120,17 @@ def _evidence(
     pairs = [(names[pair.a], names[pair.b]) for pair in data.duplicates]
     rows = []
     for name, middle in middles.items():
-        own = np.flatnonzero(names == name)
+        members = np.flatnonzero(names == name)
+        distances = np.linalg.norm(colours[members] - middle, axis=1)
         others = [float(np.linalg.norm(middle - m)) for n, m in middles.items() if n != name]
         rows.append(
             {
                 "series": str(name),
-                "images": len(own),
-                "classes": dict(Counter(data.samples[i].label for i in own)),
+                "images": len(members),
+                "classes": dict(Counter(data.samples[i].label for i in members)),
                 "background": [round(float(v), 1) for v in middle[:3]],
                 "stain": [round(float(v), 1) for v in middle[3:]],
-                "spread": round(float(np.median(np.linalg.norm(colours[own] - middle, axis=1))), 1),
+                "spread": round(float(np.median(distances)), 1),
                 "nearest": round(min(others), 1) if others else None,
                 "shared_fields": sum(a == b == name for a, b in pairs),
                 "across": sum(a != b and name in (a, b) for a, b in pairs),

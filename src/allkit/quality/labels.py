@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from allkit.data.dataset import Dataset
 from allkit.errors import DatasetError
-from allkit.evaluation import shortcuts as probes
+from allkit.evaluation.shortcuts import too_few
 from allkit.features import Extractor, FeatureCache
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone
@@ -34,7 +34,7 @@ def label_suspects(
     from cleanlab.filter import find_label_issues
 
     labels, units = data.labels, data.fields
-    reason = probes.too_few(labels, units, data.classes)
+    reason = too_few(labels, units, data.classes)
     if reason:
         raise DatasetError(f"Labels of {data.name} cannot be checked: {reason}.")
     record = registry().get("backbone", backbone)
@@ -47,12 +47,14 @@ def label_suspects(
         network, record.input, identity, torch.device("cpu"), cache=FeatureCache()
     )
     features = extractor.extract(data, progress=progress, label="features")
-    known, kind = np.unique(labels, return_inverse=True)
+    present, kind = np.unique(labels, return_inverse=True)
     chances = _held_out(features, kind, units, seed)
-    found = find_label_issues(kind, chances, return_indices_ranked_by="self_confidence", n_jobs=1)
+    suspects = find_label_issues(
+        kind, chances, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
     return [
-        (int(i), data.classes[known[int(chances[i].argmax())]], float(chances[i, kind[i]]))
-        for i in found
+        (int(i), data.classes[present[int(chances[i].argmax())]], float(chances[i, kind[i]]))
+        for i in suspects
     ]
 
 
@@ -62,6 +64,7 @@ def _held_out(
     units: npt.NDArray[np.int64],
     seed: int,
 ) -> npt.NDArray[np.float64]:
+    """Return the probabilities `(N, K)` of a classifier that learnt from no relative of the image."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline

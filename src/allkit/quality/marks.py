@@ -20,10 +20,7 @@ __all__ = ["Mark", "Marks"]
 
 _SIDE = 256  # longer side of the images that are summed
 _LEAST = 12  # images of one size and class
-_SHARP, _LEVELS = (
-    7.0,
-    4.0,
-)  # a mark stands out by so many standard errors, and by so many grey levels
+_SHARP, _LEVELS = 7.0, 4.0  # a mark stands out by as many standard errors and grey levels
 _REACH = 7  # pixels of `_SIDE` between parts of one mark
 _AREA = 24  # square pixels of `_SIDE`: the least mark
 _ALIKE = 0.45  # correlation from which on an image bears the mark
@@ -46,7 +43,7 @@ class _Sum:
 
 @dataclass
 class Marks:
-    """Gathers images one by one, from any thread, and then tells the marks."""
+    """Sums images one by one, from any thread, and then finds the marks in the sums."""
 
     _sums: dict[tuple[int, int, str | None], _Sum] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -55,10 +52,10 @@ class Marks:
         """Add one image, (H, W, 3) uint8, of the class `label`, or of none."""
         grey = _grey(image)
         with self._lock:
-            held = self._sums.setdefault((*grey.shape, label), _Sum())
-            held.count += 1
-            held.total = held.total + grey
-            held.squares = held.squares + grey * grey
+            one = self._sums.setdefault((*grey.shape, label), _Sum())
+            one.count += 1
+            one.total = one.total + grey
+            one.squares = one.squares + grey * grey
 
     def find(
         self, labels: Sequence[str | None], load: Callable[[int], npt.NDArray[np.uint8] | None]

@@ -9,6 +9,7 @@ from allkit.errors import ImageError
 from allkit.evaluation.shortcuts import threshold
 from allkit.quality.audit import Audit
 from allkit.quality.check import Check
+from allkit.quality.groups import Suggestion
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import thumbnail
 
@@ -17,15 +18,15 @@ __all__ = ["audit_page", "check_page"]
 _PAIRS = 60  # shown with pictures; all are in the table of names
 
 
-def check_page(found: Check) -> str:
+def check_page(check: Check) -> str:
     """Return the check as one HTML page."""
-    data = found.data
+    data = check.data
     place = {s.image: i for i, s in enumerate(data)}
     parts = [
         section(
             "To fix",
             *(
-                [paragraph(line, "caution") for line in found.findings]
+                [paragraph(line, "caution") for line in check.findings]
                 or [paragraph("Nothing was found that has to be fixed.", "good")]
             ),
         ),
@@ -39,57 +40,56 @@ def check_page(found: Check) -> str:
                     if data.counts[name]
                 ],
             ),
-            paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in found.sizes.items())),
+            paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in check.sizes.items())),
             paragraph(f"Not taken, no images by their names: {', '.join(data.left_out)}", "muted")
             if data.left_out
             else "",
         ),
     ]
-    if found.unreadable:
-        rows = found.unreadable.items()
+    if check.unreadable:
+        rows = check.unreadable.items()
         parts.append(section("Unreadable", table(["image", "why"], rows)))
     for title, pairs in (
-        ("Byte-identical", found.duplicates),
-        ("Near-duplicates (the same field)", found.near_duplicate_pairs),
-        ("Overlapping fields", found.overlapping_pairs),
+        ("Byte-identical", check.duplicates),
+        ("Near-duplicates (the same field)", check.near_duplicate_pairs),
+        ("Overlapping fields", check.overlapping_pairs),
     ):
         if pairs:
             parts.append(_pairs(title, pairs, data, place))
-    if found.label_suspects is None:
+    if check.label_suspects is None:
         text = "Not looked at. `allkit check --backbone NAME` compares labels with a classifier."
         parts.append(section("Labels that look wrong", paragraph(text, "muted")))
     else:
         shown = [
             _thumb(data, place[s["image"]], f"{s['image']}: {s['label']}, rather {s['suggested']}")
-            for s in found.label_suspects[:_PAIRS]
+            for s in check.label_suspects[:_PAIRS]
         ]
-        text = f"{len(found.label_suspects):,} found; a person has to look at each."
+        text = f"{len(check.label_suspects):,} found; a person has to look at each."
         parts.append(section("Labels that look wrong", paragraph(text), *shown))
-    for mark in found.burnt_in:
-        counts = ", ".join(f"{n} {c:,}" for n, c in found.bearers(mark).items())
+    for mark in check.burnt_in:
+        counts = ", ".join(f"{n} {c:,}" for n, c in check.bearers(mark).items())
         shown = [_thumb(data, i, data.samples[i].image) for i in mark.images[:4]]
         where = " – ".join(f"{v:.0%}" for v in mark.box)
         parts.append(
             section("Recurs at one place", paragraph(f"Box {where}. Images: {counts}."), *shown)
         )
-    if found.suggestion is not None:
-        parts.append(_groups(found))
-    lead = f"{len(data) + len(found.unreadable):,} images. Nothing was changed."
+    if check.suggestion is not None:
+        parts.append(_groups(check.suggestion))
+    lead = f"{len(data) + len(check.unreadable):,} images. Nothing was changed."
     return page(f"Check of {data.name}", lead, parts)
 
 
-def _groups(found: Check) -> str:
-    assert found.suggestion is not None
+def _groups(suggestion: Suggestion) -> str:
     text = (
         f"No groups are known. From light, stain and the order of the names there seem to be "
-        f"{len(set(found.suggestion.series)):,} acquisitions and, in blocks of 25 consecutive images "
-        f"joined where they show the same field, {len(set(found.suggestion.groups)):,} groups. This "
+        f"{len(set(suggestion.series)):,} acquisitions and, in blocks of 25 consecutive images "
+        f"joined where they show the same field, {len(set(suggestion.groups)):,} groups. This "
         f"is a guess: nothing uses it until you do (`--suggest-groups FILE.csv`)."
     )
-    keys = list(found.suggestion.evidence[0])
+    keys = list(suggestion.evidence[0])
     rows = [
         [v if isinstance(v, (int, float)) else str(v) for v in row.values()]
-        for row in found.suggestion.evidence
+        for row in suggestion.evidence
     ]
     return section("Suggested groups", paragraph(text), table(keys, rows))
 
@@ -102,8 +102,10 @@ def _pairs(
         for a, b in pairs[:_PAIRS]
     ]
     more = len(pairs) - _PAIRS
-    rest = [paragraph(f"{more:,} more pairs without pictures:", "muted"),
-            table(["", ""], pairs[_PAIRS:])] if more > 0 else []  # fmt: skip
+    rest = []
+    if more > 0:
+        rest.append(paragraph(f"{more:,} more pairs without pictures:", "muted"))
+        rest.append(table(["", ""], pairs[_PAIRS:]))
     return section(f"{title}: {len(pairs):,}", *shown, *rest)
 
 
@@ -114,9 +116,9 @@ def _thumb(data: Dataset, index: int, caption: str) -> str:
         return paragraph(str(error), "muted")
 
 
-def audit_page(found: Audit, name: str) -> str:
+def audit_page(audit: Audit, name: str) -> str:
     """Return the audit as one HTML page."""
-    kind = {"shortcut": "caution", "clear": "good"}.get(found.verdict, "")
+    kind = {"shortcut": "caution", "clear": "good"}.get(audit.verdict, "")
     groups = []
     for title, blind in (("Blind to cells", True), ("Coarse: cells only as colour", False)):
         rows = [
@@ -124,38 +126,40 @@ def audit_page(found: Audit, name: str) -> str:
                 p.name,
                 p.balanced_accuracy,
                 f"{p.low:.3f}–{p.high:.3f}",
-                bar(p.balanced_accuracy, strong=p.low >= threshold(p, found.chance)),
+                bar(p.balanced_accuracy, strong=p.low >= threshold(p, audit.chance)),
             )
-            for p in found.probes
+            for p in audit.probes
             if p.blind is blind
         ]
         if rows:
             groups.append(
                 section(title, table(["probe", "balanced accuracy", "95 % interval", ""], rows))
             )
-    beside = [("chance", found.chance, "", bar(found.chance))]
-    if found.model is not None:
-        beside.append(("the model", found.model, "", bar(found.model)))
-    if found.left_out is not None:
-        left = found.left_out
+    beside = [("chance", audit.chance, "", bar(audit.chance))]
+    if audit.model is not None:
+        beside.append(("the model", audit.model, "", bar(audit.model)))
+    if audit.left_out is not None:
+        left = audit.left_out
         beside.append(
             (
-                f"{found.probes[0].name}, each {found.column} left out in turn",
+                f"{audit.probes[0].name}, each {audit.column} left out in turn",
                 left.balanced_accuracy,
                 f"{left.low:.3f}–{left.high:.3f}",
                 bar(left.balanced_accuracy),
             )
         )
     parts = [
-        section("Verdict", paragraph(f"{found.verdict}. {found.message}", kind)),
+        section("Verdict", paragraph(f"{audit.verdict}. {audit.message}", kind)),
         *groups,
         section("Beside them", table(["", "balanced accuracy", "95 % interval", ""], beside)),
-        *([section("What can be done", *map(paragraph, found.advice))] if found.advice else []),
-        *([section("About the model's figure", *(paragraph(n, "caution") for n in found.model_notes))]
-          if found.model_notes else []),
-    ]  # fmt: skip
+    ]
+    if audit.advice:
+        parts.append(section("What can be done", *map(paragraph, audit.advice)))
+    if audit.model_notes:
+        notes = [paragraph(note, "caution") for note in audit.model_notes]
+        parts.append(section("About the model's figure", *notes))
     lead = (
-        f"{found.images:,} images, {found.groups:,} groups. Forests of extremely randomised trees, "
-        f"stratified cross-validation with every {found.unit} kept whole; intervals by resampling them."
+        f"{audit.images:,} images, {audit.groups:,} groups. Forests of extremely randomised trees, "
+        f"stratified cross-validation with every {audit.unit} kept whole; intervals by resampling them."
     )
     return page(f"Audit of {name}", lead, parts)

@@ -21,7 +21,7 @@ PANELS = (
 
 
 def benchmark_picture(models: Mapping[str, Mapping[str, Any]], title: str) -> bytes:
-    """Return the figures of several models as bars side by side, as PNG bytes.
+    """Return the measurements of several models as bars side by side, as PNG bytes.
 
     `models` maps a path to what `allkit benchmark --json` writes for it.
     """
@@ -42,9 +42,14 @@ def benchmark_picture(models: Mapping[str, Mapping[str, Any]], title: str) -> by
             if ends is not values:
                 text += f" ({form.format(end)})"
             axes.annotate(
-                text, (end, row), xytext=(3, 0), textcoords="offset points",
-                va="center", fontsize=8, color=INK,
-            )  # fmt: skip
+                text,
+                (end, row),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=INK,
+            )
         axes.set_xlim(0, max(ends) * 1.45)
         axes.set_xticks([])
         axes.set_yticks(rows, names if position == 1 else [""] * len(names))

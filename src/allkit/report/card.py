@@ -1,4 +1,4 @@
-"""The model card: what a model is for, what it was made of, and what its figures are worth."""
+"""The model card: what a model is for, what it was made of, and what its metrics are worth."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _adapted(info: Mapping[str, Any]) -> list[str]:
                 f"| {name.replace('_', ' ')} | {_number(value)} | {_number(record['after'].get(name))} |"
                 for name, value in record["before"].items()
             ]
-            table = "\n".join(["| figure | before | after |", "|---|---|---|", *rows])
+            table = "\n".join(["| metric | before | after |", "|---|---|---|", *rows])
             parts += [f"{record['judged']} fields. {record['protocol']}", table]
     if parts:
         parts.insert(0, "## Adapted to a laboratory")
@@ -117,12 +117,12 @@ def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
-    """Return a card with the figures of an evaluation on the set `name`, in place of older ones.
+def judged_card(card: str, name: str, evaluation: Mapping[str, Any]) -> str:
+    """Return a card with the metrics of an evaluation on the set `name`, in place of older ones.
 
-    `figures` are those of `Evaluation.to_dict`, also of `Unseen.to_dict`.
+    `evaluation` is that of `Evaluation.to_dict`, also of `Unseen.to_dict`.
     """
-    left_out = figures.get("leave_one_group_out")
+    left_out = evaluation.get("leave_one_group_out")
     title = f"Trained without one {left_out['column']} at a time" if left_out else "Judged"
     heading = f"## {title}: {name}"
     begin = card.find(heading + "\n")
@@ -131,20 +131,20 @@ def judged_card(card: str, name: str, figures: Mapping[str, Any]) -> str:
         card = card[:begin] + (card[end + 1 :] if end >= 0 else "")
     if left_out:
         card = card.replace(NOT_RUN, RUN)
-    section = "\n\n".join([heading, *_judged(figures, left_out)])
+    section = "\n\n".join([heading, *_judged(evaluation, left_out)])
     place = card.find("## How it works")
     place = len(card) if place < 0 else place
     return f"{card[:place].rstrip()}\n\n{section}\n\n{card[place:]}".rstrip() + "\n"
 
 
-def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
-    counts = ", ".join(f"{count:,} {name}" for name, count in figures["verdicts"].items())
+def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
+    counts = ", ".join(f"{count:,} {name}" for name, count in evaluation["verdicts"].items())
     parts = [
-        f"{figures['n']:,} images ({counts}); 95 % intervals by resampling "
-        f"{figures['interval_unit']}s.",
-        *(f"**{note}**" for note in figures["notes"]),
+        f"{evaluation['n']:,} images ({counts}); 95 % intervals by resampling "
+        f"{evaluation['interval_unit']}s.",
+        *(f"**{note}**" for note in evaluation["notes"]),
     ]
-    probe = figures.get("shortcut_probe")
+    probe = evaluation.get("shortcut_probe")
     if probe and probe["name"]:
         low, high = probe["interval"]
         parts.append(
@@ -152,7 +152,7 @@ def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> l
             f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
             f"is {probe['chance']:.3f}."
         )
-    parts.append(_table(figures, JUDGED))
+    parts.append(_table(evaluation, JUDGED))
     if left_out:
         rows = [
             f"| {group['value']} | {group['images']} | {group['dropped']} | {group['right']} | "
@@ -166,13 +166,13 @@ def _judged(figures: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> l
     return parts
 
 
-def _table(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
     rows = []
     for key, label in names.items():
-        shown = with_words(figures, key)
-        if figures.get(key) is not None and shown is not None:
-            rows.append(f"| {label} | {figures[key]:.3f} | {shown} |")
-    return "| figure | value | interval |\n|---|---|---|\n" + "\n".join(rows)
+        shown = with_words(evaluation, key)
+        if evaluation.get(key) is not None and shown is not None:
+            rows.append(f"| {label} | {evaluation[key]:.3f} | {shown} |")
+    return "| metric | value | interval |\n|---|---|---|\n" + "\n".join(rows)
 
 
 VIEWS = {
@@ -204,19 +204,19 @@ def _trained(info: Mapping[str, Any]) -> str:
 
 
 def _protocol(info: Mapping[str, Any]) -> str:
-    figures = info["validation"]
-    if figures is None:
+    evaluation = info["validation"]
+    if evaluation is None:
         return "## Figures\n\nNone: it was trained without a validation part."
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
-        f"{_show(v['f1'])} | {v['support']} | {_recall(figures, name)} |"
-        for name, v in figures["per_class"].items()
+        f"{_show(v['f1'])} | {v['support']} | {_recall(evaluation, name)} |"
+        for name, v in evaluation["per_class"].items()
     ]
-    notes = "".join(f"\n\n**{note}**" for note in figures["notes"])
+    notes = "".join(f"\n\n**{note}**" for note in evaluation["notes"])
     folds = [
         f"| {number} | {fold['n']} | {fold['accuracy']:.3f} | {fold['ece']:.3f} | "
         f"{fold['brier']:.3f} | {fold['log_loss']:.3f} |"
-        for number, fold in enumerate(figures.get("folds", ()), start=1)
+        for number, fold in enumerate(evaluation.get("folds", ()), start=1)
     ]
     each = (
         "\n\n| fold | images | accuracy | calibration error | Brier score | log loss |\n"
@@ -225,16 +225,18 @@ def _protocol(info: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"## Figures\n\n{figures['protocol']}: {figures['n']:,} images, 95 % intervals by "
-        f"resampling {figures['interval_unit']}s.{notes}\n\n" + _table(figures, MEASURED) + "\n\n"
+        f"## Figures\n\n{evaluation['protocol']}: {evaluation['n']:,} images, 95 % intervals by "
+        f"resampling {evaluation['interval_unit']}s.{notes}\n\n"
+        + _table(evaluation, MEASURED)
+        + "\n\n"
         "| class | precision | recall | F1 | images | recall, 95 % interval |\n"
         "|---|---|---|---|---|---|\n" + "\n".join(classes) + each
     )
 
 
-def _recall(figures: Mapping[str, Any], name: str) -> str:
-    found = figures.get("class_intervals", {}).get(name, {}).get("recall")
-    return "–" if found is None else f"{found[0]:.3f}–{found[1]:.3f}"
+def _recall(evaluation: Mapping[str, Any], name: str) -> str:
+    bounds = evaluation.get("class_intervals", {}).get(name, {}).get("recall")
+    return "–" if bounds is None else f"{bounds[0]:.3f}–{bounds[1]:.3f}"
 
 
 def _show(value: float | None) -> str:

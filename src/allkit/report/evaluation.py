@@ -1,4 +1,4 @@
-"""The figures of a model as one page for a browser."""
+"""The evaluation of a model as one page for a browser."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from allkit.evaluation.intervals import beside, ends, interval_of
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 
-__all__ = ["FIGURE_NAMES", "evaluation_page"]
+__all__ = ["METRIC_NAMES", "evaluation_page"]
 
-FIGURE_NAMES = {
+METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -33,56 +33,56 @@ FIGURE_NAMES = {
     "set_size": "mean size of the prediction sets",
     "empty_sets": "empty prediction sets",
 }
-"""Names of the figures as they are shown."""
+"""Names of the metrics as they are shown."""
 
 
 def evaluation_page(
-    figures: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
     *,
     title: str,
     lead: str,
     names: Mapping[str, str],
     comparison: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the page; `figures` are those of `Evaluation.to_dict`, `names` shown for classes."""
-    parts = [paragraph(note, "caution") for note in figures["notes"]]
-    probe = figures.get("shortcut_probe")
+    """Return the page; `evaluation` is that of `Evaluation.to_dict`, `names` what is shown for classes."""
+    parts = [paragraph(note, "caution") for note in evaluation["notes"]]
+    probe = evaluation.get("shortcut_probe")
     if probe:
         parts.append(_probe(probe))
-    unit = figures["interval_unit"]
+    unit = evaluation["interval_unit"]
     rows = [
-        (name, figures[key], _interval(interval_of(figures, key)), beside(figures, key))
-        for key, name in FIGURE_NAMES.items()
-        if figures.get(key) is not None
+        (name, evaluation[key], _interval(interval_of(evaluation, key)), beside(evaluation, key))
+        for key, name in METRIC_NAMES.items()
+        if evaluation.get(key) is not None
     ]
     sections = [
         section(
             "Figures",
             *parts,
-            table(["figure", "value", "95 % interval", ""], rows),
+            table(["metric", "value", "95 % interval", ""], rows),
             paragraph(
-                f"{figures['n']:,} images in {figures['units']:,} {unit}s; intervals by resampling "
+                f"{evaluation['n']:,} images in {evaluation['units']:,} {unit}s; intervals by resampling "
                 f"{unit}s. Every image counts, whatever its verdict.",
                 "muted",
             ),
         )
     ]
-    if figures.get("leave_one_group_out"):
-        sections.append(_unseen(figures["leave_one_group_out"]))
-    if figures["verdicts"]:
-        total = sum(figures["verdicts"].values())
+    if evaluation.get("leave_one_group_out"):
+        sections.append(_unseen(evaluation["leave_one_group_out"]))
+    if evaluation["verdicts"]:
+        total = sum(evaluation["verdicts"].values())
         sections.append(
             section(
                 "Verdicts",
                 table(
                     ["verdict", "images", ""],
-                    [(k, v, bar(v / total)) for k, v in figures["verdicts"].items()],
+                    [(k, v, bar(v / total)) for k, v in evaluation["verdicts"].items()],
                 ),
             )
         )
-    sections += [_classes(figures, names), _plots(figures, names)]
-    if figures.get("cases"):
-        sections.append(_cases(figures["cases"]))
+    sections += [_classes(evaluation, names), _plots(evaluation, names)]
+    if evaluation.get("cases"):
+        sections.append(_cases(evaluation["cases"]))
     if comparison:
         sections.append(_comparison(comparison))
     return page(title, lead, sections)
@@ -105,51 +105,63 @@ def _probe(probe: Mapping[str, Any]) -> str:
     )
 
 
-def _unseen(found: Mapping[str, Any]) -> str:
+def _unseen(unseen: Mapping[str, Any]) -> str:
+    columns = {
+        "value": "left out",
+        "images": "images",
+        "dropped": "related, dropped",
+        "right": "right",
+        "accepted_right": "accepted and right",
+        "accepted_wrong": "accepted and wrong",
+        "silent_error_rate": "silent errors",
+    }
     rows = [
-        (g["value"], g["images"], g["dropped"], g["right"], g["accepted_right"],
-         g["accepted_wrong"], g["silent_error_rate"], ", ".join(g["unnamed"]))
-        for g in found["groups"]
-    ]  # fmt: skip
+        (*(group[key] for key in columns), ", ".join(group["unnamed"]))
+        for group in unseen["groups"]
+    ]
     return section(
-        f"Trained without one {found['column']} at a time",
-        table(
-            ["left out", "images", "related, dropped", "right", "accepted and right",
-             "accepted and wrong", "silent errors", "class that cannot be named"], rows,
-        ),
+        f"Trained without one {unseen['column']} at a time",
+        table([*columns.values(), "class that cannot be named"], rows),
         paragraph(
-            f"Of {found['right']:,} images answered rightly, {found['accepted_right']:,} were "
+            f"Of {unseen['right']:,} images answered rightly, {unseen['accepted_right']:,} were "
             f"accepted: refusing everything would make no silent error and help nobody."
         ),
-    )  # fmt: skip
+    )
 
 
-def _classes(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _classes(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
     keys = {
-        "precision": "precision", "recall": "recall (sensitivity)", "specificity": "specificity",
-        "f1": "F1", "roc_auc": "ROC area", "average_precision": "average precision",
+        "precision": "precision",
+        "recall": "recall (sensitivity)",
+        "specificity": "specificity",
+        "f1": "F1",
+        "roc_auc": "ROC area",
+        "average_precision": "average precision",
         "sensitivity_at_specificity": "sensitivity at 95 % specificity",
-        "set_coverage": "coverage of the sets", "support": "images",
-    }  # fmt: skip
-    own, limits = figures.get("class_intervals", {}), ("precision", "recall", "f1")
+        "set_coverage": "coverage of the sets",
+        "support": "images",
+    }
+    bounds, limits = evaluation.get("class_intervals", {}), ("precision", "recall", "f1")
     rows, intervals = [], []
-    for name, row in figures["per_class"].items():
+    for name, row in evaluation["per_class"].items():
         shown = names.get(name, name)
         rows.append((shown, *(row.get(key) for key in keys)))
-        intervals.append((shown, *(_interval(own.get(name, {}).get(key)) for key in limits)))
+        intervals.append((shown, *(_interval(bounds.get(name, {}).get(key)) for key in limits)))
     parts = [table(["class", *keys.values()], rows)]
-    if own:
+    if bounds:
         parts.append(table(["95 % interval of", *(keys[key] for key in limits)], intervals))
     return section("Classes", *parts)
 
 
-def _plots(figures: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    shown = [names.get(name, name) for name in figures["classes"]]
+def _plots(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    shown = [names.get(name, name) for name in evaluation["classes"]]
     return section(
         "Plots",
-        picture(confusion_matrix(figures["confusion"], shown, "Confusion"), width=430),
-        picture(reliability_picture(figures["curves"]["reliability"], figures["ece"]), width=400),
-        picture(curves_picture(figures["curves"], names), width=1000),
+        picture(confusion_matrix(evaluation["confusion"], shown, "Confusion"), width=430),
+        picture(
+            reliability_picture(evaluation["curves"]["reliability"], evaluation["ece"]), width=400
+        ),
+        picture(curves_picture(evaluation["curves"], names), width=1000),
     )
 
 
@@ -164,19 +176,20 @@ def _cases(cases: Mapping[str, Any]) -> str:
     )
 
 
-def _comparison(found: Mapping[str, Any]) -> str:
-    rows = [
-        (FIGURE_NAMES.get(name, name), f"{value:+.3f}",
-         "{:+.3f} to {:+.3f}".format(*found["intervals"][name]), found.get("exact", {}).get(name, ""))
-        for name, value in found["differences"].items()
-        if name in found["intervals"]
-    ]  # fmt: skip
+def _comparison(comparison: Mapping[str, Any]) -> str:
+    intervals, exact = comparison["intervals"], comparison.get("exact", {})
+    rows = []
+    for name, value in comparison["differences"].items():
+        if name in intervals:
+            low, high = intervals[name]
+            shown = METRIC_NAMES.get(name, name), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}"
+            rows.append((*shown, exact.get(name, "")))
     return section(
-        f"Compared with {found['with']}",
+        f"Compared with {comparison['with']}",
         paragraph(
             f"This model less the other, on the same images, resampling the same "
-            f"{found['interval_unit']}s for both. {found['only_second']} images are right here "
-            f"only, {found['only_first']} in the other only."
+            f"{comparison['interval_unit']}s for both. {comparison['only_second']} images are right "
+            f"here only, {comparison['only_first']} in the other only."
         ),
-        table(["figure", "difference", "95 % interval", ""], rows),
+        table(["metric", "difference", "95 % interval", ""], rows),
     )

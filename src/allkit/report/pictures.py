@@ -1,4 +1,4 @@
-"""Pictures of a training and of its figures, as PNG bytes.
+"""Pictures of a training and of its metrics, as PNG bytes.
 
 Figures are made without pyplot, so that drawing one changes no global state and can be done in
 any thread.
@@ -45,9 +45,10 @@ def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
     if held_out is not None:
         if "curves" in held_out:  # older models have none
             pictures["reliability.png"] = reliability_picture(
-                held_out["curves"]["reliability"], held_out["ece"],
+                held_out["curves"]["reliability"],
+                held_out["ece"],
                 [fold["reliability"] for fold in held_out.get("folds", ())],
-            )  # fmt: skip
+            )
         pictures["confusion.png"] = confusion_matrix(
             held_out["confusion"],
             [info["display_names"][name] for name in info["classes"]],
@@ -106,9 +107,14 @@ def confusion_matrix(
         for j, count in enumerate(row):
             dark = shares[i][j] > 0.55
             axes.text(
-                j, i, f"{count}\n{shares[i][j]:.1%}" if count else "0", ha="center", va="center",
-                fontsize=9, color="white" if dark else INK if count else MUTED,
-            )  # fmt: skip
+                j,
+                i,
+                f"{count}\n{shares[i][j]:.1%}" if count else "0",
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if dark else INK if count else MUTED,
+            )
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
@@ -168,10 +174,9 @@ def trials_picture(
         plain(axes)
     failed = len(trials) - len(good)
     note = f", {failed} failed" if failed else ""
-    figure.suptitle(
-        f"{metric}, {'lower' if lower_is_better else 'higher'} is better; {len(trials)} trials{note}",
-        x=0.01, ha="left", fontsize=11, color=INK,
-    )  # fmt: skip
+    better = "lower" if lower_is_better else "higher"
+    title = f"{metric}, {better} is better; {len(trials)} trials{note}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return png(figure)
 
 
@@ -198,7 +203,7 @@ class Example:
 
 def explanation_picture(
     image: npt.NDArray[np.uint8],
-    found: npt.NDArray[np.floating[Any]],
+    strengths: npt.NDArray[np.floating[Any]],
     cells: npt.NDArray[np.bool_],
     *,
     title: str,
@@ -206,7 +211,11 @@ def explanation_picture(
     examples: Sequence[Example],
     curves: Mapping[str, Sequence[float]],
 ) -> bytes:
-    """Return field, map with outlined cells, check and nearest examples as PNG bytes."""
+    """Return field, map with outlined cells, check and nearest examples as PNG bytes.
+
+    `strengths` `(H, W)` from 0 to 1 is the map, `cells` `(H, W)` where stained cells are, `curves` hold
+    the values of each curve of the check by its name.
+    """
     import textwrap
 
     shown = [example for example in examples if example.image is not None][:5]
@@ -217,7 +226,7 @@ def explanation_picture(
     field_axes.set_title("field", loc="left", fontsize=10, color=INK)
     map_axes = figure.add_subplot(grid[0, 5:10])
     map_axes.imshow(image)
-    map_axes.imshow(found, cmap="inferno", alpha=0.25 + 0.5 * found, vmin=0, vmax=1)
+    map_axes.imshow(strengths, cmap="inferno", alpha=0.25 + 0.5 * strengths, vmin=0, vmax=1)
     if cells.any() and not cells.all():
         map_axes.contour(cells, levels=[0.5], colors="white", linewidths=0.5)
     map_axes.set_title("map; outlined: stained cells", loc="left", fontsize=10, color=INK)

@@ -40,7 +40,7 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "display_names": info.display_names,
         "backbone": info.backbone.name,
         "precision": precision,
-        "bag": info.backbone.bag,
+        "bag": info.backbone.input.bag,
         "finder": info.backbone.finder,
         "data": info.data.fingerprint,
         **further,

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
-from allkit.evaluation.evaluate import IMAGE_LEVEL, group_hash, relations_hash
+from allkit.evaluation.leakage import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
 from allkit.images.cells import FINDER
 from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
@@ -98,11 +98,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         cut=backbone.cut if isinstance(network.backbone, Branches) else None,
         trained=trained,
         orientations=network.orientations,
-        size=record.input.size,
-        mean=record.input.mean,
-        std=record.input.std,
-        view=record.input.view,
-        bag=record.input.bag,
+        input=record.input,
         finder="" if record.input.bag == "field" else FINDER,
         fingerprint=fingerprint(network.backbone, record.input),
     )

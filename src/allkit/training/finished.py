@@ -12,7 +12,7 @@ import torch
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
-from allkit.evaluation.evaluate import fingerprint_positions, group_hash, relations_hash
+from allkit.evaluation.leakage import group_hash, relations_hash, signature_positions
 from allkit.model.classifier import Classifier
 from allkit.model.info import ModelInfo
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
@@ -137,7 +137,7 @@ def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Itera
         unsaid.append("the order of the images")
     else:
         before = [row.tobytes().hex() for row in model.training["sha256"]]
-        if [whole.hashes[i] for i in fingerprint_positions(len(whole))] != before:
+        if [whole.hashes[i] for i in signature_positions(len(whole))] != before:
             yield "the images in another order, which decides the batches"
 
 

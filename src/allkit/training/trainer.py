@@ -18,7 +18,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.measures import STATISTICS
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import ConfigError
-from allkit.evaluation.evaluate import fingerprints, relations_hash
+from allkit.evaluation.leakage import kept_signatures, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.model.classifier import Classifier
@@ -197,7 +197,7 @@ class Trainer:
             info,
             trust=trust.trust,
             device=accelerator.device,
-            training=fingerprints(dataset),
+            training=kept_signatures(dataset),
         )
 
     def find_learning_rate(self, train: Dataset, val: Dataset | None = None) -> LearningRates:

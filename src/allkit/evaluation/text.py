@@ -1,4 +1,4 @@
-"""The main figures of an evaluation as lines of text: for the terminal and for `print`."""
+"""The main metrics of an evaluation as lines of text: for the terminal and for `print`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 from allkit.evaluation.intervals import beside, ends, interval_of
 
-__all__ = ["MAIN", "accuracy_sentence", "figure_lines", "figures_as_text"]
+__all__ = ["MAIN_METRICS", "accuracy_sentence", "evaluation_lines", "evaluation_text"]
 
-MAIN = {
+MAIN_METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -22,38 +22,40 @@ MAIN = {
 }
 
 
-def figures_as_text(figures: Mapping[str, Any]) -> str:
-    """Return cautions, main figures and verdicts of `Evaluation.to_dict`."""
-    return "\n".join(figure_lines(figures))
+def evaluation_text(evaluation: Mapping[str, Any]) -> str:
+    """Return cautions, main metrics and verdicts of `Evaluation.to_dict` as one text."""
+    return "\n".join(evaluation_lines(evaluation))
 
 
-def figure_lines(figures: Mapping[str, Any]) -> list[str]:
+def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
     """Return the same line by line; cautions come first."""
-    notes = figures["notes"]
+    notes = evaluation["notes"]
     lines = [f"CAUTION  {note}" for note in notes] + ([""] if notes else [])
-    for key, name in MAIN.items():
-        value, interval = figures.get(key), interval_of(figures, key)
+    for key, name in MAIN_METRICS.items():
+        value, interval = evaluation.get(key), interval_of(evaluation, key)
         if value is not None and interval is not None:
-            shown, words = "–".join(ends(*interval)), beside(figures, key)
+            shown, words = "–".join(ends(*interval)), beside(evaluation, key)
             lines.append(f"{name:<22}{value:.3f}   ({shown}){f'  {words}' if words else ''}")
     lines.append(
-        f"{'images':<22}{figures['n']}   (95 % intervals by resampling {figures['interval_unit']}s)"
+        f"{'images':<22}{evaluation['n']}   (95 % intervals by resampling {evaluation['interval_unit']}s)"
     )
-    lines += _probe(figures.get("shortcut_probe"))
-    if figures["verdicts"]:
-        counts = " / ".join(str(figures["verdicts"][v]) for v in ("accepted", "review", "refused"))
+    lines += _probe(evaluation.get("shortcut_probe"))
+    if evaluation["verdicts"]:
+        counts = " / ".join(
+            str(evaluation["verdicts"][v]) for v in ("accepted", "review", "refused")
+        )
         lines.append(f"accepted / review / refused: {counts}")
     return lines
 
 
-def accuracy_sentence(figures: Mapping[str, Any]) -> str:
+def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, what that rests on, its images and its protocol."""
-    low, high = interval_of(figures, "accuracy") or (0.0, 1.0)
-    words = beside(figures, "accuracy")
+    low, high = interval_of(evaluation, "accuracy") or (0.0, 1.0)
+    words = beside(evaluation, "accuracy")
     return (
-        f"Accuracy {figures['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
+        f"Accuracy {evaluation['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
         f"{f': {words}' if words else ''}) on "
-        f"{figures['n']:,} images. {figures.get('protocol', 'Protocol not recorded')}."
+        f"{evaluation['n']:,} images. {evaluation.get('protocol', 'Protocol not recorded')}."
     )
 
 

@@ -1,0 +1,127 @@
+"""Leakage: whether the images of a set, their groups or their fields were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from allkit.data.dataset import Dataset
+from allkit.images.same_field import match, pack, unpack
+
+__all__ = [
+    "IMAGE_LEVEL",
+    "TrainedOn",
+    "cautions",
+    "group_hash",
+    "kept_signatures",
+    "relations_hash",
+    "signature_positions",
+]
+
+IMAGE_LEVEL = (
+    "Image-level split: images of the same slide, even of the same field, were trained on and "
+    "tested. This is the protocol of the published systems; its figures are inflated."
+)
+
+
+class TrainedOn(Protocol):
+    """What a model remembers of its training images; `DataInfo` of `model.json` does."""
+
+    @property
+    def images_sha256(self) -> tuple[str, ...]:
+        """The SHA-256 of every image."""
+
+    @property
+    def groups_sha256(self) -> tuple[str, ...]:
+        """The `group_hash` of every group."""
+
+    @property
+    def split_by(self) -> str | None:
+        """How they were divided, `group` or `image`; `None`: nobody said."""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether they were drawn."""
+
+
+def relations_hash(dataset: Dataset) -> str:
+    """Return a hash of which images belong together: by group and case, and by field.
+
+    It holds hashes of images and no name. Looks at every image, as `Dataset.fields` does.
+    """
+    partitions = []
+    for numbers in (dataset.units, dataset.fields):
+        members: dict[int, list[str]] = {}
+        for number, digest in zip(numbers.tolist(), dataset.hashes, strict=True):
+            members.setdefault(number, []).append(digest)
+        partitions.append(sorted(sorted(digests) for digests in members.values()))
+    return hashlib.sha256(json.dumps(partitions).encode()).hexdigest()
+
+
+def cautions(
+    trained_on: TrainedOn, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
+) -> list[str]:
+    """Return what makes figures of a model on a set worth less than they look.
+
+    `training` are the `kept_signatures` of the model's training images.
+    """
+    trained = set(trained_on.images_sha256)
+    same_images = sum(digest in trained for digest in dataset.hashes)
+    trained_groups = set(trained_on.groups_sha256)
+    groups = [sample.group or sample.case for sample in dataset]
+    of_known_groups = sum(group_hash(name) in trained_groups for name in groups if name)
+    notes = []
+    if same_images:
+        notes.append(
+            f"{same_images} of these {len(dataset)} images were trained on: the figures are too high."
+        )
+    if of_known_groups > same_images:
+        notes.append(
+            f"{of_known_groups} of these {len(dataset)} images come from groups that were trained on: "
+            f"the figures say nothing about new slides."
+        )
+    same_fields = {index for index, _ in match(dataset.signatures, unpack(training))}
+    same_fields -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
+    if same_fields:
+        notes.append(
+            f"{len(same_fields)} of these {len(dataset)} images show a field that was trained on, "
+            f"photographed again: the figures are too high."
+        )
+    searched = len(training.get("counts", ()))
+    if training and searched < len(trained):
+        notes.append(
+            f"Images of the same field were looked for among {searched:,} of the {len(trained):,} "
+            f"training images; the model keeps no more."
+        )
+    if "image" in (dataset.split_by, trained_on.split_by):
+        notes.append(IMAGE_LEVEL)
+    if trained_on.drawn:
+        notes.append("The model was trained on drawn images: nothing follows for real smears.")
+    return notes
+
+
+def group_hash(group: str | None) -> str:
+    """Return the hash by which a group is remembered: its name may be a patient's."""
+    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
+
+
+KEPT = 10_000
+"""Images whose signatures a model keeps, at most: 3.5 KB each."""
+
+
+def kept_signatures(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
+    """Return what a model keeps of its training images to recognise their fields, as plain arrays.
+
+    Keypoints and bits of their surroundings, from which no picture can be restored. Of more than
+    10,000 images, as many are taken at equal distances.
+    """
+    return pack(dataset.subset(signature_positions(len(dataset))).signatures)
+
+
+def signature_positions(count: int) -> range:
+    """Return the positions of those of `count` images whose signatures are kept."""
+    return range(0, count, max(1, -(-count // KEPT)))

@@ -1,0 +1,196 @@
+"""PNG, JPEG and TIFF files without the parts that make no pixels.
+
+Texts, profiles, EXIF and the like are cut out before Pillow sees a file: they cost memory, and Pillow
+warns about broken ones.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from PIL import TiffTags
+
+from allkit.images.refusal import check_size, refuse
+
+__all__ = ["PixelFile", "exif_orientation", "reduce_jpeg", "reduce_png", "reduce_tiff"]
+
+# The TIFF tags that make pixels; Pillow and libtiff are shown no others.
+TIFF_TAGS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320}
+TIFF_TAGS |= {322, 323, 324, 325, 332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521}
+TIFF_TAGS |= {529, 530, 531, 532}
+TIFF_TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "Q", 6: "b", 7: "c", 8: "h", 9: "i", 10: "q"}
+TIFF_TYPES |= {11: "f", 12: "d", 16: "Q"}
+
+
+@dataclass(frozen=True)
+class PixelFile:
+    """A file reduced to what makes pixels, and what was cut out but is needed to read them."""
+
+    data: bytes
+    orientation: int = 1
+    transparency: bytes = b""  # the body of a PNG's tRNS chunk
+    depth: int = 8  # the bits of a sample in a PNG
+    grey_alpha_16: bool = False  # a PNG relabelled from 2 × 16 to 4 × 8 bits per pixel
+    inverted_16: bool = False  # a TIFF in which 0 is white; Pillow inverts up to 8 bits only
+
+
+def reduce_png(data: bytes, name: str) -> PixelFile:
+    """Check every checksum (Pillow skips those of the pixels) and keep the chunks of the pixels."""
+    chunks, extra, at = [data[:8]], {b"tRNS": b"", b"eXIf": b"", b"acTL": b""}, 8
+    kind, depth_colour = b"", b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            refuse(name, "truncated")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        chunk, at = data[at : at + 12 + length], at + 12 + length
+        if at > len(data):
+            refuse(name, "truncated")
+        body = chunk[8:-4]
+        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            refuse(name, "corrupt", f"wrong checksum in its {kind.decode('latin-1')!r} part")
+        if kind == b"IHDR":
+            width, height = struct.unpack_from(">II", body)
+            check_size(width, height, name)  # before the checksums of a huge file
+            depth_colour = body[8:10]
+            if depth_colour == b"\x10\x04":  # to Pillow, which would drop 8 of 16 bits, RGBA
+                chunk = _png_chunk(kind, body[:8] + b"\x08\x06" + body[10:])
+        if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
+            chunks.append(chunk)
+        elif kind in extra:
+            extra[kind] = body
+        elif kind == b"fdAT":
+            refuse(name, "animated")
+    if extra[b"acTL"] and extra[b"acTL"][:4] != b"\0\0\0\1":
+        refuse(name, "animated")
+    orientation = exif_orientation(extra[b"eXIf"])
+    relabelled = depth_colour == b"\x10\x04"
+    return PixelFile(
+        b"".join(chunks),
+        orientation=orientation,
+        transparency=extra[b"tRNS"],
+        depth=depth_colour[0],
+        grey_alpha_16=relabelled,
+    )
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def reduce_jpeg(data: bytes, name: str) -> PixelFile:
+    """Keep the segments of the pixels; of the others, APP0 and APP14 say how colours are stored."""
+    segments, orientation, at = [data[:2]], 1, 2
+    while True:
+        while data[at : at + 2] == b"\xff\xff":  # padding
+            at += 1
+        if at + 4 > len(data):
+            refuse(name, "truncated")
+        mark, kind, length = struct.unpack_from(">BBH", data, at)
+        if mark != 0xFF or length < 2:
+            refuse(name, "corrupt", "its segments do not line up")
+        if kind == 0xDA:
+            break
+        segment, at = data[at : at + 2 + length], at + 2 + length
+        if kind == 0xE1 and segment[4:10] == b"Exif\0\0":
+            orientation = exif_orientation(segment[10:])
+        if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
+            segments.append(segment)
+    if data.find(b"\xff\xd9", at) < 0:  # Pillow is content when the last rows are guessed
+        refuse(name, "truncated")
+    return PixelFile(b"".join([*segments, data[at:]]), orientation)
+
+
+@dataclass(frozen=True)
+class _Directory:
+    """The first directory of a TIFF: where it is, its raw entries, its integers, what follows."""
+
+    start: int
+    entries: dict[int, bytes]
+    values: dict[int, tuple[int, ...]]
+    following: int
+    head: str  # the struct format of its number of entries
+    link: str  # and that of the place of the next directory
+
+
+def _directory(data: bytes, wanted: set[int]) -> _Directory:
+    """Read the `wanted` tags; `EOFError` when something lies behind the end of `data`."""
+    order = "<" if data[:2] == b"II" else ">"
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    head, entry, link = (order + f for f in (("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")))
+    (start,) = struct.unpack_from(link, data, 8 if big else 4)
+    try:
+        (count,) = struct.unpack_from(head, data, start)
+        at, step = start + struct.calcsize(head), struct.calcsize(entry)
+        (following,) = struct.unpack_from(link, data, at + count * step)
+    except struct.error as error:
+        raise EOFError("its directory is truncated") from error
+    entries: dict[int, bytes] = {}
+    values: dict[int, tuple[int, ...]] = {}
+    total = 0
+    for place in range(at, at + count * step, step):
+        tag, kind, number, value = struct.unpack_from(entry, data, place)
+        if tag not in wanted or tag in entries or kind not in TIFF_TYPES or not number:
+            continue
+        size = number * struct.calcsize(order + TIFF_TYPES[kind])
+        if size > len(value):
+            (where,) = struct.unpack(link, value)
+            total += size
+            if where + size > len(data):
+                raise EOFError(f"the data of its tag {tag} is truncated")
+            value = data[where : where + size]
+        if total > len(data) or (number > 1 and TiffTags.lookup(tag).length == 1 and kind != 7):
+            raise ValueError(f"tag {tag} has {number} values")
+        entries[tag] = data[place : place + step]
+        if kind in (1, 3, 4, 16):
+            values[tag] = struct.unpack(f"{order}{number}{TIFF_TYPES[kind]}", value[:size])
+    return _Directory(
+        start=start, entries=entries, values=values, following=following, head=head, link=link
+    )
+
+
+def exif_orientation(exif: bytes) -> int:
+    """Return the orientation, 1 to 8, said by a block of EXIF; 1 if it is broken or says none."""
+    try:
+        value = _directory(exif, {274}).values.get(274, (1,))[0]
+    except (struct.error, EOFError, ValueError):
+        return 1
+    return value if 1 <= value <= 8 else 1
+
+
+def reduce_tiff(data: bytes, name: str) -> PixelFile:
+    """Rewrite the directory in its place so that it holds the tags of the pixels only."""
+    directory = _directory(data, TIFF_TAGS)
+    values = directory.values
+    if directory.following:
+        refuse(name, "animated")
+    if 3 in values.get(339, ()):
+        refuse(name, "float")
+    for offsets, counts in ((273, 279), (324, 325)):
+        pairs = zip(values.get(offsets, ()), values.get(counts, ()), strict=False)
+        if any(offset + count > len(data) for offset, count in pairs):
+            refuse(name, "truncated")
+    bits, colours = max(values.get(258, (1,))), values.get(262, (0,))[0]
+    several = max(values.get(277, (1,))) > 1
+    if bits == 12:
+        refuse(name, "low_bit_depth", "12 bits per pixel")
+    if bits == 16 and several and (colours != 2 or values.get(284) == (2,)):
+        refuse(name, "mode", "16-bit pixels in an order that is not read")
+    if bits in (8, 16) and 2 in values.get(339, ()):
+        refuse(name, "mode", "signed pixels")
+    if colours == 3 and max(values.get(320, (0,))) < 256:  # Pillow would make it black
+        refuse(name, "mode", "a palette of 8-bit colours where a TIFF has 16-bit ones")
+    inverted = bits == 16 and not several and values.get(262) == (0,)
+    if inverted:  # Pillow reads only some of these, and none as meant: it is told 0 is black
+        entry, at = directory.entries[262], 12 if directory.head[1] == "Q" else 8
+        directory.entries[262] = (
+            entry[:at] + struct.pack(directory.head[0] + "H", 1) + entry[at + 2 :]
+        )
+    table = struct.pack(directory.head, len(directory.entries)) + b"".join(
+        directory.entries.values()
+    )
+    table += struct.pack(directory.link, 0)  # no further directory
+    end = directory.start + len(table)
+    file = data[: directory.start] + table + data[end:]
+    return PixelFile(file, exif_orientation(data), inverted_16=inverted)

@@ -1,0 +1,141 @@
+"""The parts of a classifier, made of what its folder holds, and the arrays that are kept of them."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from allkit.errors import CheckpointError, PluginError
+from allkit.images.cells import FINDER
+from allkit.model.folder import read_model
+from allkit.model.info import ModelInfo
+from allkit.network.modules import Branches, Head, Network, cut, fingerprint
+from allkit.plugins import registry
+from allkit.records import Backbone
+from allkit.trust.verdict import Trust
+
+__all__ = ["Parts", "arrays_of", "read_parts", "with_fingerprint"]
+
+
+class Parts(NamedTuple):
+    """What a classifier is made of; `training` is what it keeps of its training images."""
+
+    network: Network
+    info: ModelInfo
+    trust: Trust
+    training: dict[str, npt.NDArray[Any]]
+
+
+def read_parts(folder: Path) -> Parts:
+    """Return the parts of the classifier in a model folder.
+
+    Raises `CheckpointError` when something is missing or altered, or fits no backbone of today, and
+    `PluginError` that says what to install when the plugin of its backbone is not there.
+    """
+    info, arrays = read_model(folder)
+    record = _backbone_of(info)
+    if info.backbone.finder not in ("", FINDER):
+        raise CheckpointError(
+            f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
+            f"allkit has {FINDER!r}, which finds other cells. Install allkit {info.allkit}, or "
+            f"train again."
+        )
+    network = _empty_network(record.build("none"), info)
+    try:
+        network.load_state_dict(_under("network.", arrays))
+    except RuntimeError as error:
+        detail = str(error).splitlines()[-1].strip()[:200]
+        raise CheckpointError(
+            f"The arrays in {folder} do not fit the backbone {info.backbone.name!r} as "
+            f"{info.backbone.distribution} builds it today: {detail} It was saved with "
+            f"{info.backbone.distribution} {info.backbone.version}; install that version."
+        ) from None
+    _warn_of_another_version(info, network.backbone)
+    training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
+    of_trust = {
+        name: array.numpy()
+        for name, array in arrays.items()
+        if name.startswith(("calibration.", "familiarity."))
+    }
+    return Parts(network, info, Trust.from_arrays(info.classes, of_trust), training)
+
+
+def arrays_of(
+    network: Network, trust: Trust, training: Mapping[str, npt.NDArray[Any]]
+) -> dict[str, torch.Tensor]:
+    """Return the arrays of a model folder, by the names that `read_parts` finds them under."""
+    arrays = {
+        f"network.{name}": tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    arrays |= {f"data.{name}": torch.from_numpy(array) for name, array in training.items()}
+    of_trust = trust.to_arrays().items()
+    return arrays | {
+        name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in of_trust
+    }
+
+
+def with_fingerprint(info: ModelInfo, backbone: torch.nn.Module) -> ModelInfo:
+    """Return the description with the fingerprint of its backbone, which older versions left out."""
+    if info.backbone.fingerprint:
+        return info
+    mark = fingerprint(backbone, info.backbone.input)
+    of_backbone = info.backbone.model_copy(update={"fingerprint": mark})
+    return info.model_copy(update={"backbone": of_backbone})
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arrays whose names begin with `prefix`, without it."""
+    return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
+
+
+def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
+    """Return the network that the arrays of a model folder fit."""
+    saved = info.backbone
+    if saved.cut is not None:
+        trunk, tail = cut(backbone, saved.cut)
+        backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(saved.members)])
+    heads = [Head(saved.width, len(info.classes)) for _ in range(saved.members)]
+    return Network(backbone, heads, orientations=saved.orientations)
+
+
+def _backbone_of(info: ModelInfo) -> Backbone:
+    """Return the backbone's record; `PluginError` says what to install when it is not there."""
+    try:
+        record: Backbone = registry().get("backbone", info.backbone.name)
+    except PluginError as error:
+        if info.backbone.distribution == "allkit":
+            raise
+        raise PluginError(
+            f"This model needs the backbone {info.backbone.name!r} of the plugin "
+            f"{info.backbone.distribution} {info.backbone.version}, which is not there: install "
+            f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
+        ) from None
+    return record
+
+
+def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
+    """Warn when a plugin of another version computes other features from the same weights."""
+    saved = info.backbone
+    today = registry().provider("backbone", saved.name)
+    if (today.distribution, today.version) == (saved.distribution, saved.version):
+        return
+    if not saved.fingerprint:
+        return
+    mark = fingerprint(backbone, saved.input)
+    norm = abs(mark[0] - saved.fingerprint[0]) / (saved.fingerprint[0] or 1.0)
+    rest = zip(mark[1:], saved.fingerprint[1:], strict=True)
+    if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
+        warnings.warn(
+            f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
+            f"other features from the same weights, so its figures no longer hold. Install "
+            f"{saved.distribution}=={saved.version}, or train again.",
+            stacklevel=4,
+        )
