@@ -324,3 +324,44 @@ def test_a_number_of_a_record_is_used_or_explained():
     assert not missing
     assert not used & explained
     assert all(f"]({path.name})" in index for path in folder.glob("[0-9]*.md"))
+
+
+# ── files and calls that can be read ──────────────────────────────────────────────────────────
+
+FOREIGN = ("cv2", "np", "torch", "sqlite3")
+"""Libraries whose functions take their arguments by position."""
+
+
+def crowded(tree):
+    """The lines of calls that pass more than four arguments by position."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > 4:
+            root = node.func
+            while isinstance(root, ast.Attribute):
+                root = root.value
+            if not (isinstance(root, ast.Name) and root.id in FOREIGN):
+                yield node.lineno
+
+
+def test_no_call_passes_more_than_four_arguments_by_position():
+    found = [f"{name}:{line}" for name, tree in modules() for line in crowded(tree)]
+    assert not found, "name the arguments, or make a record of them"
+
+
+def test_a_crowded_call_is_told_from_a_readable_one():
+    assert list(crowded(ast.parse("run(a, b, c, d, e)"))) == [1]
+    assert list(crowded(ast.parse("run(a, b, c, d, e=e)\ncv2.calc(a, b, c, d, e)"))) == []
+
+
+def test_the_formatter_is_switched_off_for_a_few_tables_only():
+    texts = [path.read_text("utf-8") for path in SOURCE.rglob("*.py")]
+    assert sum(text.count("# fmt: skip") for text in texts) <= 20
+
+
+def test_no_file_is_too_long_to_be_read_in_one_sitting():
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in [*SOURCE.rglob("*.py"), *(ROOT / "streamlit_app").rglob("*.py")]
+        if (lines := len(path.read_text("utf-8").splitlines())) > 450
+    }
+    assert long == {}

@@ -84,12 +84,3 @@ def test_floors_that_close_security_holes_are_declared():
     )
     for floor in ("pillow>=13.0.0", "torch>=2.10", "onnx>=1.21.0", "streamlit>=1.54"):
         assert floor in everything
-
-
-def test_no_module_is_longer_than_the_stop():
-    long = {
-        str(path.relative_to(ROOT)): lines
-        for path in [*ROOT.glob("src/**/*.py"), *ROOT.glob("streamlit_app/**/*.py")]
-        if (lines := len(path.read_text().splitlines())) > 500
-    }
-    assert long == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from allkit.data.allocation import join
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
 from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
+from allkit.data.passes import Measured
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation.evaluate import strongest_probe
@@ -51,9 +53,14 @@ class LabFields:
 
     @classmethod
     def of(
-        cls, model: Classifier, data: Dataset, column: str | None, cache: FeatureCache | None,
+        cls,
+        model: Classifier,
+        data: Dataset,
+        *,
+        column: str | None,
+        cache: FeatureCache | None,
         progress: Progress | None,
-    ) -> LabFields:  # fmt: skip
+    ) -> LabFields:
         """Compute what the model makes of a set, from the cache where it is in it.
 
         Images of which a model of cells can say nothing teach nothing and are left out, named.
@@ -71,8 +78,14 @@ class LabFields:
         values = data.column(column) if column is not None else [None] * len(data)
         units = join(len(data), data.fields.tolist(), values)
         return cls(
-            data, features, signed_sqrt(features).astype(np.float64), statistics, labels, units, notes
-        )  # fmt: skip
+            data=data,
+            features=features,
+            roots=signed_sqrt(features).astype(np.float64),
+            statistics=statistics,
+            labels=labels,
+            units=units,
+            notes=notes,
+        )
 
     @property
     def groups(self) -> int:
@@ -124,8 +137,9 @@ def join_fields(parts: Sequence[LabFields]) -> LabFields:
     """Return the images of several `LabFields` as one, in their order."""
     samples = [s for part in parts for s in part.data]
     first = parts[0].data
+    measured = reduce(Measured.and_then, [part.data.passes.measured for part in parts])
     return LabFields(
-        data=Dataset(samples, first.classes, name=first.name),
+        data=Dataset(samples, first.classes, name=first.name, measured=measured),
         features=np.concatenate([part.features for part in parts]),
         roots=np.concatenate([part.roots for part in parts]),
         statistics=np.concatenate([part.statistics for part in parts]),

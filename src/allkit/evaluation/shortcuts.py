@@ -89,9 +89,11 @@ def measure(image: npt.NDArray[np.uint8], file: bytes) -> Features:
     ]
     rows, columns = max(4, round(height * _CORNER[0])), max(4, round(width * _CORNER[1]))
     corners = {
-        "corner_tl": image[:rows, :columns], "corner_tr": image[:rows, -columns:],
-        "corner_bl": image[-rows:, :columns], "corner_br": image[-rows:, -columns:],
-    }  # fmt: skip
+        "corner_tl": image[:rows, :columns],
+        "corner_tr": image[:rows, -columns:],
+        "corner_bl": image[-rows:, :columns],
+        "corner_br": image[-rows:, -columns:],
+    }
     clear = image[background_of(image)]
     background = np.concatenate(
         [clear.mean(axis=0), clear.std(axis=0), *np.percentile(clear, [10, 50, 90], axis=0)]
