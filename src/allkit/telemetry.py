@@ -123,10 +123,10 @@ def silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_hub() -> Iterator[Any]:
-    """Give the library of the hub of weights; what it asks inside tells no more than the question.
+    """Yield `huggingface_hub`, the library that fetches weights, with its reports off.
 
-    It adds the versions of what is installed here otherwise. Whoever imported it, and when, does
-    not matter: it looks the setting up at every question.
+    Otherwise each of its requests also tells which versions are installed here. It reads the
+    setting at every request, so it does not matter who imported it, and when.
     """
     hub = import_silent("huggingface_hub")
     constants = import_silent("huggingface_hub.constants")
