@@ -79,7 +79,7 @@ def main() -> None:
         ]:  # fmt: skip
             layout = " channels_last" if engine == "torch" else ""
             runs[f"{engine} {precision}{layout}"] = FrozenPass(
-                copy.deepcopy(module), record.input, CPU, precision, engine
+                copy.deepcopy(module), record.input, CPU, precision=precision, engine=engine
             )
         exact = None
         for label, run in runs.items():

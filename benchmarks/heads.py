@@ -67,7 +67,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def features_of(config: TrainConfig, data: allkit.Dataset) -> tuple[allkit.Dataset, list[Floats]]:
     """Return the set, and the features `(N, D)` of its images and of their copies."""
     trainer = allkit.Trainer(config.model_copy(update={"val": 0.0}), cache=FeatureCache())
-    with trainer._prepared(data, None) as session:
+    with trainer._session(data, None) as session:
         return session.division.dataset, list(session.features.views)
 
 
