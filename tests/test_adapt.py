@@ -365,14 +365,13 @@ def test_a_field_without_cells_teaches_a_model_of_cells_nothing_and_is_named(
 
 def test_what_only_the_stain_speaks_for_is_for_review(model, fields):
     """Whatever a shift of the logits does, nothing becomes accepted by it."""
-    from allkit.data.measured import dataset_statistics
-
+    from allkit.data.measures import STATISTICS
     from allkit.trust.reasons import BY_STAIN_ONLY
     from allkit.trust.verdict import Trust
 
     outputs, statistics = (
         model.outputs([fields.read(i) for i in range(64)]),
-        dataset_statistics(fields),
+        np.stack(fields.passes.measure([STATISTICS])[0]),
     )
     spaces = {
         n: replace(getattr(model.trust, n), foreign=np.inf) for n in ("appearance", "content")
