@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from allkit.cli.models import open_model
 from allkit.images.decode import IMAGE_SUFFIXES, read_image
 from allkit.volume.inputs import find_images
-from allkit.volume.run import Identity, Run
+from allkit.volume.run import AnsweringRun, Identity
 
 BATCH = 16
 
@@ -89,7 +89,7 @@ def speed(options: argparse.Namespace, found: list[Path], folder: Path) -> dict[
             model="m", classes=model.classes, shard="1/1", count=len(images),
             images=images.fingerprint(),
         )  # fmt: skip
-        with Run(out, known) as run:
+        with AnsweringRun(out, known) as run:
             for _ in run.write(model.stream(images)):
                 pass
             run.finish()

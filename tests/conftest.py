@@ -34,13 +34,13 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory):
     """The file of what each installed plugin offers: they are asked once, not in every test."""
-    from allkit.plugins.catalogue import describe, installed
+    from allkit.plugins.catalogue import installed, offers_of
 
     folder = tmp_path_factory.mktemp("catalogue")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("ALLKIT_PLUGINS", raising=False)
         patch.setenv("ALLKIT_CACHE", str(folder))
-        describe(installed()[0])
+        offers_of(installed()[0])
     return folder / "plugins.json"
 
 

@@ -602,9 +602,9 @@ def test_a_set_of_the_same_images_does_not_look_at_them_again(folder, monkeypatc
 @pytest.fixture
 def smear():
     """The bytes of one drawn smear as a file."""
-    from allkit.data.drawn import draw_smears, encode
+    from allkit.data.drawn import as_png, draw_smears
 
-    return encode(next(draw_smears(1, size=64))).read()
+    return as_png(next(draw_smears(1, size=64))).read()
 
 
 def put(path, data):

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 
-from allkit.data.drawn import DrawnField, draw_smears, encode, write_smears
+from allkit.data.drawn import DrawnField, as_png, draw_smears, write_smears
 from allkit.data.labels import ALL_CLASSES
 from allkit.errors import ConfigError
 
@@ -48,7 +48,7 @@ def test_a_field_is_an_rgb_image_with_its_names(fields: list[DrawnField]) -> Non
 
 def test_a_field_depends_on_seed_and_index_alone(fields: list[DrawnField]) -> None:
     for again, first in zip(draw_smears(6, same_fields=2), fields[:6], strict=False):
-        assert encode(again) == encode(first)
+        assert as_png(again) == as_png(first)
         assert again.cells == first.cells
     assert (next(draw_smears(1, seed=1)).image != fields[0].image).any()
 
@@ -128,7 +128,7 @@ def test_a_written_set_reads_back(tmp_path: Path) -> None:
         assert (row["label"], row["group"], row["case"]) == (f.label, f.group, f.case)
         assert row["near_duplicate_of"] == f.near_duplicate_of
         data = (table.parent / row["image"]).read_bytes()
-        assert data == encode(f).read()
+        assert data == as_png(f).read()
         assert (np.asarray(Image.open(io.BytesIO(data))) == f.image).all()
     assert sorted(p.name for p in table.parent.iterdir()) == ["images", "index.csv"]
 

@@ -219,9 +219,9 @@ def test_a_loss_that_is_no_number_stops_at_once_and_keeps_the_state(
     ):
         trainer.fit(data, out=tmp_path / "m")
     assert len(count) == 7
-    from allkit.training.run import Run
+    from allkit.training.run import TrainingRun
 
-    kept = Run(tmp_path / "m.run").state()
+    kept = TrainingRun(tmp_path / "m.run").state()
     assert (kept.facts["epoch"], kept.facts["step"]) == (1, 2)
     assert all(bool(t.isfinite().all()) for t in kept.tensors.values())
     assert not (tmp_path / "m").exists()
@@ -471,7 +471,7 @@ allkit.Trainer(**settings).fit(allkit.Dataset.open(data), out=out)
 
 
 def torchrun(tmp_path, job):
-    """Run the job as two processes, as a user starts it; `--standalone` looks for a free port."""
+    """TrainingRun the job as two processes, as a user starts it; `--standalone` looks for a free port."""
     (tmp_path / "job.py").write_text(TOGETHER)
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone",
@@ -482,7 +482,7 @@ def torchrun(tmp_path, job):
 
 
 def together(start, job):
-    """Run the job as two processes with the variables that torchrun gives to each."""
+    """TrainingRun the job as two processes with the variables that torchrun gives to each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -19,7 +19,7 @@ from PIL import Image
 from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.records import Cell, Prediction
 from allkit.volume.inputs import Paths, Shard, find_images
-from allkit.volume.run import MANIFEST, Identity, Run, model_hash
+from allkit.volume.run import MANIFEST, AnsweringRun, Identity, model_hash
 from allkit.volume.tables import FORMATS, encode, join
 
 CLASSES = ("Benign", "Pro")
@@ -157,7 +157,7 @@ def test_parts_joined_are_the_table_that_is_written_at_once(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_table_of_no_rows_has_its_columns(tmp_path, suffix):
-    with Run(tmp_path / f"a{suffix}", identity([])) as run:
+    with AnsweringRun(tmp_path / f"a{suffix}", identity([])) as run:
         assert list(run.write([])) == []
         run.finish()
     assert rows_of(tmp_path / f"a{suffix}") == []
@@ -169,7 +169,7 @@ def test_a_name_that_is_no_unicode_is_written_readably(tmp_path):
     name = os.fsdecode(b"field-\xff.png")
     for suffix in FORMATS:
         out = tmp_path / f"a{suffix}"
-        with Run(out, identity([name])) as run:
+        with AnsweringRun(out, identity([name])) as run:
             list(run.write([answer(name)]))
             run.finish()
         assert rows_of(out)[0]["image"] == "field-\\xff.png"
@@ -187,14 +187,14 @@ def test_a_run_that_failed_goes_on_behind_its_last_part(tmp_path, suffix):
         yield from (answer(name) for name in names[:13])
         raise RuntimeError("the power went")
 
-    with Run(out, identity(names)) as run, pytest.raises(RuntimeError):
+    with AnsweringRun(out, identity(names)) as run, pytest.raises(RuntimeError):
         list(run.write(failing(), rows=5))
     assert not out.exists()
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         assert run.done == 10
         with pytest.raises(AllkitError, match="10 of 20"):
             run.finish()
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         numbers = list(run.write((answer(n) for n in names[run.done :]), rows=5))
         assert numbers == list(range(11, 21))
         assert run.finish() == {"accepted": 20}
@@ -209,9 +209,9 @@ def test_a_person_who_stops_it_keeps_every_answer_that_was_there(tmp_path):
         yield from (answer(name) for name in names[:13])
         raise KeyboardInterrupt
 
-    with Run(tmp_path / "a.csv", identity(names)) as run, pytest.raises(KeyboardInterrupt):
+    with AnsweringRun(tmp_path / "a.csv", identity(names)) as run, pytest.raises(KeyboardInterrupt):
         list(run.write(stopped()))
-    with Run(tmp_path / "a.csv", identity(names)) as run:
+    with AnsweringRun(tmp_path / "a.csv", identity(names)) as run:
         assert run.done == 13
 
 
@@ -231,13 +231,13 @@ def test_what_was_left_by_another_run_is_refused_and_dropped_only_on_demand(
 ):
     names = [f"{i}.png" for i in range(20)]
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         next(iter(run.write((answer(n) for n in names), rows=1)))
     with pytest.raises(ConfigError, match=told):
-        Run(out, identity(names, **changed))
-    with Run(out, identity(names)) as run:  # the refusal touched nothing
+        AnsweringRun(out, identity(names, **changed))
+    with AnsweringRun(out, identity(names)) as run:  # the refusal touched nothing
         assert run.done >= 1
-    with Run(out, identity(names, **changed), overwrite=True) as run:
+    with AnsweringRun(out, identity(names, **changed), overwrite=True) as run:
         assert run.done == 0
     assert not list(out.with_name("a.jsonl.parts").glob("part-*"))
 
@@ -245,28 +245,28 @@ def test_what_was_left_by_another_run_is_refused_and_dropped_only_on_demand(
 def test_parts_of_a_table_with_other_columns_are_refused_and_not_joined(tmp_path):
     names = [f"{i}.png" for i in range(20)]
     out = tmp_path / "a.csv"
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         next(iter(run.write((answer(n) for n in names), rows=1)))
     manifest = out.with_name("a.csv.parts") / MANIFEST
     before = manifest.read_text().replace('"format": 2', '"format": 1')  # that of 0.1.0
     manifest.write_text(before)
     with pytest.raises(ConfigError, match="the columns of the table"):
-        Run(out, identity(names))
+        AnsweringRun(out, identity(names))
     assert manifest.read_text() == before
-    with Run(out, identity(names), overwrite=True) as run:
+    with AnsweringRun(out, identity(names), overwrite=True) as run:
         assert run.done == 0
 
 
 def test_an_altered_or_lost_part_is_made_again(tmp_path):
     names = [f"{i}.png" for i in range(20)]
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         list(run.write((answer(n) for n in names[:15]), rows=5))
     parts = sorted(out.with_name("a.jsonl.parts").glob("part-*"))
     assert len(parts) == 3
     parts[1].write_bytes(parts[1].read_bytes().replace(b"0.75", b"0.57"))
     (parts[0].parent / "part-000000000015.jsonl").write_text("killed before the manifest")
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         assert run.done == 5
         list(run.write(answer(n) for n in names[5:]))
         run.finish()
@@ -276,23 +276,23 @@ def test_an_altered_or_lost_part_is_made_again(tmp_path):
 
 def test_a_damaged_manifest_is_told(tmp_path):
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(["a"])):
+    with AnsweringRun(out, identity(["a"])):
         pass
     (tmp_path / "a.jsonl.parts" / MANIFEST).write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
-        Run(out, identity(["a"]))
+        AnsweringRun(out, identity(["a"]))
 
 
 def test_two_processes_cannot_write_one_table(tmp_path):
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(["a"])), pytest.raises(ConfigError, match="Another process"):
-        Run(out, identity(["a"]))
-    Run(out, identity(["a"])).close()
+    with AnsweringRun(out, identity(["a"])), pytest.raises(ConfigError, match="Another process"):
+        AnsweringRun(out, identity(["a"]))
+    AnsweringRun(out, identity(["a"])).close()
 
 
 def test_files_of_the_user_in_the_folder_of_parts_stay(tmp_path):
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(["a"])) as run:
+    with AnsweringRun(out, identity(["a"])) as run:
         (run.folder / "notes.txt").write_text("mine")
         list(run.write([answer("a")]))
         run.finish()
@@ -301,7 +301,7 @@ def test_files_of_the_user_in_the_folder_of_parts_stay(tmp_path):
 
 def test_a_full_disk_keeps_the_parts(tmp_path, monkeypatch):
     out = tmp_path / "a.jsonl"
-    with Run(out, identity(["a"])) as run:
+    with AnsweringRun(out, identity(["a"])) as run:
         list(run.write([answer("a")]))
 
         def full(*_):
@@ -312,7 +312,7 @@ def test_a_full_disk_keeps_the_parts(tmp_path, monkeypatch):
             run.finish()
         monkeypatch.undo()
     assert not out.exists()
-    with Run(out, identity(["a"])) as run:
+    with AnsweringRun(out, identity(["a"])) as run:
         assert run.done == 1
         run.finish()
     assert len(rows_of(out)) == 1
@@ -325,7 +325,7 @@ KILLED = """
     from allkit.runtime.answers import stream
     from allkit.trust.verdict import Outputs, Trust
     from allkit.volume.inputs import find_images
-    from allkit.volume.run import Identity, Run
+    from allkit.volume.run import Identity, AnsweringRun
 
     def network(images):
         time.sleep(0.01 * len(images))
@@ -336,7 +336,7 @@ KILLED = """
     images, _ = find_images([sys.argv[1]])
     known = Identity(model="m", classes=classes, shard="1/1", count=len(images),
                      images=images.fingerprint())
-    with Run(Path(sys.argv[2]), known) as run:
+    with AnsweringRun(Path(sys.argv[2]), known) as run:
         answers = stream(images[run.done:], network, Trust(classes), batch_size=4)
         for _ in run.write(answers, rows=5):
             pass
@@ -382,7 +382,7 @@ def test_the_command_goes_on_with_what_an_ended_one_left(cli, tiny_folder, pictu
         model=model_hash(tiny_folder), classes=("Benign", "Early", "Pre", "Pro"), shard="1/1",
         count=len(images), images=images.fingerprint(),
     )  # fmt: skip
-    with Run(out, left) as run:
+    with AnsweringRun(out, left) as run:
         list(run.write(answer(name) for name in images[:20]))
     status, _, err = cli("predict", tiny_folder, pictures, "--out", out)
     assert status == 1
@@ -400,7 +400,7 @@ def test_the_command_goes_on_with_what_an_ended_one_left(cli, tiny_folder, pictu
 def test_the_command_refuses_what_another_model_began(cli, tiny_folder, pictures, tmp_path):
     images, _ = find_images([str(pictures)])
     other = identity(images, model="other", classes=("Benign", "Early", "Pre", "Pro"))
-    with Run(tmp_path / "a.csv", other):
+    with AnsweringRun(tmp_path / "a.csv", other):
         pass
     status, _, err = cli("predict", tiny_folder, pictures, "--out", "a.csv")
     assert status == 2
@@ -476,7 +476,7 @@ def test_on_ray_a_killed_worker_costs_no_row_and_doubles_none(local_ray, picture
     names, _ = find_images([str(pictures)])
     mark, out = tmp_path / "killed", tmp_path / "a.parquet"
     opened = functools.partial(Patient, mark)
-    with Run(out, identity(names)) as run:
+    with AnsweringRun(out, identity(names)) as run:
         list(run.write(answer(name) for name in names[:10]))
         rest = names[run.done :]
         list(run.write(stream(opened, "cpu", rest, chunk=5, threads=1), rows=7))

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data.allocation import join
+from allkit.data.allocation import joined_units
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
 from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
@@ -76,7 +76,7 @@ class LabFields:
         position: dict[str | None, int] = {name: i for i, name in enumerate(model.classes)}
         labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
         values = data.column(column) if column is not None else [None] * len(data)
-        units = join(len(data), data.fields.tolist(), values)
+        units = joined_units(len(data), data.fields.tolist(), values)
         return cls(
             data=data,
             features=features,

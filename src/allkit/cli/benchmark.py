@@ -97,10 +97,10 @@ def _require_drawing(plot: Path, *, overwrite: bool) -> None:
 def _write_images(data: Path | None, folder: Path) -> tuple[list[str | None], str]:
     """Write the images into `folder`, named in their order; return their labels, and what they are."""
     if data is None:
-        from allkit.data.drawn import draw_smears, encode
+        from allkit.data.drawn import as_png, draw_smears
 
         for number, drawn in enumerate(draw_smears(DRAWN, groups=12, seed=20)):
-            (folder / f"{number:06d}").write_bytes(encode(drawn).read())
+            (folder / f"{number:06d}").write_bytes(as_png(drawn).read())
         return [None] * DRAWN, "drawn images"
     from allkit.evaluation.parity_images import COMPARED, parity_images, sample_images
 

@@ -116,9 +116,9 @@ def _print(answers: Iterator[Prediction], model: Predictor, total: int) -> Count
 def _write(
     answer: Answer, images: Paths, out: Path, *, identity: Identity, overwrite: bool
 ) -> Counter[str]:
-    from allkit.volume.run import Run
+    from allkit.volume.run import AnsweringRun
 
-    with Run(out, identity, overwrite=overwrite) as run:
+    with AnsweringRun(out, identity, overwrite=overwrite) as run:
         if run.done:
             say(f"{run.done:,} of {len(images):,} rows are there already; going on behind them.")
         rest = images[run.done :] if run.done else images

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from allkit.errors import DatasetError
 
-__all__ = ["allocate", "join", "require_enough", "torn"]
+__all__ = ["allocate", "joined_units", "require_enough", "torn"]
 
 
-def join(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
+def joined_units(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np.int64]:
     """Return the unit of each of `count` images: images that share any key share a unit.
 
     Each of `keys` holds one value per image; `None` joins nothing. Units are numbered from 0 in

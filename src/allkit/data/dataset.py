@@ -26,7 +26,7 @@ from allkit.data.names import groups_of
 from allkit.data.overview import sheet, summary
 from allkit.data.passes import ImagePasses, Measured
 from allkit.data.relations import SIGNATURE, duplicates_of, fields_of, leaks_of, units_of
-from allkit.data.rows import Sample, Table, column_of, describe
+from allkit.data.rows import Sample, Table, column_of, problems_text
 from allkit.data.sources import says_drawn
 from allkit.data.split import Split
 from allkit.data.written import as_csv, rows_hash
@@ -129,7 +129,7 @@ class Dataset:
     @classmethod
     def _from_rows(cls, table: Table) -> Dataset:
         if table.problems:
-            raise DatasetError(describe(table))
+            raise DatasetError(problems_text(table))
         return cls.of_table(table)
 
     @classmethod

@@ -28,7 +28,7 @@ from allkit.data.rows import Sample
 from allkit.data.sources import DRAWN, BytesSource
 from allkit.errors import ConfigError
 
-__all__ = ["DrawnField", "draw_smears", "drawn_samples", "encode", "write_smears"]
+__all__ = ["DrawnField", "as_png", "draw_smears", "drawn_samples", "write_smears"]
 
 _Floats = NDArray[np.float32]
 _Array = NDArray[np.float64]
@@ -385,7 +385,7 @@ def _fields(
         )
 
 
-def encode(field: DrawnField) -> BytesSource:
+def as_png(field: DrawnField) -> BytesSource:
     """Return the field's image as the bytes of a PNG file, which says that it was drawn."""
     stream, says = io.BytesIO(), PngInfo()
     says.add_text(*DRAWN)
@@ -410,7 +410,7 @@ def write_smears(folder: str | Path, count: int = 240, **settings: Any) -> Path:
         writer.writerow(["image", "label", "group", "case", "near_duplicate_of"])
         for index, field in enumerate(fields):
             name = f"images/drawn-{index:05d}.png"
-            (folder / name).write_bytes(encode(field).read())
+            (folder / name).write_bytes(as_png(field).read())
             writer.writerow([name, field.label, field.group, field.case, field.near_duplicate_of])
     os.replace(draft, table)
     return table
@@ -420,6 +420,6 @@ def drawn_samples(count: int, *, groups: int, seed: int) -> list[Sample]:
     """Return drawn smears as the samples of a set; the images are in memory."""
     fields = draw_smears(count, groups=groups, seed=seed)
     return [
-        Sample(f"drawn-{index:05d}.png", encode(one), one.label, group=one.group, case=one.case)
+        Sample(f"drawn-{index:05d}.png", as_png(one), one.label, group=one.group, case=one.case)
         for index, one in enumerate(fields)
     ]

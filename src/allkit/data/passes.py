@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from allkit.data.rows import Sample, unreadable
+from allkit.data.rows import Sample, unreadable_error
 from allkit.data.sources import digest
 from allkit.errors import ImageError
 from allkit.images.batches import read_ahead
@@ -179,7 +179,7 @@ class ImagePasses:
             if progress:
                 progress(len(values) + len(errors), len(self))
         if errors:
-            raise unreadable(errors, len(self), self.name)
+            raise unreadable_error(errors, len(self), self.name)
         return values
 
     def verify(self) -> None:
@@ -262,7 +262,7 @@ class ImagePasses:
             report(label, done, total)
         if errors:
             self.verify()  # names every one, also those whose twin was read for them
-            raise unreadable(errors, total, self.name)
+            raise unreadable_error(errors, total, self.name)
         self._give_to_twins(measures)
 
     def take(self, index: int, measures: Sequence[Measure]) -> Frame:

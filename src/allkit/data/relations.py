@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from allkit.data.allocation import join, torn
+from allkit.data.allocation import joined_units, torn
 from allkit.data.passes import Frame, ImagePasses, Measure
 from allkit.data.rows import Sample
 from allkit.images.same_field import (
@@ -50,7 +50,7 @@ SAME_FIELD = (SIGNATURE, REDUCED)
 
 def units_of(samples: Sequence[Sample], hashes: Sequence[str]) -> Ints:
     """Return `(N,)`: images with one number share a group or a case, or are byte-identical."""
-    return join(len(samples), [s.group for s in samples], [s.case for s in samples], hashes)
+    return joined_units(len(samples), [s.group for s in samples], [s.case for s in samples], hashes)
 
 
 def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[DuplicatePair]) -> Ints:
@@ -62,7 +62,7 @@ def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[Dupli
     field_of = {index: number for number, members in enumerate(groups) for index in members}
     stated = [s.columns.get("near_duplicate_of") for s in samples]
     seen = [field_of.get(index) for index in range(len(samples))]
-    return join(len(samples), units.tolist(), stated, seen)
+    return joined_units(len(samples), units.tolist(), stated, seen)
 
 
 def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:

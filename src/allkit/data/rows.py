@@ -9,7 +9,15 @@ from allkit.data.labels import ALL_CLASSES, canonical_label
 from allkit.data.sources import Source
 from allkit.errors import DatasetError
 
-__all__ = ["PARTS", "Sample", "Table", "check_labels", "column_of", "describe", "unreadable"]
+__all__ = [
+    "PARTS",
+    "Sample",
+    "Table",
+    "check_labels",
+    "column_of",
+    "problems_text",
+    "unreadable_error",
+]
 
 PARTS = {
     "train": "train", "training": "train",
@@ -52,7 +60,7 @@ class Table:
     split_by: str | None = None
 
 
-def describe(table: Table) -> str:
+def problems_text(table: Table) -> str:
     """Return the problems of a table as one message."""
     shown = "\n".join(f"  {problem}" for problem in table.problems[:_SHOWN])
     more = len(table.problems) - _SHOWN
@@ -82,7 +90,7 @@ def check_labels(table: Table) -> None:
         )
 
 
-def unreadable(errors: Sequence[str], total: int, name: str) -> DatasetError:
+def unreadable_error(errors: Sequence[str], total: int, name: str) -> DatasetError:
     """Return the error that lists every unreadable image."""
     lines = "\n".join(f"  {error}" for error in errors)
     return DatasetError(

@@ -25,7 +25,7 @@ from allkit.files import cache_folder, write_whole
 from allkit.plugins.loading import GROUP
 from allkit.plugins.probe import probe
 
-__all__ = ["Found", "describe", "installed"]
+__all__ = ["Found", "installed", "offers_of"]
 
 KEPT = 1000
 LIMIT = 15.0
@@ -74,7 +74,7 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
-def describe(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, Any]]:
+def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, Any]]:
     """Return what each plugin offers, from the cache where it is still true.
 
     With `fresh` every plugin is asked again.

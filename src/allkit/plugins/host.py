@@ -85,7 +85,7 @@ class Registry:
     def _discover(self, fresh: bool) -> None:
         chosen, left_out = catalogue.installed()
         self.left_out = [found.origin for found in left_out]
-        descriptions = catalogue.describe(chosen, fresh=fresh)
+        descriptions = catalogue.offers_of(chosen, fresh=fresh)
         for found, description in zip(chosen, descriptions, strict=True):
             plugin = Plugin(
                 found.entry.name,

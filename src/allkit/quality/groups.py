@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data.allocation import join
+from allkit.data.allocation import joined_units
 from allkit.data.dataset import Dataset
 from allkit.evaluation.shortcuts import background_of
 
@@ -103,7 +103,7 @@ def suggest_groups(data: Dataset, colours: npt.NDArray[np.float32]) -> Suggestio
         series[block], block_of[block] = label, number
     fields = data.fields
     names = [f"S{number + 1}" for number in _by_size(series)]
-    joined = join(len(data), block_of.tolist(), fields.tolist())
+    joined = joined_units(len(data), block_of.tolist(), fields.tolist())
     groups = tuple(f"G{number + 1:03d}" for number in joined)
     return Suggestion(data, tuple(names), groups, _evidence(data, np.array(names), colours))
 

@@ -235,7 +235,7 @@ def _protocol(router: APIRouter, server: _Server) -> None:
 
         @router.get(path, summary="What the model takes and gives.", **shown)
         async def model_metadata() -> dict[str, Any]:
-            return protocol.describe(server.name, VERSION, server.queue.predictor.classes)
+            return protocol.model_metadata(server.name, VERSION, server.queue.predictor.classes)
 
         @router.get(f"{path}/ready", summary="Whether the model takes requests.", **shown)
         async def model_ready() -> JSONResponse:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from allkit.records import Prediction
 from allkit.types import Pixels
 
-__all__ = ["HEADER", "InferRequest", "ProtocolError", "describe", "parse", "respond"]
+__all__ = ["HEADER", "InferRequest", "ProtocolError", "model_metadata", "parse", "respond"]
 
 HEADER = "Inference-Header-Content-Length"
 
@@ -62,7 +62,7 @@ OUTPUTS = {
 }
 
 
-def describe(name: str, version: str, classes: Sequence[str]) -> dict[str, Any]:
+def model_metadata(name: str, version: str, classes: Sequence[str]) -> dict[str, Any]:
     """Return the metadata of the model. A request gives one of the two inputs."""
     return {
         "name": name,

@@ -8,7 +8,7 @@ import numpy as np
 
 from allkit.training.description import HeldOut
 from allkit.training.division import Division
-from allkit.training.run import Run
+from allkit.training.run import TrainingRun
 from allkit.training.session import Session
 from allkit.trust.ood import grouped_parts
 
@@ -43,7 +43,7 @@ def further_held_out(session: Session) -> list[HeldOut]:
         session,
         config=config.model_copy(update={"members": 1}),
         division=Division(dataset, parts, division.by),
-        run=Run(),  # nothing of it is taken up: a head takes seconds
+        run=TrainingRun(),  # nothing of it is taken up: a head takes seconds
         progress=report and (lambda _, done, total: report("calibration", done, total)),
         recorder=None,
     )

@@ -28,7 +28,7 @@ from allkit.training.backbone import TrainingBackbone
 from allkit.training.division import Division
 from allkit.training.plan import History
 
-__all__ = ["HeldOut", "backbone_info", "describe", "used_plugins", "validation_of", "version"]
+__all__ = ["HeldOut", "backbone_info", "model_info", "used_plugins", "validation_of", "version"]
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
     )
 
 
-def describe(
+def model_info(
     config: TrainConfig,
     division: Division,
     backbone: BackboneInfo,

@@ -15,7 +15,7 @@ import torch
 from allkit.errors import AllkitError
 from allkit.training.loop import Loop
 from allkit.training.memory import free_bytes
-from allkit.training.run import Run
+from allkit.training.run import TrainingRun
 
 __all__ = ["BatchSizes", "LearningRates", "batch_sizes", "learning_rates"]
 
@@ -108,7 +108,7 @@ def copied(loop: Loop) -> Loop:
     """Return a loop over a copy of the member, with an optimiser of its own and no run folder."""
     member, stages = copy.deepcopy((loop.member, loop.plan.stages))
     plan = replace(loop.plan, stages=stages)
-    return replace(loop, member=member, plan=plan, run=Run(), recorder=None)
+    return replace(loop, member=member, plan=plan, run=TrainingRun(), recorder=None)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from allkit.training.member import Member
 from allkit.training.memory import out_of_memory, peak_bytes
 from allkit.training.objective import Objective, class_weights, mix
 from allkit.training.plan import History, Place, Plan, Recorder
-from allkit.training.run import Run, Saved
+from allkit.training.run import Saved, TrainingRun
 from allkit.training.seeds import epoch_order, generator, seed_of
 from allkit.training.sources import Request, Source
 from allkit.types import Indices
@@ -59,7 +59,7 @@ class Loop:
     number: int = 0
     """Number of the member."""
     name: str = "the backbone"
-    run: Run = field(default_factory=Run)
+    run: TrainingRun = field(default_factory=TrainingRun)
     earlier: History = field(default_factory=list)
     """The history of the phases before, kept with the state."""
     recorder: Recorder | None = None

@@ -25,7 +25,7 @@ import torch
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, write_whole
 
-__all__ = ["Run", "Saved", "open_run"]
+__all__ = ["Saved", "TrainingRun", "open_run"]
 
 FACTS, STATE, LOCK = "run.json", "state.safetensors", "lock"
 SAVE_SECONDS = 30.0
@@ -46,7 +46,7 @@ class Saved:
 
 
 @dataclass
-class Run:
+class TrainingRun:
     """An open run folder. With `folder=None` nothing is kept."""
 
     folder: Path | None = None
@@ -171,7 +171,7 @@ class Run:
 @contextlib.contextmanager
 def open_run(
     folder: Path | None, *, resume: bool, overwrite: bool, main: bool = True
-) -> Iterator[Run]:
+) -> Iterator[TrainingRun]:
     """Open the run folder for one training, and close it when the training ends.
 
     Only the main process of several locks and writes. Raises `ConfigError` at once when another
@@ -180,7 +180,7 @@ def open_run(
     """
     if folder is None or not main:
         there = folder is not None and resume and _begun(folder)
-        yield Run() if folder is None else _Reader(folder, there)
+        yield TrainingRun() if folder is None else _Reader(folder, there)
         return
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK)
@@ -201,7 +201,7 @@ def open_run(
                 f"{folder} holds a training that was not finished. Give --resume to go on with "
                 f"it, or --overwrite to start again."
             )
-        yield Run(folder, there and resume)
+        yield TrainingRun(folder, there and resume)
     finally:
         if not _begun(folder):
             (folder / FACTS).unlink(missing_ok=True)
@@ -213,7 +213,7 @@ def open_run(
             folder.rmdir()  # only when nothing is left in it
 
 
-class _Reader(Run):
+class _Reader(TrainingRun):
     """What a process sees that does not write: it takes up what the main one does."""
 
     def _write(self, name: str, make: Callable[[], Saved]) -> None:

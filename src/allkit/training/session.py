@@ -24,7 +24,7 @@ from allkit.training.inputs import PreparedInputs
 from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.plan import History, Plan, Recorder
-from allkit.training.run import Run, Saved
+from allkit.training.run import Saved, TrainingRun
 from allkit.training.seeds import seed_of
 from allkit.training.sources import Source
 from allkit.types import Indices, Progress
@@ -51,7 +51,7 @@ class Session:
     accelerator: Accelerator
     division: Division
     prepared: PreparedInputs
-    run: Run
+    run: TrainingRun
     progress: Progress | None = None
     recorder: Recorder | None = None
 

@@ -30,7 +30,7 @@ from allkit.training.calibrating import further_held_out
 from allkit.training.description import (
     HeldOut,
     backbone_info,
-    describe,
+    model_info,
     used_plugins,
     validation_of,
     version,
@@ -42,7 +42,7 @@ from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import PreparedInputs
 from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.plan import Recorder
-from allkit.training.run import Run, open_run
+from allkit.training.run import TrainingRun, open_run
 from allkit.training.session import Session
 from allkit.trust.fit import Fitted, TrainingImages, TrustSettings, fit_trust
 from allkit.types import Progress
@@ -139,7 +139,7 @@ class Trainer:
         val: Dataset | None,
         accelerator: Accelerator,
         *,
-        run: Run,
+        run: TrainingRun,
         recorder: Recorder | None,
     ) -> Classifier:
         """Return the classifier: what happens in a training, in the order in which it happens."""
@@ -183,7 +183,7 @@ class Trainer:
 
         # Describe: figures of the held-out images, settings, hashes of what it was made from.
         judged = sum(len(part.images) for part in held_out)
-        info = describe(
+        info = model_info(
             config,
             division,
             backbone_info(backbone, network),
@@ -236,12 +236,12 @@ class Trainer:
                 accelerator=accelerator,
                 division=division,
                 prepared=prepared,
-                run=Run(),
+                run=TrainingRun(),
                 progress=self.progress,
             )
 
     @contextlib.contextmanager
-    def _recording(self, run: Run, main: bool) -> Iterator[Recorder | None]:
+    def _recording(self, run: TrainingRun, main: bool) -> Iterator[Recorder | None]:
         """Give what takes the figures of every epoch: the user's, or the log of the run folder."""
         if self.recorder is not None or not main:
             yield self.recorder

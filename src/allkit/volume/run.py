@@ -24,7 +24,7 @@ from allkit.files import require_free, write_whole
 from allkit.records import Prediction
 from allkit.volume.tables import encode, join, row_of
 
-__all__ = ["MANIFEST", "Identity", "Run", "model_hash"]
+__all__ = ["MANIFEST", "AnsweringRun", "Identity", "model_hash"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
 FORMAT = 2
@@ -78,7 +78,7 @@ def _folder(out: Path) -> Path:
     return out.with_name(f"{out.name}.parts")
 
 
-class Run:
+class AnsweringRun:
     """The parts of one table that is being made; used by one process at a time.
 
     `done` rows are there already: images from this position on are to be answered.
@@ -112,7 +112,7 @@ class Run:
             self.close()
             raise
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> AnsweringRun:
         return self
 
     def __exit__(self, *_: object) -> None:
