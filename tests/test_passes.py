@@ -55,13 +55,13 @@ def test_an_evaluation_decodes_every_image_once_and_looks_for_its_cells_once(
 @pytest.mark.slow
 def test_an_exported_file_decodes_every_image_once(tiny, drawn, tmp_path, reads):
     from allkit.cli.models import open_model
-    from allkit.evaluation.evaluate import ask, evaluation_of
+    from allkit.evaluation.evaluate import PROBED, ask, evaluation_of
 
     tiny.export(tmp_path / "model.onnx")
     file = open_model(tmp_path / "model.onnx")
     reads["decoded"].clear()
     data = allkit.Dataset.open(drawn)
-    evaluation_of(data, ask(file, data), file.classes, [])
+    evaluation_of(data, ask(file, data, also=PROBED), file.classes, [])
     assert len(reads["decoded"]) == 48
     assert often(reads) == 1
 

@@ -172,18 +172,26 @@ def _part(dataset: Dataset, name: str) -> Dataset:
 def _judge_file(
     file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Progress
 ) -> Evaluation:
-    from allkit.evaluation.evaluate import ask, evaluation_of, evaluation_of_mapped, require_labels
+    from allkit.evaluation.evaluate import (
+        PROBED,
+        ask,
+        evaluation_of,
+        evaluation_of_mapped,
+        require_labels,
+    )
 
-    if label_map is not None:
-        mapped = label_map.apply(dataset, file.classes)
-        require_labels(mapped.dataset, mapped.classes)
-        return evaluation_of_mapped(mapped, ask(file, mapped.dataset, progress), [EXPORTED])
-    require_labels(dataset, file.classes)
     # The core answers and judges; what reads no cell is measured where training is installed.
     probes = not missing_modules(("cv2", "sklearn"))
     notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
-    answers = ask(file, dataset, progress)
-    return evaluation_of(dataset, answers, file.classes, notes, probes=probes)
+    also = PROBED if probes else ()
+    if label_map is not None:
+        mapped = label_map.apply(dataset, file.classes)
+        require_labels(mapped.dataset, mapped.classes)
+        judged = ask(file, mapped.dataset, progress, also=also)
+        return evaluation_of_mapped(mapped, judged, notes, probes=probes)
+    require_labels(dataset, file.classes)
+    judged = ask(file, dataset, progress, also=also)
+    return evaluation_of(dataset, judged, file.classes, notes, probes=probes)
 
 
 def _retraining_config(

@@ -24,6 +24,7 @@ from allkit.trust.verdict import Decision, set_table
 from allkit.types import Progress
 
 __all__ = [
+    "PROBED",
     "Judged",
     "as_answers",
     "ask",
@@ -32,6 +33,10 @@ __all__ = [
     "require_labels",
     "strongest_probe",
 ]
+
+
+PROBED = (*SAME_FIELD, PROBE_INPUTS)
+"""What is measured on every image for the strongest shortcut probe; together with which show the same field."""
 
 
 class Judged(NamedTuple):
@@ -50,7 +55,7 @@ def ask(
     dataset: Dataset,
     progress: Progress | None = None,
     *,
-    also: Sequence[Measure] = (*SAME_FIELD, PROBE_INPUTS),
+    also: Sequence[Measure] = (),
 ) -> Judged:
     """Return what an exported file says of every image of a set.
 
@@ -145,7 +150,7 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
 
     With `column`, each of its values is left out in turn, as in `leave_one_group_out`.
     """
-    dataset.passes.measure([*SAME_FIELD, PROBE_INPUTS])
+    dataset.passes.measure(PROBED)
     labels, units = dataset.labels, dataset.fields
     reason = too_few(labels, units, dataset.classes)
     if reason:

@@ -19,13 +19,16 @@ from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
-from allkit.evaluation.evaluate import Judged, evaluation_of, evaluation_of_mapped, require_labels
-from allkit.evaluation.leakage import cautions
-from allkit.evaluation.parity import (
-    ParityReport,
+from allkit.evaluation.evaluate import (
+    PROBED,
+    Judged,
+    evaluation_of,
+    evaluation_of_mapped,
+    require_labels,
 )
+from allkit.evaluation.leakage import cautions
+from allkit.evaluation.parity import ParityReport
 from allkit.evaluation.result import Evaluation
-from allkit.evaluation.shortcuts import PROBE_INPUTS
 from allkit.evaluation.text import accuracy_sentence
 from allkit.features import Extractor, FeatureCache
 from allkit.images.cells import Cells, find_cells
@@ -175,7 +178,7 @@ class Classifier:
         notes of the result say when the figures are worth less than they look: images that were
         trained on, a division by image, drawn images.
         """
-        also = (*SAME_FIELD, PROBE_INPUTS) if probes else SAME_FIELD
+        also = PROBED if probes else SAME_FIELD
         if label_map is not None:
             known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
             mapped = known.apply(dataset, self.classes)
