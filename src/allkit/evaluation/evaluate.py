@@ -36,7 +36,7 @@ __all__ = [
 
 
 PROBED = (*SAME_FIELD, PROBE_INPUTS)
-"""What is measured on every image for the strongest shortcut probe; together with which show the same field."""
+"""What is measured on every image for the strongest shortcut probe."""
 
 
 class Judged(NamedTuple):
