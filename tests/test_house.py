@@ -299,6 +299,23 @@ def test_imports_for_types_go_down_too_and_in_no_circle():
     assert sorted(up) == []
 
 
+MAPPED = (
+    "adaptation", "data", "evaluation", "features", "images", "model", "network", "quality",
+    "report", "runtime", "training", "trust",
+)  # fmt: skip
+"""The packages whose docstring says what is where."""
+
+
+@pytest.mark.parametrize("package", MAPPED)
+def test_a_package_says_what_is_in_each_of_its_files(package):
+    folder = SOURCE / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+    told = set(re.findall(r"^(\w+) {2,}\S", text, re.M))
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert told == files | packages
+
+
 def test_the_top_of_the_house_stays_small():
     entries = {name.split("/")[0] for name, _ in modules()}
     assert len(entries) <= 28

@@ -1,1 +1,21 @@
-"""Sets of images: reading, splitting, and the drawn sample smears."""
+"""Sets of images: where they come from, what belongs together, how they are divided.
+
+dataset     `Dataset`
+split       `Split`: one division into parts
+readers     folders, zips and tables, read into rows
+tables      CSV, TSV, Parquet and data frames
+rows        one row an image, and what is wrong with the rest
+sources     where the bytes are: a file, a zip, memory
+written     a set as the text of a table
+labels      class names and their aliases
+names       groups from the names of images
+mapping     the labels of another set (`--map`)
+passes      one pass over the images, whatever is measured
+measures    statistics, and what cells cannot say
+relations   units, fields, duplicates, leaks
+dividing    who goes to which side, and who may be on none
+allocation  units to sides, classes in proportion
+confound    groups that coincide with classes
+overview    a summary and a contact sheet
+drawn       smears that the program draws
+"""

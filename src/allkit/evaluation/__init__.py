@@ -1,1 +1,16 @@
-"""What answers are worth: metrics, intervals, comparison, leakage, shortcuts, agreement of files."""
+"""What answers are worth.
+
+evaluate       asks a model about a set, and makes the evaluation
+result         `Evaluation`: metrics with intervals
+answers        the metrics of a set of answers
+exact          metrics that were the same in every resampled set
+intervals      exact intervals, and their words
+cases          metrics of whole cases
+compare        two models on the same images
+leakage        what makes figures worth less: images, groups, fields seen in training
+shortcuts      probes that read no cell
+parity         an exported file against its model
+parity_images  the images for that
+repetition     the parity report repeated on another machine
+text           an evaluation for the terminal
+"""

@@ -1,4 +1,12 @@
-"""What the frozen part of a network computes: once, with the fastest engine, kept on disk."""
+"""What the frozen part of a network computes: once, with the fastest engine, kept on disk.
+
+extract      features of a set, and augmented copies
+bags         a field, its cells, or both
+engines      PyTorch or OpenVINO, whichever agrees and is faster
+cache        feature vectors on disk
+activations  activations at the cut, on disk
+folder       where the caches lie, and their limits
+"""
 
 from allkit.features.activations import ActivationStore
 from allkit.features.bags import BagPass

@@ -1,4 +1,16 @@
-"""One image: decoded, its white cells, its statistics, and whether two images show the same field."""
+"""One image: decoded, its white cells, its statistics, and whether two show the same field.
+
+decode      the only decoder: what is taken, what is refused
+formats     the parts of PNG, JPEG and TIFF files that make pixels
+pixels      from what Pillow decodes to RGB with 8 bits
+refusal     why an image is refused, in words
+given       what one image is, for whoever answers
+batches     reading ahead in threads
+arrays      arrays that may be larger than the memory
+cells       the finder of white cells, and the scale by the red ones
+statistics  light, stain and sharpness in numbers
+same_field  signatures, search and comparison of images of one field
+"""
 
 from allkit._moved import forward
 

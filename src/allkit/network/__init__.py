@@ -1,1 +1,8 @@
-"""The network as modules of torch: standardisation, heads, weights, and all of it as one module."""
+"""The network as modules of torch.
+
+standardise  from pixels to what a backbone is given; the views
+modules      heads, branches, pooling, the whole network
+pipeline     from pixels to probabilities as one module, for exporters
+weights      weights from a file
+hashes       hashes of tensors
+"""

@@ -1,4 +1,12 @@
-"""Quality of a set of images: check, audit, suggested groups, suspect labels, burnt-in marks."""
+"""Looks at a set of images.
+
+check   `check`: unreadable, duplicate, leaking, odd images
+audit   `audit`: what a model that reads no cell would get
+groups  groups where none are known
+labels  labels that look wrong
+marks   what is burnt in at one place
+pages   both as HTML pages
+"""
 
 from allkit._moved import also_in
 

@@ -1,1 +1,9 @@
-"""What is written for people: pictures and the model card."""
+"""Pages, pictures and the model card.
+
+pictures    plots as PNG
+page        an HTML page and its pieces
+evaluation  the page of an evaluation
+card        the model card
+checklist   the reporting checklists in it
+benchmark   the picture of `allkit benchmark`
+"""

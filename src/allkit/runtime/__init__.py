@@ -1,4 +1,12 @@
-"""Answers without torch: from probabilities to `Prediction`s, and from an exported file."""
+"""Answers from an exported file, without torch.
+
+answers  from images to `Prediction`s, in constant memory
+cases    several fields, one answer
+graph    what every exported file of a network needs
+onnx     ONNX files
+seal     the hash and the parity report inside a file
+memory   how much memory was taken
+"""
 
 from allkit._moved import also_in
 

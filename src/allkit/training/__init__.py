@@ -1,4 +1,31 @@
-"""Training: a head on frozen features, the last stages, the whole network, or adapters in it."""
+"""Makes a classifier.
+
+trainer      `Trainer`: what happens in a training, in order
+backbone     the backbone before it learns, and how images are shown to it
+inputs       the one pass over the images: features, activations
+division     who is learnt from, and who is kept to judge
+session      trains the members and asks them
+plan         how one phase goes
+loop         one phase of one member
+loop_state   what its next step depends on
+failures     what ended it, in words
+objective    losses and class weights
+member       last stages, adapters and a head
+averaging    a moving average of the weights
+seeds        every random draw, by its place
+sources      where the inputs of a step come from
+calibrating  further held-out answers for calibration
+description  what is saved about the model
+run          the run folder, to take a training up again
+finished     a training that was finished before
+finders      learning rate and batch size by trying
+tuning       the search for settings
+unseen       leave one group out
+reproduce    training again, and comparing
+log          metrics of every epoch
+device       devices, precision, processes, threads
+memory       whether memory suffices
+"""
 
 from allkit.training.description import HeldOut
 from allkit.training.device import choose_device

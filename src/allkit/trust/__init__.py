@@ -1,1 +1,11 @@
-"""Whether an answer may be trusted: verdicts, calibration, out-of-distribution detection."""
+"""Whether an answer may be accepted: verdicts, calibration, out-of-distribution detection.
+
+verdict      `Trust`: from logits and statistics to a verdict, by tables of rules
+reasons      the codes of reasons and the table of their texts
+space        the training images in a space, and the OOD score
+ood          fits these spaces
+calibration  fits temperature, prediction sets and the confidence limit
+fit          fits all of it after a training
+arrays       `Trust` as arrays and bytes
+softmax      probabilities without SciPy
+"""
