@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 
+SMALL_BATCH = 4
+"""Images that are read ahead together for an exported file."""
 PROBED = (*SAME_FIELD, PROBE_INPUTS)
 """What is measured on every image for the strongest shortcut probe."""
 
@@ -62,7 +64,10 @@ def ask(
     Each image is decoded once, and what `also` measures is taken on the way. Raises `DatasetError`
     that lists every unreadable image.
     """
-    passing = dataset.passes.survey(also, range(len(dataset)), lambda frame: frame.pixels)
+    # In small batches: the file itself reads ahead as far as the memory allows.
+    passing = dataset.passes.survey(
+        also, range(len(dataset)), lambda frame: frame.pixels, size=SMALL_BATCH
+    )
     images = (pixels for batch in passing for _, pixels in batch)
     found: list[Prediction] = []
     for answer in predictor.stream(images):
