@@ -209,7 +209,7 @@ def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
 def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")
-    monkeypatch.setattr("allkit.model.classifier.FINDER", "allkit.cells/2")
+    monkeypatch.setattr("allkit.model.parts.FINDER", "allkit.cells/2")
     monkeypatch.setattr("allkit.images.cells.FINDER", "allkit.cells/2")
     with pytest.raises(CheckpointError, match="cell finder"):
         allkit.Classifier.load(tmp_path / "m")

@@ -126,7 +126,7 @@ def test_the_choices_are_those_of_the_library():
     from allkit.adaptation.refit import STRENGTHS
     from allkit.config import TrainConfig
     from allkit.data.split import By
-    from allkit.model.explain import METHODS
+    from allkit.model.maps import METHODS
     from allkit.plugins.loading import Kind
     from allkit.training.tuning import METRICS
 

@@ -434,7 +434,7 @@ def test_a_finder_leaves_the_loop_as_it_was(few, settings):
     from allkit.training.finders import batch_sizes, learning_rates
 
     trainer = allkit.Trainer(**settings | {"strategy": "last"})
-    with trainer._prepared(data, None) as session:
+    with trainer._session(data, None) as session:
         loop = session.last_loop()
         before = {k: v.clone() for k, v in loop.snapshot().tensors.items()}
         learning_rates(loop, steps=20)
