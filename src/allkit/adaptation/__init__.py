@@ -1,4 +1,4 @@
-"""Adapts a model to the slides of a laboratory, and says what that was worth."""
+"""Adapts a model to the slides of a laboratory, and measures whether that helped."""
 
 from allkit._moved import forward
 

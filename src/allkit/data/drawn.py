@@ -1,9 +1,9 @@
 """Drawn sample smears: synthetic microscope fields for the demo, the examples and the tests.
 
-They are sketches, not data: no figure measured on them says anything about a patient. Only the
-shape of the white cells follows the class (size, outline, chromatin, nucleoli, cytoplasm). Stain,
-light, background, scale and density belong to the slide and are drawn without looking at the
-class, so that a classifier that lives on colour fails on slides it has not seen.
+They are sketches, not data: metrics measured on them say nothing about patients. Only the
+shape of the white cells depends on the class (size, outline, chromatin, nucleoli, cytoplasm). Stain,
+light, background, scale and density belong to the slide and do not depend on the class, so a
+classifier that uses colour fails on unseen slides.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What answers are worth: metrics, intervals, comparison, leakage, shortcuts, agreement of files."""
+"""The worth of answers: metrics, intervals, comparison, leakage, shortcuts, parity of files."""

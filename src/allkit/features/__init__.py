@@ -1,4 +1,4 @@
-"""What the frozen part of a network computes: once, with the fastest engine, kept on disk."""
+"""Outputs of the frozen part of a network, computed once with the fastest engine and kept on disk."""
 
 from allkit.features.activations import ActivationStore
 from allkit.features.bags import BagPass

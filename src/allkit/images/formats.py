@@ -1,7 +1,7 @@
-"""PNG, JPEG and TIFF files without the parts that make no pixels.
+"""PNG, JPEG and TIFF files reduced to the parts that hold pixels.
 
-Texts, profiles, EXIF and the like are cut out before Pillow sees a file: they cost memory, and Pillow
-warns about broken ones.
+Texts, profiles, EXIF and similar parts are removed before Pillow sees a file: they cost memory, and
+Pillow warns about broken ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIFF_TYPES |= {11: "f", 12: "d", 16: "Q"}
 
 @dataclass(frozen=True)
 class PixelFile:
-    """A file reduced to what makes pixels, and what was cut out but is needed to read them."""
+    """A file reduced to its pixels, and removed values that are needed to read them."""
 
     data: bytes
     orientation: int = 1
@@ -97,7 +97,7 @@ def reduce_jpeg(data: bytes, name: str) -> PixelFile:
             orientation = exif_orientation(segment[10:])
         if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
             segments.append(segment)
-    if data.find(b"\xff\xd9", at) < 0:  # Pillow is content when the last rows are guessed
+    if data.find(b"\xff\xd9", at) < 0:  # Pillow accepts files whose last rows it has to guess
         refuse(name, "truncated")
     return PixelFile(b"".join([*segments, data[at:]]), orientation)
 

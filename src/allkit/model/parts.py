@@ -25,7 +25,7 @@ __all__ = ["Parts", "arrays_of", "read_parts", "with_fingerprint"]
 
 
 class Parts(NamedTuple):
-    """What a classifier is made of; `training` is what it keeps of its training images."""
+    """What a classifier is made of; `training` holds the signatures of its training images."""
 
     network: Network
     info: ModelInfo
@@ -115,7 +115,7 @@ def _backbone_of(info: ModelInfo) -> Backbone:
             raise
         raise PluginError(
             f"This model needs the backbone {info.backbone.name!r} of the plugin "
-            f"{info.backbone.distribution} {info.backbone.version}, which is not there: install "
+            f"{info.backbone.distribution} {info.backbone.version}, which is not installed: install "
             f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
         ) from None
     return record
@@ -135,7 +135,7 @@ def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None
     if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
         warnings.warn(
             f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
-            f"other features from the same weights, so its figures no longer hold. Install "
+            f"other features from the same weights, so its metrics are no longer valid. Install "
             f"{saved.distribution}=={saved.version}, or train again.",
             stacklevel=4,
         )
