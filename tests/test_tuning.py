@@ -138,7 +138,7 @@ def test_another_search_in_the_same_folder_is_refused_and_named(tmp_path, data, 
         search(data, tmp_path / "s", base.model_copy(update={"seed": 1}), 1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="something else than a search"):
+    with pytest.raises(ConfigError, match="holds no search"):
         search(data, tmp_path / "full", base, 1)
 
 

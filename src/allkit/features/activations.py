@@ -69,7 +69,7 @@ class ActivationStore:
         about: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> ActivationStore:
-        """Open the store of `key` in `folder`, and make it if it is not there.
+        """Open the store of `key` in `folder`, and make it if it is missing.
 
         `key` stands for everything that rows have in common (weights, cut, engine); shape and
         dtype are part of what distinguishes stores. `about` is shown by `allkit cache`

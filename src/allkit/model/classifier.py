@@ -279,7 +279,7 @@ class Classifier:
         """Read a model folder.
 
         Raises `CheckpointError` when something is missing or altered, and `PluginError` that
-        says what to install when the plugin of its backbone is not there.
+        says what to install when the plugin of its backbone is missing.
         """
         network, info, trust, training = read_parts(Path(folder))
         return cls(network, info, trust=trust, device=device, training=training)

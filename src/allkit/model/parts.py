@@ -37,7 +37,7 @@ def read_parts(folder: Path) -> Parts:
     """Return the parts of the classifier in a model folder.
 
     Raises `CheckpointError` when something is missing or altered, or fits no backbone of today, and
-    `PluginError` that says what to install when the plugin of its backbone is not there.
+    `PluginError` that says what to install when the plugin of its backbone is missing.
     """
     info, arrays = read_model(folder)
     record = _backbone_of(info)
@@ -107,7 +107,7 @@ def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
 
 
 def _backbone_of(info: ModelInfo) -> Backbone:
-    """Return the backbone's record; `PluginError` says what to install when it is not there."""
+    """Return the backbone's record; `PluginError` says what to install when it is missing."""
     try:
         record: Backbone = registry().get("backbone", info.backbone.name)
     except PluginError as error:

@@ -120,7 +120,7 @@ def audit_page(audit: Audit, name: str) -> str:
     """Return the audit as one HTML page."""
     kind = {"shortcut": "caution", "clear": "good"}.get(audit.verdict, "")
     groups = []
-    for title, blind in (("Without cells", True), ("Cells only as colour", False)):
+    for title, blind in (("Blind to cells", True), ("Coarse: cells only as colour", False)):
         rows = [
             (
                 p.name,
