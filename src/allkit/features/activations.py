@@ -247,7 +247,7 @@ class ActivationStore:
             yield
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-                shutil.rmtree(self.path, ignore_errors=True)  # a power cut; start anew
+                shutil.rmtree(self.path, ignore_errors=True)  # a power cut; start again
                 return
             if self._writable:
                 warnings.warn(

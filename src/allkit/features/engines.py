@@ -211,7 +211,7 @@ def _openvino(
     decoders = import_silent("openvino.frontend.pytorch.fx_decoder")
     # The parts of `openvino.convert_model`, which itself would report its use to its makers.
     example = example.repeat(2, 1, 1, 1)[:2]  # one image would fix the size of the batch to one
-    # It logs tracebacks for operators that this version of torch names otherwise.
+    # It logs tracebacks for operators that have other names in this version of torch.
     with quiet_logging(logging.CRITICAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(

@@ -115,7 +115,7 @@ class _Directory:
 
 
 def _directory(data: bytes, wanted: set[int]) -> _Directory:
-    """Read the `wanted` tags; `EOFError` when something lies behind the end of `data`."""
+    """Read the `wanted` tags; `EOFError` when something is behind the end of `data`."""
     order = "<" if data[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     head, entry, link = (order + f for f in (("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")))
@@ -182,7 +182,9 @@ def reduce_tiff(data: bytes, name: str) -> PixelFile:
     if colours == 3 and max(values.get(320, (0,))) < 256:  # Pillow would make it black
         refuse(name, "mode", "a palette of 8-bit colours where a TIFF has 16-bit ones")
     inverted = bits == 16 and not several and values.get(262) == (0,)
-    if inverted:  # Pillow reads only some of these, and none as meant: it is told 0 is black
+    if (
+        inverted
+    ):  # Pillow reads only some of these, and all of them inverted: 0 is declared black here
         entry, at = directory.entries[262], 12 if directory.head[1] == "Q" else 8
         directory.entries[262] = (
             entry[:at] + struct.pack(directory.head[0] + "H", 1) + entry[at + 2 :]

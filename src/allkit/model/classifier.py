@@ -100,7 +100,7 @@ class Classifier:
     def pictures(self) -> dict[str, bytes]:
         """PNG pictures of the training, by file name, as `save` puts them under `plots/`.
 
-        They are drawn each time this is asked for, which takes half a second.
+        They are drawn on each access, which takes half a second.
         """
         return training_pictures(self.info.model_dump(mode="json"))
 

@@ -41,7 +41,7 @@ def check_page(check: Check) -> str:
                 ],
             ),
             paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in check.sizes.items())),
-            paragraph(f"Not used, no images by their names: {', '.join(data.left_out)}", "muted")
+            paragraph(f"Not taken, no images by their names: {', '.join(data.left_out)}", "muted")
             if data.left_out
             else "",
         ),

@@ -1,4 +1,4 @@
-"""What the reporting guidelines ask for, filled in where the training knows the answer."""
+"""The items of the reporting guidelines, filled in where the training knows the answer."""
 
 from __future__ import annotations
 

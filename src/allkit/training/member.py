@@ -47,7 +47,7 @@ class Member(nn.Module):
 def cut_index(backbone: nn.Module, record: Backbone, config: TrainConfig) -> int:
     """Return i such that `net[:i]` stays frozen and `net[i:]` is trained.
 
-    Raises `ConfigError` when the backbone has no stages, or fewer than the settings ask for, and
+    Raises `ConfigError` when the backbone has no stages, or fewer than the settings need, and
     `PluginError` when it does not have the stages that it declares.
     """
     wanted = config.unfreeze or (1 if config.strategy == "last" else 0)

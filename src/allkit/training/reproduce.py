@@ -69,7 +69,7 @@ def reproduce(
 
     `train` and `val` must be divided as they were. `weights` is the backbone's file, if it was a
     file; its hash is checked. Without a `cache`, as by default, nothing is taken from an earlier
-    run: everything is computed anew.
+    run: everything is computed again.
 
     Returns the result and the new model, which is `None` when the images or the weights are not
     those of the model, so that nothing can be repeated. Raises `CheckpointError` when the
@@ -96,7 +96,7 @@ def reproduce(
         threads(provenance.threads),
         tempfile.TemporaryDirectory(prefix="allkit-", ignore_cleanup_errors=True) as folder,
     ):
-        # A cache of its own: nothing is found in it, and what is kept is rounded as it was.
+        # An empty cache of its own: nothing is found in it, and values are rounded as in the first run.
         kept = cache or FeatureCache(Path(folder))
         again = Trainer(config, cache=kept, progress=progress).fit(train, val)
     now = again.info.provenance

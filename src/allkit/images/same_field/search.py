@@ -117,7 +117,8 @@ def _compared(
 def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[int, int]]:
     """Return (index in `query`, index in `known`) of the images that show the same field, sorted.
 
-    Only signatures are compared, since no image of `known` is at hand: ten keypoints have to agree.
+    Only signatures are compared, because the images of `known` are not available: ten keypoints have
+    to agree.
     """
     where: dict[str, list[int]] = {}
     for index, one in enumerate(known):
