@@ -103,7 +103,7 @@ def test_a_scale_bar_is_found_at_its_place_with_the_classes_that_bear_it(tmp_pat
     bearers = found.bearers(mark)
     assert bearers["Benign"] == found.data.counts["Benign"]
     assert sum(bearers.values()) - bearers["Benign"] <= 3
-    assert any("tells classes apart" in line for line in found.findings)
+    assert any("reveals the class" in line for line in found.findings)
 
 
 def test_no_mark_is_seen_where_none_is(drawn):

@@ -99,7 +99,10 @@ def test_groups_come_from_the_names_where_a_pattern_says_so(cli, tiny_folder, ab
         ({"hem": "Benign"}, "no line for the label 'all'"),
         ({"hem": "Bening", "all": "malignant", "doubtful": None}, "Did you mean 'Benign'"),
         ({"hem": "Benign", "all": "bad", "doubtful": "Pro", "bad": ["Early", "Pro"]}, "'Pro' into"),
-        ({"hem": "bad", "all": "bad", "doubtful": "bad", "bad": list(CLASSES)}, "nothing to tell"),
+        (
+            {"hem": "bad", "all": "bad", "doubtful": "bad", "bad": list(CLASSES)},
+            "at least two classes",
+        ),
         ({"hem": "Pro", "all": "Pre", "doubtful": "Pro", "Pre": ["Early"]}, "a class of the model"),
         ({"hem": "Benign", "all": "x", "doubtful": "x", "x": ["Earl"]}, "Did you mean 'Early'"),
         ({"hem": {"a": 1}}, "names no class"),

@@ -192,7 +192,7 @@ def test_verify_refuses_altered_files_and_those_without_a_proof(cli, exported, p
     entry.value = json.dumps(info)
     (tmp_path / "old.onnx").write_bytes(seal(model.SerializeToString()))
     status, _, err = cli("verify", "old.onnx")
-    assert (status, "carries no proof" in err) == (2, True)
+    assert (status, "has no parity report" in err) == (2, True)
     assert cli("verify", "old.onnx", "model")[0] == 2
     assert cli("verify", "nothing.onnx")[0] == 2
 

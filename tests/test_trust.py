@@ -430,7 +430,7 @@ def test_a_validation_part_that_is_too_small_is_named_in_model_and_card(tiny, tm
 
 def test_the_card_fills_the_items_that_the_training_knows_and_names_the_others(folded, tmp_path):
     card = (folded[0].save(tmp_path / "model") / "README.md").read_text()
-    assert "Familiarity by stain" in card
+    assert "Out-of-distribution (OOD) detection by stain" in card
     assert "CLAIM 2024" in card
     assert "TRIPOD+AI" in card
     assert "| external evaluation | C T | not known to the training; fill in |" in card

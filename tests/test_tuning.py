@@ -138,7 +138,7 @@ def test_another_search_in_the_same_folder_is_refused_and_named(tmp_path, data, 
         search(data, tmp_path / "s", base.model_copy(update={"seed": 1}), 1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
-    with pytest.raises(ConfigError, match="something else than a search"):
+    with pytest.raises(ConfigError, match="holds no search"):
         search(data, tmp_path / "full", base, 1)
 
 
@@ -160,7 +160,7 @@ def test_the_default_space_holds_settings_that_exist():
         ("learning_rate: {low: 0, high: 0.1, log: true}", "above 0 with log"),
         ("dropout: {low: 0.5, high: 1.5}", "dropout = 1.5"),
         ("dropout: 0.5", "must be {low"),
-        ("seed: {low: 1, high: 5}", "cannot be tuned"),
+        ("seed: {low: 1, high: 5}", "decides how the metric is measured"),
         ("- 1", "must hold lines"),
         ("a: [", "not YAML"),
     ],

@@ -1,4 +1,4 @@
-"""Adapt a model to a laboratory by a few of its own fields, and say what that was worth."""
+"""Adapt a model to a laboratory with a few of its own fields, and measure whether that helped."""
 
 from __future__ import annotations
 
@@ -62,29 +62,29 @@ def adapt(
 ) -> Classifier:
     """Return the model adapted to the slides of a laboratory; `model` itself is left as it is.
 
-    `data` are labelled fields, five to twenty of a class and better of several slides of each, or
-    images without labels (`Dataset.unlabelled`). What was changed, and metrics before and after on
-    groups that were not adapted with, stand in `info.adaptations[-1]`.
+    `data` are labelled fields, five to twenty of each class, better from several slides; or images
+    without labels (`Dataset.unlabelled`). `info.adaptations[-1]` records what was changed, and
+    metrics before and after on groups that were not adapted with.
 
-    *Labelled*: the head moves as far from what it was as `strength` says (`unchanged`, `weak`,
-    `medium`, `strong`); by default as far as groups that are held out in turn say. To the
-    out-of-distribution detection the slides are known ones, of the classes that they were labelled
-    with, and the calibration is fitted again where there are fields enough. The rows `test` of a
-    set with parts only judge. `column` names what is held out together (by default groups, cases
-    and fields). Where groups coincide with classes nothing is claimed, and where none can be held
-    out the strength is `medium`.
+    *Labelled*: `strength` says how far the head may change (`unchanged`, `weak`, `medium`,
+    `strong`); by default the best on groups that are held out in turn is used. For
+    out-of-distribution detection the slides become familiar ones of the classes of their labels.
+    The calibration is fitted again if there are enough fields. The rows `test` of a set with parts
+    are only judged. `column` names what is held out together (by default groups, cases and
+    fields). Where groups coincide with classes no improvement is claimed, and where no group can
+    be held out the strength is `medium`.
 
-    *Without labels*: the mean that the head subtracts follows the stain, and the out-of-distribution
-    detection learns that these are smears: what it would have refused as no smear is for review.
-    Nothing becomes accepted by it.
+    *Without labels*: the mean that the head subtracts is adapted to the stain, and
+    out-of-distribution detection learns that these are smears: images that it would have refused
+    as no smear are for review. No answer becomes accepted by it.
 
     Raises `DatasetError` for unreadable images, unknown labels, a set that is partly labelled or
     too small, and `ConfigError` for an unknown strength.
     """
     if strength is not None and strength not in STRENGTHS:
         raise ConfigError(
-            f"The strength is {strength!r}. It is one of: {', '.join(STRENGTHS)}; leave it out to "
-            f"have it chosen on groups that are held out."
+            f"Unknown strength {strength!r}. Choose one of: {', '.join(STRENGTHS)}; leave it out to "
+            f"have it chosen on held-out groups."
         )
     cache = FeatureCache() if isinstance(cache, str) else cache
 
@@ -102,11 +102,11 @@ def adapt(
 
 
 def _sides(data: Dataset) -> tuple[Dataset, Dataset | None]:
-    """Return the images to adapt with, and those that only judge."""
+    """Return the images to adapt with, and those that are only judged."""
     if not len(data):
         raise DatasetError(f"{data.name} holds no images to adapt with.")
     test = data.part("test")
-    # A part that someone took out of a set is all of what is to be adapted with.
+    # A part that was taken out of a set is used as a whole.
     if not data.labelled or len(test) in (0, len(data)):
         return data, None
     for leak in data.leaks():
@@ -143,7 +143,9 @@ def _from_labels(
     trust = with_known_slides(model.trust, lab.statistics, lab.roots, lab.labels)
     notes = _notes(model, lab)
     if held_out is None or chosen == UNCHANGED:
-        notes.append("Calibration as it was, since the head is, or nothing could be held out.")
+        notes.append(
+            "The calibration stays: the head did not change, or nothing could be held out."
+        )
     else:
         trust, kept_as_it_was = recalibrate(
             trust,
@@ -154,7 +156,9 @@ def _from_labels(
         )
         notes += kept_as_it_was
     if trust.content is None:
-        notes.append("The model has no familiarity, and none can be made of a few fields.")
+        notes.append(
+            "The model has no out-of-distribution detection, and a few fields are not enough for it."
+        )
     record = Adaptation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         images=len(lab.data),
@@ -183,29 +187,29 @@ def _claim(compared: Comparison | None, why: str | None) -> Claim:
 
 
 def _message(claim: Claim, why: str | None, chosen: str) -> str:
-    """Return what may be said of an adaptation, in words."""
+    """Return what may be concluded from an adaptation, in words."""
     went = (
-        "The head stays as it was; familiarity knows these slides now."
+        "The head stays as it was; out-of-distribution detection now treats these slides as familiar."
         if chosen == UNCHANGED
-        else f"The head went as far as `{chosen}` says; nothing here shows that it is better for it."
+        else f"The head was changed with the strength `{chosen}`; that it is better is not shown."
     )
     if claim == "not judged":
         reason = why or TAUGHT
         return (
-            f"Whether adapting helps cannot be judged: a group of two classes at least has to be "
-            f"held out while another is learnt from. {reason} {went}"
+            f"Whether adapting helps cannot be judged: at least two classes need a group that can be "
+            f"held out while another group of the class is learnt from. {reason} {went}"
         )
     if claim == "cannot be told":
-        return f"The table shows no improvement, whatever it says. {why} {went}"
+        return f"The table cannot show an improvement. {why} {went}"
     if claim == "better":
         return (
-            f"On groups that were not adapted with, the balanced accuracy rose; change: {chosen}."
+            f"On groups that were not adapted with, the balanced accuracy rose; strength: {chosen}."
         )
     if claim == "worse":
         return f"On groups that were not adapted with, adapting made the answers worse. {went}"
     return (
-        f"On groups that were not adapted with, the difference can be chance; change: {chosen}. "
-        f"More fields of more slides would tell."
+        f"On groups that were not adapted with, the difference can be chance; strength: {chosen}. "
+        f"Give fields of more slides."
     )
 
 
@@ -235,7 +239,7 @@ def _table(held_out: HeldOutFields | None, compared: Comparison | None) -> dict[
 
 
 def _notes(model: Classifier, lab: LabFields) -> list[str]:
-    """Return what else should be known about the images."""
+    """Return further remarks about the images."""
     notes = list(lab.notes)
     trained = set(model.info.data.images_sha256)
     known_images = sum(digest in trained for digest in lab.data.hashes)
@@ -246,8 +250,8 @@ def _notes(model: Classifier, lab: LabFields) -> list[str]:
     missing = [name for name in model.classes if not lab.data.counts[name]]
     if missing and lab.data.labelled:
         notes.append(
-            f"No fields of {', '.join(missing)}: for them the head is held to what it said of the "
-            f"images that it was trained on, and no more."
+            f"No fields of {', '.join(missing)}: for these classes the head only keeps its answers "
+            f"on the training images."
         )
     if not lab.data.has_groups:
         notes.append(
@@ -263,8 +267,8 @@ def _notes(model: Classifier, lab: LabFields) -> list[str]:
 def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
     if len(lab.data) < FEWEST:
         raise DatasetError(
-            f"{lab.data.name} holds {len(lab.data)} images; at least {FEWEST} are needed to tell "
-            f"a stain by."
+            f"{lab.data.name} holds {len(lab.data)} images; at least {FEWEST} are needed to "
+            f"recognise a stain. Give more images."
         )
     network = copy.deepcopy(model.network)
     trust = with_seen_images(model.trust, lab.statistics, lab.roots)
@@ -272,8 +276,8 @@ def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
     shift = None if content is None else stain_shift(lab.roots, content, len(model.classes))
     if shift is None:
         notes.append(
-            "The head stays as it was: what the model keeps of its training images does not tell its "
-            "classes apart well enough to tell a stain from a class. Bring labelled fields."
+            "The head stays as it was: the training data in the model does not separate its classes "
+            "well enough to distinguish a stain from a class. Give labelled fields."
         )
     else:
         move_mean(network, shift)
@@ -294,9 +298,13 @@ def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
         claim="not judged",
         message=(
             "Without labels nothing can be judged here. "
-            + ("" if shift is None else "The mean that the head subtracts follows their stain. ")
-            + "Familiarity knows these images as smears: what it would have refused as no smear is "
-            "for review. Nothing becomes accepted that was not before."
+            + (
+                ""
+                if shift is None
+                else "The mean that the head subtracts is adapted to their stain. "
+            )
+            + "Out-of-distribution detection accepts these images as smears: those that it would have "
+            "refused as no smear are for review. No answer becomes accepted that was not before."
         ),
         notes=tuple(notes),
     )
@@ -306,7 +314,7 @@ def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
 def _classifier(
     model: Classifier, network: Network, trust: Trust, *, record: Adaptation, lab: LabFields
 ) -> Classifier:
-    """Return the adapted model, which remembers the images that taught it."""
+    """Return the adapted model; labelled images count as trained on from now on."""
     info, training = model.info, model.training
     data = info.data
     if record.labelled:

@@ -13,7 +13,7 @@ __all__ = ["FEWEST", "stain_shift"]
 
 
 FEWEST = 5
-"""Images below which nothing is said about their stain."""
+"""Images below which no shift is estimated."""
 ROUNDS = 20
 TOLD_APART = 0.9
 """Share of the training images that must be nearest to the middle of their own class."""
@@ -22,15 +22,14 @@ TOLD_APART = 0.9
 def stain_shift(roots: Floats, space: Space, classes: int) -> Floats | None:
     """Return by how much the stain of N images shifts their features, `(D,)`, whatever their classes.
 
-    `roots` `(N, D)` are the signed roots of their features, `space` holds the training images in the
-    space of the out-of-distribution detection. To take the mean of new images for the mean of the
-    training images, as adaptive batch normalisation does (Li et al. 2018), takes a slide of one class
-    for all classes. Here the images are a mixture of the training classes, moved by one shift and in
-    unknown proportions; the shift is what fits best (expectation–maximisation, in the directions that
-    this space keeps, where the classes have one variance). Proportions thus explain what they can,
-    and the shift the rest. `None` for fewer than five images, and where the middles of the classes do
-    not tell even the training images apart (fewer than nine of ten): there a shift could not be told
-    from a class.
+    `roots` `(N, D)` are the signed square roots of their features, `space` holds the training images
+    in the space of the out-of-distribution detection. Adaptive batch normalisation (Li et al. 2018)
+    replaces the mean of the training images by that of the new images; it would mistake a slide of
+    one class for another stain. Here the images are a mixture of the training classes, in unknown
+    proportions and moved by one shift. Expectation–maximisation finds proportions and shift that fit
+    best, in the directions that this space keeps, where all classes have the same variance. `None`
+    for fewer than five images, and where the class means do not separate even the training images
+    (fewer than nine of ten are nearest to their own): then shift and class cannot be distinguished.
     """
     present = np.unique(space.owners[space.owners < classes])
     if len(roots) < FEWEST or len(present) < 2:

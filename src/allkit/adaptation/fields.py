@@ -1,4 +1,4 @@
-"""The images of a laboratory as a model sees them, and whether they can show anything."""
+"""The images of a laboratory as a model sees them, and whether they can show an improvement."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["FEWEST_GROUPS", "LabFields", "confound", "join_fields"]
 
 
 FEWEST_GROUPS = 3
-"""Groups of every class from which on held-out groups say more than what a slide looks like."""
+"""Fewest groups of every class for which held-out groups say more than what a slide looks like."""
 TAUGHT = (
     "A few labelled fields of a slide teach the slide, not the class: right answers on the rest of "
     "these slides would show nothing about the next one."
@@ -37,7 +37,7 @@ TAUGHT = (
 
 @dataclass(frozen=True)
 class LabFields:
-    """Images of a laboratory, and what the model makes of them.
+    """Images of a laboratory, with their features and statistics.
 
     `features` and `roots` (their signed square roots) are `(N, D)`, `statistics` `(N, M)`, `labels`
     `(N,)` positions in the classes of the model, `units` `(N,)` say what is held out together.
@@ -61,10 +61,10 @@ class LabFields:
         cache: FeatureCache | None,
         progress: Progress | None,
     ) -> LabFields:
-        """Compute what the model makes of a set, from the cache where it is in it.
+        """Compute the features and statistics of a set; features come from the cache if they are there.
 
-        Images of which a model of cells can say nothing teach nothing and are left out, named.
-        Raises `DatasetError` when none is left.
+        For a model of cells, images without cells or without a scale are left out, with a warning
+        that names them. Raises `DatasetError` when none is left.
         """
         measures = [STATISTICS, *SAME_FIELD]
         if model.spec.bag != "field":
@@ -105,13 +105,13 @@ class LabFields:
 
     @property
     def held_out_classes(self) -> int:
-        """Number of classes of which a group can be held out and another be learnt from."""
+        """Number of classes of which one group can be held out and another learnt from."""
         few = alone(self.data.label_names, self.units.tolist())
         return len(set(self.labels.tolist())) - len(few)
 
 
 def _with_cells(model: Classifier, data: Dataset) -> tuple[Ints, tuple[str, ...]]:
-    """Return the images that the model can answer for by their cells, and what was left out."""
+    """Return the images whose cells the model can judge, and a note of what was left out."""
     everything = np.arange(len(data))
     if model.spec.bag == "field":
         return everything, ()
@@ -127,7 +127,7 @@ def _with_cells(model: Classifier, data: Dataset) -> tuple[Ints, tuple[str, ...]
     )
     if len(bad) == len(data):
         raise DatasetError(f"{data.name}: {note}. Give fields with white cells and red cells.")
-    # Named here and not in the record: what is saved with a model holds no name of a file.
+    # Named here and not in the record: a saved model holds no file names.
     warnings.warn(f"{data.name}: {note}: {names}{more}.", stacklevel=5)
     note += "."
     return np.setdiff1d(everything, bad), (note,)
@@ -149,7 +149,7 @@ def join_fields(parts: Sequence[LabFields]) -> LabFields:
 
 
 def confound(lab: LabFields) -> str | None:
-    """Return why right answers on these slides would prove nothing, or `None`."""
+    """Return why right answers on these slides would show no improvement, or `None`."""
     labels = lab.data.label_names
     units = lab.units.tolist()
     if not nested(labels, units):
@@ -168,8 +168,8 @@ def confound(lab: LabFields) -> str | None:
     probe = Probe(values["name"], values["balanced_accuracy"], *values["interval"])
     if probe.balanced_accuracy >= threshold(probe, chance):
         return (
-            f"{every}, and {probe.name.replace('_', ' ')} alone, without a look at the cells, tells "
-            f"the classes apart (balanced accuracy {probe.balanced_accuracy:.2f}, chance "
-            f"{chance:.2f}), so that groups which are held out look like those that were not. {TAUGHT}"
+            f"{every}, and {probe.name.replace('_', ' ')} alone, without the cells, separates the "
+            f"classes (balanced accuracy {probe.balanced_accuracy:.2f}, chance {chance:.2f}), so "
+            f"held-out groups look like those that were adapted with. {TAUGHT}"
         )
     return None

@@ -1,4 +1,4 @@
-"""What adapting is worth: fields judged by heads that were adapted without their groups."""
+"""Whether adapting helps: fields judged by heads that were adapted without their groups."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ UNJUDGED = "medium"
 
 @dataclass(frozen=True)
 class HeldOutFields:
-    """What heads that were adapted without them say of fields, beside what the model said.
+    """The outputs for held-out fields, of heads that were adapted without them and of the model.
 
-    `logits` `(N, K)` are those after the adapting; `by_content` `(N,)` says how far the features of a
-    field are from the known slides, and `familiar` `(N,)` whether it passes for one of them.
+    `logits` `(N, K)` are those after the adapting; `by_content` `(N,)` is the OOD score of a field by
+    its features, and `familiar` `(N,)` says whether it counts as a familiar slide.
     """
 
     lab: LabFields
@@ -42,7 +42,7 @@ class HeldOutFields:
 
 
 class _Side(NamedTuple):
-    """What is said of the fields that were held out once, before and after the adapting."""
+    """The answers on fields that were held out once, before and after the adapting."""
 
     logits: Floats
     before: npt.NDArray[np.float32]
@@ -58,11 +58,11 @@ def judge_held_out(
 ) -> HeldOutFields | None:
     """Judge fields by heads that were adapted without their groups; `None` where there are none.
 
-    These are the fields of `test`, where there are some, and else those of `lab`, in turn.
+    These are the fields of `test` if there are any, otherwise those of `lab` in turn.
     """
     if test is not None:
         sides = [(lab, test)]
-        protocol = "Judged on the rows `test`, which took no part in the adapting."
+        protocol = "Judged on the rows `test`, which were not adapted with."
     else:
         if lab.held_out_classes < 2:
             return None
@@ -96,7 +96,7 @@ def judge_held_out(
 def _adapted_answers(
     model: Classifier, learn: LabFields, judged: LabFields, strength: str | None
 ) -> _Side:
-    """Adapt with some fields, and return what is said of others."""
+    """Adapt with some fields, and return the outputs for others."""
     network = model.network
     change = fit_change(
         network,
@@ -134,9 +134,9 @@ def _judged(
 
 
 def _ood_scores(trust: Trust, lab: LabFields, logits: Floats) -> tuple[Floats, Floats]:
-    """Return the OOD scores of fields among known slides of the class that was answered, `(N,)` each.
+    """Return the OOD scores of fields, relative to the answered class, `(N,)` each.
 
-    By the features alone, and in all: the sum over image statistics and features."""
+    First by the features alone, then the sum over image statistics and features."""
     by_content: Floats = np.zeros(len(logits))
     total: Floats = by_content
     answered = (np.arange(len(logits)), logits.argmax(axis=1))
@@ -148,10 +148,10 @@ def _ood_scores(trust: Trust, lab: LabFields, logits: Floats) -> tuple[Floats, F
 
 
 def choose_strength(model: Classifier, lab: LabFields) -> str:
-    """Return the strength whose heads lose least on groups that they were not adapted with.
+    """Return the strength with the smallest loss on groups that were not adapted with.
 
-    Where no group of two classes can be held out it is `medium`: on the public set, where that can be
-    measured on slides of neither, each strength helped, and a slide is taught by any.
+    Where no groups of two classes can be held out it is `medium`: on the public set every strength
+    helped on slides that were neither trained on nor adapted with.
     """
     anchors, network = anchors_of(model.trust), model.network
     if lab.held_out_classes < 2:

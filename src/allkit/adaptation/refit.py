@@ -1,4 +1,4 @@
-"""A head fitted again to a few fields, with what it was as the prior."""
+"""A head fitted again to a few fields, with the trained head as the prior."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ __all__ += ["head_inputs", "head_logits", "move_mean"]
 
 UNCHANGED = "unchanged"
 STRENGTHS = {UNCHANGED: np.inf, "weak": 10.0, "medium": 1.0, "strong": 0.1}
-"""Weight of the way that the head went, against the loss on the new fields."""
+"""Weight of the change of the head, relative to the loss on the new fields."""
 MOST_ANCHORS = 200
 
 
 @dataclass(frozen=True)
 class Anchors:
-    """Features `(A, D)`, as they come from the backbone's signed root, of images that were
-    trained on, and the classes `(A,)` of these images."""
+    """Signed square roots `(A, D)` of the features of training images, and their classes `(A,)`."""
 
     roots: Floats
     owners: Ints
@@ -35,7 +34,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Change:
-    """What is added to the weights `(K, D)` and the bias `(K,)` of each head."""
+    """The change of the weights `(K, D)` and the bias `(K,)` of each head."""
 
     weights: tuple[Floats, ...]
     biases: tuple[Floats, ...]
@@ -59,7 +58,7 @@ class Change:
 
 
 def move_mean(network: Network, shift: Floats) -> None:
-    """Move the mean that the heads subtract by `shift` `(D,)`, of signed roots of features."""
+    """Move the mean that the heads subtract by `shift` `(D,)`, in signed square roots of features."""
     import torch
 
     count = len(network.heads)
@@ -72,7 +71,7 @@ def move_mean(network: Network, shift: Floats) -> None:
 
 
 def head_inputs(network: Network, roots: Floats) -> list[Floats]:
-    """Return what each head's linear layer sees, `(N, D)`, of signed roots of features."""
+    """Return the inputs `(N, D)` of each head's linear layer for signed square roots of features."""
     count = len(network.heads)
     parts = (
         np.split(roots, count, axis=1)
@@ -102,12 +101,11 @@ def head_logits(network: Network, inputs: Sequence[Floats]) -> Floats:
 
 
 def anchors_of(trust: Trust, seed: int = 0) -> Anchors | None:
-    """Return what a model keeps of its training images, `None` where it keeps nothing.
+    """Return features of training images that the model keeps; `None` where it keeps none.
 
-    The out-of-distribution detection keeps where they lie in the strongest directions of their
-    features. Going back from there gives features without what lies in the other directions: on the
-    public set the head names the class of 97 to 98 % of them. At most 200 are taken, every class
-    alike.
+    Out-of-distribution detection keeps them in the strongest directions of their features. Projected
+    back they lack the other directions; on the public set the head still names the class of 97 to
+    98 % of them. At most 200 are used, equally many of each class.
     """
     space = trust.content
     if space is None:
@@ -133,13 +131,13 @@ def fit_change(
     strength: str,
     anchors: Anchors | None,
 ) -> Change:
-    """Return the change of the heads that loses least on new fields, by its prior.
+    """Return the change of the heads with the smallest loss on new fields, under a prior.
 
-    `roots` `(N, D)` are the signed roots of the fields' features, `labels` `(N,)` their classes.
-    Minimised is the cross-entropy of the new fields, every class alike, and that of the answers on
-    the anchors to what they were, weighing as much as the new fields; plus the squared length of
-    the change, which `strength` weighs: a Gaussian prior around the head as it was (MAP adaptation,
-    Gauvain & Lee 1994). Where nothing pulls, the head stays exactly as it was.
+    `roots` `(N, D)` are the signed square roots of the fields' features, `labels` `(N,)` their
+    classes. The loss is the cross-entropy of the new fields, with equal weight for every class; plus
+    the cross-entropy between the new and the old answers on the anchors, with as much weight as the
+    new fields; plus the squared length of the change, weighted by `strength`: a Gaussian prior
+    around the trained head (MAP adaptation, Gauvain & Lee 1994).
     """
     inputs = head_inputs(network, roots)
     # torch says of what a list of modules holds only that they are modules.
@@ -169,10 +167,10 @@ def fit_change(
 def _least(
     inputs: Floats, before: Floats, wanted: Floats, *, weight: Floats, prior: float
 ) -> tuple[Floats, Floats]:
-    """Return weights `(K, D)` and bias `(K,)` to add to a head so that it loses least.
+    """Return weights `(K, D)` and bias `(K,)` to add to a head so that its loss is smallest.
 
-    `inputs` `(N, D)` are what the head sees of N images, `before` `(N, K)` its logits, `wanted`
-    `(N, K)` the probabilities that they should give, and `weight` `(N,)` what each image counts.
+    `inputs` `(N, D)` are the inputs of the head for N images, `before` `(N, K)` its logits, `wanted`
+    `(N, K)` the target probabilities, and `weight` `(N,)` the weight of each image.
     """
     from scipy.optimize import minimize
 

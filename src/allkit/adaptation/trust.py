@@ -23,9 +23,9 @@ __all__ = ["recalibrate", "with_known_slides", "with_seen_images"]
 
 
 def with_known_slides(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:
-    """Return `trust` with labelled images `(N, …)` among the slides that it knows, as their class.
+    """Return `trust` with labelled images `(N, …)` added to the familiar slides of their class.
 
-    The spaces and the limits stay: how far a known slide may lie was measured on the training.
+    The spaces and the limits stay as they were measured on the training.
     """
     return replace(
         trust,
@@ -46,7 +46,7 @@ def _with_references(space: Space | None, vectors: Floats, labels: Ints) -> Spac
 
 
 def with_seen_images(trust: Trust, statistics: Floats, roots: Floats) -> Trust:
-    """Return `trust` with images `(N, …)` without labels among the smears that it has seen, no more."""
+    """Return `trust` with images `(N, …)` without labels, known as smears but not as familiar slides."""
 
     def shown(space: Space | None, vectors: Floats) -> Space | None:
         if space is None:
@@ -77,18 +77,18 @@ def recalibrate(
     by_content: Floats,
     familiar: npt.NDArray[np.bool_],
 ) -> tuple[Trust, list[str]]:
-    """Return `trust` calibrated on held-out fields of the laboratory, and what stayed as it was and why.
+    """Return `trust` calibrated on held-out fields of the laboratory, and notes on what did not change.
 
     `logits` `(n, K)` are of heads that were adapted without these fields; `by_content` `(n,)` is
-    their OOD score and `familiar` `(n,)` says which pass for known slides, among references that
-    hold none of their groups. With too few fields of a class the old calibration stays, and answers
-    are only asked to be surer than before.
+    their OOD score by the features, and `familiar` `(n,)` says which count as familiar slides, both
+    measured without references of their own groups. With too few fields of a class the old
+    calibration stays, and answers need a higher probability than before to be accepted.
     """
     if not trust.calibrated or trust.thresholds is None:
         return trust, ["The model is not calibrated, and stays so: train it with more images."]
     if len(labels) < FEWEST_TO_CALIBRATE:
         return trust, [
-            f"Calibration as it was: {len(labels)} fields could be held out, "
+            f"The calibration stays: {len(labels)} fields could be held out, "
             f"{FEWEST_TO_CALIBRATE} are needed."
         ]
     needed = examples_needed(trust.coverage)
@@ -108,7 +108,7 @@ def recalibrate(
             if count < needed
         )
         notes.append(
-            f"Temperature and prediction sets as they were: {needed} held-out fields of every class "
+            f"Temperature and prediction sets stay: {needed} held-out fields of every class "
             f"are needed to promise {trust.coverage:.0%} coverage ({short})."
         )
         probabilities = trust.probabilities_at(logits, by_content)

@@ -38,7 +38,7 @@ def joined_units(count: int, *keys: Sequence[Hashable | None]) -> npt.NDArray[np
 
 
 def torn(units: npt.NDArray[np.int64], sides: Sequence[str | None]) -> tuple[int, int]:
-    """Return how many units lie on two sides, and how many images they have; `None` is no side."""
+    """Return how many units are on two sides, and how many images they have; `None` is no side."""
     held: dict[int, set[str]] = {}
     for unit, side in zip(units.tolist(), sides, strict=True):
         if side is not None:
@@ -58,10 +58,10 @@ def allocate(
 ) -> npt.NDArray[np.int64]:
     """Return the side of every image, `(N,)` int64, units whole, classes in proportion.
 
-    Units are taken from the largest to the smallest (in random order among equals), each to the
-    side that is then nearest, in squares, to its share of every class. Raises `DatasetError` that
-    names the classes which have too few units to be on every side. Images without a label count as
-    one more class.
+    Units are placed from the largest to the smallest (in random order among equals), each on the
+    side where the squared distance to the wanted share of every class becomes smallest. Raises
+    `DatasetError` that names the classes with too few units to be on every side. Images without a
+    label count as one more class.
     """
     counts = require_enough(units, labels, sides, unit_name=unit_name)
     total = counts.sum(axis=0)
@@ -127,7 +127,7 @@ def _fill_empty(
         if len(empty) == 0:
             return
         side, column = empty[0]
-        # Only a unit whose leaving empties no other class may move.
+        # Only a unit that leaves no other class empty may move.
         spare = [
             unit
             for unit in np.flatnonzero(counts[:, column] > 0)

@@ -1,4 +1,4 @@
-"""Groups that coincide with classes: where no figure can tell the slide from the disease."""
+"""Groups that coincide with classes: no metric can then separate the slide from the disease."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def coincide(labels: Sequence[str], groups: Sequence[Hashable], what: str) -> st
         return None
     return (
         f"Every class comes from one {what} of its own ({len(classes)} classes, {len(classes)} "
-        f"values of {what}): whatever tells these apart (stain, light, scale bar, patient) tells the "
-        f"classes apart too, and nothing can be left out. So nothing can be learnt about unseen "
-        f"slides. Give images of each class from two values of {what} at least."
+        f"values of {what}): every difference between these (stain, light, scale bar, patient) is a "
+        f"difference between the classes too, and nothing can be left out. So nothing can be learnt "
+        f"about unseen slides. Give images of each class from at least two values of {what}."
     )

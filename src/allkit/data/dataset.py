@@ -1,4 +1,4 @@
-"""Sets of labelled images, with what is known about where each comes from."""
+"""Sets of labelled images, with the group and case of each where they are known."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ T = TypeVar("T")
 class Dataset:
     """Images with labels and, where known, groups and cases; the order of the images is kept.
 
-    A *group* is whatever was acquired together (a slide, a session); a *case* is a patient. A
-    split never divides either, nor images that show the same field. `classes` has a fixed order.
-    An image without a label has `None`; a set of such images has no classes. `left_out` names the
-    files that were found beside the images and not taken. `split_by` says how the set was divided,
-    if it was: `"group"`, or `"image"` for the plain random division of the published systems.
-    `measured` is what is known of these images by having looked at them; `passes` looks.
+    A *group* holds images that were acquired together (a slide, a session); a *case* is a patient.
+    A split by group divides neither, nor images that show the same field. `classes` has a fixed
+    order. An image without a label has `None`; a set of such images has no classes. `left_out`
+    names the files that were found beside the images and not used. `split_by` says how the set was
+    divided, if it was: `"group"`, or `"image"` for the plain random division of the published
+    systems. `measured` holds what was measured on these images by `passes`.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Dataset:
 
     @classmethod
     def sample(cls, count: int = 240, *, groups: int = 24, seed: int = 0) -> Dataset:
-        """Return drawn smears: made by the program, for trying things out, never for a claim."""
+        """Return smears drawn by allkit, to try things out; results on them show nothing."""
         from allkit.data.drawn import drawn_samples
 
         return cls(drawn_samples(count, groups=groups, seed=seed), name="drawn smears")
@@ -134,7 +134,7 @@ class Dataset:
 
     @classmethod
     def of_table(cls, table: Table) -> Dataset:
-        """Return the set of a table's rows, whatever its problems."""
+        """Return the set of a table's rows, even if the table has problems."""
         return cls(
             table.rows,
             name=table.name,
@@ -172,7 +172,7 @@ class Dataset:
         if len(names) < len(self):
             raise DatasetError(
                 f"{len(self) - len(names)} of {len(self)} images of {self.name} have no label, and "
-                f"this needs one for each. Give class folders, or a table with the column label."
+                f"every image needs one here. Give class folders, or a table with the column label."
             )
         return names
 
@@ -183,17 +183,17 @@ class Dataset:
 
     @property
     def has_groups(self) -> bool:
-        """Whether anything is known about which images belong together."""
+        """Whether groups or cases are known."""
         return any(s.group is not None or s.case is not None for s in self.samples)
 
     @property
     def origins(self) -> set[str]:
-        """The groups that are known; of an image without one, the case."""
+        """The known groups; for an image without one, its case."""
         return {origin for s in self.samples if (origin := s.group or s.case)}
 
     @property
     def drawn(self) -> bool:
-        """Whether any image was drawn by this program, which its file says."""
+        """Whether any image was drawn by allkit, by the text in its file."""
         return any(says_drawn(s.source) for s in self.samples)
 
     def read(self, index: int) -> Pixels:
@@ -210,7 +210,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over what the set holds: the images' bytes and their labels, in any order."""
+        """SHA-256 over the images' bytes and their labels, in any order."""
         return rows_hash(zip(self.hashes, (s.label or "" for s in self.samples), strict=True))
 
     def verify(self) -> None:
@@ -220,7 +220,7 @@ class Dataset:
     def each(
         self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
     ) -> list[T]:
-        """Return what `function` makes of every position, in threads, few images at a time.
+        """Return `function(position)` for every position, in threads, few images at a time.
 
         Raises `DatasetError` that names every image for which it raised `ImageError`.
         """
@@ -228,26 +228,26 @@ class Dataset:
 
     @cached_property
     def units(self) -> Ints:
-        """`(N,)` int64: images with one number belong together, as far as nobody has to look.
+        """`(N,)` int64: images with the same number share a group or a case, or are byte-identical.
 
-        They share a group or a case, or are byte-identical.
+        No image is decoded for this.
         """
         return units_of(self.samples, self.hashes)
 
     @property
     def fields(self) -> Ints:
-        """`(N,)` int64: images with one number must stay on one side of a split.
+        """`(N,)` int64: images with the same number must stay on one side of a split.
 
-        They are of one unit, or show the same field or part of it: the column `near_duplicate_of`
-        says so, or `duplicates` does. The first time, every image is looked at.
+        They are of one unit, or show the same field or part of it, by the column `near_duplicate_of`
+        or by `duplicates`. The first time, every image is decoded.
         """
         return fields_of(self.samples, self.units, self.duplicates)
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
-        """What is kept of each image to recognise its field, 3.5 KB each.
+        """The signature of each image, by which its field is recognised; 3.5 KB each.
 
-        The first time, every image is looked at. Raises `DatasetError` that names every unreadable
+        The first time, every image is decoded. Raises `DatasetError` that names every unreadable
         image.
         """
         return tuple(self.passes.measure([SIGNATURE])[0])
@@ -256,7 +256,7 @@ class Dataset:
     def duplicates(self) -> tuple[DuplicatePair, ...]:
         """Pairs of images that show the same field, or part of it, by their positions.
 
-        The first time, every image is looked at: some 10 ms each. Raises `DatasetError` that names
+        The first time, every image is decoded: about 10 ms each. Raises `DatasetError` that names
         every unreadable image.
         """
         return duplicates_of(self.passes)
@@ -279,14 +279,14 @@ class Dataset:
         return self.same_images(samples, self.split_by)
 
     def leaks(self) -> list[str]:
-        """Return what lies on two sides of the set's own division, in sentences; empty if nothing.
+        """Return what is on two sides of the set's own division, in sentences; empty if nothing.
 
         Compares the parts `train`, `val` and `test`: groups and cases, and images of one field.
         """
         return leaks_of([s.part for s in self.samples], self.units, self.fields)
 
     def summary(self) -> str:
-        """Return a table of what is in the set: images, groups and cases of each class, and parts."""
+        """Return an overview as text: images, groups and cases of each class, and parts."""
         return summary(self.name, self.samples, self.classes, self.left_out)
 
     def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
@@ -330,7 +330,7 @@ class Dataset:
 
         `test` and `val` are shares of all images. `by="group"` keeps groups, cases and images of
         the same field whole. `by="image"` is the plain random division of the published
-        systems: images of one slide, even of one field, come to lie on both sides, and figures
+        systems: images of one slide, even of one field, are then on both sides, and metrics
         measured on it are inflated. Raises `DatasetError` when a class cannot be on every side.
         """
         if not (0 <= test < 1 and 0 <= val < 1 and 0 < test + val < 1):
@@ -351,7 +351,7 @@ class Dataset:
         """
         placed = given_folds([s.fold for s in self.samples], k)
         if placed is not None:
-            by = self.split_by or by  # as the table says that it was made
+            by = self.split_by or by  # as the table says
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
         placed = self._allocated([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         return [
@@ -371,7 +371,7 @@ class Dataset:
             yield self._without_relatives(test, "group", 0, value)
 
     def leave_one_out(self, column: str = "group") -> Iterator[Split[Dataset]]:
-        """Yield what `leave_one_group_out` does, by its name of 0.1.0."""
+        """Yield the divisions of `leave_one_group_out`, which this was called in 0.1.0."""
         warn_renamed("Dataset.leave_one_out", "Dataset.leave_one_group_out")
         return self.leave_one_group_out(column)
 
@@ -390,7 +390,7 @@ class Dataset:
         return len(values)
 
     def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
-        """Do what `to_leave_one_group_out_csv` does, by its name of 0.1.0."""
+        """Call `to_leave_one_group_out_csv`, which this was called in 0.1.0."""
         warn_renamed("Dataset.to_leave_one_out_csv", "Dataset.to_leave_one_group_out_csv")
         return self.to_leave_one_group_out_csv(path, column)
 
@@ -431,7 +431,7 @@ class Dataset:
         write_whole(path, text)
 
     def same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
-        """Return a set of the same images, of which as much is known."""
+        """Return a set of the same images, with everything that was measured on them."""
         return Dataset(
             samples,
             self.classes,

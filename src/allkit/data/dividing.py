@@ -1,4 +1,4 @@
-"""Who goes to which side of a division, and who may be on none."""
+"""Which images go to which side of a division, and which are in no part."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def allocated(
 ) -> Ints:
     """Return the side `(N,)` of every image, as `allocate` does.
 
-    `fields` `(N,)` number what stays whole; without them every image stands alone. Where no groups
-    are known (`grouped`) a warning, which calls the set `name`, says what follows from that.
+    Images with the same number in `fields` `(N,)` stay together; without `fields` every image stands
+    alone. Where no groups are known (`grouped`) a warning about the set `name` explains the effect.
     """
     unit_name = "image"
     if fields is None:
@@ -59,7 +59,7 @@ def given_folds(folds: Sequence[int | None], k: int) -> Ints | None:
 
 
 def parts_without_relatives(test: npt.NDArray[np.bool_], fields: Ints | None) -> list[str | None]:
-    """Return the part of every image; what shares a field with the test is in none."""
+    """Return the part of every image; images that share a field with the test are in none."""
     relatives = test if fields is None else np.isin(fields, fields[test])
     return [
         "test" if held_out else None if relative else "train"

@@ -1,9 +1,9 @@
 """Drawn sample smears: synthetic microscope fields for the demo, the examples and the tests.
 
-They are sketches, not data: no figure measured on them says anything about a patient. Only the
-shape of the white cells follows the class (size, outline, chromatin, nucleoli, cytoplasm). Stain,
-light, background, scale and density belong to the slide and are drawn without looking at the
-class, so that a classifier that lives on colour fails on slides it has not seen.
+They are sketches, not data: metrics measured on them say nothing about patients. Only the
+shape of the white cells depends on the class (size, outline, chromatin, nucleoli, cytoplasm). Stain,
+light, background, scale and density belong to the slide and do not depend on the class, so a
+classifier that uses colour fails on unseen slides.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["DrawnField", "as_png", "draw_smears", "drawn_samples", "write_smears
 _Floats = NDArray[np.float32]
 _Array = NDArray[np.float64]
 
-# Lengths are in pixels of a 224-pixel field throughout; `_draw` scales them to the size asked for.
+# Lengths are in pixels of a 224-pixel field throughout; `_draw` scales them to the wanted size.
 _VIEW = 224.0
 _MARGIN = 60.0  # drawn around the view, so that the stage can be moved
 _WHOLE = _VIEW + 2 * _MARGIN
@@ -267,7 +267,7 @@ def _draw(
     whites = _whites(layout, slide, form)
     radius = slide.red_radius * slide.scale
     least, most = [0.88 * radius, 1, 0, 0.75], [1.12 * radius, 1.2, math.pi, 1.2]
-    # Red cells lie in drifts: where a coarse texture is low, few are left.
+    # Red cells are in clusters: where a coarse texture is low, few are left.
     drifts, start = _texture(12.0), layout.integers(_TILE, size=2)
     reds = _scatter(layout, 1.6 * slide.red_count, least, most)
     columns, rows = (reds[:, :2] * 0.5 + start).astype(int).T % _TILE

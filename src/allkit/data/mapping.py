@@ -29,8 +29,8 @@ FORM = (
 class Mapped(NamedTuple):
     """A set under the classes that it can be judged by.
 
-    `classes` are the C mapped classes; `members` `(K, C)` says which of the model's K classes
-    each is made of, each in exactly one. `notes` say what was taken for what.
+    `classes` are the C mapped classes; `members` `(K, C)` says in which of these each of the model's
+    K classes is (in exactly one). `notes` say which label was read as which class.
     """
 
     dataset: Dataset
@@ -43,8 +43,8 @@ class Mapped(NamedTuple):
 class LabelMap:
     """What the labels of a set mean to a model that was trained on another.
 
-    `labels` maps a label to a class of the model, to a group, or to `None`: its images take no
-    part. `groups` are sets of the model's classes under a name, such as `malignant`. A label that
+    `labels` maps a label to a class of the model, to a group, or to `None` (its images are left
+    out). `groups` are named sets of the model's classes, such as `malignant`. A label that
     is the name of a class or of a group needs no line.
     """
 
@@ -106,8 +106,8 @@ class LabelMap:
         mapped = tuple(dict.fromkeys(joined.get(c, c) for c in classes))
         if len(mapped) < 2:
             raise ConfigError(
-                f"Under the label map every class of the model is {mapped[0]!r}; there is nothing "
-                f"to tell apart."
+                f"The label map puts every class of the model into {mapped[0]!r}; at least two "
+                f"classes are needed."
             )
         members = np.array([[joined.get(c, c) == name for name in mapped] for c in classes])
         named = [target[label] for label in dataset.label_names]
@@ -226,10 +226,10 @@ def _table(path: Path) -> dict[str, Any]:
 
 
 class _Once(yaml.BaseLoader):
-    """YAML without types, lest the label `no` is a truth value; a key there twice is a mistake."""
+    """YAML without types, so that the label `no` stays text; a repeated key is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping; raise `yaml.YAMLError` for a key that is there twice."""
+        """Return the mapping; raise `yaml.YAMLError` for a repeated key."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         twice = [key for number, key in enumerate(keys) if key in keys[:number]]
         if twice:

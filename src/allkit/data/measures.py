@@ -1,4 +1,4 @@
-"""What trust needs to know of every image of a set: its statistics, and what its cells cannot say."""
+"""What is measured for verdicts on every image of a set: statistics, and whether its cells suffice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHORTCOMINGS = Measure(f"shortcomings {FINDER}", _shortcomings, cached=True)
 
 
 def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:
-    """Return for every image the codes of why its cells say nothing; empty where they do."""
+    """Return for every image the reason codes why its cells cannot be judged; empty if they can."""
     return [
         tuple(reason for reason, holds in zip((NO_CELLS, NO_SCALE), row, strict=True) if holds)
         for row in rows

@@ -1,4 +1,4 @@
-"""Groups that stand in the names of the images."""
+"""Groups that are part of the images' names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def groups_of(images: Sequence[str], pattern: str) -> list[str]:
     except re.error as error:
         raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
     if compiled.groups < 1:
-        raise DatasetError(f"{pattern!r} has no brackets around what names the group.")
+        raise DatasetError(f"{pattern!r} has no brackets around the part that names the group.")
     found = [compiled.search(image) for image in images]
     strange = [
         image for image, match in zip(images, found, strict=True) if not match or not match[1]

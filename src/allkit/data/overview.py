@@ -1,4 +1,4 @@
-"""What is in a set, for a person: a few lines, and a sheet of images."""
+"""An overview of a set: a few lines of text, and a sheet of images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MUTED = "#7b8794"
 def summary(
     name: str, samples: Sequence[Sample], classes: Sequence[str], left_out: Sequence[str]
 ) -> str:
-    """Return images, groups and cases of each class, the parts, and what was not taken."""
+    """Return images, groups and cases of each class, the parts, and the files not used."""
     lines = [f"{name}: {len(samples):,} images"]
     for label in (*classes, *([] if all(s.label for s in samples) else [None])):
         members = [s for s in samples if s.label == label]

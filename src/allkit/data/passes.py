@@ -1,4 +1,4 @@
-"""One pass over the images of a set: each is decoded once, whatever is measured on it."""
+"""One pass over the images of a set: each is decoded once for everything that is measured."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Frame", "ImagePasses", "Measure", "Measured", "VectorCache"]
 
 T = TypeVar("T")
 BATCH = 64
-"""Images that are read ahead together, where nothing is made of them but numbers."""
+"""Images that are read ahead together, where only numbers are kept of them."""
 
 
 class VectorCache(Protocol):
-    """What keeps float32 vectors by keys; the feature cache does."""
+    """Keeps float32 vectors by keys; the feature cache does."""
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Singles]:
-        """Return the vectors that are there."""
+        """Return the vectors that are kept, by key."""
 
     def put(self, vectors: Mapping[bytes, Singles]) -> None:
         """Keep vectors."""
@@ -40,12 +40,12 @@ class Store(Protocol):
     """Room for the values of a measure, which need not fit into the memory."""
 
     def keep(self, index: int, value: Any) -> Any:
-        """Return `value` as it lies in the store, as that of image number `index`."""
+        """Store `value` for image number `index`, and return it as stored."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One image in hand: `pixels` `(H, W, 3)` uint8 RGB, the bytes of its file, their SHA-256."""
+    """One decoded image: `pixels` `(H, W, 3)` uint8 RGB, the bytes of its file, their SHA-256."""
 
     pixels: Pixels
     file: bytes
@@ -53,7 +53,7 @@ class Frame:
 
     @cached_property
     def cells(self) -> Cells:
-        """The white cells; they are looked for once, however many ask."""
+        """The white cells; they are searched for once."""
         from allkit.images.cells import find_cells
 
         return find_cells(self.pixels)
@@ -62,9 +62,9 @@ class Frame:
 class Measure(NamedTuple):
     """Something that is measured on an image as it is.
 
-    `take` makes it of a `Frame`, in threads; `name` stands for what is measured and in which version.
-    A `cached` one is a float32 vector, which a cache keeps by its name and the image's hash. `store`
-    gives the room for the values of so many images.
+    `take` computes it from a `Frame`, in threads; `name` names the measure and its version. If
+    `cached`, the value is a float32 vector that a cache keeps by the name and the image's hash.
+    `store(count)` gives the room for the values of `count` images.
     """
 
     name: str
@@ -75,9 +75,9 @@ class Measure(NamedTuple):
 
 @dataclass
 class Measured:
-    """What is known of `count` images by having looked at them, so that nobody looks again.
+    """What was measured on `count` images, so that it is not measured again.
 
-    `values` holds, by the name of the measure, one value an image, `None` where it was not taken yet.
+    `values` holds, by the name of the measure, one value an image; `None` where it was not measured.
     """
 
     count: int
@@ -86,7 +86,7 @@ class Measured:
     duplicates: tuple[DuplicatePair, ...] | None = None
 
     def at(self, indices: Sequence[int] | Indices) -> Measured:
-        """Return what is known of the images at `indices`, in that order."""
+        """Return the values of the images at `indices`, in that order."""
         hashes = self.hashes
         return Measured(
             len(indices),
@@ -95,11 +95,11 @@ class Measured:
         )
 
     def same(self) -> Measured:
-        """Return it for another set of the same images."""
+        """Return a copy for another set of the same images."""
         return replace(self, values={name: list(values) for name, values in self.values.items()})
 
     def and_then(self, other: Measured) -> Measured:
-        """Return what is known of these images and those of `other` behind them."""
+        """Return the values of these images, followed by those of `other`."""
         hashes = None
         if self.hashes is not None and other.hashes is not None:
             hashes = self.hashes + other.hashes
@@ -110,18 +110,18 @@ class Measured:
         return Measured(self.count + other.count, hashes, values)
 
     def forget(self, measure: Measure) -> None:
-        """Give the room of a measure back that nobody will ask for again."""
+        """Release the values of a measure that is no longer needed."""
         self.values.pop(measure.name, None)
 
     def column(self, name: str) -> list[Any]:
-        """Return the values of a measure; `None` for each image where it was not taken."""
+        """Return the values of a measure; `None` for each image on which it was not measured."""
         return self.values.get(name, [None] * self.count)
 
 
 class ImagePasses:
-    """The images of a set as files, and the passes over them; `measured` is what they left.
+    """The images of a set as files, and the passes over them; `measured` holds their results.
 
-    Every pass goes through threads, holds few decoded images at a time, and raises `DatasetError`
+    Every pass reads in threads, holds few decoded images at a time, and raises `DatasetError`
     that names every unreadable image.
     """
 
@@ -142,7 +142,7 @@ class ImagePasses:
         return read_image(file, name=sample.image), file
 
     def frame(self, index: int) -> Frame:
-        """Return image `index` in hand; raise `ImageError` if it is unreadable."""
+        """Return image `index` decoded; raise `ImageError` if it is unreadable."""
         pixels, file = self.load(index)
         hashes = self.measured.hashes
         return Frame(
@@ -160,7 +160,7 @@ class ImagePasses:
     def each(
         self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
     ) -> list[T]:
-        """Return what `function` makes of every position, in order."""
+        """Return `function(position)` for every position, in order."""
 
         def attempt(index: int) -> T | ImageError:
             try:
@@ -194,7 +194,7 @@ class ImagePasses:
         progress: Progress | None = None,
         label: str = "images",
     ) -> list[list[Any]]:
-        """Return the values of each measure, one an image; what is not known is taken in one pass."""
+        """Return the values of each measure, one an image; missing ones are measured in one pass."""
         passing = self.survey(
             measures, (), lambda _: None, cache=cache, progress=progress, label=label
         )
@@ -213,10 +213,10 @@ class ImagePasses:
         label: str = "images",
         size: int = BATCH,
     ) -> Iterator[list[tuple[int, T]]]:
-        """Decode once what is `wanted` or lacks a measure, and take the measures on the way.
+        """Decode each image once that is `wanted` or lacks a measure, and take the measures.
 
-        Yields batches of at most `size`: (position, what `hand_over` makes of the frame) of the images
-        at the positions `wanted`, in ascending order. Of byte-identical images one is measured.
+        Yields batches of at most `size` pairs (position, `hand_over(frame)`) for the images at the
+        positions `wanted`, in ascending order. Of byte-identical images one is measured.
         """
         lacking = self._lacking(measures, cache)
         order = [*sorted(wanted), *sorted(set(lacking) - set(wanted))]
@@ -266,9 +266,9 @@ class ImagePasses:
         self._give_to_twins(measures)
 
     def take(self, index: int, measures: Sequence[Measure]) -> Frame:
-        """Return image `index` in hand, for whoever passes over the images in an order of their own.
+        """Return image `index` decoded, for a caller that reads the images in another order.
 
-        What it lacks of `measures` is taken; a later `measure` finds it.
+        Missing `measures` are taken and kept for a later `measure`.
         """
         frame = self.frame(index)
         for measure in measures:
@@ -283,7 +283,7 @@ class ImagePasses:
     def _lacking(
         self, measures: Sequence[Measure], cache: VectorCache | None
     ) -> dict[int, list[Measure]]:
-        """Return what has to be taken of which image, after a look into the cache."""
+        """Return which measures are missing for which image, after a look into the cache."""
         for measure in measures:
             self.measured.values.setdefault(measure.name, [None] * len(self))
         self._give_to_twins(measures)

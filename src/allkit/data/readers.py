@@ -37,7 +37,7 @@ def read(path: Path) -> Table:
     if suffix == ".parquet":
         return read_parquet(path)
     raise DatasetError(
-        f"{path} is not a form of data that is known here. Give a folder of class folders, a zip "
+        f"{path} is not in a known form. Give a folder of class folders, a zip "
         f"of one, or a .csv, .tsv or .parquet table with the columns image and label."
     )
 
@@ -174,7 +174,7 @@ def _parquet_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def read_zip(path: Path) -> Table:
-    """Read a zip of class folders, also when all lies in one folder of the zip."""
+    """Read a zip of class folders, also if they are all in one folder of the zip."""
     if not path.is_file():
         raise DatasetError(f"{path} does not exist. Check the path of the zip file.")
     images, others = image_members(path)

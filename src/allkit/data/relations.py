@@ -35,7 +35,7 @@ def _signature(frame: Frame) -> Signature:
 
 
 SIGNATURE = Measure("signature", _signature, store=SignatureStore)
-"""What is kept of an image to recognise its field, 3.5 KB."""
+"""The signature of an image, by which its field is recognised; 3.5 KB."""
 
 
 def _reduced(frame: Frame) -> Bytes:
@@ -43,20 +43,20 @@ def _reduced(frame: Frame) -> Bytes:
 
 
 REDUCED = Measure("reduced image", _reduced, store=ReducedStore)
-"""What of an image is laid over another one, to see whether they show the same field."""
+"""The reduced image that is laid over another one, to see whether they show the same field."""
 SAME_FIELD = (SIGNATURE, REDUCED)
 """What has to be measured before it can be said which images show the same field."""
 
 
 def units_of(samples: Sequence[Sample], hashes: Sequence[str]) -> Ints:
-    """Return `(N,)`: images with one number share a group or a case, or are byte-identical."""
+    """Return `(N,)`: images with the same number share a group or a case, or are byte-identical."""
     return joined_units(len(samples), [s.group for s in samples], [s.case for s in samples], hashes)
 
 
 def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[DuplicatePair]) -> Ints:
-    """Return `(N,)`: images with one number are of one unit, or show the same field.
+    """Return `(N,)`: images with the same number are of one unit, or show the same field.
 
-    The column `near_duplicate_of` says so, or `duplicates` does.
+    The same field is known from the column `near_duplicate_of` or from `duplicates`.
     """
     groups = clusters(len(samples), duplicates)
     field_of = {index: number for number, members in enumerate(groups) for index in members}
@@ -66,9 +66,9 @@ def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[Dupli
 
 
 def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
-    """Return the pairs of images that show the same field, or part of it; looked for once."""
+    """Return the pairs of images that show the same field, or part of it; searched for once."""
     if passes.measured.duplicates is None:
-        # Where only the reduced images lack, the few that may be alike are read again, not all.
+        # If only the reduced images are missing, the few candidates are read again, not all images.
         signed = None not in passes.measured.column(SIGNATURE.name)
         signatures = passes.measure([SIGNATURE] if signed else SAME_FIELD)[0]
         stored: list[Bytes | None] = passes.measured.column(REDUCED.name)
@@ -83,7 +83,7 @@ def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
 
 
 def leaks_of(parts: Sequence[str | None], units: Ints, fields: Ints) -> list[str]:
-    """Return what lies on two sides of a division, in sentences; empty if nothing does."""
+    """Return what is on two sides of a division, in sentences; empty if nothing is."""
     # Images of one group are mostly of one field too: once is enough.
     for numbers, what in ((units, "groups or cases"), (fields, "fields")):
         count, images = torn(numbers, parts)

@@ -1,4 +1,4 @@
-"""What every reader makes: one row an image, and what was wrong with the rest."""
+"""The result of every reader: one row an image, and the problems of the rest."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ _MANY_LABELS = (
 class Sample:
     """One image of a set: its name, where its bytes are, its class, and its origin if known.
 
-    `label` is `None` where nobody says what it shows. `columns` holds whatever else its table says
-    about it, as text, by the name of the column.
+    `label` is `None` if it is unknown. `columns` holds the further columns of its table, as text, by
+    their names.
     """
 
     image: str
@@ -51,7 +51,7 @@ class Sample:
 
 @dataclass
 class Table:
-    """What was found: the rows, the files not taken, and what has to be fixed first."""
+    """The rows, the files not used, and the problems that have to be fixed first."""
 
     name: str
     rows: list[Sample] = field(default_factory=list)
@@ -95,7 +95,7 @@ def unreadable_error(errors: Sequence[str], total: int, name: str) -> DatasetErr
     lines = "\n".join(f"  {error}" for error in errors)
     return DatasetError(
         f"{len(errors)} of {total} images of {name} cannot be read:\n{lines}\n"
-        f"Fix or remove them; nothing is skipped in silence."
+        f"Fix or remove them; no image is skipped silently."
     )
 
 

@@ -20,9 +20,9 @@ MAX_MEMBERS = 1_000_000
 MAX_MEMBER_BYTES = 512 * 2**20
 _DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError)
 HEAD = 1024
-"""Bytes at the beginning of a file in which it says that it was drawn."""
+"""Bytes at the beginning of a file that may hold the text of drawn images."""
 DRAWN = ("Source", "Drawn by allkit. This is no photograph of a smear.")
-"""The keyword and the text by which a drawn PNG file says so, before its pixels."""
+"""The keyword and the text that mark a drawn PNG file, before its pixels."""
 MAX_RATIO = 200  # a real photograph is already compressed; a bomb packs thousands to one
 
 
@@ -125,7 +125,7 @@ def digest(source: Source) -> str:
 
 
 def says_drawn(source: Source) -> bool:
-    """Say whether an image's file says that this program drew it. Its name says nothing."""
+    """Return whether the text in an image's file says that allkit drew it; its name does not count."""
     head = source.head()
     if not head.startswith(b"\x89PNG\r\n\x1a\n"):
         return False
@@ -141,7 +141,7 @@ def says_drawn(source: Source) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Say whether a file is taken for an image by its name; hidden files and junk are not."""
+    """Return whether a file is an image by its name; hidden files and junk are not."""
     path = PurePosixPath(name.replace("\\", "/"))
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 

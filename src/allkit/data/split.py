@@ -40,7 +40,7 @@ Images = TypeVar("Images", bound=Divided)
 class Split(Generic[Images]):
     """One division of a set: its parts, and how it was made.
 
-    `held_out` is the value that the whole test part shares when one was left out. `dropped` counts
+    `held_out` is the value of the whole test part, if one value was left out. `dropped` counts
     the images that are in no part, because they share a group, a case or a field with the test.
     """
 

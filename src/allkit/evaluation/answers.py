@@ -1,8 +1,8 @@
 """The answers of a model on a labelled set, and every metric of them under any weighting.
 
-A bootstrap draws groups with replacement, which gives each image a whole-number weight; all
-metrics are therefore written for many weightings at once, `(R, N)`, and come out as `(R,)`
-float64, NaN where a metric cannot be said.
+A bootstrap draws groups with replacement, which gives each image a whole-number weight. All
+metrics are therefore computed for many weightings at once, `(R, N)`, and returned as `(R,)`
+float64, NaN where a metric is not defined.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OF_A_CLASS = ("recall", "precision", "f1")
 """The metrics of a single class that get an interval."""
 SPECIFICITY = 0.95
 LEAST = 1e-12
-"""The least probability that the log loss knows."""
+"""Smaller probabilities count as this in the log loss."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,11 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said for N images.
+    """The answers of a model on N images.
 
-    `truth` `(N,)` positions of the true classes, `probabilities` `(N, K)`, `accepted` `(N,)`,
-    `None` where no verdicts may be judged; `sets` `(N, K)` says which classes are in the
-    prediction sets, `None` without calibration.
+    `truth` `(N,)` are the positions of the true classes, `probabilities` `(N, K)`; `accepted`
+    `(N,)` is `None` where verdicts cannot be judged; `sets` `(N, K)` says which classes are in
+    the prediction sets, `None` without calibration.
     """
 
     classes: tuple[str, ...]
@@ -132,7 +132,7 @@ class Answers:
         return matrix
 
     def metrics(self, weights: Doubles) -> dict[str, Doubles]:
-        """Return every metric that is one number, by name."""
+        """Return all metrics that are a single number, by name."""
         return self._metrics(weights, self.per_class(weights))
 
     def with_classes(self, weights: Doubles) -> dict[str, Doubles]:
@@ -218,8 +218,8 @@ class Answers:
     def calibration_error(self, weights: Doubles, score: Doubles, hit: Bools) -> Doubles:
         """Return the mean gap between `score` and the share of hits, over bins of equal mass.
 
-        Adaptive bins after Nguyen & O'Connor 2015: a good model fills equal-width bins at one
-        end only.
+        Adaptive bins after Nguyen & O'Connor 2015: with bins of equal width a good model would fill
+        only those at one end.
         """
         scores, hits, mass = self.reliability(weights, score, hit)
         # |mean score − share of hits| times the mass is |sum of scores − number of hits|.
@@ -246,7 +246,7 @@ class Answers:
         return sums(ordered * score[order]), sums(ordered * hit[order]), sums(ordered)
 
     def risk_coverage(self, weights: Doubles) -> tuple[Doubles, Doubles]:
-        """Return, answering from the surest image on: the share answered, the share wrong of it."""
+        """Return the share answered and the share of errors in it, most certain images first."""
         ordered = weights[:, self._by_confidence]
         answered = np.cumsum(ordered, axis=1)
         wrong = np.cumsum(ordered * self.wrong[self._by_confidence], axis=1)
@@ -267,7 +267,7 @@ def rates(ranking: Ranking) -> dict[str, list[float]]:
 
 
 def _mean(values: list[Doubles]) -> Doubles:
-    """Return the mean over the classes of which the metric is known."""
+    """Return the mean over the classes for which the metric is defined."""
     table = np.stack(values)
     defined = ~np.isnan(table)
     with np.errstate(divide="ignore", invalid="ignore"):

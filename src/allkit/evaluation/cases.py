@@ -1,4 +1,4 @@
-"""Whole cases: the fields of one patient combined to one answer, and what these are worth."""
+"""Whole cases: the fields of one patient combined to one answer, and the metrics of these."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def metrics_of_cases(
     decisions: Sequence[Decision],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the metrics of whole cases under `cases`; nothing for a set that names none.
+    """Return the metrics of whole cases under `cases`; empty for a set without cases.
 
-    `probabilities` `(N, K)` and `decisions` are what a model says of the N images of the set. A
-    case whose images have several labels has no label of its own and is left out, counted.
+    `probabilities` `(N, K)` and `decisions` are a model's answers on the N images of the set. A
+    case whose images have several labels is left out and counted.
     """
     rows_of: dict[str, list[int]] = {}
     for index, sample in enumerate(dataset):

@@ -19,11 +19,11 @@ __all__ = ["Comparison", "compare"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Second less first, metric by metric, with 95 % intervals of a paired bootstrap over groups.
+    """Second minus first, metric by metric, with 95 % intervals of a paired bootstrap over groups.
 
-    `only_first` and `only_second` count the images that one model alone has right. A difference
-    whose interval holds 0 can be chance. Where a difference was the same in every resampled set, its
-    interval is an exact one (`allkit.evaluation.intervals`), and `exact` says by name what it rests on.
+    `only_first` and `only_second` count the images on which only one model is right. A difference
+    whose interval contains 0 can be chance. Where a difference was the same in every resampled set,
+    its interval is an exact one (`allkit.evaluation.intervals`), which `exact` explains by name.
     """
 
     n: int
@@ -60,7 +60,7 @@ class Comparison:
 def compare(
     first: Answers, second: Answers, units: npt.NDArray[np.int64] | None, *, seed: int = 0
 ) -> Comparison:
-    """Compare the answers of two models on the same N images, drawing the same groups for both."""
+    """Compare the answers of two models on the same N images, with the same groups drawn for both."""
 
     def less(weights: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
         one, other = first.metrics(weights), second.metrics(weights)

@@ -1,4 +1,4 @@
-"""The evaluation of a model on a labelled set: what it says of every image, and what that is worth."""
+"""The evaluation of a model on a labelled set: its answer on every image, and their metrics."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PROBED = (*SAME_FIELD, PROBE_INPUTS)
 
 
 class Judged(NamedTuple):
-    """What a model says about N images: probabilities and prediction sets `(N, K)`, decisions.
+    """The answers of a model on N images: probabilities and prediction sets `(N, K)`, decisions.
 
     `sets` is `None` for a model without calibration.
     """
@@ -59,9 +59,9 @@ def ask(
     *,
     also: Sequence[Measure] = (),
 ) -> Judged:
-    """Return what an exported file says of every image of a set.
+    """Return the answers of an exported file on every image of a set.
 
-    Each image is decoded once, and what `also` measures is taken on the way. Raises `DatasetError`
+    Each image is decoded once; the measures `also` are taken in the same pass. Raises `DatasetError`
     that lists every unreadable image.
     """
     # In small batches: the file itself reads ahead as far as the memory allows.
@@ -97,9 +97,9 @@ def evaluation_of(
     *,
     probes: bool = True,
 ) -> Evaluation:
-    """Return the evaluation of what a model said about a set, the strongest probe beside it.
+    """Return the evaluation of a model's answers on a set, with the strongest probe.
 
-    Raises `DatasetError` when a label is none of the model's.
+    Raises `DatasetError` when the model does not know a label.
     """
     answers = as_answers(dataset, judged, classes)
     extra = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
@@ -120,10 +120,10 @@ def evaluation_of(
 def evaluation_of_mapped(
     mapped: Mapped, judged: Judged, notes: Sequence[str], *, probes: bool = True
 ) -> Evaluation:
-    """Return the evaluation of what a model said about the images of `mapped`, under its classes.
+    """Return the evaluation of a model's answers on the images of `mapped`, under the mapped classes.
 
     The probability of a mapped class is the sum over its members; it is in a prediction set when
-    one of them is. Verdicts are the model's own, about its own classes.
+    one of them is. Verdicts are those of the model, about its own classes.
     """
     members = mapped.members
     decisions = []
@@ -146,7 +146,7 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     if strange:
         raise DatasetError(
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-            f"does not know. It knows: {', '.join(classes)}. `--map FILE` says what they mean to it."
+            f"does not know. It knows: {', '.join(classes)}. Give `--map FILE` (`label_map`) to map them."
         )
 
 
@@ -180,9 +180,9 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
 
 
 def as_answers(dataset: Dataset, judged: Judged, classes: tuple[str, ...]) -> Answers:
-    """Return what a model said about a set in the form in which metrics are computed.
+    """Return a model's answers on a set in the form in which metrics are computed.
 
-    Raises `DatasetError` when a label is none of the model's.
+    Raises `DatasetError` when the model does not know a label.
     """
     require_labels(dataset, classes)
     position = {name: index for index, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""Metrics that were the same in every resampled set get an exact interval."""
+"""Exact intervals for metrics that were the same in every resampled set."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from allkit.evaluation.intervals import WIDTH, less_of_classes, possible, widene
 __all__ = ["Extent"]
 
 RANGES = {"brier": (0.0, 2.0), "log_loss": (0.0, -math.log(LEAST))}
-"""Least and largest value of a metric, where it is not from 0 to 1."""
+"""Smallest and largest value of metrics that are not between 0 and 1."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """How many units metrics rest on.
+    """The number of units on which each metric is based.
 
     `units` in all, `accepted` with an accepted image, `classes` for each class that has images
     (a unit of several classes in parts), `rarest` in the class that is in the fewest of them, and
@@ -74,7 +74,7 @@ class Extent:
         )
 
     def count(self, name: str) -> int:
-        """Return how many units a metric rests on."""
+        """Return the number of units on which a metric is based."""
         if name in self.by_class:
             return self.by_class[name]
         if name == "accepted_accuracy":
@@ -86,25 +86,25 @@ class Extent:
         return self.units
 
     def rest(self, name: str) -> str:
-        """Return what its units are called behind their number, beyond `group` or `image`."""
+        """Return the words after "groups" or "images" that say which units are meant."""
         if name.startswith("malignant_"):
             return " of the rarer side"
         return " of the rarest class" if name.startswith(("macro_", "classwise_")) else ""
 
     def share(self, name: str) -> float:
-        """Return by how much of its range a metric may differ where it was always the same.
+        """Return by how much of its range a metric that was always the same may differ.
 
         A mean over classes other than the recall (F1, areas) is as uncertain as its rarest class.
         """
         if name == "balanced_accuracy":
             return less_of_classes(self.classes)
         share = possible(self.count(name))
-        if name == "area_risk_coverage":  # at worst, the errors are the surest answers
+        if name == "area_risk_coverage":  # at worst, the errors are the most certain answers
             return min(1.0, share * (1 - math.log(share)))
         return share
 
     def range(self, name: str) -> tuple[float, float]:
-        """Return the least and the largest that a metric may be."""
+        """Return the smallest and the largest value of a metric."""
         return (0.0, float(self.size)) if name == "set_size" else RANGES.get(name, (0.0, 1.0))
 
     def exact(

@@ -1,11 +1,11 @@
 """Exact intervals for a metric that was the same in every group, and the words beside them.
 
-A bootstrap of answers without an error holds no error: its interval has no width, as if the next
-group could not be otherwise either. What can be said instead is exact. If a share q of all groups
-were otherwise, n groups would all be alike with the chance (1 - q)^n; where that is below 5 %, q is
-ruled out. So at most q = 1 - 0.05^(1/n) of the groups are otherwise, about 3/n.
+A bootstrap of answers without an error has no error either: its interval has no width, as if the next
+group could not be different. An exact bound can be given instead. If a share q of all groups were
+different, n groups would all be alike with the probability (1 - q)^n; where that is below 5 %, q is
+ruled out. So at most q = 1 - 0.05^(1/n) of the groups are different, about 3/n.
 
-The bound has one side, as there is nothing on the other one: no model makes fewer errors than none.
+The bound has one side only: no model makes fewer errors than none.
 Clopper & Pearson 1934 (Biometrika 26:404) for the bound, Louis 1981 (The American Statistician
 35:154) for its one side, Hanley & Lippman-Hand 1983 (JAMA 249:1743) for 3/n.
 """
@@ -29,32 +29,32 @@ __all__ += ["widened", "with_words"]
 
 ALPHA = 0.05
 WIDTH = 1e-9
-"""Below this an interval has no width."""
+"""A narrower interval counts as one without a width."""
 SHARES = ("accuracy", "balanced_accuracy", "accepted_accuracy", "set_coverage")
 """Shares of right answers, which an error lowers."""
 RARITIES = ("silent_error_rate", "empty_sets")
-"""Shares of what should not be."""
+"""Shares of errors."""
 
 
 def possible(units: float) -> float:
-    """Return the largest share of units that may be otherwise where `units` were all alike."""
+    """Return the largest share of units that may be different if `units` were all alike."""
     return 1 - ALPHA ** (1 / units) if units > 0 else 1.0
 
 
 def less_of_classes(units: Sequence[float]) -> float:
-    """Return by how much a mean of shares over classes may differ where all units were alike.
+    """Return by how much a mean of shares over classes may differ if all units were alike.
 
-    `units` are those of each class; one that holds several classes counts in parts that add up to
-    one. Shares q of the classes are ruled out where the product of (1 - q)^n is below 5 %; of
-    those that are not, the largest mean has 1 - q = min(1, λn), with the λ that makes the product
-    5 % (a concave function on a line). It is what `possible` says of one class.
+    `units` are the numbers of units of each class; a unit of several classes counts in parts that
+    add up to one. Shares q of the classes are ruled out where the product of (1 - q)^n is below 5 %;
+    of the others, the largest mean has 1 - q = min(1, λn), with the λ that makes the product 5 % (a
+    concave function on a line). For one class this is `possible`.
     """
     counts = sorted(n for n in units if n > 0)
     if not counts:
         return 1.0
     for number in range(
         len(counts), 0, -1
-    ):  # the classes with the fewest units are those otherwise
+    ):  # the classes with the fewest units are the different ones
         some = counts[:number]
         mean = sum(n * math.log(n) for n in some)
         level = math.exp((math.log(ALPHA) - mean) / sum(some))
@@ -66,9 +66,9 @@ def less_of_classes(units: Sequence[float]) -> float:
 def widened(
     value: float, share: float, lowest: float = 0.0, highest: float = 1.0
 ) -> tuple[float, float]:
-    """Return the interval of a mean that was `value` in every unit, if `share` may be otherwise.
+    """Return the interval of a mean that was `value` in every unit, if `share` may be different.
 
-    A unit that is otherwise may have anything from `lowest` to `highest`.
+    A different unit may have any value from `lowest` to `highest`.
     """
     return value - (value - lowest) * share, value + (highest - value) * share
 
@@ -76,9 +76,9 @@ def widened(
 def words_of_exact(
     name: str, value: float, interval: Sequence[float], *, count: int, unit: str, rest: str = ""
 ) -> str:
-    """Return in words what an exact interval of a metric rests on: `count` units, all alike.
+    """Return in words the basis of an exact interval of a metric: `count` units, all alike.
 
-    `rest` goes on behind the unit's name.
+    `rest` follows the unit's name.
     """
     where = _where(count, unit, rest)
     if count == 1:
@@ -99,7 +99,7 @@ def words_of_exact(
 
 
 def words_of_exact_difference(difference: float, count: int, unit: str, rest: str = "") -> str:
-    """Return in words what an exact interval of a difference rests on."""
+    """Return in words the basis of an exact interval of a difference."""
     what = "no difference in any of" if difference == 0 else "the same difference in all of"
     if count == 1:
         return f"{_where(count, unit, rest)} only, from which almost nothing follows"
@@ -118,7 +118,7 @@ def _percent(share: float) -> int:
 def interval_of(evaluation: Mapping[str, Any], name: str) -> tuple[float, float] | None:
     """Return the interval of a metric of `Evaluation.to_dict`; `None` where it has none.
 
-    Models of older versions keep intervals without a width, which are no intervals.
+    Models of older versions hold intervals without a width, which count as missing.
     """
     bounds = evaluation["intervals"].get(name)
     if bounds is None:
@@ -130,9 +130,9 @@ def interval_of(evaluation: Mapping[str, Any], name: str) -> tuple[float, float]
 
 
 def ends(low: float, high: float) -> tuple[str, str]:
-    """Return both ends as text, with three decimals, or as many as it takes for them to differ.
+    """Return both ends as text, with three decimals, or as many as they need to differ.
 
-    An interval that is only narrow must not look as if it had no width.
+    A narrow interval must not look as if it had no width.
     """
     for digits in range(3, 7):
         texts = f"{low:.{digits}f}", f"{high:.{digits}f}"
@@ -142,7 +142,7 @@ def ends(low: float, high: float) -> tuple[str, str]:
 
 
 def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
-    """Return the interval of a metric, and after a semicolon what belongs beside it; or `None`."""
+    """Return the interval of a metric, and after a semicolon the words for it; or `None`."""
     interval = interval_of(evaluation, name)
     if interval is None:
         return None
@@ -153,7 +153,7 @@ def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
 def beside(evaluation: Mapping[str, Any], name: str) -> str:
     """Return the words that belong beside a metric of `Evaluation.to_dict`, or nothing.
 
-    They say what an exact interval rests on, and that a shortcut does as well.
+    They give the basis of an exact interval, or say that a shortcut is as good.
     """
     words = []
     exact = evaluation.get("exact", {}).get(name)
@@ -170,6 +170,6 @@ def beside(evaluation: Mapping[str, Any], name: str) -> str:
         words.append(exact)
     probe = evaluation.get("shortcut_probe") or {}
     if name in ("accuracy", "balanced_accuracy") and probe.get("note"):
-        # A probe is measured by its balanced accuracy, so it is this that is compared.
+        # A probe is measured by its balanced accuracy, so the balanced accuracies are compared.
         words.append(f"balanced, {probe['note']}" if name == "accuracy" else probe["note"])
     return "; ".join(words)

@@ -29,7 +29,7 @@ IMAGE_LEVEL = (
 
 
 class TrainedOn(Protocol):
-    """What a model remembers of its training images; `DataInfo` of `model.json` does."""
+    """What a model keeps about its training images; `DataInfo` of `model.json` has it."""
 
     @property
     def images_sha256(self) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ class TrainedOn(Protocol):
 
     @property
     def split_by(self) -> str | None:
-        """How they were divided, `group` or `image`; `None`: nobody said."""
+        """How they were divided, `group` or `image`; `None` if the user gave the parts."""
 
     @property
     def drawn(self) -> bool:
@@ -51,7 +51,7 @@ class TrainedOn(Protocol):
 def relations_hash(dataset: Dataset) -> str:
     """Return a hash of which images belong together: by group and case, and by field.
 
-    It holds hashes of images and no name. Looks at every image, as `Dataset.fields` does.
+    It holds hashes of images and no name. Every image is decoded, as for `Dataset.fields`.
     """
     partitions = []
     for numbers in (dataset.units, dataset.fields):
@@ -65,7 +65,7 @@ def relations_hash(dataset: Dataset) -> str:
 def cautions(
     trained_on: TrainedOn, training: Mapping[str, npt.NDArray[Any]], dataset: Dataset
 ) -> list[str]:
-    """Return what makes figures of a model on a set worth less than they look.
+    """Return why the metrics of a model on a set may be too high, in sentences.
 
     `training` are the `kept_signatures` of the model's training images.
     """
@@ -94,7 +94,7 @@ def cautions(
     searched = len(training.get("counts", ()))
     if training and searched < len(trained):
         notes.append(
-            f"Images of the same field were looked for among {searched:,} of the {len(trained):,} "
+            f"Images of the same field were searched for among {searched:,} of the {len(trained):,} "
             f"training images; the model keeps no more."
         )
     if "image" in (dataset.split_by, trained_on.split_by):
@@ -105,19 +105,19 @@ def cautions(
 
 
 def group_hash(group: str | None) -> str:
-    """Return the hash by which a group is remembered: its name may be a patient's."""
+    """Return the hash by which a group is recognised; its name may be a patient's and is not kept."""
     return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
 
 
 KEPT = 10_000
-"""Images whose signatures a model keeps, at most: 3.5 KB each."""
+"""Largest number of images whose signatures a model keeps; 3.5 KB each."""
 
 
 def kept_signatures(dataset: Dataset) -> dict[str, npt.NDArray[Any]]:
-    """Return what a model keeps of its training images to recognise their fields, as plain arrays.
+    """Return the signatures of training images by which a model recognises fields, as plain arrays.
 
-    Keypoints and bits of their surroundings, from which no picture can be restored. Of more than
-    10,000 images, as many are taken at equal distances.
+    Keypoints and bits of their surroundings, from which no image can be restored. Of more than
+    10,000 images, that many are taken at equal distances.
     """
     return pack(dataset.subset(signature_positions(len(dataset))).signatures)
 

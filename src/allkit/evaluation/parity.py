@@ -37,13 +37,13 @@ class Answering(Protocol):
 
 @dataclass(frozen=True)
 class ParityReport:
-    """How an exported file compared with its model, image by image.
+    """How the answers of an exported file agree with those of its model, image by image.
 
-    `images` were answered by both: `same_class` and `same_verdict` of them alike, no probability
-    further apart than `difference`. `per_class` holds, for images with labels, how many there
-    were of a class and how many of them model and file named rightly. `drawn` says that the
-    images were drawn by the program; then nothing follows for real smears. `model`, `compared`
-    and `calibrated` are hashes of the model and of the two sets, of which no image is on both.
+    Both answered `images`; `same_class` and `same_verdict` count the answers that agree, and
+    `difference` is the largest difference of a probability. `per_class` holds, for labelled images,
+    how many there were of a class and how many of these model and file named rightly. `drawn` says
+    that allkit drew the images; then nothing follows for real smears. `model`, `compared` and
+    `calibrated` are hashes of the model and of the two sets, which share no image.
     """
 
     precision: str
@@ -70,7 +70,7 @@ class ParityReport:
         return right[0] / total, right[1] / total
 
     def shortfalls(self) -> list[str]:
-        """Return in what the file does not answer like the model, in words; empty if it does.
+        """Return where the answers of the file differ from the model's, in words; empty if nowhere.
 
         float32: no class and no verdict differs, no probability by more than 0.0001. int8: at
         most 0.5 % of the classes and 5 % of the verdicts differ, and at most 0.3 % of the right
@@ -101,7 +101,8 @@ class ParityReport:
         ]
         if self.drawn:
             lines.append(
-                "The images were drawn by allkit; give --data real ones for a proof that counts."
+                "The images were drawn by allkit: this says nothing about real smears. "
+                "Give --data real ones."
             )
         if self.calibrated_on:
             lines.append(
@@ -139,9 +140,9 @@ def measure_parity(
     drawn: bool = False,
     progress: Progress | None = None,
 ) -> ParityReport:
-    """Ask both about every image, few at a time, and return how the answers compare.
+    """Let both answer every image, a few at a time, and return how the answers compare.
 
-    Without `compared` the drawn `probe_images` are taken. `drawn` says that the program drew the
+    Without `compared` the drawn `probe_images` are used. `drawn` says that allkit drew the
     images. Raises `ExportError` when the classes differ.
     """
     if tuple(model.classes) != tuple(file.classes):
@@ -166,7 +167,7 @@ def measure_parity(
             raise ExportError("The file does not give one answer for each image.")
         if "unreadable" in (ours.verdict, theirs.verdict):
             unreadable += 1
-            # Whatever only one of them can read is a difference.
+            # An image that only one of them can read is a difference.
             images += ours.verdict != theirs.verdict
             continue
         images += 1
@@ -194,11 +195,11 @@ def measure_parity(
 
 
 def parity_of(file: Any, name: str) -> ParityReport:
-    """Return the report that an opened file carries; raise `ExportError` when it has none."""
+    """Return the report that an opened file holds; raise `ExportError` when it has none."""
     values = getattr(file, "info", {}).get("proof")
     if not isinstance(values, dict):
         raise ExportError(
-            f"{name} carries no proof: it was exported by an older allkit, or its exporter keeps "
+            f"{name} has no parity report: it was exported by an older allkit, or its exporter keeps "
             f"none. Export the model again, or compare it: allkit verify {name} MODEL DATA"
         )
     return ParityReport.from_dict(values)

@@ -30,11 +30,11 @@ __all__ = [
 ]
 
 FEWEST, CALIBRATED_ON = 32, 128
-"""Images that int8 needs, and takes at most, to calibrate."""
+"""Least and largest number of images that calibrate int8."""
 COMPARED = 1000
 """Images of a set that are compared at most."""
 HELD_OUT = 4
-"""Where the calibrating images are also those to compare on, a fourth is kept for that."""
+"""Where the calibration images are also compared, one in so many is kept for the comparison."""
 LARGEST = 768
 """Pixels; larger images are shrunk before they calibrate, so that all of them fit into memory."""
 
@@ -67,9 +67,9 @@ def probe_images() -> list[Pixels]:
 def calibration_and_compared(
     calibration: Dataset | Sequence[Pixels] | None, check: Dataset | Sequence[Pixels] | None
 ) -> tuple[list[ParityImage], list[ParityImage]]:
-    """Return the images to calibrate on and those to compare on; none is among both.
+    """Return the images to calibrate on and those to compare on; they share none.
 
-    Without `check`, or where it holds calibrating images, a fourth of these is kept for the
+    Without `check`, or where it holds calibration images, a quarter of these is kept for the
     comparison. Raises `ExportError` when too few are left to calibrate.
     """
     compared = parity_images(check) if check is not None else []
@@ -83,8 +83,8 @@ def calibration_and_compared(
         fourth = f" ({len(images)} less a fourth to compare on)" if shared else ""
         wanted = math.ceil(FEWEST * HELD_OUT / (HELD_OUT - 1)) if shared else FEWEST
         raise ExportError(
-            f"There are {len(chosen)} images to calibrate int8 on{fourth}, and it needs {FEWEST} at "
-            f"least. Give --calibrate a set of {wanted} or more training images."
+            f"There are {len(chosen)} images to calibrate int8 on{fourth}, and at least {FEWEST} are "
+            f"needed. Give --calibrate a set of {wanted} or more training images."
         )
     chosen = sample_images(chosen, CALIBRATED_ON)
     used = {image.digest for image in chosen}
@@ -93,9 +93,9 @@ def calibration_and_compared(
 
 
 def sample_images(items: Sequence[ParityImage], count: int) -> list[ParityImage]:
-    """Return at most `count` of `items` in their order: always the same, and of every kind.
+    """Return at most `count` of `items` in their order; the choice is always the same.
 
-    Chosen by their hashes: places at equal distances could all be of one class.
+    Items are chosen by their hashes: items at equal distances could all be of one class.
     """
     last = sorted(s.digest for s in items)[:count]
     return [s for s in items if s.digest <= last[-1]][:count] if last else []

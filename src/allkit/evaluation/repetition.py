@@ -1,4 +1,4 @@
-"""The answers of an exported file on drawn probes, asked again wherever it is used."""
+"""The answers of an exported file on drawn images, compared again on the machine that uses it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from allkit.evaluation.parity_images import pixel_hash, probe_images
 __all__ = ["Repeated", "answers_on_probes", "repeat"]
 
 ELSEWHERE = {"float32": 1e-3, "int8": 0.05}
-"""Difference of a probability that another machine or version of the engine may make."""
+"""Largest difference of a probability that counts as the same on another machine or engine."""
 
 
 def answers_on_probes(file: Answering) -> dict[str, Any]:
-    """Return what a file says on the probes, and a hash of each of these, as plain values."""
+    """Return the answers of a file on the drawn images, and a hash of each, as plain values."""
     images = probe_images()
     answers = list(file.stream(images))
     return {
@@ -32,9 +32,9 @@ def answers_on_probes(file: Answering) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Repeated:
-    """What a file says today on the probes, beside what it said when it was exported.
+    """The answers of a file on the drawn images today, compared with those at its export.
 
-    `alike` is false when this machine draws other probes, so that nothing can be told.
+    `alike` is false when this machine draws other images, so that answers cannot be compared.
     """
 
     images: int
@@ -45,7 +45,7 @@ class Repeated:
     precision: str
 
     def shortfalls(self) -> list[str]:
-        """Return in what the file answers otherwise than when it was exported, in words."""
+        """Return how the answers differ from those at the export, in words."""
         if not self.alike:
             return ["this machine draws other probes, so that answers cannot be compared"]
         reasons = []
@@ -59,11 +59,11 @@ class Repeated:
 
 
 def repeat(file: Answering, report: ParityReport) -> Repeated:
-    """Ask a file about the probes again, and return how that compares with its report."""
+    """Let a file answer the drawn images again, and compare the answers with its report."""
     now, then = answers_on_probes(file), report.probes
     ours, theirs = np.array(now["probabilities"]), np.array(then["probabilities"])
     margin = ELSEWHERE.get(report.precision, ELSEWHERE["float32"])
-    # Where two classes were closer than what may differ, either may come first.
+    # Where two classes were closer than the tolerance, either may come first.
     two = np.sort(theirs, axis=1)[:, -2:]
     same = (ours.argmax(axis=1) == theirs.argmax(axis=1)) | (two[:, 1] - two[:, 0] < margin)
     verdicts = sum(a == b for a, b in zip(now["verdicts"], then["verdicts"], strict=True))

@@ -27,17 +27,17 @@ FOLD_METRICS = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model did on a labelled set. Every image counts, whatever its verdict.
+    """The metrics of a model on a labelled set. Every image counts, whatever its verdict.
 
     `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`.
-    `metrics` holds every metric that is one number, by name, and `intervals` their 95 %
-    percentile intervals of a bootstrap over groups (over images where nothing is known about
-    groups, which `interval_unit` says). Where a metric was the same in every resampled set, its
-    interval is an exact one (`allkit.evaluation.intervals`), and `exact` says by name what it rests on.
+    `metrics` holds all metrics that are a single number, by name, and `intervals` their 95 %
+    percentile intervals of a bootstrap over groups (over images where no groups are known;
+    `interval_unit` says which). Where a metric was the same in every resampled set, its
+    interval is an exact one (`allkit.evaluation.intervals`), which `exact` explains by name.
     `class_intervals` are those of recall, precision and F1 of each class. `ece` is
     the expected calibration error over 15 bins of equal mass. A class without images has support 0
-    and is left out of the averages. What a model without calibration cannot say is `None`. `notes`
-    are cautions that belong beside the metrics wherever they are shown.
+    and is left out of the averages. Values that need a calibration are `None` without one. `notes`
+    are cautions; show them wherever the metrics are shown.
     """
 
     classes: tuple[str, ...]
@@ -71,7 +71,7 @@ class Evaluation:
 
     @property
     def figures(self) -> dict[str, float | None]:
-        """The metrics, by their name of 0.1.0."""
+        """The metrics, which were called this in 0.1.0."""
         warn_renamed("Evaluation.figures", "Evaluation.metrics")
         return self.metrics
 
@@ -139,7 +139,7 @@ def evaluate(
 ) -> Evaluation:
     """Return the evaluation of N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
 
-    `verdicts` is `None` where none may be judged: what was set on these images themselves.
+    `verdicts` is `None` where they cannot be judged, because their limits were set on these images.
     `units` `(N,)` numbers the groups to resample; `None` resamples images. `sets` is `None` for
     a model without calibration.
     """
@@ -211,10 +211,10 @@ def evaluate(
 def against(
     probe: Mapping[str, Any], balanced: float | None, intervals: Mapping[str, list[float]]
 ) -> dict[str, Any]:
-    """Return a shortcut probe with the finding whether a balanced accuracy exceeds it.
+    """Return a shortcut probe, completed by whether a balanced accuracy exceeds it.
 
-    It does where the lower end of its interval lies above that of the probe: what may be chance
-    does not. `note` says otherwise in words, and is `None` where there is nothing to say.
+    It does if the lower end of its interval is above the probe's balanced accuracy. Otherwise `note`
+    says so in words; else it is `None`.
     """
     if probe.get("name") is None or balanced is None:
         return dict(probe)
@@ -224,7 +224,7 @@ def against(
     what = f"the shortcut {probe['name'].replace('_', ' ')!r} ({value:.3f}), which {sees}"
     note = f"not better than {what}"
     if balanced > value:
-        note = f"not shown to be better than {what}: its interval reaches down to it"
+        note = f"not shown to be better than {what}: the interval includes that value"
     return dict(probe) | {"exceeded": exceeded, "note": None if exceeded else note}
 
 
@@ -236,8 +236,8 @@ def bootstrap(
 ) -> dict[str, list[float]]:
     """Return the 95 % percentile interval of each metric over bootstraps that draw whole units.
 
-    `metrics` maps weights `(R, N)` to values `(R,)` by name. A metric that cannot be said at all
-    has no interval.
+    `metrics` maps weights `(R, N)` to values `(R,)` by name. A metric that is never defined has no
+    interval.
     """
     unit = np.arange(count) if units is None else np.unique(units, return_inverse=True)[1]
     size = int(unit.max()) + 1

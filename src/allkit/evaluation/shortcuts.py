@@ -1,6 +1,6 @@
 """Shortcut probes: simple classifiers that see everything about an image but its cells.
 
-Whatever such a probe gets right, a network may get right for the same reason. The *blind* probes
+If such a probe can name the classes, a network may use the same shortcut. The *blind* probes
 see no cell at all; the *coarse* ones see cells, but as colour only. Each probe is a forest of
 extremely randomised trees (Geurts et al. 2006) on a few numbers per image, judged by
 cross-validation that keeps related images on one side.
@@ -26,7 +26,7 @@ __all__ += ["PROBE_INPUTS", "score", "threshold", "too_few"]
 BLIND = ("border", "corner_tl", "corner_tr", "corner_bl", "corner_br", "background", "file")
 COARSE = ("mean_colour", "colour_histogram", "thumbnail")
 QUICK = (*BLIND, "mean_colour", "colour_histogram")
-"""What is measured beside every evaluation; the whole audit adds the dearest one."""
+"""The probes of every evaluation; the audit adds the most expensive one."""
 
 Features = dict[str, npt.NDArray[np.float32]]
 
@@ -40,10 +40,10 @@ _BLIND_SHARE, _COARSE_SHARE = 0.25, 0.5
 
 @dataclass(frozen=True)
 class Probe:
-    """What one probe gets: balanced accuracy, and its 95 % interval.
+    """The result of one probe: balanced accuracy, and its 95 % interval.
 
-    `low` and `high` are percentiles of a bootstrap over the units that were kept whole, or, where
-    it never differed, an exact interval (`allkit.evaluation.intervals`).
+    `low` and `high` are percentiles of a bootstrap over the units that were kept whole; if it was
+    always the same, they are an exact interval (`allkit.evaluation.intervals`).
     """
 
     name: str
@@ -60,8 +60,8 @@ class Probe:
 def background_of(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Return where `image`, (H, W, 3) uint8, shows no stained cell: (H, W) bool.
 
-    Stain takes away the light of some colours more than of others, so the spread of the three
-    channels marks it; Otsu's threshold divides, and a margin around what is stained is left out.
+    Stain absorbs some colours more than others, so the spread of the three channels shows it.
+    Otsu's threshold separates stain from background, and a margin around the stain is left out.
     """
     import cv2
 
@@ -71,7 +71,7 @@ def background_of(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     reach = max(3, round(max(image.shape[:2]) / 56)) | 1
     grown = cv2.dilate(stained, np.ones((reach, reach), np.uint8))
     clear = np.asarray(grown == 0)
-    # An image without a clear place is judged by its palest tenth.
+    # For an image without a clear place the palest tenth is used.
     return clear if clear.mean() > 0.02 else np.asarray(smooth <= np.percentile(smooth, 10))
 
 
@@ -142,7 +142,7 @@ def collect(rows: Sequence[Features]) -> Features:
 
 
 def threshold(probe: Probe, chance: float) -> float:
-    """Return the balanced accuracy from which on a probe is called a shortcut."""
+    """Return the lowest balanced accuracy at which a probe is called a shortcut."""
     return chance + (_BLIND_SHARE if probe.blind else _COARSE_SHARE) * (1 - chance)
 
 
@@ -192,7 +192,7 @@ def leave_out(
     trees: int = 60,
     seed: int = 0,
 ) -> Probe:
-    """Return what one probe gets when each of `groups` is left out in turn, with all its relatives."""
+    """Return the result of a probe when each of `groups` is left out in turn, with related images."""
     divisions = []
     for group in np.unique(groups):
         test = groups == group
@@ -211,7 +211,7 @@ def _held_out(
     trees: int,
     seed: int,
 ) -> Ints:
-    """Return the class `(N,)` of each image as told by a forest that did not learn from it."""
+    """Return the class `(N,)` of each image by a forest that did not learn from it."""
     from sklearn.ensemble import ExtraTreesClassifier
 
     predicted = np.full(len(labels), -1, dtype=np.int64)
@@ -224,7 +224,7 @@ def _held_out(
 def _balanced(predicted: Ints, labels: Ints, units: Ints, seed: int) -> tuple[float, float, float]:
     """Return balanced accuracy with the 95 % interval of a bootstrap over units.
 
-    Where it was the same in every resampled set, the interval is an exact one.
+    If it was the same in every resampled set, the interval is an exact one.
     """
     unit = np.unique(units, return_inverse=True)[1]
     kinds, kind = np.unique(labels, return_inverse=True)

@@ -49,7 +49,7 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
-    """Return the accuracy with its interval, what that rests on, its images and its protocol."""
+    """Return the accuracy with its interval, the number of images and the protocol."""
     low, high = interval_of(evaluation, "accuracy") or (0.0, 1.0)
     words = beside(evaluation, "accuracy")
     return (
@@ -60,7 +60,7 @@ def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
 
 
 def _probe(probe: Mapping[str, Any] | None) -> list[str]:
-    """Return the line that stands beside every accuracy: what is reached without reading a cell."""
+    """Return the line that is shown with every accuracy: the strongest shortcut probe."""
     if probe is None:
         return []
     if probe["name"] is None:

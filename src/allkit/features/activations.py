@@ -3,7 +3,7 @@
 rows.bin       one row after another, each `prod(shape)` values
 index.sqlite   which key lies in which row, its checksum, and when it was used last
 
-A row counts from the moment the index names it and its checksum is right: a process may be killed
+A row counts only if the index names it and its checksum is right: a process may be killed
 at any moment, and two may write at once.
 """
 
@@ -33,18 +33,18 @@ DTYPES = {"float32": torch.float32, **HALF}
 KEEP_FREE = 2**30
 """Bytes of the disk that are never filled."""
 IN_USE = 900.0
-"""Seconds since its last use for which a store is taken to be in use."""
+"""A store counts as in use for so many seconds after its last use."""
 
 
 class ActivationStore:
-    """Rows of one shape and dtype, by key; memory needed is that of the rows in hand.
+    """Rows of one shape and dtype on disk, by key; only the requested rows are in memory.
 
         store = ActivationStore.open(folder, key, (512, 14, 14), torch.bfloat16)
         rows = store.fetch(keys, compute)        # (N, 512, 14, 14) bfloat16
 
-    All stores of a folder together stay below `limit` bytes: room is made by dropping the stores
-    unused for longest, then the rows of this one that were not used since it was opened. What
-    still does not fit is not kept and is computed again: a full store costs time, never a result.
+    All stores of a folder together stay below `limit` bytes: the stores unused for longest are
+    dropped, then the rows of this one that were not used since it was opened. Rows that still do
+    not fit are computed again: a full store costs time but never changes a result.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ActivationStore:
         about: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> ActivationStore:
-        """Open the store of `key` in `folder`, and make it if it is not there.
+        """Open the store of `key` in `folder`, and make it if it is missing.
 
         `key` stands for everything that rows have in common (weights, cut, engine); shape and
         dtype are part of what distinguishes stores. `about` is shown by `allkit cache`
@@ -247,12 +247,12 @@ class ActivationStore:
             yield
         except (sqlite3.Error, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-                shutil.rmtree(self.path, ignore_errors=True)  # a power cut; start anew
+                shutil.rmtree(self.path, ignore_errors=True)  # a power cut; start again
                 return
             if self._writable:
                 warnings.warn(
                     f"The activations in {self.path.parent} cannot be kept ({error}); they are "
-                    f"computed again in every epoch. Free some space, or point ALLKIT_CACHE at "
+                    f"computed again in every epoch. Free some space, or set ALLKIT_CACHE to "
                     f"another folder.",
                     stacklevel=4,
                 )
@@ -270,7 +270,7 @@ class ActivationStore:
         return places
 
     def _touch(self, index: sqlite3.Connection, keys: Sequence[bytes]) -> None:
-        # Once in the life of this object is enough to tell what it uses from what it does not.
+        # Once per key and object is enough to know which rows are in use.
         for chunk in chunks(list(keys), 500):
             marks = ",".join("?" * len(chunk))
             stale = index.execute(

@@ -23,7 +23,7 @@ CELLS_TOGETHER = 64
 def pass_through(
     module: nn.Module, spec: InputSpec, device: torch.device, *, precision: str, engine: str
 ) -> FrozenPass | BagPass:
-    """Return the pass through a frozen backbone that the bag of `spec` asks for."""
+    """Return the pass through a frozen backbone for the bag of `spec`."""
     kind = FrozenPass if spec.bag == "field" else BagPass
     return kind(module, spec, device, precision=precision, engine=engine)
 
@@ -62,11 +62,11 @@ class BagPass:
 
     @property
     def settled(self) -> bool:
-        """Whether it is known which engine computes."""
+        """Whether the engine has been chosen."""
         return self._cells.settled and (self._field is None or self._field.settled)
 
     def prepare(self, images: Sequence[Pixels | Cells]) -> None:
-        """Settle which engine computes; `signature` holds what will be used from then on."""
+        """Choose the engine; `signature` names it from then on."""
         if self.settled:
             return  # to find cells costs more than all else here, and every batch comes by
         bags_of_cells = _with_cells(images[:CHECKED])
@@ -98,7 +98,7 @@ class BagPass:
 
     @torch.inference_mode()
     def without_each(self, cells: Cells) -> torch.Tensor:
-        """Return what an image gives without one of its cells, for each cell: a row `(M, …)`."""
+        """Return the result of an image without one of its cells, for each cell: `(M, …)`."""
         crops, owners = self._crops([cells])
         rows = self._cells.on(crops)[owners >= 0]
         left = (rows.sum(dim=0) - rows) / max(1, len(rows) - 1)

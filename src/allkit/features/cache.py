@@ -1,4 +1,4 @@
-"""Feature vectors on disk, by the hash of everything that made them."""
+"""Feature vectors on disk, by the hash of everything that they depend on."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ LAYOUT = 2
 
 
 class FeatureCache:
-    """Feature vectors on disk, by the hash of everything that made them.
+    """Feature vectors on disk, by the hash of everything that they depend on.
 
     One SQLite file, safe with several writers; at `limit` bytes (2 GiB, or `ALLKIT_CACHE_LIMIT`
-    in megabytes) the vectors unused for longest make room. The folder is `ALLKIT_CACHE`, or the
-    user's cache folder. A cache that cannot be used costs time, never a result: it is left out
-    with a warning.
+    in megabytes) the vectors unused for longest are dropped. The folder is `ALLKIT_CACHE`, or the
+    user's cache folder. If the cache cannot be used, a warning says so and features are computed
+    again.
     """
 
     def __init__(self, folder: Path | None = None, *, limit: int | None = None) -> None:
@@ -72,7 +72,7 @@ class FeatureCache:
             if not self._broken:
                 warnings.warn(
                     f"The feature cache {self.path} cannot be used ({error}); features are "
-                    f"computed again. Point ALLKIT_CACHE at a folder that can be written.",
+                    f"computed again. Set ALLKIT_CACHE to a folder that can be written.",
                     stacklevel=4,
                 )
             self._broken = True

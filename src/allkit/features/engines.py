@@ -26,7 +26,7 @@ ENGINES = ("auto", "torch", "openvino")
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """The precisions below float32, by the names of the settings."""
 BLOCK = 16
-"""Images that go through a frozen module together while a training prepares."""
+"""Images that go through a frozen module together while a training is prepared."""
 CHECKED = 4
 """Images on which an engine is compared with PyTorch before it is used."""
 FLOOR, FACTOR = 1e-3, 1.5
@@ -42,7 +42,7 @@ def native_bfloat16(device: torch.device) -> bool:
 
 
 class FrozenPass:
-    """Images `(H, W, 3)` uint8 of any size → what a frozen module makes of them.
+    """Images `(H, W, 3)` uint8 of any size → outputs of a frozen module.
 
     `module` maps `(N, 3, S, S)` float32 to `(N, …)`: a backbone, or its first stages. With the
     engine `auto`, OpenVINO computes where it is installed and the device is the processor. It is
@@ -85,9 +85,9 @@ class FrozenPass:
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]], *, block: int = 0) -> torch.Tensor:
         """Return `(N, …)` float32 on the CPU for N images, in order.
 
-        With `block`, that many images go through the module at a time, always: the last ones are
-        filled up. A convolution may round differently in a batch of another size; so an image
-        gets the same bits whichever others are computed with it.
+        With `block`, exactly that many images go through the module at a time; the last batch is
+        padded. A convolution may round differently in a batch of another size; with a fixed size an
+        image gets the same bits whichever others are computed with it.
         """
         if not images:
             raise ValueError("no images were given")
@@ -111,9 +111,9 @@ class FrozenPass:
 
     @torch.inference_mode()
     def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
-        """Settle which engine computes, by comparing it with PyTorch on some of `images`.
+        """Choose the engine, by comparing it with PyTorch on some of `images`.
 
-        `signature` holds what will be used from then on. Nothing happens the second time.
+        `signature` names it from then on. A second call does nothing.
         """
         if not self.settled:
             _, pixels = next(iter(to_batches(images[:CHECKED])))
@@ -191,7 +191,7 @@ def _chosen(engine: str, device: torch.device) -> str:
 
 @functools.cache
 def _version(distribution: str) -> str:
-    """Return an installed version; reading it takes a millisecond, and every image's key asks."""
+    """Return an installed version, cached: reading takes 1 ms, and every image's key needs it."""
     return importlib.metadata.version(distribution)
 
 
@@ -211,7 +211,7 @@ def _openvino(
     decoders = import_silent("openvino.frontend.pytorch.fx_decoder")
     # The parts of `openvino.convert_model`, which itself would report its use to its makers.
     example = example.repeat(2, 1, 1, 1)[:2]  # one image would fix the size of the batch to one
-    # It logs tracebacks for operators that this version of torch names otherwise.
+    # It logs tracebacks for operators that have other names in this version of torch.
     with quiet_logging(logging.CRITICAL), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.export.export(

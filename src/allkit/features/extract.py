@@ -35,7 +35,7 @@ def row_key(
     *,
     copy: AugmentedCopy | None = None,
 ) -> bytes:
-    """Return the key, 32 bytes, of what a frozen pass makes of one image, or of a copy of it.
+    """Return the key, 32 bytes, of the output of a frozen pass for one image, or a copy of it.
 
     `identity` names the module and holds the hash of its weights, `engine` is the signature of
     the `FrozenPass`.
@@ -48,9 +48,9 @@ def row_key(
 
 @dataclass(frozen=True)
 class AugmentedCopy:
-    """The augmented copy of that `number`, from 1: of every image one, determined by its content.
+    """Makes the augmented copy number `number` (from 1) of each image, determined by its content.
 
-    `names` are the names and versions of the augmentations, which belong into the keys of a cache.
+    `names` are the names and versions of the augmentations, which are part of cache keys.
     """
 
     number: int
@@ -74,8 +74,8 @@ class AugmentedCopy:
 class Extractor:
     """Computes features of images with one frozen backbone.
 
-    `identity` holds whatever distinguishes this backbone from any other: its name, plugin and
-    version, and the hash of its weights. `engine` is one of `ENGINES`.
+    `identity` distinguishes this backbone from all others: its name, plugin and version, and the
+    hash of its weights. `engine` is one of `ENGINES`.
     """
 
     backbone: nn.Module
@@ -112,12 +112,12 @@ class Extractor:
         progress: Progress | None = None,
         label: str = "features",
     ) -> npt.NDArray[np.float32]:
-        """Return the features `(N, D)` float32 of a set, from the cache where they are in it.
+        """Return the features `(N, D)` float32 of a set; those in the cache are not computed.
 
-        They are those of the images as they are, or of an augmented `copy`. Of the images as they are
-        `measures` are taken in the same pass, so that each is decoded once. At most 64 decoded images
-        are held, and features of more than 64 MiB lie in a temporary file that is mapped into memory.
-        Raises `DatasetError` that lists every unreadable image.
+        They are those of the images as they are, or of an augmented `copy`. For the images as they
+        are, `measures` are taken in the same pass, so that each is decoded once. At most 64 decoded
+        images are in memory, and features of more than 64 MiB are in a temporary file that is mapped
+        into memory. Raises `DatasetError` that lists every unreadable image.
         """
         total = len(dataset)
         if not total:
@@ -166,9 +166,9 @@ class Extractor:
         progress: Progress | None,
         label: str,
     ) -> Iterator[list[tuple[int, Any]]]:
-        """Yield batches of (position, image): what the pass of the backbone is given.
+        """Yield batches of (position, image) for the pass through the backbone.
 
-        Where the bag holds cells, they are looked for by the threads that read.
+        If the bag holds cells, the reading threads search for them.
         """
         of_cells = self.spec.bag != "field"
 

@@ -1,4 +1,4 @@
-"""Where what was computed is kept, and how much of it."""
+"""The folder in which computed features and activations are kept, and its limits."""
 
 from __future__ import annotations
 

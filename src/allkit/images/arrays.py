@@ -14,14 +14,14 @@ __all__ = ["large_array"]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 IN_MEMORY = 64 * 2**20
-"""Bytes from which on an array lies in a file that is mapped into memory."""
+"""Larger arrays are in a file that is mapped into memory; in bytes."""
 
 
 def large_array(shape: tuple[int, ...], dtype: type[Scalar]) -> npt.NDArray[Scalar]:
-    """Return an array of any content; a large one in a file, whose pages the system may take back.
+    """Return an uninitialised array; a large one in a file, so that the system can free its pages.
 
-    The file has no name: it goes when the last array on it goes, also when the process is killed.
-    It lies where temporary files do.
+    The file is in the folder of temporary files and has no name: it is deleted with the last array
+    on it, also when the process is killed.
     """
     if math.prod(shape) * np.dtype(dtype).itemsize <= IN_MEMORY:
         return np.empty(shape, dtype)

@@ -20,15 +20,15 @@ Item = TypeVar("Item")
 Loaded = TypeVar("Loaded")
 
 AHEAD = 3
-"""Batches that are read or being read while one is worked on."""
+"""Batches that are read ahead while one is being processed."""
 MEMORY = 256 * 2**20
-"""Bytes of loaded items that are held, where they can be weighed."""
+"""Most bytes of loaded items in memory, where their size is known."""
 
 
 def cores() -> int:
-    """Return the cores that this process may use; in a container they are fewer than there are.
+    """Return the number of cores that this process may use; a container may have fewer than the machine.
 
-    `ALLKIT_CORES` says so where several processes share a machine.
+    `ALLKIT_CORES` sets it where several processes share a machine.
     """
     setting = os.environ.get("ALLKIT_CORES", "")
     if setting.isdigit() and int(setting):
@@ -38,10 +38,10 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def threads_named(name: str, workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool of threads for what a generator does, and wait for them when it ends.
+    """Give a pool of threads for the work of a generator, and wait for them when it ends.
 
-    A generator that nobody went to the end of is ended by the garbage collector, in whichever
-    thread that runs: in one of the pool, which cannot wait for itself and does not.
+    A generator that was not read to its end is closed by the garbage collector. That may happen in
+    a thread of the pool, which cannot wait for itself, and does not.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
     try:
@@ -61,11 +61,11 @@ def read_ahead(
 ) -> Iterator[list[tuple[Item, Loaded]]]:
     """Yield `(item, load(item))` in batches of `size`, in order, while threads load what follows.
 
-    At most `3 · size` loaded items are held, however many there are. With `weigh`, which says how
-    many bytes a loaded item holds, there are fewer, in smaller batches, where the largest so far
-    would not fit into `MEMORY` that often; it begins with one item. Decoders and most augmentations
-    leave Python's lock while they work, so that threads are enough (measured in docs/figures.md).
-    An exception of `load` is raised where its batch would have been yielded.
+    At most `3 · size` loaded items are in memory. `weigh` returns the bytes of a loaded item; batches
+    become smaller if `3 · size` items as large as the largest so far would not fit into `MEMORY`. The
+    first batch then has one item. Decoders and most augmentations release Python's lock, so threads
+    are enough (measured in docs/figures.md). An exception of `load` is raised when its batch would
+    have been yielded.
     """
     remaining = iter(items)
     waiting: deque[tuple[Item, Future[Loaded]]] = deque()
@@ -92,7 +92,7 @@ def read_ahead(
 def by_shape(
     images: Sequence[npt.NDArray[np.uint8]],
 ) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
-    """Yield (positions in `images`, `(n, H, W, 3)` uint8) for each shape there is."""
+    """Yield (positions in `images`, `(n, H, W, 3)` uint8) for each shape."""
     shapes: dict[tuple[int, ...], list[int]] = {}
     for index, image in enumerate(images):
         shapes.setdefault(image.shape, []).append(index)

@@ -1,9 +1,9 @@
-"""Where the white cells of a field are: classical, fast, without torch.
+"""The finder of white cells: classical image processing, fast, without torch.
 
-White cells are told from red ones by their nuclear stain, relative to the bright background of
-the field and to its red cells; sizes are judged in diameters of the red cells, so that neither
-the stain of a laboratory nor the magnification of its microscope matters. (Importing this takes
-a tenth of a second for OpenCV, so it is imported where cells are asked for.)
+White cells differ from red ones by their nuclear stain, which is measured relative to the bright
+background of the field and to its red cells; sizes are measured in diameters of the red cells. So
+neither the stain of a laboratory nor the magnification of its microscope matters. (Importing this
+takes a tenth of a second for OpenCV, so it is imported only where cells are needed.)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["FINDER", "NO_CELLS", "NO_SCALE", "Cells", "bags", "find_cells", "sho
 
 
 FINDER = "allkit.cells/1"
-"""Name and version of the finder, written into exported files: another version finds others."""
+"""Name and version of the finder, written into exported files: another version finds other cells."""
 
 NO_CELLS = "no_white_cells"
 NO_SCALE = "unknown_magnification"
@@ -31,9 +31,9 @@ TOLERANCE = 1.5
 """A field is only rescaled when its red cells are this many times larger or smaller. On fields of
 one hospital the measured diameter strays by as much (8 to 24 pixels, median 16, in 477 fields)."""
 MOST = 24
-"""White cells of a field that a network is shown, the largest: each costs time."""
+"""Number of white cells of a field that a network sees, the largest ones: each costs time."""
 LARGEST = 1024
-"""Pixels a side beyond which a field is reduced before its red cells are measured."""
+"""A field with a longer side, in pixels, is reduced before its red cells are measured."""
 
 BRIGHT = 0.92
 """Quantile of the pixels that is the background between the cells."""
@@ -52,11 +52,11 @@ _LIGHT: Singles = np.log(np.arange(256, dtype=np.float32) + 1.0)
 class Cells:
     """The white cells of one field.
 
-    `image` `(H, W, 3)` uint8 is the field at the scale at which they were sought, `centres`
-    `(M, 2)` float32 are x and y in it, and `diameters` `(M,)` float32 those of circles as large as
-    the nuclei, both in its pixels, the largest cell first. `scale` is how many of its pixels make
-    one of the field. `red_cell` is the diameter of the red cells in pixels of the field, `None`
-    where none could be measured.
+    `image` `(H, W, 3)` uint8 is the field at the scale of the search, `centres` `(M, 2)` float32 are
+    x and y in it, and `diameters` `(M,)` float32 those of circles with the area of the nuclei, both
+    in its pixels, the largest cell first. `scale` is the number of its pixels per pixel of the field.
+    `red_cell` is the diameter of the red cells in pixels of the field, `None` where it could not be
+    measured.
     """
 
     image: Pixels
@@ -66,7 +66,7 @@ class Cells:
     red_cell: float | None
 
     def places(self) -> tuple[Cell, ...]:
-        """Return where the cells are in the field as it was given."""
+        """Return the cells in pixels of the original field."""
         return tuple(
             Cell(float(x / self.scale), float(y / self.scale), float(diameter / self.scale))
             for (x, y), diameter in zip(self.centres, self.diameters, strict=True)
@@ -77,10 +77,10 @@ def find_cells(image: Pixels) -> Cells:
     """Return the white cells of a field, `(H, W, 3)` uint8 RGB.
 
     The stain is green less the mean of red and blue optical density, relative to the background
-    of each colour: positive in nuclei, about zero in red cells whatever their tint. What has
-    more of it than Otsu's threshold, and than the red cells, is parted at the narrow places
-    between the peaks of its distance transform. The corner where microscopes burn in a scale bar
-    holds no cell.
+    of each colour: positive in nuclei, about zero in red cells whatever their tint. Regions with
+    more of it than Otsu's threshold, and than the red cells, are divided at the narrow places
+    between the peaks of their distance transform. The corner where microscopes burn in a scale bar
+    is left out.
     """
     height, width = image.shape[:2]
     reduced = min(1.0, LARGEST / max(height, width))
@@ -106,11 +106,11 @@ def find_cells(image: Pixels) -> Cells:
 
 
 def bags(fields: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
-    """Yield (positions in `fields`, images `(n, H, W, 3)`, places `(m, 3)`) for each shape there is.
+    """Yield (positions in `fields`, images `(n, H, W, 3)`, places `(m, 3)`) for each image shape.
 
-    A place is the position of the image among these n, and x and y of the cell, float32: what a
-    network of cells is given, the `MOST` largest of each image. Where no image has a cell there
-    is one place, of no image (-1).
+    A place is the position of the image among these n, and x and y of the cell, float32, for the
+    `MOST` largest cells of each image: the input of a network of cells. If no image has a cell
+    there is one place, of no image (-1).
     """
     for indices, images in by_shape([cells.image for cells in fields]):
         places = [
@@ -122,7 +122,7 @@ def bags(fields: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]
 
 
 def shortcomings(cells: Cells) -> tuple[str, ...]:
-    """Return the codes of why nothing can be said of a field by its cells; empty when it can."""
+    """Return the reason codes why a field cannot be judged by its cells; empty when it can."""
     if not len(cells.centres):
         return (NO_CELLS,)
     return (NO_SCALE,) if cells.red_cell is None else ()
@@ -144,7 +144,7 @@ def _stain(image: Pixels) -> tuple[Singles, Singles]:
         plane = smooth[..., channel]
         counts = np.cumsum(cv2.calcHist([plane], [0], None, [256], [0, 256]))
         bright = int(np.searchsorted(counts, BRIGHT * plane.size))
-        # What is brighter than the background is glare, not a negative stain.
+        # Pixels brighter than the background are glare, not a negative stain.
         density.append(np.clip(_LIGHT[bright] - _LIGHT, -0.18, 2.5)[plane])
     red, green, blue = density
     stain = green - 0.5 * (red + blue)

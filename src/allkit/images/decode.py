@@ -3,11 +3,11 @@
 JPEG, PNG, TIFF and BMP become `(H, W, 3)` uint8 RGB, upright (EXIF orientation applied). Grey,
 palette, CMYK, YCbCr and 1-bit become RGB, opaque alpha is dropped, 16 bits are divided by 257.
 Everything else is refused with an `ImageError`, whose `code` says why. Colour profiles are
-ignored, and so is an orientation given in XMP only. An MPO file is read as the JPEG it begins
-with: what follows is a preview or a depth map.
+ignored, and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
+beginning: the rest is a preview or a depth map.
 
-Pillow decodes the pixels, but sees only the parts of a file that make pixels: the other parts
-(texts, profiles, EXIF, ...) are cut out first, because they cost memory and because Pillow
+Pillow decodes the pixels, but sees only the parts of a file that hold pixels: the other parts
+(texts, profiles, EXIF, ...) are removed first, because they cost memory and because Pillow
 *warns* about broken ones. A warning would be an error in one program and lost in another, and
 `warnings.catch_warnings` would act on all threads at once. For the same reason the classes of
 the formats are called directly: `Image.open` warns by the process-wide `MAX_IMAGE_PIXELS`.
@@ -55,12 +55,12 @@ FOREIGN = (
     (0, b"PK\x03\x04", "a ZIP"),
     (0, b"MM\0+", "a big-endian BigTIFF"),  # Pillow misreads it
 )
-"""Where a file of another format has which bytes, and what it is called."""
+"""The bytes by which files of other formats are recognised, their position, and the format's name."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What the header says: upright size in pixels, Pillow's mode, and the format's name."""
+    """The content of the header: upright size in pixels, Pillow's mode, and the format's name."""
 
     width: int
     height: int
@@ -83,7 +83,7 @@ def read_image(
 
 
 def read_info(source: str | Path | bytes, *, name: str | None = None) -> ImageInfo:
-    """Return what the header says; no pixel is decoded. Raises `ImageError` as `read_image`."""
+    """Return the content of the header; no pixel is decoded. Raises `ImageError` as `read_image`."""
     _, image, file = _open(source, name)
     width, height = image.size if file.orientation < 5 else image.size[::-1]
     return ImageInfo(width, height, image.mode, str(image.format))
@@ -155,8 +155,8 @@ def _guarded(name: str, file: bytes, work: Callable[[], T]) -> T:
     except MemoryError as error:
         message = f"{name} does not fit into the memory that is left. Shrink it or free memory."
         raise ImageError(message, code="too_large") from error
-    # Pillow promises no base class: hostile files have raised a dozen types, among them warnings
-    # made errors. All that runs in `work` is the decoding of this one file.
+    # Pillow has no common error class: hostile files have raised a dozen types, among them warnings
+    # turned into errors. `work` does nothing but decode this one file.
     except Exception as error:  # noqa: BLE001 - decoders raise types of their own
         cut_bmp = file[:2] == b"BM" and struct.unpack("<I", file[2:6].ljust(4, b"\xff"))[0] > len(
             file
@@ -170,7 +170,7 @@ _Format = tuple[Callable[[bytes, str], PixelFile], Callable[[io.BytesIO], ImageF
 
 
 def _format(data: bytes, name: str) -> _Format:
-    """Return what reduces and what opens `data`, told by its first bytes, never by its name."""
+    """Return the functions that reduce and open `data`, chosen by its first bytes, never by its name."""
     if data.startswith(b"\xff\xd8\xff"):
         return reduce_jpeg, JpegImageFile
     if data.startswith(b"\x89PNG\r\n\x1a\n"):

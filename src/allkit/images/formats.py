@@ -1,7 +1,7 @@
-"""PNG, JPEG and TIFF files without the parts that make no pixels.
+"""PNG, JPEG and TIFF files reduced to the parts that hold pixels.
 
-Texts, profiles, EXIF and the like are cut out before Pillow sees a file: they cost memory, and Pillow
-warns about broken ones.
+Texts, profiles, EXIF and similar parts are removed before Pillow sees a file: they cost memory, and
+Pillow warns about broken ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TIFF_TYPES |= {11: "f", 12: "d", 16: "Q"}
 
 @dataclass(frozen=True)
 class PixelFile:
-    """A file reduced to what makes pixels, and what was cut out but is needed to read them."""
+    """A file reduced to its pixels, and removed values that are needed to read them."""
 
     data: bytes
     orientation: int = 1
@@ -97,7 +97,7 @@ def reduce_jpeg(data: bytes, name: str) -> PixelFile:
             orientation = exif_orientation(segment[10:])
         if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
             segments.append(segment)
-    if data.find(b"\xff\xd9", at) < 0:  # Pillow is content when the last rows are guessed
+    if data.find(b"\xff\xd9", at) < 0:  # Pillow accepts files whose last rows it has to guess
         refuse(name, "truncated")
     return PixelFile(b"".join([*segments, data[at:]]), orientation)
 
@@ -115,7 +115,7 @@ class _Directory:
 
 
 def _directory(data: bytes, wanted: set[int]) -> _Directory:
-    """Read the `wanted` tags; `EOFError` when something lies behind the end of `data`."""
+    """Read the `wanted` tags; `EOFError` when something is behind the end of `data`."""
     order = "<" if data[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     head, entry, link = (order + f for f in (("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")))
@@ -182,7 +182,9 @@ def reduce_tiff(data: bytes, name: str) -> PixelFile:
     if colours == 3 and max(values.get(320, (0,))) < 256:  # Pillow would make it black
         refuse(name, "mode", "a palette of 8-bit colours where a TIFF has 16-bit ones")
     inverted = bits == 16 and not several and values.get(262) == (0,)
-    if inverted:  # Pillow reads only some of these, and none as meant: it is told 0 is black
+    if (
+        inverted
+    ):  # Pillow reads only some of these, and all of them inverted: 0 is declared black here
         entry, at = directory.entries[262], 12 if directory.head[1] == "Q" else 8
         directory.entries[262] = (
             entry[:at] + struct.pack(directory.head[0] + "H", 1) + entry[at + 2 :]

@@ -1,9 +1,9 @@
-"""What one image is: the rule by which everything that answers takes what it is given.
+"""What counts as an image: one rule for models, exported files and the server.
 
 One image is a path, the bytes of an encoded file, a binary file object, a Pillow image, or an array
 of uint8: `(H, W, 3)` RGB or `(H, W)` grey. An iterable of these is several images, and so is an
-array `(N, H, W, 3)` of uint8. Everything else is a mistake of the caller and raises: it is never
-answered as if it were a patient's unreadable image.
+array `(N, H, W, 3)` of uint8. Everything else is a mistake of the caller and raises: it never gets
+the answer `unreadable`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ TURNED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What an orientation of EXIF asks for."""
+"""The operation for each EXIF orientation."""
 WIDER = {"PA": "RGBA", "RGBa": "RGBA", "La": "LA", "I;16B": "I", "I;16L": "I", "I;16N": "I"}
-"""Pillow's modes that a PNG does not have, and which are not RGB: what holds all of them."""
+"""Pillow's modes that are not RGB and that a PNG cannot hold → the mode they are converted to."""
 
 
 class Given(NamedTuple):
-    """One image: what its answer calls it, and what `read_image` reads.
+    """One image: its name in the answer, and the source for `read_image`.
 
-    `error` says why an image has nothing to read; `mistake`, why something can be no image.
+    `error` says why an image cannot be read; `mistake`, why something cannot be an image.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Given(NamedTuple):
 
 
 def one(image: Any) -> Given:
-    """Return a single image. Raises `ImageError` (`array`) for what can be no image."""
+    """Return a single image. Raises `ImageError` (`array`) for anything that cannot be an image."""
     single = _given(image, 0)
     if single.mistake is not None:
         raise single.mistake
@@ -75,9 +75,9 @@ def one(image: Any) -> Given:
 def given(images: Any) -> Iterator[Given]:
     """Return an iterator over one image, or over each of an iterable, in order.
 
-    An image is looked at when the iterator comes to it, and a file object is read then, once, from
-    its beginning; it is not closed. The first that can be no image has a `mistake`, and is the last.
-    Raises `ImageError` (`array`), at once, for what can be neither an image nor several.
+    An image is examined when the iterator reaches it; a file object is then read once, from its
+    beginning, and not closed. The first item that cannot be an image has a `mistake` and is the last
+    one. Raises `ImageError` (`array`), at once, for anything that is neither an image nor several.
     """
     if _is_one(images):
         return iter([one(images)])
@@ -98,14 +98,14 @@ def _each(images: Iterable[Any]) -> Iterator[Given]:
 
 
 def _is_one(value: Any) -> bool:
-    """Tell a single image, or what can only be meant as one, from several."""
+    """Return whether this is a single image, or can only be meant as one, and not several."""
     if isinstance(value, np.ndarray):
         return _is_image(value)
     return isinstance(value, (str, os.PathLike, *BYTES, Image.Image)) or _is_file(value)
 
 
 def _is_file(value: Any) -> bool:
-    # A set of images has a `read` too, but no place in it to go to.
+    # A set of images has a `read` too, but no `seek`.
     return hasattr(value, "read") and (hasattr(value, "seek") or hasattr(value, "readable"))
 
 
@@ -123,9 +123,9 @@ def _is_list(array: npt.NDArray[Any]) -> bool:
 
 
 def _given(image: Any, position: int) -> Given:
-    """Return one image. Its name is the path that was given; all else is called by position.
+    """Return one image. A path is its name; all other images are named by their position.
 
-    An uploaded file has a name too, which may be a patient's, and nobody asked for it to be kept.
+    An uploaded file has a name too, but it may hold a patient's name, so it is not used.
     """
     name = f"image {position}"
     try:
@@ -145,7 +145,7 @@ def _given(image: Any, position: int) -> Given:
 
 
 class _Mistake(Exception):
-    """What was given can be no image; the text goes on behind its name."""
+    """The input cannot be an image; the text continues after its name."""
 
 
 def _of_path(path: str | os.PathLike[str]) -> Given:
@@ -159,7 +159,7 @@ def _of_path(path: str | os.PathLike[str]) -> Given:
 
 
 def _of_bytes(content: bytes | bytearray | memoryview) -> bytes:
-    """Return the bytes; what can be written to is copied before it is."""
+    """Return the bytes; a writable buffer is copied, because it may change later."""
     try:
         if isinstance(content, memoryview) and (content.ndim != 1 or content.itemsize != 1):
             raise _Mistake("is a memoryview of an array, not of a file's bytes")
@@ -171,7 +171,7 @@ def _of_bytes(content: bytes | bytearray | memoryview) -> bytes:
 def _of_array(array: npt.NDArray[Any], name: str) -> Given:
     if not _is_image(array):
         raise _Mistake(f"has the shape {array.shape} and the type {array.dtype}, which is no image")
-    return Given(name, np.array(array))  # a copy: whoever gave it may write the next image into it
+    return Given(name, np.array(array))  # a copy: the caller may write the next image into it
 
 
 def _of_file(file: Any, name: str) -> Given:
@@ -185,8 +185,8 @@ def _of_file(file: Any, name: str) -> Given:
         return Given(name, _content(file))
     except _Mistake:
         raise
-    # A file object may be of any library (a member of an archive, a download), and what a damaged
-    # one raises shares no class.
+    # A file object may come from any library (a member of an archive, a download), and the errors of
+    # damaged ones have no common class.
     except Exception as error:  # noqa: BLE001
         reason = str(error) or type(error).__name__
         message = f"{name} cannot be read ({reason}). Copy it again from its source."
@@ -194,9 +194,9 @@ def _of_file(file: Any, name: str) -> Given:
 
 
 def _content(file: Any) -> bytes:
-    """Return a file's bytes from its beginning, at most one more than is taken, and leave it there.
+    """Return a file's bytes from its beginning, at most one more than allowed; its position stays.
 
-    An upload that was shown before stands at its end; where it stood is where it stands afterwards.
+    An upload that was shown before is at its end, so it has to be read from the beginning.
     """
     seekable = getattr(file, "seekable", None)
     start = file.tell() if seekable is not None and seekable() else None
@@ -206,7 +206,7 @@ def _content(file: Any) -> bytes:
     while size <= MAX_BYTES:
         piece = file.read(PIECE)
         if not isinstance(piece, BYTES):
-            if hasattr(piece, "close"):  # a coroutine that nobody will await
+            if hasattr(piece, "close"):  # a coroutine that will not be awaited
                 piece.close()
             raise _Mistake(f"is {_kind(file)} whose `read` gives {_kind(piece)}, not bytes")
         if not piece:
@@ -219,9 +219,9 @@ def _content(file: Any) -> bytes:
 
 
 def _of_pillow(image: Image.Image, name: str) -> Given:
-    """Take a Pillow image: the file of one that was opened and not yet used, else its pixels.
+    """Take a Pillow image: its file if it was opened and not yet used, otherwise its pixels.
 
-    So an opened file is decoded as its path would be, and the caller's image stays as it is.
+    So an opened file is decoded in the same way as its path, and the caller's image does not change.
     """
     file = getattr(image, "fp", None)
     if getattr(image, "tile", None) and file is not None and not getattr(file, "closed", False):
@@ -239,7 +239,7 @@ def _of_pillow(image: Image.Image, name: str) -> Given:
 
 
 def _encoded(image: Image.Image) -> Readable:
-    """Return pixels as an array, or, where they need the reader's policy, as a PNG."""
+    """Return pixels as an array, or as a PNG if the reader's rules apply to them."""
     turned = TURNED.get(_orientation(image))
     image = image if turned is None else image.transpose(turned)
     if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "F", "I", "I;16"):
@@ -262,7 +262,7 @@ def _encoded(image: Image.Image) -> Readable:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return what EXIF says; Pillow would take it from XMP too, which the reader of files ignores."""
+    """Return the EXIF orientation; Pillow would also use XMP, which the reader of files ignores."""
     block = image.info.get("exif")
     if block:
         return exif_orientation(bytes(block).removeprefix(b"Exif\0\0"))

@@ -38,7 +38,7 @@ def pixels_of_file(name: str, image: ImageFile.ImageFile, file: PixelFile) -> np
 
 
 def _rawmode(image: ImageFile.ImageFile) -> str:
-    """Return how the stored bytes are laid out, in Pillow's words."""
+    """Return the layout of the stored bytes, as Pillow names it."""
     args = image.tile[0].args if image.tile else ""
     return str(args[0]) if isinstance(args, tuple) and args else str(args)
 

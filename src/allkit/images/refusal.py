@@ -1,4 +1,4 @@
-"""What the reader of images refuses for its size or its content, and in which words."""
+"""Which images the reader refuses for their size or content, and the messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from allkit.errors import ImageError
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "check_bytes", "check_size", "refuse"]
 
 MIN_SIDE = 32
-"""Pixels of the shorter side, at least."""
+"""Fewest pixels of the shorter side."""
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 512 * 2**20
 MESSAGES = {
@@ -47,5 +47,5 @@ def check_size(width: int, height: int, name: str) -> None:
 
 
 def refuse(name: str, code: str, what: str = "", cause: Exception | None = None) -> NoReturn:
-    """Raise the `ImageError` of this `code`; `what` is told in its message where there is room."""
+    """Raise the `ImageError` of this `code`; `what` fills the gap in its message, if there is one."""
     raise ImageError(f"{name} {MESSAGES[code].format(what)}", code=code) from cause

@@ -1,6 +1,6 @@
-"""What a picture of a stained smear looks like, in numbers: where its cells are, and its statistics.
+"""Statistics of the image of a stained smear, and a rough mask of its cells.
 
-numpy and Pillow only, since every answer needs it, also one from an exported file.
+numpy and Pillow only, because every answer needs them, also one from an exported file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = [
 
 
 SIDE = 224
-"""Pixels a side at which an image is looked at: the whole field, as the backbones see it."""
+"""Side, in pixels, to which the whole field is resized, as for the backbones."""
 
 STATISTICS_VERSION = 1
 STATISTICS = (
@@ -55,10 +55,10 @@ def stain_density(image: Pixels) -> Singles:
 
 
 def cell_mask(image: Pixels) -> npt.NDArray[np.bool_]:
-    """Return where the stained cells are, crudely: `(H, W)` bool.
+    """Return a rough mask of the stained cells, `(H, W)` bool.
 
-    Otsu's threshold of the stain density, never below what faint noise reaches; a median filter
-    takes specks and the rims of red cells away.
+    Otsu's threshold of the stain density, never below faint noise; a median filter removes specks
+    and the rims of red cells.
     """
     density = stain_density(image)
     mask = Image.fromarray(((density > _threshold(density)) * 255).astype(np.uint8))
@@ -112,8 +112,8 @@ def image_statistics(image: Pixels) -> Singles:
 def _threshold(density: Singles) -> float:
     """Return Otsu's threshold of a stain density (Otsu 1979), never below the faintest stain.
 
-    `cv2.threshold` gives the same. It would bring OpenCV into every process that answers from an
-    exported file, which does without it where the model looks at whole fields.
+    `cv2.threshold` gives the same, but would load OpenCV in every process that answers from an
+    exported file, which does not need it where the model looks at whole fields.
     """
     levels = np.clip(density * np.float32(1 / _STEP), 0, _LEVELS - 1).astype(np.uint8)
     share = np.bincount(levels.ravel(), minlength=_LEVELS) / levels.size

@@ -1,4 +1,4 @@
-"""The record of an adaptation: what a laboratory's images changed, and what that was worth."""
+"""The record of an adaptation: what a laboratory's images changed, and whether that helped."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ SHOWN = {
 class Adaptation(BaseModel):
     """What one `allkit.adapt` did. It is saved with the model, without any name of a file.
 
-    `before`, `after` and `differences` hold metrics by name, of images whose groups took no part in
-    the adapting that is judged; `intervals` are the 95 % intervals of the differences, over groups.
-    `claim` is what may be said of them, `message` says it in words, and `notes` what was left as it
-    was and why.
+    `before`, `after` and `differences` hold metrics by name, on images whose groups were not adapted
+    with; `intervals` are the 95 % intervals of the differences, over groups. `claim` is what may be
+    concluded from them, `message` explains it, and `notes` say what was not changed and why.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -51,7 +50,7 @@ class Adaptation(BaseModel):
     notes: tuple[str, ...] = ()
 
     def to_text(self) -> str:
-        """Return the table before and after, and what may be said of it, for a terminal."""
+        """Return the table before and after, and what may be concluded, for a terminal."""
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items() if count)
         kind = f"labelled fields ({counts})" if self.labelled else "fields without labels"
         groups = f"{self.groups} groups" if self.groups else "no known groups"

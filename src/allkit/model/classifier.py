@@ -53,7 +53,7 @@ __all__ = ["Classifier"]
 
 
 class Classifier:
-    """Answers for blood-smear images. Made by `Trainer.fit` or `Classifier.load`.
+    """A trained classifier of blood-smear images, from `Trainer.fit` or `Classifier.load`.
 
     Safe to share between threads. `info` describes it: classes, backbone, training data (as
     hashes), settings, metrics of the validation.
@@ -73,7 +73,7 @@ class Classifier:
         self.device = torch.device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.training = dict(training or {})
-        """What is kept of the training images to know their fields again (`kept_signatures`)."""
+        """Signatures of the training images, by which their fields are recognised (`kept_signatures`)."""
         self._extractor = Extractor(
             network.embedding(), self.spec, info.backbone.identity, self.device
         )
@@ -94,7 +94,7 @@ class Classifier:
 
     @property
     def validation_sentence(self) -> str:
-        """The accuracy on the validation part, with its interval and what it rests on, in words."""
+        """The accuracy on the validation part, with its interval and protocol, in words."""
         if self.info.validation is None:
             return "No figures: it was trained without a validation part."
         return accuracy_sentence(self.info.validation)
@@ -103,7 +103,7 @@ class Classifier:
     def pictures(self) -> dict[str, bytes]:
         """PNG pictures of the training, by file name, as `save` puts them under `plots/`.
 
-        They are drawn each time this is asked for, which takes half a second.
+        They are drawn on each access, which takes half a second.
         """
         return training_pictures(self.info.model_dump(mode="json"))
 
@@ -120,8 +120,8 @@ class Classifier:
         An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
         image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey); `images` is one of these or an
         iterable of them. An image that is missing or damaged gets the verdict `unreadable`, and the
-        others are still answered. Raises `ImageError` for what can be no image: `None`, a number, a
-        dict, a list within the list, an array of another type.
+        others are still answered. Raises `ImageError` for what cannot be an image: `None`, a number,
+        a dict, a list within the list, an array of another type.
         """
         return list(self.stream(images, batch_size=batch_size))
 
@@ -168,15 +168,15 @@ class Classifier:
         probes: bool = True,
         label_map: LabelMap | Mapping[str, Any] | None = None,
     ) -> Evaluation:
-        """Return the figures on a labelled set; `cache` keeps features for the next time.
+        """Return the metrics on a labelled set; `cache` keeps features for the next time.
 
-        With `probes`, the strongest shortcut probe on the same images stands in `extra` under
-        `shortcut_probe`: what a classifier gets that reads no cell. `label_map` says what the
-        labels of another set mean to this model: `{"hem": "Benign", "all": "malignant"}`.
+        With `probes`, the strongest shortcut probe on the same images is in `extra` under
+        `shortcut_probe`: how well a classifier does that sees no cell. `label_map` says which class
+        each label of another set means: `{"hem": "Benign", "all": "malignant"}`.
 
-        Raises `DatasetError` when an image is unreadable or a label is none of the model's. The
-        notes of the result say when the figures are worth less than they look: images that were
-        trained on, a division by image, drawn images.
+        Raises `DatasetError` when an image is unreadable or the model does not know a label. The
+        notes of the result say why the metrics may be too high: images that were trained on, a
+        division by image, drawn images.
         """
         also = PROBED if probes else SAME_FIELD
         if label_map is not None:
@@ -199,9 +199,9 @@ class Classifier:
         progress: Progress | None = None,
         also: Sequence[Measure] = (),
     ) -> Judged:
-        """Return probabilities and decisions on every image of a set; labels are not looked at.
+        """Return probabilities and decisions on every image of a set; labels are not used.
 
-        Each image is decoded once, and what `also` measures is taken on the way. Raises
+        Each image is decoded once; the measures `also` are taken in the same pass. Raises
         `DatasetError` when it is empty or an image is unreadable.
         """
         if len(dataset) == 0:
@@ -227,7 +227,7 @@ class Classifier:
     ) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` that the heads see of every image of a set.
 
-        What `also` measures is taken in the same pass over the images. Raises `DatasetError` that
+        The measures `also` are taken in the same pass over the images. Raises `DatasetError` that
         lists every unreadable image.
         """
         extractor = self._extractor
@@ -282,7 +282,7 @@ class Classifier:
         """Read a model folder.
 
         Raises `CheckpointError` when something is missing or altered, and `PluginError` that
-        says what to install when the plugin of its backbone is not there.
+        says what to install when the plugin of its backbone is missing.
         """
         network, info, trust, training = read_parts(Path(folder))
         return cls(network, info, trust=trust, device=device, training=training)
@@ -298,13 +298,13 @@ class Classifier:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> ParityReport:
-        """Write the model as one file of another format, and prove that it answers alike.
+        """Write the model as one file of another format, and compare its answers with the model's.
 
-        The file holds the whole way from uint8 RGB pixels to calibrated probabilities, and what
-        verdicts need. `precision` is `float32`, or `int8` with training images as `calibration`
-        (32 at least; 128 are taken). It is compared with the model on `check` images: a set, or
-        `(H, W, 3)` uint8 arrays; drawn ones without it, and for int8 calibrating images that were
-        held back. The proof is returned and kept in the file.
+        The file computes everything from uint8 RGB pixels to calibrated probabilities, and holds
+        the data of verdicts. `precision` is `float32`, or `int8` with training images as
+        `calibration` (at least 32; 128 are used). The `check` images are a set, or `(H, W, 3)` uint8
+        arrays; without them drawn images are compared, for int8 held-out calibration images. The
+        parity report is returned and kept in the file.
 
         Raises `ExportError`, and leaves no file, when the answers do not agree, when the format
         cannot take the backbone, and when there are too few images to calibrate.
@@ -335,9 +335,9 @@ class Classifier:
         return digest.hexdigest()[:32]
 
     def pipeline(self) -> Pipeline:
-        """Return the whole way from `(N, H, W, 3)` uint8 pixels, on the CPU.
+        """Return the complete module from `(N, H, W, 3)` uint8 pixels to answers, on the CPU.
 
         Its outputs: probabilities and logits `(N, K)`, features `(N, D)`.
         """
-        # A copy: moving the network itself would take it away from whoever answers with it.
+        # A copy: moving the network itself would disturb threads that answer with it.
         return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), self.trust).eval()

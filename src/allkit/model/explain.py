@@ -30,11 +30,11 @@ from allkit.types import Pixels, Singles
 __all__ = ["Explainable", "Explainer"]
 
 NEIGHBOURS = 5
-"""Training images that are shown beside an answer."""
+"""Number of training images that are shown with an answer."""
 
 
 class Explainable(Protocol):
-    """What is explained: it answers, and says what it was made of. `Classifier` is one."""
+    """What an explanation needs of a model; `Classifier` has it."""
 
     info: ModelInfo
     trust: Trust
@@ -95,7 +95,7 @@ class Explainer:
         if outputs.cells is not None:
             way, large = "cells", self._cell_map(outputs, index, method, pixels.shape[:2])
             notes.append(
-                "The map shows how much the answer falls when a cell is left out."
+                "The map shows how much the probability falls when a cell is left out."
                 + (" The field as a whole counts as well." if self._spec.bag == "both" else "")
             )
         else:
@@ -130,7 +130,7 @@ class Explainer:
         """Return how much the log-probability of a class falls without each cell, as a map."""
         if method not in ("auto", "cells"):
             raise ConfigError(
-                f"This model looks at single cells, which {method} cannot show. Take `cells`, or "
+                f"This model looks at single cells, which {method} cannot show. Use `cells` or "
                 f"`auto`."
             )
         (cells,) = outputs.cells or ()

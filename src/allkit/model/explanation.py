@@ -32,11 +32,11 @@ ALIKE = 0.8
 class Faithfulness:
     """Whether a map shows what the answer rests on.
 
-    `deletion`: mean probability of the class while the field is covered from the map's strongest
-    place on (lower is better); `insertion`: while a covered field is uncovered in that order
-    (higher is better). Both stand beside the same figures for squares in random order (Petsiuk
-    et al. 2018). `random_weights`: correlation with the map of the same network with shuffled
-    weights, which must be another map (Adebayo et al. 2018).
+    `deletion`: mean probability of the class while the field is covered, the strongest places of
+    the map first (lower is better); `insertion`: while a covered field is uncovered in that order
+    (higher is better). Both have a counterpart for squares in random order (Petsiuk et al. 2018).
+    `random_weights`: correlation with the map of the same network with shuffled weights, which
+    must be another map (Adebayo et al. 2018).
     """
 
     deletion: float
@@ -126,7 +126,7 @@ class Explanation:
         )
 
     def lines(self, names: dict[str, str]) -> list[str]:
-        """Return what is to be said beside the map."""
+        """Return the sentences that are shown beside the map."""
         answer = self.answer
         share = answer.probability or 0.0
         # Never certainty: no answer is 1.00.
@@ -136,7 +136,7 @@ class Explanation:
         text = {
             "accepted": [f"Accepted: {best}."],
             "review": [f"For review: {reasons}.", f"Most probable: {best}."],
-        }.get(answer.verdict, [f"No answer: {reasons}.", "Nothing follows from the map of it."])
+        }.get(answer.verdict, [f"No answer: {reasons}.", "Its map means nothing."])
         if self.on_cells is not None:
             text.append(
                 f"{self.on_cells:.0%} of the map lies on stained cells, which cover "

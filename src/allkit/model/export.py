@@ -1,4 +1,4 @@
-"""Writing a classifier as one file of another format, which counts only when it answers alike."""
+"""Writing a classifier as one file of another format, kept only if its answers agree."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def write_export(
         data = with_parity(part.read_bytes(), report.to_dict())
         if data is None:
             warnings.warn(
-                f"The exporter {format!r} keeps no room for a proof, so the file has none "
-                f"inside; `allkit verify` will need the model.",
+                f"The exporter {format!r} leaves no room for a parity report, so the file has none; "
+                f"`allkit verify` will need the model.",
                 stacklevel=2,
             )
         else:

@@ -66,16 +66,16 @@ class BackboneInfo(_Part):
     members: int
     license: str
     weights_sha256: str
-    """Of the backbone as it answers; `pretrained_sha256` is of what it was before the training."""
+    """Of the backbone as it answers; `pretrained_sha256` is that before the training."""
     pretrained_sha256: str = ""
     cut: int | None = None
-    """Where several members with last stages of their own part: behind `net[:cut]`."""
+    """Where members have last stages of their own: behind `net[:cut]`, which they share."""
     trained: tuple[str, ...] = ()
     """The stages that were trained beside the head."""
     orientations: bool = False
     """Whether features are the mean over the eight orientations of an image."""
     input: InputSpec
-    """How an image is standardised, and what the network is shown of it."""
+    """How an image is standardised, and what the network sees of it."""
     finder: str = ""
     """Which finder of white cells it was trained with; empty where the bag holds none."""
     fingerprint: tuple[float, ...] = ()
@@ -116,7 +116,7 @@ class BackboneInfo(_Part):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells these features from any others, for the cache."""
+        """What distinguishes these features from all others, for the cache."""
         identity = (self.name, self.distribution, self.version, self.weights_sha256)
         return (*identity, "eight orientations") if self.orientations else identity
 
@@ -175,7 +175,7 @@ class ModelInfo(_Part):
     @model_validator(mode="before")
     @classmethod
     def _older(cls, values: Any) -> Any:
-        """Add what older versions did before there was a setting for it."""
+        """Add settings that older versions did not have, with the value for what they did."""
         if not isinstance(values, dict) or not isinstance(values.get("config"), dict):
             return values
         config = TrainConfig.with_names_of_today(values["config"])

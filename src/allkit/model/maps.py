@@ -50,11 +50,11 @@ class Mapper:
     def choose(self, method: str) -> Method:
         """Return the method to use; raise `ConfigError` when the backbone names no layer for it."""
         if method not in METHODS:
-            raise ConfigError(f"The method is {method!r}. It is one of: {', '.join(METHODS)}.")
+            raise ConfigError(f"Unknown method {method!r}. Choose one of: {', '.join(METHODS)}.")
         if method == "cells":
             raise ConfigError(
-                "The method cells explains models that look at cells, and this one looks at whole "
-                "fields. Take `auto`."
+                "The method cells is for models that look at cells, and this one looks at whole "
+                "fields. Use `auto`."
             )
         if method == "auto":
             return "hirescam" if self.layer else "occlusion"
@@ -144,7 +144,7 @@ class Mapper:
     def _random_weights(
         self, inputs: torch.Tensor, target: int, method: Method, strengths: Singles
     ) -> float:
-        # A copy, so that whoever answers meanwhile answers with the real weights.
+        # A copy, so that other threads go on answering with the real weights.
         shuffled = copy.deepcopy(self.network)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
@@ -192,7 +192,7 @@ def cam(
     total: torch.Tensor | None = None
     for output, slope in zip(outputs, gradients, strict=True):
         activation, gradient = _as_planes(output.detach()), _as_planes(slope)
-        # The head's square root has an infinite slope where a feature is zero; zero it adds.
+        # The head's square root has an infinite slope where a feature is zero; it adds zero there.
         gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
         if method == "gradcam":
             gradient = gradient.mean(dim=(2, 3), keepdim=True)

@@ -25,7 +25,7 @@ __all__ = ["Parts", "arrays_of", "read_parts", "with_fingerprint"]
 
 
 class Parts(NamedTuple):
-    """What a classifier is made of; `training` is what it keeps of its training images."""
+    """What a classifier is made of; `training` holds the signatures of its training images."""
 
     network: Network
     info: ModelInfo
@@ -37,7 +37,7 @@ def read_parts(folder: Path) -> Parts:
     """Return the parts of the classifier in a model folder.
 
     Raises `CheckpointError` when something is missing or altered, or fits no backbone of today, and
-    `PluginError` that says what to install when the plugin of its backbone is not there.
+    `PluginError` that says what to install when the plugin of its backbone is missing.
     """
     info, arrays = read_model(folder)
     record = _backbone_of(info)
@@ -107,7 +107,7 @@ def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
 
 
 def _backbone_of(info: ModelInfo) -> Backbone:
-    """Return the backbone's record; `PluginError` says what to install when it is not there."""
+    """Return the backbone's record; `PluginError` says what to install when it is missing."""
     try:
         record: Backbone = registry().get("backbone", info.backbone.name)
     except PluginError as error:
@@ -115,7 +115,7 @@ def _backbone_of(info: ModelInfo) -> Backbone:
             raise
         raise PluginError(
             f"This model needs the backbone {info.backbone.name!r} of the plugin "
-            f"{info.backbone.distribution} {info.backbone.version}, which is not there: install "
+            f"{info.backbone.distribution} {info.backbone.version}, which is not installed: install "
             f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
         ) from None
     return record
@@ -135,7 +135,7 @@ def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None
     if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
         warnings.warn(
             f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
-            f"other features from the same weights, so its figures no longer hold. Install "
+            f"other features from the same weights, so its metrics are no longer valid. Install "
             f"{saved.distribution}=={saved.version}, or train again.",
             stacklevel=4,
         )

@@ -33,7 +33,7 @@ PACKAGES = (
     "peft",
     "openvino",
 )
-"""Those whose versions a result depends on."""
+"""Packages whose versions a result depends on."""
 
 
 class Provenance(BaseModel):

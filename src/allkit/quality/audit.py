@@ -1,4 +1,4 @@
-"""The audit: how far a classifier gets on a set without reading a cell."""
+"""The audit: how well a classifier does on a set without seeing the cells."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Audit:
-    """What the shortcut probes get on a set, and what follows from it.
+    """The results of the shortcut probes on a set, and the verdict.
 
-    `probes` are sorted, best first. `verdict` is `shortcut` when one of them surely goes far
-    beyond chance (the lower end of its interval a quarter of the way to perfect, half for those
-    that see cells as colour), `clear` when surely none does, else `undecided`. `unit` says what
-    the cross-validation kept whole. `left_out` is what the strongest probe gets when each value of
-    `column` is left out in turn.
+    `probes` are sorted, best first. `verdict` is `shortcut` when the lower end of a probe's interval
+    is at least a quarter of the way from chance to perfect (half of the way for probes that see
+    cells as colour), `clear` when the upper end of every interval is below that, else `undecided`.
+    `unit` says what the cross-validation kept whole. `left_out` is the result of the strongest
+    probe when each value of `column` is left out in turn.
     """
 
     probes: tuple[Probe, ...]
@@ -96,11 +96,11 @@ def audit(
     progress: Progress | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Measure what simple classifiers get that are blind to cells, by grouped cross-validation.
+    """Measure how well simple classifiers do that cannot see the cells, by grouped cross-validation.
 
-    With `model`, its balanced accuracy on the same images stands beside. `column` (by default
-    `group`, where there are groups) is left out value by value for the strongest probe. Raises
-    `DatasetError` that names unreadable images.
+    With `model`, the result also holds its balanced accuracy on the same images. `column` (by
+    default `group`, where there are groups) is left out value by value for the strongest probe.
+    Raises `DatasetError` that names unreadable images.
     """
     data.passes.measure([*SAME_FIELD, PROBE_INPUTS], progress=progress, label="probes")
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
@@ -132,7 +132,7 @@ def audit(
     if column and not _complete(data, column):
         raise DatasetError(
             f"The column {column!r} of {data.name} has gaps or a single value, so it cannot be left "
-            f"out value by value."
+            f"out value by value. Fill it, or choose another column."
         )
 
     seen = probes.collect(data.passes.measure([PROBE_INPUTS])[0])
@@ -198,14 +198,14 @@ def _message(
     else:
         text = (
             f"Undecided: the best probe, {results[0].name}, gets {results[0].balanced_accuracy:.3f} "
-            f"({results[0].low:.3f}–{results[0].high:.3f}), chance is {chance:.2f}. More groups of every "
-            f"class would tell."
+            f"({results[0].low:.3f}–{results[0].high:.3f}), chance is {chance:.2f}. Give more groups of "
+            f"every class."
         )
     if model is not None:
         text += f" The model gets {model:.3f} on the same images."
     if not data.has_groups:
         text += (
-            " No groups are known, so images of one slide were on both sides: this is what a "
+            " No groups are known, so images of one slide were on both sides, which a "
             "division by image rewards."
         )
     return text
@@ -234,7 +234,7 @@ def _complete(data: Dataset, column: str) -> bool:
 
 
 def _coincide(data: Dataset, column: str | None) -> str | None:
-    """Return in words that groups coincide with classes, by the column or by what is known."""
+    """Return in words that groups coincide with classes, by the column or by the known groups."""
     if column is None and not data.has_groups:
         return None
     values = data.units.tolist() if column is None else data.column(column)
@@ -249,7 +249,7 @@ def _left_out(
     labels: npt.NDArray[np.int64],
     units: npt.NDArray[np.int64],
 ) -> Probe | None:
-    """Return what a probe gets when each value of `column` is left out; `None` for too many values."""
+    """Return the result of a probe when each value of `column` is left out; `None` for too many."""
     groups = np.unique(np.array(data.column(column), dtype=str), return_inverse=True)[1]
     if int(groups.max()) + 1 > _MOST_GROUPS:
         return None

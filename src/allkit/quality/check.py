@@ -41,14 +41,14 @@ _FOLDS = 2  # groups that a class needs for anything to be held out
 
 @dataclass(frozen=True)
 class Check:
-    """What was found in a set. Images are named as the set names them.
+    """The findings in a set. Images have the names that they have in the set.
 
     `problems` are rows and files that cannot be used. `unreadable` and `blank` are images.
     `duplicates` are byte-identical pairs, `near_duplicate_pairs` every pair of a cluster that shows
     the same field (byte-identical ones included), `overlapping_pairs` those that share a part of
-    it; `label_conflicts` are the byte-identical pairs with two labels. `leaks` say what lies on two
-    sides of the set's own division. `label_suspects` is `None` when no backbone looked. `thin` are
-    the classes with fewer than two groups. `findings` say in words what is to be fixed.
+    it; `label_conflicts` are the byte-identical pairs with two labels. `leaks` say what is on two
+    sides of the set's own division. `label_suspects` is `None` when no backbone was given. `thin`
+    are the classes with fewer than two groups. `findings` say in words what has to be fixed.
     """
 
     data: Dataset
@@ -115,7 +115,7 @@ class Check:
 
 @dataclass
 class _Seen:
-    """What one pass over the images leaves, by position; `None` for an unreadable one."""
+    """The results of one pass over the images, by position; `None` for an unreadable image."""
 
     hashes: list[str | None]
     signatures: list[Signature | None]
@@ -144,19 +144,19 @@ def check(
     pattern: str | None = None,
     progress: Progress | None = None,
 ) -> Check:
-    """Look at every image of a set, or of what lies at a path, and return what was found.
+    """Look at every image of a set, or of the set at a path, and return the findings.
 
-    A path may hold what `Dataset.open` refuses: the problems become findings. With `backbone`,
-    labels are compared with what a classifier on its features says. `pattern` takes the groups
+    A path may hold a set that `Dataset.open` refuses: its problems become findings. With `backbone`,
+    labels are compared with the answers of a classifier on its features. `pattern` takes the groups
     from the names (`Dataset.with_groups`). One image at a time is in memory; about 4 KB are kept of
-    each. Raises `DatasetError` when nothing is there to look at.
+    each. Raises `DatasetError` when there is no image.
     """
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:
         whole = whole.with_groups(pattern)
     if len(whole) == 0:
-        raise DatasetError(f"{whole.name} holds no image that could be looked at.")
+        raise DatasetError(f"{whole.name} holds no image that can be read. Check the path.")
     seen = _look(whole, progress)
     readable = [i for i in range(len(whole)) if i not in seen.errors]
     kept = whole.subset(readable)
@@ -247,7 +247,7 @@ def _thin(data: Dataset) -> list[str]:
 
 
 def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
-    """Say what is to be fixed, the gravest first."""
+    """Return what has to be fixed, the most serious first."""
     data = result.data
     lines = [f"{problem}." for problem in result.problems]
     lines += _count(result.unreadable, "image", "cannot be read: fix or remove {them}.")
@@ -283,7 +283,7 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         lines.append(
             f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
-            f"{': its presence alone tells classes apart' if uneven else ''}. A scale bar, a label, "
+            f"{': its presence alone reveals the class' if uneven else ''}. A scale bar, a label, "
             f"or dust in the microscope: crop it or paint it over."
         )
     lines += _count(

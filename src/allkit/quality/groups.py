@@ -1,6 +1,6 @@
 """Groups where none are known: guessed from light, stain, order of names and shared fields.
 
-A guess is offered with its evidence and used by nobody before a person took it.
+The guess comes with its evidence; nothing uses it before a person has chosen to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _APART = 3.0  # between the medians of two blocks of different acquisitions
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Suggested groups of a set, and what speaks for them.
+    """Suggested groups of a set, and the evidence for them.
 
     `series[i]` names the acquisition (light and stain) that image `i` seems to be of, `groups[i]`
     the block of 25 consecutive images of it, joined over images that show the same field.
@@ -42,7 +42,7 @@ class Suggestion:
     evidence: tuple[dict[str, Any], ...]
 
     def to_dataset(self) -> Dataset:
-        """Return the set with these groups, for whoever takes the guess."""
+        """Return the set with these groups."""
         samples = [
             replace(s, group=group, columns={**s.columns, "series": series})
             for s, group, series in zip(self.data, self.groups, self.series, strict=True)
@@ -63,10 +63,10 @@ class Suggestion:
 
 
 def acquisition(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Return what light and stain leave in an image of shape (H, W, 3) uint8: (6,) float32.
+    """Return numbers about light and stain of an image (H, W, 3) uint8: (6,) float32.
 
     The median CIELAB colour of the background, and the direction of the mean optical density of
-    what is stained (red, green, blue; of length 10), which does not follow the number of cells.
+    stained pixels (red, green, blue; of length 10), which does not depend on the number of cells.
     """
     import cv2
 
@@ -144,6 +144,6 @@ def _folder(image: str) -> str:
 
 
 def _natural(image: str) -> list[tuple[int, int | str]]:
-    # 2 comes before 10, as whoever named the files meant.
+    # 2 comes before 10, as the names of the files mean it.
     parts = re.split(r"(\d+)", image)
     return [(1, int(part)) if part.isdigit() else (0, part) for part in parts]

@@ -64,7 +64,7 @@ def _held_out(
     units: npt.NDArray[np.int64],
     seed: int,
 ) -> npt.NDArray[np.float64]:
-    """Return the probabilities `(N, K)` of a classifier that learnt from no relative of the image."""
+    """Return the probabilities `(N, K)` of a classifier that learnt from no related image."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold
     from sklearn.pipeline import make_pipeline
@@ -75,7 +75,7 @@ def _held_out(
     roots = np.sign(features) * np.sqrt(np.abs(features))
     chances = np.zeros((len(labels), int(labels.max()) + 1))
     for learn, test in divider.split(roots, labels, units):
-        # Strongly regularised: it shall not learn the wrong labels by heart.
+        # Strongly regularised, so that it cannot memorise wrong labels.
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
         model.fit(roots[learn], labels[learn])
         chances[np.ix_(test, model.classes_)] = model.predict_proba(roots[test])

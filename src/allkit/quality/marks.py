@@ -1,7 +1,7 @@
 """Marks that are burnt into images at a fixed place: scale bars, labels, frames.
 
 Fields differ, so the mean over many of them is smooth; a mark that recurs at one place stays sharp
-in it. Sums over the images of one size and class are kept, never the images.
+in it. Only sums over the images of one size and class are kept, not the images.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ALIKE = 0.45  # correlation from which on an image bears the mark
 
 @dataclass(frozen=True)
 class Mark:
-    """A mark: its box (left, top, right, bottom) as shares of width and height, and who bears it."""
+    """A mark: its box (left, top, right, bottom) as shares of width and height, and its images."""
 
     box: tuple[float, float, float, float]
     images: tuple[int, ...]

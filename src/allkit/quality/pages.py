@@ -1,4 +1,4 @@
-"""The check and the audit as pages for a browser, with the images that they speak of."""
+"""The check and the audit as pages for a browser, with the images concerned."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _groups(suggestion: Suggestion) -> str:
         f"No groups are known. From light, stain and the order of the names there seem to be "
         f"{len(set(suggestion.series)):,} acquisitions and, in blocks of 25 consecutive images "
         f"joined where they show the same field, {len(set(suggestion.groups)):,} groups. This "
-        f"is a guess: nothing uses it until you do (`--suggest-groups FILE.csv`)."
+        f"is a guess; nothing uses it until you write it (`--suggest-groups FILE.csv`) and give it."
     )
     keys = list(suggestion.evidence[0])
     rows = [
@@ -151,13 +151,13 @@ def audit_page(audit: Audit, name: str) -> str:
     parts = [
         section("Verdict", paragraph(f"{audit.verdict}. {audit.message}", kind)),
         *groups,
-        section("Beside them", table(["", "balanced accuracy", "95 % interval", ""], beside)),
+        section("For comparison", table(["", "balanced accuracy", "95 % interval", ""], beside)),
     ]
     if audit.advice:
         parts.append(section("What can be done", *map(paragraph, audit.advice)))
     if audit.model_notes:
         notes = [paragraph(note, "caution") for note in audit.model_notes]
-        parts.append(section("About the model's figure", *notes))
+        parts.append(section("About the model's accuracy", *notes))
     lead = (
         f"{audit.images:,} images, {audit.groups:,} groups. Forests of extremely randomised trees, "
         f"stratified cross-validation with every {audit.unit} kept whole; intervals by resampling them."

@@ -46,8 +46,8 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         "## What it is for, and what not",
         "For research on one field of a stained blood smear at a time, with a person who looks at "
         "the same field. Not for deciding about a patient, not for screening, not for slides "
-        "whose answers are `review` or `refused`, and not for other diseases: what is not one of "
-        "its classes it cannot name.",
+        "whose answers are `review` or `refused`, and not for other diseases: it can name only "
+        "its own classes.",
         "## What it answers",
         f"One probability per class: {', '.join(names[c] for c in info['classes'])}; the classes "
         f"that cannot be ruled out; and a verdict, `accepted`, `review` or `refused`, with reasons.",
@@ -61,10 +61,10 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         )
         + f"{sum(data['counts'].values()):,} images: {counts}. "
         f"Fingerprint of the set `{data['fingerprint'][:16]}…`; `model.json` holds the hash of "
-        f"every image, so that a test image which was trained on can be told.",
-        "What such sets are known to suffer from: images of one slide are not independent, and "
-        "what tells the slides apart (stain, light, scale bar) can give the class away. "
-        "`allkit audit` measures how far; `allkit check` finds images that occur twice.",
+        f"every image, so that test images which were trained on are recognised.",
+        "Known problems of such sets: images of one slide are not independent, and differences "
+        "between slides (stain, light, scale bar) can reveal the class. `allkit audit` measures "
+        "how far; `allkit check` finds images that occur twice.",
         _protocol(info),
         *_adapted(info),
         _not_measured(info),
@@ -90,7 +90,7 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
 
 
 def _adapted(info: Mapping[str, Any]) -> list[str]:
-    """Return what was changed after the training, oldest first; nothing where nothing was."""
+    """Return what was changed after the training, oldest first; empty if nothing was."""
     parts = []
     for record in info.get("adaptations", ()):
         kind = "labelled fields" if record["labelled"] else "fields without labels"
@@ -109,7 +109,7 @@ def _adapted(info: Mapping[str, Any]) -> list[str]:
             parts += [f"{record['judged']} fields. {record['protocol']}", table]
     if parts:
         parts.insert(0, "## Adapted to a laboratory")
-        parts.append("The figures of the validation above are those before the adaptation.")
+        parts.append("The metrics of the validation above are those before the adaptation.")
     return parts
 
 
@@ -148,7 +148,7 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
     if probe and probe["name"]:
         low, high = probe["interval"]
         parts.append(
-            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, gets a "
+            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, has a "
             f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
             f"is {probe['chance']:.3f}."
         )
@@ -206,7 +206,7 @@ def _trained(info: Mapping[str, Any]) -> str:
 def _protocol(info: Mapping[str, Any]) -> str:
     evaluation = info["validation"]
     if evaluation is None:
-        return "## Figures\n\nNone: it was trained without a validation part."
+        return "## Metrics\n\nNone: it was trained without a validation part."
     classes = [
         f"| {info['display_names'][name]} | {_show(v['precision'])} | {_show(v['recall'])} | "
         f"{_show(v['f1'])} | {v['support']} | {_recall(evaluation, name)} |"
@@ -225,7 +225,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"## Figures\n\n{evaluation['protocol']}: {evaluation['n']:,} images, 95 % intervals by "
+        f"## Metrics\n\n{evaluation['protocol']}: {evaluation['n']:,} images, 95 % intervals by "
         f"resampling {evaluation['interval_unit']}s.{notes}\n\n"
         + _table(evaluation, MEASURED)
         + "\n\n"
@@ -253,12 +253,11 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
     else:
         promised = ", ".join(info["display_names"][name] for name in trust["promised"])
         lines.append(
-            f"Calibrated on images that were kept out of the training: temperature "
-            f"{trust['temperature']:.2f}, times {math.exp(trust['softening']):.2f} for each standard "
-            f"deviation that an image is stranger than usual. Prediction sets hold the true class in "
-            f"{trust['coverage']:.0%} of the images of each class ({promised or 'no class'}), "
-            f"as long as slides are like those of the training. Answers below a probability of "
-            f"{trust['confidence']:.2f} are for review."
+            f"Calibrated on held-out images: temperature {trust['temperature']:.2f}, times "
+            f"{math.exp(trust['softening']):.2f} for each unit of the OOD score (by the network's "
+            f"features). Prediction sets hold the true class in {trust['coverage']:.0%} of the "
+            f"images of each class ({promised or 'no class'}), as long as slides are like those of "
+            f"the training. Answers below a probability of {trust['confidence']:.2f} are for review."
         )
     for name, words in (
         ("appearance", "stain, light, sharpness and size of the cells"),
@@ -267,28 +266,29 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         space = trust["familiarity"].get(name)
         if space:
             lines.append(
-                f"Familiarity by {words}: {space['references']:,} training images in "
-                f"{space['dimensions']} dimensions; farther than {space['foreign']:.1f} is no "
-                f"smear that it knows."
+                f"Out-of-distribution (OOD) detection by {words}: {space['references']:,} training "
+                f"images in {space['dimensions']} dimensions; an image farther than "
+                f"{space['foreign']:.1f} from all of them is refused as no known smear."
             )
     if trust["familiarity"]:
         lines.append(
-            f"A slide is unfamiliar when the two together are more than {trust['familiar']:.1f} "
-            f"standard deviations above what is usual."
+            f"A slide is unfamiliar when its OOD score, the sum of these parts, is above "
+            f"{trust['familiar']:.1f}; 0 is usual."
         )
     if not trust["familiarity"]:
-        lines.append("It has no familiarity data: it does not notice an unknown slide.")
+        lines.append("It has no data for OOD detection: it does not notice an unfamiliar slide.")
     lines += [f"**{note}**" for note in info.get("trust_notes", ())]
     return "\n\n".join(lines)
 
 
 def _not_measured(info: Mapping[str, Any]) -> str:
     return (
-        "**Unseen slides.** The figures above are of slides that have other images in the "
-        "training. What it does on slides, stains, microscopes and hospitals it has not seen is "
-        "not measured by a training: `allkit evaluate MODEL DATA --leave-one-group-out COLUMN --card` "
-        "measures it and writes it here, and published systems for this task fail there.\n\n"
-        "**Shortcuts.** What a classifier gets that sees no cell is not measured by a training: "
+        "**Unseen slides.** The metrics above are of slides that have other images in the "
+        "training. A training does not measure how the model does on unseen slides, stains, "
+        "microscopes and hospitals, where published systems for this task fail: "
+        "`allkit evaluate MODEL DATA --leave-one-group-out COLUMN --card` measures it and writes it "
+        "here.\n\n"
+        "**Shortcuts.** A training does not measure how well a classifier does that sees no cell: "
         "`allkit evaluate MODEL DATA --card` writes it here, `allkit audit DATA --model MODEL` shows "
         "more."
     )

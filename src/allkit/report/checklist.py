@@ -1,4 +1,4 @@
-"""What the reporting guidelines ask for, filled in where the training knows the answer."""
+"""The items of the reporting guidelines, filled in where the training knows the answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def checklist(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
     """Return the items of CLAIM 2024 and TRIPOD+AI as a Markdown table, in the order of a report.
 
     Tejani et al., Radiology AI 2024; Collins et al., BMJ 2024;385:e078378. The items are in our
-    words and joined where both ask for the same.
+    words; those that ask for the same are joined.
     """
     rows = [f"| {item} | {asked} | {answer} |" for item, asked, answer in _items(info, trust)]
     missing = sum(TO_FILL in row for row in rows)
     return (
         "## Reporting checklist\n\n"
         f"Items of CLAIM 2024 (C) and TRIPOD+AI (T), in short; {len(rows) - missing} of "
-        f"{len(rows)} are filled by the training. The others are for whoever publishes it.\n\n"
+        f"{len(rows)} are filled by the training. Who publishes the model fills in the others.\n\n"
         "| item | asked by | here |\n|---|---|---|\n" + "\n".join(rows)
     )
 

@@ -57,7 +57,7 @@ def evaluation_page(
     ]
     sections = [
         section(
-            "Figures",
+            "Metrics",
             *parts,
             table(["metric", "value", "95 % interval", ""], rows),
             paragraph(
@@ -97,7 +97,7 @@ def _probe(probe: Mapping[str, Any]) -> str:
         return paragraph(f"No shortcut probe: {probe['reason']}", "muted")
     low, high = probe["interval"]
     return paragraph(
-        f"Strongest shortcut probe: {probe['name'].replace('_', ' ')} alone gets a balanced "
+        f"Strongest shortcut probe: {probe['name'].replace('_', ' ')} alone has a balanced "
         f"accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f} to {high:.3f}; chance "
         f"{probe['chance']:.3f})"
         + (", without seeing a single cell." if probe["blind_to_cells"] else "."),
@@ -123,8 +123,8 @@ def _unseen(unseen: Mapping[str, Any]) -> str:
         f"Trained without one {unseen['column']} at a time",
         table([*columns.values(), "class that cannot be named"], rows),
         paragraph(
-            f"Of {unseen['right']:,} images answered rightly, {unseen['accepted_right']:,} were "
-            f"accepted: refusing everything would make no silent error and help nobody."
+            f"Of {unseen['right']:,} right answers {unseen['accepted_right']:,} were accepted. A "
+            f"model that refuses everything makes no silent error and helps nobody."
         ),
     )
 
@@ -187,9 +187,9 @@ def _comparison(comparison: Mapping[str, Any]) -> str:
     return section(
         f"Compared with {comparison['with']}",
         paragraph(
-            f"This model less the other, on the same images, resampling the same "
-            f"{comparison['interval_unit']}s for both. {comparison['only_second']} images are right "
-            f"here only, {comparison['only_first']} in the other only."
+            f"This model minus the other, on the same images, resampling the same "
+            f"{comparison['interval_unit']}s for both. Only this model is right on "
+            f"{comparison['only_second']} images, only the other one on {comparison['only_first']}."
         ),
         table(["metric", "difference", "95 % interval", ""], rows),
     )

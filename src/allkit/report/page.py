@@ -72,7 +72,7 @@ class _Html(str):
 
 
 def bar(share: float, *, strong: bool = False) -> str:
-    """Return a bar for a share of 0 to 1, for a cell of a `table`."""
+    """Return a bar for a share from 0 to 1, for a cell of a `table`."""
     width = 14 * min(1.0, max(0.0, share))
     kind = "bar strong" if strong else "bar"
     return _Html(

@@ -1,7 +1,6 @@
 """Pictures of a training and of its metrics, as PNG bytes.
 
-Figures are made without pyplot, so that drawing one changes no global state and can be done in
-any thread.
+They are drawn without pyplot, so that drawing changes no global state and may be done in any thread.
 """
 
 from __future__ import annotations
@@ -132,7 +131,7 @@ def trials_picture(
     *,
     lower_is_better: bool,
 ) -> bytes:
-    """Return the course of a search and what each setting did to it, as PNG bytes.
+    """Return the course of a search and the effect of each setting, as PNG bytes.
 
     `trials` holds (number, value or `None` when it failed, settings). The first panel shows every
     trial and the best so far; each further one the value against one setting.
@@ -193,7 +192,7 @@ def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
 
 @dataclass(frozen=True)
 class Example:
-    """A training image beside an answer: its name, class, distance, and pixels where at hand."""
+    """A training image near an answer: its name, class, distance, and its pixels if available."""
 
     name: str
     label: str

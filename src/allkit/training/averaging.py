@@ -13,8 +13,8 @@ __all__ = ["Average"]
 class Average:
     """The exponential moving average of a module's weights (EMA).
 
-    The decay warms up as (1 + t) / (10 + t): with a long memory from the first step on, the
-    average of a short training would still be its beginning.
+    The decay rises as (1 + t) / (10 + t): with a constant decay the average of a short training
+    would hold mostly its first weights.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""The backbone of a training, before it learns: where it is cut, and how images are shown to it."""
+"""The backbone of a training, before it learns: where it is cut, and how images are standardised."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ __all__ = ["TrainingBackbone", "load_backbone", "untrained_backbone"]
 class TrainingBackbone:
     """A backbone with its weights as they are before the training.
 
-    `record` holds the input that images become; `width` is D of the features of an image, of its
-    field and its cells together; `fingerprint` the hash of the weights. The trained stages are
-    `module[cut:]`; without a `cut` only heads are trained.
+    `record` holds the input specification; `width` is D of the features of an image, field and
+    cells together; `fingerprint` is the hash of the weights. The trained stages are `module[cut:]`;
+    without a `cut` only heads are trained.
     """
 
     config: TrainConfig
@@ -45,18 +45,18 @@ class TrainingBackbone:
 
     @property
     def input(self) -> InputSpec:
-        """What images become before the network sees them."""
+        """How an image is standardised for the network."""
         return self.record.input
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What tells the features of this backbone from any others."""
+        """What distinguishes the features of this backbone from all others."""
         provider = self.provider
         return (self.record.name, provider.distribution, provider.version, self.fingerprint)
 
     @property
     def copies(self) -> int:
-        """The augmented copies that are made of an image that is learnt from."""
+        """The number of augmented copies of each training image."""
         return self.config.copies if self.augment else 0
 
     def copy(self, number: int) -> AugmentedCopy | None:
@@ -92,7 +92,7 @@ def untrained_backbone(config: TrainConfig) -> nn.Module:
 
 
 def load_backbone(config: TrainConfig, device: torch.device) -> TrainingBackbone:
-    """Return the backbone that the settings ask for.
+    """Return the backbone of the settings.
 
     Raises `ConfigError` when it cannot be trained like this, and `PluginError` when it cannot be
     built.

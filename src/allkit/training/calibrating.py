@@ -16,13 +16,13 @@ __all__ = ["further_held_out"]
 
 
 def further_held_out(session: Session) -> list[HeldOut]:
-    """Return what heads that are trained for this alone say of the images that were learnt from.
+    """Return held-out answers on the training images, of heads that are trained for this alone.
 
     One validation part holds few groups, often one or two of a class: too few for thresholds that
-    hold on the next ones. A head takes seconds, so `config.calibration_folds` more are trained,
-    each without another part of the learners, and asked about that part. They are no part of the
-    model. Nothing is returned where folds cover every image already, and for strategies that
-    train more than a head.
+    are valid on the next ones. A head takes seconds, so `config.calibration_folds` more are trained,
+    each without another part of the training images, on which it then answers. They do not become
+    part of the model. Nothing is returned where folds cover every image already, and for strategies
+    that train more than a head.
     """
     config, division = session.config, session.division
     if config.strategy != "head" or config.folds or config.calibration_folds < 2:
@@ -34,7 +34,7 @@ def further_held_out(session: Session) -> list[HeldOut]:
     for learn, check in grouped_parts(
         labels, dataset.fields[learners], config.calibration_folds, config.seed
     ):
-        # A class that a head has not seen it cannot name: its images would say nothing.
+        # A head cannot name a class that it has not seen: images of that class would tell nothing.
         check = check[np.isin(labels[check], labels[learn])]
         if len(check):
             parts.append((learners[learn], learners[check]))

@@ -1,4 +1,4 @@
-"""What comes out of a training: answers on held-out images, figures, description."""
+"""The results of a training: answers on held-out images, metrics, description."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["HeldOut", "backbone_info", "model_info", "used_plugins", "validation
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What the members of one division make of the images that they did not learn from.
+    """The outputs of the members of one division for the images that they did not learn from.
 
     `images` are positions `(n,)` in the set; `logits` `(n, K)` float32 are the mean over the
     members of this division; `features` `(n, D)` float32 are the ones its heads see (those of
@@ -51,10 +51,10 @@ def validation_of(
     held_out: Sequence[HeldOut],
     probabilities: npt.NDArray[np.floating[Any]],
 ) -> Evaluation | None:
-    """Return the figures over all held-out images, each judged by those that did not see it.
+    """Return the metrics over all held-out images, each judged by members that did not see it.
 
-    `probabilities` `(n, K)` are those of the held-out images, in their order. Where there are
-    several divisions, the figures of each stand in `extra` under `folds`.
+    `probabilities` `(n, K)` are those of the held-out images, in their order. If there are several
+    divisions, the metrics of each are in `extra` under `folds`.
     """
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
@@ -159,7 +159,7 @@ def _data_info(division: Division) -> DataInfo:
 
 
 def _shareable(config: TrainConfig) -> TrainConfig:
-    """Return the settings as the model keeps them: the hash of the weights is, their folder is not."""
+    """Return the settings as the model keeps them: without the folder of the weights file."""
     return config.model_copy(update={"weights": Path(config.weights).name})
 
 

@@ -17,7 +17,7 @@ __all__ = ["autocast", "choose_device", "choose_precision", "processes", "thread
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the named device, the best there is for `auto`; raise `ConfigError` if it fails."""
+    """Return the named device, for `auto` the best available; raise `ConfigError` if it fails."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -51,10 +51,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @contextlib.contextmanager
 def processes(device: torch.device) -> Iterator[Accelerator]:
-    """Give accelerate's view of the processes that train together, usually one.
+    """Return accelerate's view of the processes that train together, usually one.
 
-    Started by `torchrun` or `accelerate launch` there are several, each with a device of its own.
-    Precision is ours (`autocast`), so that one process can train in several, one after another.
+    `torchrun` and `accelerate launch` start several, each with a device of its own. allkit sets the
+    precision itself (`autocast`), so that one process can use several, one after another.
     """
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
     before = dict(PartialState._shared_state), dict(AcceleratorState._shared_state)

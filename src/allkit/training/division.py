@@ -1,4 +1,4 @@
-"""Who learns from which images, and is checked on which."""
+"""Which images each training learns from, and on which it is judged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Division", "divide", "require_trainable", "whole_set"]
 
 @dataclass(frozen=True)
 class Division:
-    """The whole set, and for each division the positions to learn from and to check on."""
+    """The whole set, and for each division the positions to learn from and to judge on."""
 
     dataset: Dataset
     parts: list[tuple[Indices, Indices]]
@@ -32,7 +32,7 @@ class Division:
 
     @property
     def learners(self) -> Indices:
-        """The positions of all images that some training learns from."""
+        """The positions of all images that any training learns from."""
         return np.unique(np.concatenate([learn for learn, _ in self.trainings]))
 
     @property
@@ -56,7 +56,7 @@ def whole_set(train: Dataset, val: Dataset | None) -> Dataset:
 
 
 def require_trainable(config: TrainConfig, train: Dataset, val: Dataset | None) -> None:
-    """Say what is wrong with settings and images before any image is looked at.
+    """Check settings and labels before any image is read.
 
     Raises `DatasetError` when a class is missing on a side or has nothing to be held out, and
     `ConfigError` when the settings contradict each other.
@@ -84,7 +84,7 @@ def require_trainable(config: TrainConfig, train: Dataset, val: Dataset | None) 
 
 
 def _require_enough(config: TrainConfig, train: Dataset) -> None:
-    """Raise `DatasetError` where a division cannot succeed, whatever a look at the images shows."""
+    """Raise `DatasetError` if a division cannot succeed, whatever the images show."""
     sides = [f"fold {i}" for i in range(config.folds)] if config.folds else ["train", "val"]
     labels = [sample.label for sample in train]
     unit_name = "group" if train.has_groups else "distinct field"
@@ -92,7 +92,7 @@ def _require_enough(config: TrainConfig, train: Dataset) -> None:
 
 
 def divide(config: TrainConfig, dataset: Dataset, learning: int) -> Division:
-    """Divide the first `learning` images of a set as the settings ask for; the others are validation.
+    """Divide the first `learning` images of a set by the settings; the others are validation.
 
     Raises `DatasetError` when a class cannot be on both sides.
     """
@@ -107,7 +107,7 @@ def divide(config: TrainConfig, dataset: Dataset, learning: int) -> Division:
     if config.val == 0:
         return Division(dataset, [(everything, everything[:0])], dataset.split_by)
     split = dataset.split(test=0.0, val=config.val, seed=config.seed)
-    # The images may have been divided by image before: then the figures stay inflated.
+    # The images may have been divided by image before: then the metrics stay inflated.
     by = "image" if dataset.split_by == "image" else split.by
     return Division(dataset, [_sides(split, "train", "val")], by, refit)
 
@@ -141,6 +141,6 @@ def _check_classes(train: Dataset) -> None:
     single = [name for name in train.classes if counts[name] == 1]
     if single:
         raise DatasetError(
-            f"{', '.join(single)}: one image only. Nothing can be learnt from it and judged too; "
-            f"add images or take the class out."
+            f"{', '.join(single)}: one image only, which cannot both be learnt from and judged. "
+            f"Add images or take the class out."
         )

@@ -1,4 +1,4 @@
-"""What ended a training, in words: what to lower, what still fits, and what is kept."""
+"""Messages for a training that failed: what to lower, what still fits, and what is kept."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class NotANumber(Exception):
 def explained(
     error: Exception, *, plan: Plan, backbone: str, here: str, kept: str, advice: Callable[[], str]
 ) -> Exception:
-    """Return the error to raise for one that ended a step: itself where it is not the user's.
+    """Return the error to raise for one that ended a step; a bug is returned as it is.
 
-    `here` says in which epoch and step, `kept` what can be gone on with; `advice` is asked when the
-    memory ran out.
+    `here` names epoch and step, `kept` says what can be continued; `advice` is called when memory
+    ran out.
     """
     if isinstance(error, NotANumber):
         rate = "learning_rate" if plan.phase == "head" else "finetune_learning_rate"

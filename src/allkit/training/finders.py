@@ -22,7 +22,7 @@ __all__ = ["BatchSizes", "LearningRates", "batch_sizes", "learning_rates"]
 LOWEST, HIGHEST = 1e-6, 1.0
 SMOOTHING = 0.9
 DIVERGED = 4.0
-"""A loss so many times the best one ends the search."""
+"""The search ends when the loss is so many times the best one."""
 MEMORY_SHARE = 0.25
 """Share of the processor's free memory that a batch may take."""
 
@@ -44,7 +44,7 @@ class BatchSizes:
     sizes: tuple[int, ...]
     images_per_second: tuple[float, ...]
     largest: int
-    """The largest that was found to fit, of those tried."""
+    """The largest of the tried sizes that fits."""
     fastest: int
 
 
@@ -73,9 +73,9 @@ def learning_rates(loop: Loop, *, steps: int = 100) -> LearningRates:
 def batch_sizes(loop: Loop, *, most: int = 1024) -> BatchSizes:
     """Send 1, 2, 4, … images through a copy of the network and back, until they do not fit.
 
-    It also ends when two doublings made nothing faster. On a processor, where a lack of memory
-    ends the process, a size is not tried when it would take more than a quarter of what is free,
-    as told by what the sizes before it kept for the way back.
+    It also ends when two doublings gave no more speed. On a processor, where a lack of memory
+    ends the process, a size is not tried if it would take more than a quarter of the free memory,
+    estimated from what the smaller sizes kept for the backward pass.
     """
     trial = copied(loop)
     sizes: list[int] = []
@@ -89,7 +89,7 @@ def batch_sizes(loop: Loop, *, most: int = 1024) -> BatchSizes:
         trial.fits(size)
         speeds.append(size / (time.perf_counter() - start))
         sizes.append(size)
-        # The gradients on the way back take about as much again.
+        # The gradients of the backward pass take about as much again.
         if trial.device.type == "cpu" and 4 * kept[0] > MEMORY_SHARE * free_bytes():
             break
         if max(speeds[-2:]) < 1.02 * max(speeds[:-2], default=0.0):
@@ -113,7 +113,7 @@ def copied(loop: Loop) -> Loop:
 
 @contextlib.contextmanager
 def _counted() -> Iterator[list[int]]:
-    """Count the bytes that are kept for the way back, in the one element of a list."""
+    """Count the bytes that are kept for the backward pass, in the one element of a list."""
     kept = [0]
 
     def count(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A training that is asked for again once its model is written: the same one, or a refusal."""
+"""A training that is started again after its model was written: the same model, or a refusal."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from allkit.training.division import divide, require_trainable, whole_set
 __all__ = ["finished_model", "is_finished"]
 
 NO_PART = ("weights", "trackers", "device")
-"""Settings that do not decide what the model says: the weights are compared by their content."""
+"""Settings that do not change the model's answers: the weights are compared by their content."""
 
 
 def is_finished(folder: Path) -> bool:
-    """Say whether a training into `folder` came to its end, so that there is nothing to go on with."""
+    """Return whether the training into `folder` is finished, so that nothing is left to resume."""
     return folder.exists() and not (folder.with_name(f"{folder.name}.run") / "run.json").exists()
 
 
@@ -39,11 +39,11 @@ def finished_model(
     *,
     device: torch.device,
 ) -> Classifier:
-    """Return the model in `folder`, when these settings and images are those it was trained with.
+    """Return the model in `folder`, if it was trained with these settings and images.
 
-    No features are computed for it: files are hashed, the backbone is built, and fields that were
-    photographed twice are looked for. Other versions of
-    packages are warned of; so is what an older allkit did not write down.
+    No features are computed: files are hashed, the backbone is built, and fields that were
+    photographed twice are searched for. Other versions of packages, and facts that an older
+    allkit did not record, give a warning.
 
     Raises `ConfigError` that names the first difference.
     """
@@ -51,7 +51,7 @@ def finished_model(
     if model.info.adaptations:
         raise ConfigError(
             f"{folder} was adapted to images of a laboratory after its training "
-            f"({model.info.adaptations[-1].created}), so it is not what a training gives. Choose "
+            f"({model.info.adaptations[-1].created}), so no training gives this model. Choose "
             f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
         )
     unsaid: list[str] = []
@@ -63,8 +63,8 @@ def finished_model(
         )
     if unsaid:
         warnings.warn(
-            f"{folder} was written by allkit {model.info.allkit} and does not say all that it was "
-            f"trained with, so this was not compared: {', '.join(unsaid)}.",
+            f"{folder} was written by allkit {model.info.allkit}, which recorded less of the "
+            f"training, so this was not compared: {', '.join(unsaid)}.",
             stacklevel=3,
         )
     newer = _other_versions(model.info, device)
@@ -85,9 +85,9 @@ def _differences(
     *,
     unsaid: list[str],
 ) -> Iterator[str]:
-    """Yield in words what differs, what is cheap to compare first.
+    """Yield the differences in words, those that are cheap to compare first.
 
-    What the model does not say is added to `unsaid`.
+    Facts that the model does not hold are added to `unsaid`.
     """
     info, provenance = model.info, model.info.provenance
     before = info.config.model_dump(mode="json")
@@ -142,7 +142,7 @@ def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Itera
 
 
 def _other_versions(info: ModelInfo, device: torch.device) -> list[str]:
-    """Return in words which packages were of another version, and what else computed it."""
+    """Return in words which packages had another version, and whether the device was another."""
     if info.provenance is None:
         return []
     now = package_versions(PACKAGES) | {"python": platform.python_version()}

@@ -1,4 +1,4 @@
-"""What is computed once, before anything is learnt: features, and activations at the cut."""
+"""Inputs that are computed once, before the training: features, and activations at the cut."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ from allkit.types import Indices, Progress, Singles
 __all__ = ["PreparedInputs"]
 
 WORTH_AN_ENGINE = 500
-"""Images below which no network is converted for another engine: that takes seconds."""
+"""Fewest images for which a network is converted for another engine, which takes seconds."""
 CHECKED = 4
 """Images on which an engine is compared with PyTorch."""
 
 
 @dataclass
 class PreparedInputs:
-    """What the backbone makes of the images, before anything is learnt.
+    """Features and activations of the images, before anything is learnt.
 
-    `prepare` goes over the images as they are, once; `augment` once more for each augmented copy.
-    Each of several processes computes its share.
+    `prepare` goes over the original images once; `augment` once more for each augmented copy.
+    With several processes each computes its share.
     """
 
     backbone: TrainingBackbone
@@ -52,15 +52,15 @@ class PreparedInputs:
     cache: FeatureCache | None = None
     progress: Progress | None = None
     learners: Indices = field(default_factory=lambda: np.empty(0, np.int64))
-    """The images that some member learns from: only these are ever shown augmented."""
+    """The images that any member learns from: only these are augmented."""
     views: list[Singles] = field(default_factory=list)
     """Features `(N, D)` of the images as they are, then those of each augmented copy of the learners."""
 
     def prepare(self, measures: Sequence[Measure]) -> None:
-        """Go over every image as it is, for its features; `measures` are taken on the way.
+        """Go over every original image for its features; `measures` are taken in the same pass.
 
-        This is what takes the time of a training: each image is decoded, and goes through the frozen
-        part of the network, unless the cache holds what that makes of it.
+        This takes most of the time of a training: each image is decoded, and goes through the frozen
+        part of the network, unless the cache has the result.
         """
         backbone, device = self.backbone, self.accelerator.device
         count = len(self.dataset) * (1 + backbone.copies)
@@ -141,7 +141,7 @@ class PreparedInputs:
         measures: Sequence[Measure] = (),
         label: str,
     ) -> Singles:
-        """Extract, each process its share, and return the whole in each."""
+        """Extract the features, each process its share; every process gets all of them."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         if world == 1:
             everything = len(images) == len(self.dataset)
@@ -163,7 +163,7 @@ class PreparedInputs:
         return np.stack(shares, axis=1).reshape(len(padded), -1)[: len(images)]
 
     def _through_tail(self, images: Indices, copy: int, label: str) -> Singles:
-        """Compute the activations at the cut, keep them, and return what the tail makes of them."""
+        """Compute the activations at the cut, keep them, and return the outputs of the tail."""
         if self.stages is None:
             raise ValueError("only a backbone that is cut has a tail")
         tail = self.backbone.halves()[1].eval().requires_grad_(False)

@@ -1,7 +1,7 @@
-"""The figures of a training as it goes on: one line of JSON each, and trackers that were asked for.
+"""The metrics of a training as it goes on: one line of JSON each, and the chosen trackers.
 
-metrics.jsonl lies in the run folder. A line is whole or not there; when a training is taken up
-again, the epochs after its last saved state come twice, and the later line counts.
+metrics.jsonl is in the run folder. A line is complete or missing; when a training is resumed, the
+epochs after its last saved state appear twice, and the later line counts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Tracker(Protocol):
 
 
 class MetricsLog:
-    """Takes lines of figures, and hands them to trackers; see `open_log`."""
+    """Writes lines of metrics, and sends them to trackers; see `open_log`."""
 
     def __init__(self, path: Path | None, trackers: Sequence[_Tracker] = ()) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class MetricsLog:
             _mend(path)
 
     def log(self, values: Mapping[str, Value]) -> None:
-        """Take one line of figures; `seconds_since_start` and `time` are added to it."""
+        """Write one line of metrics; `seconds_since_start` and `time` are added to it."""
         now = time.time()
         line = {"time": round(now, 3), "seconds_since_start": round(now - self._start, 3)} | {
             name: float(f"{value:.6g}") if isinstance(value, float) else value
@@ -77,7 +77,7 @@ def open_log(
 ) -> Iterator[MetricsLog]:
     """Open the log of one training in its run folder, and close it when the training ends.
 
-    Without a folder, only the trackers get the figures. `name` names the run to them, `config`
+    Without a folder, only the trackers get the metrics. `name` names the run to them, `config`
     holds its settings. Raises `ConfigError` when one is not installed or does not start.
     """
     require_trackers(trackers)
@@ -119,7 +119,7 @@ def _started(kind: str, folder: Path, name: str, config: Mapping[str, Any]) -> _
         elif kind == "mlflow":
             mlflow = import_silent("mlflow")
             if "MLFLOW_TRACKING_URI" not in os.environ:
-                # Without a server of the user's, beside the training and not where it was started.
+                # Without a server of the user's: beside the training, not in the current folder.
                 mlflow.set_tracking_uri(f"sqlite:///{(folder / 'mlflow.sqlite').resolve()}")
             tracker = tracking.MLflowTracker(name, logging_dir=str(folder))
         else:

@@ -33,7 +33,7 @@ __all__ = ["Loop"]
 
 
 class Batch(NamedTuple):
-    """One step: its number in the epoch, its images, and what this process learns from, in parts."""
+    """One step: its number in the epoch, its images, and this process's part of them, in pieces."""
 
     step: int
     images: Indices
@@ -44,7 +44,7 @@ class Batch(NamedTuple):
 class Loop:
     """Trains one member in one phase.
 
-    The images to learn from and to check on are positions in the set, `(N,)` int64; `labels` are
+    The images to learn from and to judge on are positions in the set, `(N,)` int64; `labels` are
     those of the whole set.
     """
 
@@ -113,7 +113,7 @@ class Loop:
     # ── the loop ───────────────────────────────────────────────────────────────────────────
 
     def fit(self, saved: Saved | None = None) -> History:
-        """Train, from the state `saved` if there is one; leave the member at the epoch to keep."""
+        """Train, from the state `saved` if there is one; the member ends with the weights to keep."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             if saved is not None:
@@ -190,7 +190,7 @@ class Loop:
         where = (config.seed, self.number, plan.phase, place.epoch, batch.step)
         rng = generator(*where)
         keep = self._dropout(rng, len(images))
-        # For layers of the backbone that draw themselves: the same in a run that was resumed.
+        # For random layers of the backbone: the same in a resumed run.
         torch.manual_seed(seed_of(*where, self.accelerator.process_index))
         labels = self.labels[torch.from_numpy(images).to(self.device)]
         weights = self.objective.weights[labels]
@@ -250,7 +250,7 @@ class Loop:
     def _share(self, count: int) -> list[Indices]:
         """Return the positions in a batch of `count` that this process learns from, in parts.
 
-        Where there are fewer images than processes, the others compute one for nothing.
+        If there are fewer images than processes, the other processes compute one that is not used.
         """
         accelerator = self.accelerator
         mine = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
@@ -282,7 +282,7 @@ class Loop:
     def trial(self, rates: Iterable[float]) -> Iterator[float]:
         """Take one step at each learning rate, all stages learning; yield the losses.
 
-        For the finders, on a copy. It ends with a loss that is no number.
+        For the finders, on a copy. It ends when the loss is not a finite number.
         """
         devices = [self.device] if self.device.type == "cuda" else []
         self._unfreeze(len(self.plan.stages))
@@ -315,8 +315,8 @@ class Loop:
         return self._network
 
     def _release(self) -> None:
-        # What wraps the member for several processes listens to its weights for as long as it
-        # lives: two at once would add up gradients twice.
+        # The wrapper for several processes listens to the member's weights as long as it exists:
+        # two at once would add gradients twice.
         self._network = None
         if self.accelerator.num_processes > 1:
             self.accelerator.free_memory()
@@ -347,9 +347,9 @@ class Loop:
     def outputs(
         self, images: Indices, network: nn.Module, precision: str = "float32"
     ) -> torch.Tensor:
-        """Return what `network` makes of images as they are, `(n, …)` float32 on the CPU.
+        """Return the outputs of `network` for original images, `(n, …)` float32 on the CPU.
 
-        It is given what the member is given: the member itself makes logits, its tail features.
+        `network` gets the same inputs as the member: the member itself gives logits, its tail features.
         """
         network = network.eval()
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -380,7 +380,7 @@ class Loop:
         return self.state.saved(member=self.number, phase=self.plan.phase, earlier=self.earlier)
 
     def _failed(self, error: Exception, step: int, parts: list[Indices]) -> Exception:
-        """Return the error to raise for one that ended a step; the weights are those before it."""
+        """Return the error to raise for one that ended a step; the weights are reset to before it."""
         self.state.optimiser.zero_grad()
         here = f"in epoch {self.place.epoch + 1}, step {step + 1} ({self.plan.phase}"
         here += f", member {self.number + 1})" if self.number else ")"
@@ -404,7 +404,7 @@ class Loop:
         )
 
     def fits(self, count: int) -> bool:
-        """Say whether `count` images go through the network and back at once; nothing is learnt."""
+        """Return whether `count` images fit through the network and back at once; nothing is learnt."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         images = np.resize(self.learn, count)

@@ -1,4 +1,4 @@
-"""Everything that the next step of a training depends on, and how it is saved and taken up."""
+"""Everything that the next step of a training depends on, and how it is saved and restored."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class LoopState:
             self.best = {k: v.detach().clone() for k, v in self.judged.state_dict().items()}
 
     def keep(self, which: str) -> None:
-        """Give the member the weights that the phase ends with: `best`, or the last ones."""
+        """Give the member its final weights of the phase: `best`, or the last ones."""
         if self.best is not None and which == "best":
             self.member.load_state_dict(self.best)
         elif self.average is not None:
             self.member.load_state_dict(self.average.module.state_dict())
 
     def saved(self, *, member: int, phase: str, earlier: History) -> Saved:
-        """Return it as tensors and facts, with whose state it is."""
+        """Return the state as tensors and facts, with the member and phase it belongs to."""
         tensors = {f"member.{k}": v for k, v in self.member.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for key, value in self.optimiser.state.get(parameter, {}).items():
@@ -65,7 +65,7 @@ class LoopState:
         return Saved(tensors, facts | {"scaler": self.scaler.state_dict(), **place})
 
     def take_up(self, saved: Saved, device: torch.device) -> None:
-        """Become what was saved."""
+        """Restore what was saved."""
         self.member.load_state_dict(saved.part("member"))
         parameters = list(self._parameters())
         for name, value in saved.part("optimiser").items():

@@ -1,4 +1,4 @@
-"""What is trained: the last stages of a backbone and a head, one such pair a member."""
+"""A member: the last stages of a backbone and a head, which are trained together."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["Member", "cut_index", "stages_in", "with_adapters", "without_adapter
 class Member(nn.Module):
     """The tail of a backbone and its head. The head alone has `nn.Identity()` for a tail.
 
-    Batch normalisation keeps the statistics it came with: those of a small batch of smears are
-    worse, and would depend on how the batch is divided between processes.
+    Batch normalisation keeps the statistics of the pretrained weights: those of a small batch of
+    smears are worse, and would depend on how the batch is divided between processes.
     """
 
     def __init__(self, tail: nn.Module, head: Head) -> None:
@@ -31,7 +31,7 @@ class Member(nn.Module):
         self.head = head
 
     def forward(self, inputs: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
-        """Map what lies at the cut `(N, …)` to logits `(N, K)` float32; `keep` as for `Head`."""
+        """Map activations at the cut `(N, …)` to logits `(N, K)` float32; `keep` as for `Head`."""
         logits: torch.Tensor = self.head(self.tail(inputs).float(), keep)
         return logits
 
@@ -47,7 +47,7 @@ class Member(nn.Module):
 def cut_index(backbone: nn.Module, record: Backbone, config: TrainConfig) -> int:
     """Return i such that `net[:i]` stays frozen and `net[i:]` is trained.
 
-    Raises `ConfigError` when the backbone has no stages, or fewer than the settings ask for, and
+    Raises `ConfigError` when the backbone has no stages, or fewer than the settings need, and
     `PluginError` when it does not have the stages that it declares.
     """
     wanted = config.unfreeze or (1 if config.strategy == "last" else 0)
@@ -78,7 +78,7 @@ def cut_index(backbone: nn.Module, record: Backbone, config: TrainConfig) -> int
 def stages_in(tail: nn.Module, record: Backbone) -> list[nn.Module]:
     """Return the modules of `tail` that are unfrozen one after another, the last stage first.
 
-    A child that is no stage of its own belongs to the stage before it.
+    A child that is not a declared stage belongs to the stage before it.
     """
     if not isinstance(tail, nn.Sequential) or not record.stages:
         return [tail]

@@ -1,4 +1,4 @@
-"""How much memory there is and was taken, and whether it ran out."""
+"""How much memory is free and was used, and whether it ran out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["free_bytes", "out_of_memory", "peak_bytes"]
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Return the most that was taken at once since the start; 0 where the system does not say."""
+    """Return the peak memory since the start; 0 if the system does not report it."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return memory.peak_bytes()

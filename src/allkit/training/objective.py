@@ -27,7 +27,7 @@ class Objective:
 
     @classmethod
     def of(cls, config: TrainConfig, weights: torch.Tensor) -> Objective:
-        """Return the objective that the settings ask for."""
+        """Return the objective of the settings."""
         gamma = config.focal_gamma if config.loss == "focal" else 0.0
         return cls(weights, gamma, config.label_smoothing)
 
@@ -61,7 +61,7 @@ def class_weights(labels: torch.Tensor, classes: int, *, balanced: bool) -> torc
 
 @dataclass(frozen=True)
 class Mix:
-    """Which image each was mixed with, and the share of its own that is left."""
+    """The image with which each was mixed, and the share of itself that is left."""
 
     partners: torch.Tensor
     share: float
@@ -73,7 +73,7 @@ def mix(
     """Mix the images of a batch pairwise: mixup or, for inputs `(N, C, H, W)`, cutmix.
 
     The share of the image that stays is drawn from Beta(α, α) (Zhang et al. 2018, Yun et al.
-    2019); where both are asked for, each is used half of the time.
+    2019); with both settings, each is used half of the time.
     """
     if inputs.ndim != 4:
         cutmix = 0.0

@@ -1,4 +1,4 @@
-"""How one phase of a training goes, and where it is."""
+"""The plan of one phase of a training, and its place in it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ History = list[dict[str, float]]
 
 
 class Recorder(Protocol):
-    """Takes the figures of every epoch, for a log."""
+    """Takes the metrics of every epoch, for a log."""
 
     def log(self, values: Mapping[str, float | int | str]) -> None:
-        """Take one line of figures."""
+        """Take one line of metrics."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How one phase goes."""
+    """The plan of one phase."""
 
     phase: str
     epochs: int
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass
 class Place:
-    """Where a phase is, and what it knows: everything that is saved beside the weights."""
+    """The place within a phase, and its record: everything that is saved beside the weights."""
 
     epoch: int = 0
     step: int = 0

@@ -1,4 +1,4 @@
-"""Training a model again from what it says about itself, and saying how near the result came."""
+"""Training a model again from its provenance, and comparing the result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMPARED = 64
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it.
+    """The result of a reproduction.
 
     `identical`: every weight has the same bits. `within tolerance`: on `compared` of the images
     both name the same class, and no probability differs by more than `TOLERANCE`. `different`:
@@ -69,10 +69,10 @@ def reproduce(
 
     `train` and `val` must be divided as they were. `weights` is the backbone's file, if it was a
     file; its hash is checked. Without a `cache`, as by default, nothing is taken from an earlier
-    run: everything is computed anew.
+    run: everything is computed again.
 
-    Returns what came of it and the new model, or `None` when the images or the weights are not
-    those of the model, so that there is nothing to repeat. Raises `CheckpointError` when the
+    Returns the result and the new model, which is `None` when the images or the weights are not
+    those of the model, so that nothing can be repeated. Raises `CheckpointError` when the
     model has no provenance, and `ConfigError` when its weights file is not given.
     """
     info = model.info
@@ -96,7 +96,7 @@ def reproduce(
         threads(provenance.threads),
         tempfile.TemporaryDirectory(prefix="allkit-", ignore_cleanup_errors=True) as folder,
     ):
-        # A cache of its own: nothing is found in it, and what is kept is rounded as it was.
+        # An empty cache of its own: nothing is found in it, and values are rounded as in the first run.
         kept = cache or FeatureCache(Path(folder))
         again = Trainer(config, cache=kept, progress=progress).fit(train, val)
     now = again.info.provenance
@@ -144,7 +144,7 @@ def _strange_images(info: ModelInfo, train: Dataset, val: Dataset | None) -> str
     if before != now:
         return (
             f"These are not the images it was trained on: {len(before - now)} of its "
-            f"{len(before)} are not here, and {len(now - before)} others are."
+            f"{len(before)} are missing, and {len(now - before)} are new."
         )
     if info.provenance is not None and whole_set(train, val).fingerprint != info.provenance.data:
         return "The images are those it was trained on, but their labels or their number are not."

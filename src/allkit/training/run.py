@@ -1,4 +1,4 @@
-"""The run folder: what is needed to take a training up again, beside the model that it makes.
+"""The run folder: what is needed to resume a training, beside the model that it makes.
 
 run.json               settings, data, versions: what a resumed training must share
 state.safetensors      weights, optimiser, moving average, best weights; its header says where
@@ -51,12 +51,12 @@ class TrainingRun:
 
     folder: Path | None = None
     resumed: bool = False
-    """Whether there was something to take up."""
+    """Whether there was something to resume."""
     facts: dict[str, Any] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
 
     def begin(self, facts: Mapping[str, Any]) -> None:
-        """Compare `facts` with those of the run that is taken up, or note them for a new one.
+        """Compare `facts` with those of the resumed run, or record them for a new one.
 
         Raises `ConfigError` that names the first difference.
         """
@@ -74,7 +74,7 @@ class TrainingRun:
             self._note(json.dumps(self.facts, indent=1) + "\n")
 
     def add(self, facts: Mapping[str, Any]) -> None:
-        """Do the same with what is known only after the images were looked at."""
+        """Do the same with facts that are known only after the images were read."""
         if self.folder is not None and self.resumed:
             difference = _difference(self.facts, facts)
             if difference:
@@ -103,7 +103,7 @@ class TrainingRun:
         return self._read(f"member-{number}.safetensors")
 
     def due(self) -> bool:
-        """Say whether it is time to save the state again."""
+        """Return whether it is time to save the state again."""
         return self.folder is not None and time.monotonic() - self._last >= SAVE_SECONDS
 
     def save(self, make: Callable[[], Saved]) -> None:
@@ -132,7 +132,7 @@ class TrainingRun:
         )
 
     def done(self) -> None:
-        """Forget the state: the model is written. What others keep in the folder stays."""
+        """Delete the state, because the model is written. Other files in the folder stay."""
         if self.folder is None:
             return
         for path in [*self.folder.glob("member-*.safetensors"), self.folder / STATE]:
@@ -205,7 +205,7 @@ def open_run(
     finally:
         if not _begun(folder):
             (folder / FACTS).unlink(missing_ok=True)
-        # Removed while it is still held: nobody can have opened it in between.
+        # Removed while the lock is held: no other process can have opened it in between.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink(missing_ok=True)
         lock.release()
@@ -214,7 +214,7 @@ def open_run(
 
 
 class _Reader(TrainingRun):
-    """What a process sees that does not write: it takes up what the main one does."""
+    """The run of a process that does not write: it resumes the same state as the main process."""
 
     def _write(self, name: str, make: Callable[[], Saved]) -> None:
         pass
@@ -257,7 +257,7 @@ OTHER = {
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return the first difference in words, or an empty string. Threads are taken over."""
+    """Return the first difference in words, or an empty string; threads are not compared."""
     new = now.get("config", {})
     old = before.get("config", {}) if "config" in now else {}
     for key in [*new, *(k for k in old if k not in new)]:

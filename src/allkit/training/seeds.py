@@ -1,8 +1,8 @@
-"""Everything random in a training, each drawn afresh from the seed and from where the training is.
+"""All random numbers of a training, each drawn from the seed and the place in the training.
 
-No generator carries a state from one step to the next: what happens in step `s` of epoch `e` is a
-function of the settings, so that a training can be taken up at any step, and by any number of
-processes, and draws what it would have drawn.
+No generator keeps a state from one step to the next: the draws of step `s` of epoch `e` depend on
+the settings only. So a training can be resumed at any step, by any number of processes, with the
+same draws.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One training from the prepared inputs to its members and what they say of held-out images."""
+"""One training from the prepared inputs to its members and their answers on held-out images."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from allkit.types import Indices, Progress
 __all__ = ["Session"]
 
 ROWS = 4096
-"""Features that are in hand at once."""
+"""Number of features that are processed at once."""
 
 
 class Trained(NamedTuple):
-    """What the trainings of all divisions gave: members, histories, and one answer for each division."""
+    """The results of all divisions: members, histories, and the held-out answers of each division."""
 
     members: list[Member]
     histories: list[History]
@@ -67,11 +67,11 @@ class Session:
     # ── training ───────────────────────────────────────────────────────────────────────────
 
     def train(self, number: int) -> tuple[Member, History]:
-        """Train member `number`, from where an earlier run was killed if there is a state of it."""
+        """Train member `number`, from the saved state if an earlier run was interrupted."""
         finished, state = self.run.member(number), self.run.state()
         if state is not None and state.facts["member"] != number:
             state = None
-        # All have read before anybody writes.
+        # All processes have read before any writes.
         self.accelerator.wait_for_everyone()
         if finished is not None:
             tail = (
@@ -109,7 +109,7 @@ class Session:
     def empty_head(self, number: int) -> Head:
         """Return the head of a member before its training."""
         classes = len(self.division.dataset.classes)
-        # The first weights draw from torch's own generator: the user's is put back.
+        # The initial weights use torch's global generator: the user's state is restored.
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(seed_of(self.config.seed, number, "head"))
             return Head(self.prepared.backbone.width, classes)
@@ -128,7 +128,7 @@ class Session:
         head.fit_scale(self._blocks(learn), self.prepared.backbone.input.bag)
 
     def parts(self, number: int) -> tuple[Indices, Indices]:
-        """Return the images that a member learns from, and those it is checked on."""
+        """Return the images that a member learns from, and those on which it is judged."""
         return self.division.trainings[number // self.config.members]
 
     def head(self, number: int, head: Head) -> Loop:
@@ -209,7 +209,7 @@ class Session:
                 yield torch.from_numpy(self.features.rows(learn[start : start + ROWS], number))
 
     def all_divisions(self) -> Trained:
-        """Train the members of every division, and ask them about what they did not learn from."""
+        """Train the members of every division, and let them answer on their held-out images."""
         members: list[Member] = []
         histories: list[History] = []
         held_out: list[HeldOut] = []
@@ -230,7 +230,7 @@ class Session:
     # ── what came out ──────────────────────────────────────────────────────────────────────
 
     def held_out(self, numbers: list[int], members: list[Member]) -> HeldOut:
-        """Return what the members of one division say of the images they did not learn from."""
+        """Return the answers of the members of one division on their held-out images."""
         check = self.parts(numbers[0])[1]
         classes = len(self.division.dataset.classes)
         if not len(check):

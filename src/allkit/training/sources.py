@@ -41,7 +41,7 @@ class Source(Protocol):
     fresh: bool
     """Whether every epoch gets copies of its own; otherwise they are drawn from 0 to `copies`."""
     waited: float
-    """Seconds in which the network had to wait for its inputs, since the start."""
+    """Seconds since the start in which the network had to wait for its inputs."""
 
     @property
     def copies(self) -> int:
@@ -88,7 +88,7 @@ class FeatureSource:
 
 @dataclass
 class ActivationSource:
-    """Activations at the cut of the backbone, read from disk; what is not there is computed."""
+    """Activations at the cut of the backbone, read from disk; missing ones are computed."""
 
     store: ActivationStore
     key: Callable[[int, int], bytes]
@@ -121,7 +121,7 @@ class ActivationSource:
 class ImageSource:
     """Images: read and augmented in threads, standardised and passed through the trunk, if any.
 
-    `measures` are taken of an image that is read as it is.
+    `measures` are taken on original images.
     """
 
     dataset: Dataset
@@ -172,7 +172,7 @@ class ImageSource:
         return inputs.contiguous(memory_format=torch.channels_last)
 
     def compute(self, request: Request) -> torch.Tensor:
-        """Return the inputs of one request; the trunk's failure is told as the plugin's."""
+        """Return the inputs of one request; a failure of the trunk is reported as the plugin's."""
         images = [self.load((int(i), int(c))) for i, c in zip(*request, strict=True)]
         try:
             return self.place(images)

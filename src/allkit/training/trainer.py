@@ -1,4 +1,4 @@
-"""Training: features of the frozen backbone once, a head on them, and then what the strategy says."""
+"""Training: features of the frozen backbone, a head on them, and then the stages of the strategy."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class Trainer:
 
     Settings are those of `allkit.config.TrainConfig`; unknown ones are refused. Features and
     activations are kept in `cache`, by default the user's; `None` keeps none. `progress(what, done,
-    total)` is called as the work goes on, and `recorder.log(figures)` after every epoch.
+    total)` is called as the work goes on, and `recorder.log(metrics)` after every epoch.
 
-    Started by `torchrun` or `accelerate launch`, every process runs the same program and they
-    train together; each ends with the same classifier.
+    With `torchrun` or `accelerate launch` every process runs the same program; they train together,
+    and each ends with the same classifier.
     """
 
     def __init__(
@@ -89,18 +89,18 @@ class Trainer:
     ) -> Classifier:
         """Train on `train` and return the classifier; `val` decides when to stop.
 
-        Without `val`, the share `config.val` of the training images is kept for it, by group. With
-        `config.refit` a head is trained again on all these images once it has been judged on them.
-        With `config.folds` = k there are k divisions, each with another k-th kept for validation,
-        and the validation figure is pooled over the parts that were not learnt from. For each
+        Without `val`, the share `config.val` of the training images is held out for validation, by
+        group. With `config.refit` the head is trained again on all images after it was judged on
+        this part. With `config.folds` = k there are k divisions, each with another k-th held out,
+        and the validation metrics are pooled over the held-out parts. For each
         division `config.members` members are trained from different seeds; the classifier answers
         with the mean of all. The same images, settings and seed give the same weights on one kind
         of processor.
 
         With `out` the model is saved there, and the state of the training is kept in `OUT.run`
-        until then: after it was killed, the same call with `resume=True` ends with the same
-        weights, on a CPU to the bit. A model that is finished is returned when these settings and
-        images are those it was trained with, and refused with the difference when they are not.
+        until then: if the training is killed, the same call with `resume=True` ends with the same
+        weights, on a CPU to the bit. A finished model is returned if it was trained with these
+        settings and images; otherwise an error names the difference.
 
         Raises `DatasetError` (unreadable images, a class that cannot be on both sides),
         `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
@@ -142,25 +142,25 @@ class Trainer:
         run: TrainingRun,
         recorder: Recorder | None,
     ) -> Classifier:
-        """Return the classifier: what happens in a training, in the order in which it happens."""
+        """Return the classifier: all steps of a training, in order."""
         config, cache, progress = self.config, self.cache, self.progress
         dataset = whole_set(train, val)
         backbone = load_backbone(config, accelerator.device)
         run.begin(starting_facts(backbone, dataset, accelerator))
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
-            # Prepare: the one pass over the images, for their features, for which of them show the
-            # same field, and for their statistics. This takes the time.
+            # Prepare: the one pass over the images, for their features, their statistics, and the
+            # search for images of the same field. This takes most of the time.
             prepared = PreparedInputs(
                 backbone, dataset, accelerator, cache=cache, progress=progress
             )
             prepared.prepare([*SAME_FIELD, STATISTICS])
 
-            # Divide: who is learnt from, and who is kept to judge. Only the former are augmented.
+            # Divide: which images are learnt from, and which are held out. Only the former are augmented.
             division = divide(config, dataset, learning=len(train))
             run.add(division_facts(division))
             prepared.augment(division.learners)
 
-            # Train, and judge each member on what it did not learn from.
+            # Train, and judge each member on its held-out images.
             session = Session(
                 config=config,
                 accelerator=accelerator,
@@ -177,11 +177,11 @@ class Trainer:
                 members = session.refitted()
             network = session.network(members)
 
-            # Calibrate: on what was held out, and on further answers made for this alone.
+            # Calibrate: on the held-out images, and on further answers made for this alone.
             answers = [*held_out, *further_held_out(session)]
             trust = self._calibrated(prepared, division, answers, network)
 
-        # Describe: figures of the held-out images, settings, hashes of what it was made from.
+        # Describe: metrics on the held-out images, settings, hashes of images and weights.
         judged = sum(len(part.images) for part in held_out)
         info = model_info(
             config,
@@ -219,7 +219,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _session(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
-        """Give a training that is ready to begin, and of which nothing is kept."""
+        """Give a training that is ready to begin; nothing of it is kept."""
         config = self.config
         require_trainable(config, train, val)
         with processes(choose_device(config.device)) as accelerator:
@@ -242,7 +242,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _recording(self, run: TrainingRun, main: bool) -> Iterator[Recorder | None]:
-        """Give what takes the figures of every epoch: the user's, or the log of the run folder."""
+        """Give the recorder of the metrics of every epoch: the user's, or the log of the run folder."""
         if self.recorder is not None or not main:
             yield self.recorder
             return
@@ -260,7 +260,7 @@ class Trainer:
         held_out: list[HeldOut],
         network: Network,
     ) -> Fitted:
-        """Fit calibration and out-of-distribution detection on what the members did not learn from."""
+        """Fit calibration and out-of-distribution detection on the held-out images of the members."""
         config, dataset = self.config, division.dataset
         if config.strategy == "head" and not config.tta:
             features = prepared.views[0]
@@ -316,7 +316,7 @@ class Trainer:
 def starting_facts(
     backbone: TrainingBackbone, dataset: Dataset, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Return everything known at the start on which the weights depend: a resumed training shares it."""
+    """Return all facts at the start on which the weights depend: a resumed training must share them."""
     config = backbone.config
     settings = config.model_dump(mode="json")
     settings["weights"] = Path(config.weights).name  # its content counts, not its place

@@ -1,4 +1,4 @@
-"""Hyper-parameter search with Optuna, on grouped validation only, that can be taken up again."""
+"""Hyper-parameter search with Optuna, on grouped validation only, that can be resumed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ METRICS: Mapping[str, Literal["minimize", "maximize"]] = {
     "balanced_accuracy": "maximize",
     "macro_f1": "maximize",
 }
-"""What can be searched for, and in which direction."""
+"""The metrics that a search can optimise, and in which direction."""
 
 Space = Mapping[str, Mapping[str, Any]]
 
@@ -68,8 +68,8 @@ class Trial:
 def read_space(text: str, base: TrainConfig, *, source: str = "the search space") -> Space:
     """Return the search space that a YAML text describes.
 
-    Raises `ConfigError` that names a setting which does not exist, a range that is none, and a
-    value that the setting does not take.
+    Raises `ConfigError` that names an unknown setting, an invalid range, or a value that the setting
+    does not take.
     """
     try:
         space = yaml.safe_load(text)
@@ -85,7 +85,7 @@ def read_space(text: str, base: TrainConfig, *, source: str = "the search space"
             )
         if name in ("seed", "val", "folds"):
             raise ConfigError(
-                f"{name} in {source} says how a figure is measured; it cannot be tuned."
+                f"{name} in {source} decides how the metric is measured. Leave it out."
             )
         keys = set(entry) if isinstance(entry, dict) else set()
         if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"]:
@@ -124,9 +124,9 @@ def tune(
     """Search `space` around `base` until `trials` trainings are done; return all of them.
 
     Every trial is a whole training on `train`, judged on `val`, or on a part of `train` by group,
-    or on the folds of `base.folds`; nothing else is seen. The first trial is `base` itself, so
-    that the best is never worse. What is done lies in `out/trials.sqlite`: called again, the
-    search goes on from there; a trial that was killed is done again. `best.yaml`, `trials.csv`
+    or on the folds of `base.folds`; other images are not used. The first trial is `base` itself, so
+    the best is never worse. The state is in `out/trials.sqlite`: called again, the search goes on
+    from there; an interrupted trial is repeated. `best.yaml`, `trials.csv`
     and `trials.png` are written after every trial. A trial that fails is noted and the search
     goes on. `timeout` is in seconds; no trial is begun after it.
 
@@ -188,7 +188,7 @@ def _open(
         "validation": val.fingerprint if val is not None else None,
     }
     if out.exists() and not (out / STUDY).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} holds something else than a search. Choose another --out.")
+        raise ConfigError(f"{out} exists and holds no search. Choose another --out.")
     if not out.parent.exists():
         raise ConfigError(f"The folder {out.parent} does not exist. Make it first.")
     out.mkdir(exist_ok=True)
@@ -239,7 +239,7 @@ def _one(
 ) -> None:
     import optuna
 
-    # Each trial draws from its own number, so that a search taken up goes on as it would have.
+    # Each trial draws from its own number, so that a resumed search gives the same trials.
     seed = base.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=False)
     trial = study.ask()
@@ -343,7 +343,7 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
     config = TrainConfig.parse(base.model_dump() | winner.settings)
     heading = (
         f"# The best of {len(trials)} trials: number {winner.number}, {metric} {winner.value:.4g} on "
-        f"the validation\n# part. It was chosen by this figure, which is therefore too good.\n"
+        f"the validation\n# part. It was chosen by this value, which is therefore too good.\n"
     )
     write_whole(out / BEST, heading + config.to_yaml())
     points = [(t.number, t.value, t.settings) for t in trials]

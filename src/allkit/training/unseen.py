@@ -1,4 +1,4 @@
-"""What a model does on slides it has never seen: train without one group at a time, and ask."""
+"""How a model does on unseen slides: train without one group at a time, and test on that group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["LeftOut", "Unseen", "leave_one_group_out"]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One value of the column: what a model trained without it did on its images.
+    """One value of the column: the results on its images of a model trained without it.
 
     `dropped` images share a group, a case or a field with it and were in no part. A class in
     `unnamed` has no other images: the model cannot name it, and must not accept its images.
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Unseen:
-    """Every value left out in turn, and the figures pooled over all images."""
+    """Every value left out in turn, and the metrics pooled over all images."""
 
     column: str
     rows: tuple[LeftOut, ...]
@@ -61,11 +61,11 @@ class Unseen:
 
     @property
     def accepted_right(self) -> int:
-        """Number of images accepted and right: refusing everything would help nobody."""
+        """Number of images that were accepted and right."""
         return sum(row.accepted_right for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as plain values, in the form of `allkit evaluate --json`."""
+        """Return the metrics as plain values, in the form of `allkit evaluate --json`."""
         rows = [
             {**vars(row), "unnamed": list(row.unnamed), "silent_error_rate": row.silent_error_rate}
             for row in self.rows
@@ -83,7 +83,7 @@ class Unseen:
         """Return one line for each value left out."""
         width = max(len(row.value) for row in self.rows) + 2
         lines = [
-            f"trained without one {self.column} at a time, and asked about it",
+            f"trained without one {self.column} at a time, and tested on it",
             f"{'':<{width}}images  right  accepted: right  wrong  silent errors",
         ]
         for row in self.rows:
@@ -160,14 +160,14 @@ def leave_one_group_out(
 
 
 def _one_group(labels: list[str], values: list[str], column: str) -> list[str]:
-    """Say of which classes nothing can be learnt about unseen slides."""
+    """Return for which classes nothing can be learnt about unseen slides, in words."""
     few = alone(labels, values)
     if not few:
         return []
     return [
-        f"{', '.join(few)}: images of one {column} only. Without it nobody has seen the class, so "
-        f"nothing can be learnt about its unseen slides; its recall is 0 by construction and lowers "
-        f"every average."
+        f"{', '.join(few)}: images of one {column} only. A model trained without it does not know "
+        f"the class, so nothing can be learnt about its unseen slides; its recall is 0 by "
+        f"construction and lowers every average."
     ]
 
 

@@ -1,15 +1,15 @@
 """Finding images that show the same field: byte-identical, or photographed again.
 
-Every image is read once and leaves a `Signature` of 3.5 KB. Three steps, each stricter and dearer
-than the one before, lead from signatures to pairs:
+Every image is read once and gives a `Signature` of 3.5 KB. Three steps, each stricter and more
+expensive than the one before, lead from signatures to pairs:
 
 1. *Candidates*: keypoints whose descriptors agree in a random subset of bits meet in a sorted
    table; two images that are moved alike by two meetings are a candidate. Each keypoint meets at
    most 16 others per table, so the work grows as n log n.
 2. *Geometry*: one shift, rotation and scaling (mirrored or not) has to carry several keypoints of
    the one image onto keypoints of the other.
-3. *Pixels*: the two images, reduced, are laid over each other, and the detail in the overlap,
-   freed of light and background, has to correlate. `match` has no pixels and asks for more
+3. *Pixels*: the two reduced images are laid over each other, and the detail in the overlap,
+   without light and background, has to correlate. `match` has no pixels and requires more
    keypoints instead.
 
 Two images are *near-duplicates* when their centres lie at most 35 % of the longer side apart: most

@@ -1,4 +1,4 @@
-"""How one image has to be moved to lie on another, and whether the two then show the same."""
+"""The movement that puts one image onto another, and whether the two then show the same."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def overlay(
     import cv2
 
     detail_a, detail_b = details
-    # Few keypoints and much of one dark cell in a small overlap may agree by chance.
+    # In a small overlap with one large dark cell, a few keypoints may agree by chance.
     least = next(value for count, value in _CORRELATION if inliers >= count)
 
     frames = []

@@ -1,4 +1,4 @@
-"""What of an image is laid over another one: its green channel, reduced."""
+"""The reduced green channel of an image, which is laid over that of another one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from allkit.types import Bytes
 __all__ = ["ReducedStore", "reduced"]
 
 ROOM = 2**30
-"""Bytes that the reduced images of a set may take, in a temporary file."""
+"""Most bytes of the reduced images of a set, in a temporary file."""
 
 
 def reduced(image: Bytes) -> Bytes:
@@ -21,9 +21,9 @@ def reduced(image: Bytes) -> Bytes:
 
 
 class ReducedStore:
-    """Room for the reduced images of `count` images; none where they would take over 1 GiB.
+    """Room for the reduced images of `count` images; none if they would take over 1 GiB.
 
-    Without room an image of no pixels stands for each.
+    Without room an empty array takes the place of each.
     """
 
     def __init__(self, count: int) -> None:
@@ -31,7 +31,7 @@ class ReducedStore:
         self._rows = large_array((count, PIXELS * PIXELS), np.uint8) if fits else None
 
     def keep(self, index: int, grey: Bytes) -> Bytes:
-        """Return `grey` in this store, as that of image number `index`."""
+        """Store `grey` for image number `index`, and return it as stored."""
         if self._rows is None:
             return np.empty((0, 0), np.uint8)
         row = self._rows[index, : grey.size]

@@ -52,10 +52,10 @@ def find_duplicates(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[DuplicatePair]:
-    """Return pairs whose closure (`clusters`) is all duplicates, sorted by `a` and `b`.
+    """Return pairs whose closure (`clusters`) holds all duplicates, sorted by `a` and `b`.
 
-    `load` gives the image of an index, (H, W, 3) uint8 RGB, or what `reduced` makes of it; `progress`
-    is told how many of how many candidates are compared. Byte-identical images are paired with the
+    `load` returns the image of an index, (H, W, 3) uint8 RGB, or its `reduced` form; `progress`
+    gets the number of compared candidates and of all. Byte-identical images are paired with the
     first of them only, and only the first is compared with other fields.
     """
     first: dict[str, int] = {}
@@ -92,7 +92,7 @@ def _compared(
     mirrored: bool,
     detail: Callable[[int], Array],
 ) -> DuplicatePair | None:
-    """Return the pair of two images that show the same; `None` where they do not."""
+    """Return the pair if two images show the same field, else `None`."""
     a, b = ends
     moved = align(signatures[a], signatures[b], mirrored)
     if moved is None:
@@ -117,7 +117,8 @@ def _compared(
 def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[int, int]]:
     """Return (index in `query`, index in `known`) of the images that show the same field, sorted.
 
-    Only signatures are compared, since no image of `known` is at hand: ten keypoints have to agree.
+    Only signatures are compared, because the images of `known` are not available: ten keypoints have
+    to agree.
     """
     where: dict[str, list[int]] = {}
     for index, one in enumerate(known):

@@ -1,4 +1,4 @@
-"""What is kept of an image to recognise its field: keypoints and bits of their surroundings."""
+"""The signature of an image, by which its field is recognised: keypoints and their descriptors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BLACK = 4
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What is kept of an image to recognise its field.
+    """The signature of an image, by which its field is recognised.
 
     `keypoints` is (K, 4) int16, K ≤ 88: x and y in 1/64 pixel of the image scaled to a longer side
     of 128, log2 of the diameter in 1/1024, angle in 1/65536 turn. `descriptors` is (K, 32) uint8,
@@ -68,14 +68,14 @@ def signature(image: Bytes, sha256: str) -> Signature:
 
 
 class SignatureStore:
-    """Room for the signatures of `count` images, which need not fit into the memory."""
+    """Room for the signatures of `count` images, also if they do not fit into memory."""
 
     def __init__(self, count: int) -> None:
         self._keypoints = large_array((count, KEYPOINTS, 4), np.int16)
         self._descriptors = large_array((count, KEYPOINTS, 32), np.uint8)
 
     def keep(self, index: int, one: Signature) -> Signature:
-        """Return `one` with its arrays in this store, as those of image number `index`."""
+        """Store the arrays of `one` for image number `index`, and return it as stored."""
         count = len(one.keypoints)
         self._keypoints[index, :count] = one.keypoints
         self._descriptors[index, :count] = one.descriptors
@@ -123,7 +123,7 @@ def unpack(arrays: Mapping[str, Array]) -> list[Signature]:
 def green_channel(image: Bytes, side: int) -> Bytes:
     """Return the green channel, where both stains absorb, with `side` as the longer side.
 
-    Black is what someone cut away: it is filled, lest the outline of the cut correlates.
+    Black areas were cut out by someone: they are filled, so that their outlines do not correlate.
     """
     import cv2
 
