@@ -23,24 +23,6 @@ VERDICTS = {
     "refused": "Refused",
     "unreadable": "Unreadable",
 }
-REASONS = {
-    NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
-    "to look at this field.",
-    "no_ood_detection": "The model does not know which slides it was trained on, so it cannot "
-    "tell whether this one is like them.",
-    UNFAMILIAR: "This field is not like the slides the model was trained on: its answer "
-    "cannot be trusted here.",
-    "seen_without_labels": "Slides like this one were shown to the model, "
-    "but nobody told it what they are.",
-    "by_stain_only": "Only an adaptation without labels speaks for this answer.",
-    "not_a_smear": "This is no blood smear of a kind that the model knows.",
-    "nothing_to_see": "There are no stained cells to be seen.",
-    "ambiguous": "More than one class is possible.",
-    "empty_set": "No class fits this field well.",
-    "low_confidence": "The probability is too low to accept the answer.",
-    "too_few_examples": "The model had too few examples of a class to rule it out.",
-}
-"""Codes of reasons that are said to clinicians in a sentence of their own."""
 
 
 @dataclass(frozen=True)
@@ -128,11 +110,9 @@ def probability(value: float) -> str:
 
 
 def reasons_in_words(answer: allkit.Prediction) -> str:
-    """Return the reasons of an answer as sentences; one that has none here is shown as it is."""
-    return " ".join(
-        REASONS.get(code, f"{reason[:1].upper()}{reason[1:]}.")
-        for code, reason in zip(answer.reason_codes, answer.reasons, strict=True)
-    )
+    """Return the reasons of an answer as sentences."""
+    pairs = zip(answer.reason_codes, answer.reasons, strict=True)
+    return " ".join(allkit.reason_sentence(code, reason) for code, reason in pairs)
 
 
 def may_be_shown(answer: allkit.Prediction) -> bool:

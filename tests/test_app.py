@@ -374,11 +374,11 @@ def test_uncalibrated_is_taken_from_the_answers(answers):
 
 def test_a_reason_is_a_sentence_and_one_without_a_sentence_is_shown_as_it_is(answers):
     from allkit import Prediction
-    from allkit.trust.reasons import TEXTS
+    from allkit.trust.reasons import SENTENCES, TEXTS
 
     said = Prediction("a", "review", ("ambiguous", "too dark"), reason_codes=("ambiguous", "other"))
     assert answers.reasons_in_words(said) == "More than one class is possible. Too dark."
-    assert set(answers.REASONS) <= set(TEXTS)
+    assert set(SENTENCES) <= set(TEXTS)
 
 
 # ── starting ───────────────────────────────────────────────────────────────────────────────────

@@ -8,7 +8,7 @@ import pytest
 
 import allkit
 from allkit.data.drawn import draw_smears
-from allkit.images.statistics import STATISTICS, cell_mask, image_statistics
+from allkit.images.statistics import STATISTIC_NAMES, cell_mask, image_statistics
 from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
@@ -213,7 +213,7 @@ def test_the_mask_finds_the_stained_cells_and_not_the_red_ones():
 def test_statistics_have_names_and_do_not_depend_on_orientation_much():
     image = next(iter(draw_smears(4, groups=4, seed=4))).image
     first = image_statistics(image)
-    assert first.shape == (len(STATISTICS),)
+    assert first.shape == (len(STATISTIC_NAMES),)
     turned = image_statistics(np.ascontiguousarray(image[::-1, ::-1]))
     np.testing.assert_allclose(first, turned, atol=0.1)
 
@@ -281,12 +281,12 @@ def test_a_class_without_enough_examples_says_so_where_it_makes_an_answer_ambigu
 
 def test_an_unfamiliar_slide_names_what_is_unusual_and_one_far_away_is_no_smear():
     odd = smear_statistics()
-    odd[0, STATISTICS.index("sharpness")] -= 8
+    odd[0, STATISTIC_NAMES.index("sharpness")] -= 8
     decision = decided(trusting(), statistics=odd)
     assert decision.verdict == "review"
     assert decision.reasons == ("unfamiliar slide", "unusual sharpness")
     assert decision.codes == ("unfamiliar_slide", "unusual_sharpness")
-    odd[0, STATISTICS.index("sharpness")] -= 80
+    odd[0, STATISTIC_NAMES.index("sharpness")] -= 80
     decision = decided(trusting(), statistics=odd)
     assert decision.verdict == "refused"
     assert decision.reasons[0] == "not a smear"
@@ -361,7 +361,7 @@ def test_every_code_has_a_text_of_its_own_and_stays_a_word():
 def test_all_that_may_be_said_of_an_image_is_in_the_table():
     from allkit.images.cells import NO_CELLS, NO_SCALE
 
-    assert {name.split("_")[0] for name in STATISTICS} == set(UNUSUAL)
+    assert {name.split("_")[0] for name in STATISTIC_NAMES} == set(UNUSUAL)
     assert {NO_CELLS, NO_SCALE, *UNUSUAL.values()} <= set(TEXTS)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from allkit.records import Prediction as Prediction
     from allkit.runtime.cases import combine as combine
     from allkit.training import Trainer as Trainer
+    from allkit.trust.reasons import reason_sentence as reason_sentence
 
 __version__ = "0.1.0"
 __path__ = also_in("", __path__)
@@ -57,6 +58,7 @@ _HOME = {
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.network.weights",
     "read_image": "allkit.images.decode",
+    "reason_sentence": "allkit.trust.reasons",
 }
 __all__ = sorted([*_HOME, "__version__"])
 

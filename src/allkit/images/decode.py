@@ -2,7 +2,8 @@
 
 JPEG, PNG, TIFF and BMP become `(H, W, 3)` uint8 RGB, upright (EXIF orientation applied). Grey,
 palette, CMYK, YCbCr and 1-bit become RGB, opaque alpha is dropped, 16 bits are divided by 257.
-Everything else is refused with an `ImageError`, whose `code` says why. Colour profiles are
+(`pixels` does that; `refusal` has the texts.) Everything else is refused with an `ImageError`, whose
+`code` says why. Colour profiles are
 ignored, and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
 beginning: the rest is a preview or a depth map.
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageFilter
 from allkit.types import Pixels, Singles
 
 __all__ = [
-    "STATISTICS",
     "STATISTICS_VERSION",
+    "STATISTIC_NAMES",
     "cell_mask",
     "image_statistics",
     "stain_density",
@@ -26,7 +26,7 @@ SIDE = 224
 """Side, in pixels, to which the whole field is resized, as for the backbones."""
 
 STATISTICS_VERSION = 1
-STATISTICS = (
+STATISTIC_NAMES = (
     *(f"{name}_{c}" for c in "rgb" for name in ("background", "middle", "darkest")),
     *(f"cells_{c}" for c in "rgb"),
     *(f"rest_{c}" for c in "rgb"),
@@ -68,7 +68,7 @@ def cell_mask(image: Pixels) -> npt.NDArray[np.bool_]:
 
 
 def image_statistics(image: Pixels) -> Singles:
-    """Return the statistics of an image, `(M,)` float32, in the order of `STATISTICS`.
+    """Return the statistics of an image, `(M,)` float32, in the order of `STATISTIC_NAMES`.
 
     Optical densities (natural logarithm, 0 is white) of the background, the middle and the dark
     end, of the stained cells and of the rest; share of stained cells; strength of edges over one

@@ -29,7 +29,7 @@ from allkit.types import Pixels, Singles
 
 __all__ = ["Explainable", "Explainer"]
 
-NEIGHBOURS = 5
+EXAMPLES = 5
 """Number of training images that are shown with an answer."""
 
 
@@ -174,5 +174,5 @@ def _neighbours(
     distances = np.sqrt(((others - here) ** 2).sum(axis=1))
     return tuple(
         Example(data.samples[i].image, data.samples[i].label, float(distances[i]), data.read(i))
-        for i in np.argsort(distances, kind="stable")[:NEIGHBOURS].tolist()
+        for i in np.argsort(distances, kind="stable")[:EXAMPLES].tolist()
     )

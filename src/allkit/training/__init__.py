@@ -2,7 +2,7 @@
 
 trainer      `Trainer`: what happens in a training, in order
 backbone     the backbone before it learns, and how images are shown to it
-inputs       the one pass over the images: features, activations
+inputs       features and activations, in the one pass that `trainer` asks for
 division     who is learnt from, and who is kept to judge
 session      trains the members and asks them
 plan         how one phase goes

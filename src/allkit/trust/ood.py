@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from allkit.images.statistics import STATISTICS
+from allkit.images.statistics import STATISTIC_NAMES
 from allkit.trust.space import NEAREST, Space
 from allkit.types import Floats, Ints
 
@@ -245,5 +245,5 @@ def cell_floor(statistics: Floats) -> float:
 
     A quarter of what 99 % of the training images have.
     """
-    share = np.exp(statistics[:, STATISTICS.index("cell_share")]) - 0.003
+    share = np.exp(statistics[:, STATISTIC_NAMES.index("cell_share")]) - 0.003
     return float(max(0.0, 0.25 * np.quantile(share, 0.01)))

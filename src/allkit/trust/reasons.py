@@ -21,12 +21,14 @@ __all__ = [
     "NO_OOD_DETECTION",
     "OTHER",
     "SEEN_WITHOUT_LABELS",
+    "SENTENCES",
     "TEXTS",
     "TOO_FEW_EXAMPLES",
     "UNFAMILIAR_SLIDE",
     "UNREADABLE",
     "UNUSUAL",
     "codes_of",
+    "reason_sentence",
     "texts_of",
 ]
 
@@ -94,6 +96,25 @@ TEXTS = {
 }
 """The code of every reason → what it says in words."""
 
+SENTENCES = {
+    NOT_CALIBRATED: "The model is not calibrated: it cannot tell how sure it is, so a person has "
+    "to look at this field.",
+    NO_OOD_DETECTION: "The model does not know which slides it was trained on, so it cannot "
+    "tell whether this one is like them.",
+    UNFAMILIAR_SLIDE: "This field is not like the slides the model was trained on: its answer "
+    "cannot be trusted here.",
+    SEEN_WITHOUT_LABELS: "Slides like this one were shown to the model, "
+    "but nobody told it what they are.",
+    BY_STAIN_ONLY: "Only an adaptation without labels speaks for this answer.",
+    NOT_A_SMEAR: "This is no blood smear of a kind that the model knows.",
+    NOTHING_TO_SEE: "There are no stained cells to be seen.",
+    AMBIGUOUS: "More than one class is possible.",
+    EMPTY_SET: "No class fits this field well.",
+    LOW_CONFIDENCE: "The probability is too low to accept the answer.",
+    TOO_FEW_EXAMPLES: "The model had too few examples of a class to rule it out.",
+}
+"""The code of a reason → a sentence for clinicians, where its text needs one."""
+
 _CODES = {text: code for code, text in TEXTS.items()}
 
 
@@ -108,3 +129,13 @@ def codes_of(texts: Iterable[str]) -> tuple[str, ...]:
     For predictions of an exporter that gives no codes.
     """
     return tuple(_CODES.get(text, OTHER) for text in texts)
+
+
+def reason_sentence(code: str, text: str = "") -> str:
+    """Return what a reason of a verdict means, as a sentence for clinicians.
+
+    `code` is one of `Prediction.reason_codes`, `text` the same one of `reasons`: it is shown as it is
+    where the code has no sentence of its own.
+    """
+    text = text or TEXTS.get(code, code)
+    return SENTENCES.get(code, f"{text[:1].upper()}{text[1:]}.")

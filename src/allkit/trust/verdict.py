@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from allkit.images.statistics import STATISTICS
+from allkit.images.statistics import STATISTIC_NAMES
 from allkit.records import Verdict
 from allkit.trust import arrays as stored
 from allkit.trust import reasons
@@ -33,9 +33,9 @@ FLAT = 0.05
 MOST_ASPECTS = 2
 """Unusual aspects that are named of an image, those farthest from the training images."""
 
-_BACKGROUND = [STATISTICS.index(f"background_{c}") for c in "rgb"]
-_DARKEST = [STATISTICS.index(f"darkest_{c}") for c in "rgb"]
-_SHARE = STATISTICS.index("cell_share")
+_BACKGROUND = [STATISTIC_NAMES.index(f"background_{c}") for c in "rgb"]
+_DARKEST = [STATISTIC_NAMES.index(f"darkest_{c}") for c in "rgb"]
+_SHARE = STATISTIC_NAMES.index("cell_share")
 
 
 class Outputs(NamedTuple):
@@ -282,7 +282,7 @@ class Trust:
         for index in np.argsort(-outside):
             if outside[index] <= 0 or len(codes) == MOST_ASPECTS:
                 break
-            code = reasons.UNUSUAL[STATISTICS[index].split("_")[0]]
+            code = reasons.UNUSUAL[STATISTIC_NAMES[index].split("_")[0]]
             if code not in codes:
                 codes.append(code)
         return tuple(codes)
