@@ -182,9 +182,8 @@ def reduce_tiff(data: bytes, name: str) -> PixelFile:
     if colours == 3 and max(values.get(320, (0,))) < 256:  # Pillow would make it black
         refuse(name, "mode", "a palette of 8-bit colours where a TIFF has 16-bit ones")
     inverted = bits == 16 and not several and values.get(262) == (0,)
-    if (
-        inverted
-    ):  # Pillow reads only some of these, and all of them inverted: 0 is declared black here
+    if inverted:
+        # Pillow misreads these: it is told that 0 is black, and the pixels are inverted later.
         entry, at = directory.entries[262], 12 if directory.head[1] == "Q" else 8
         directory.entries[262] = (
             entry[:at] + struct.pack(directory.head[0] + "H", 1) + entry[at + 2 :]
