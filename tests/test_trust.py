@@ -263,7 +263,12 @@ def test_a_sure_answer_on_a_known_slide_is_accepted():
             "not_calibrated",
             "not calibrated",
         ),
-        ({"appearance": None}, (0.9, 0.06, 0.04), "no_ood_detection", "no familiarity data"),
+        (
+            {"appearance": None},
+            (0.9, 0.06, 0.04),
+            "no_ood_detection",
+            "no out-of-distribution detection",
+        ),
     ],
 )
 def test_every_doubt_is_for_review_and_says_why(changes, probabilities, code, reason):

@@ -88,7 +88,7 @@ def tune(
         return
     say(
         f"The best of {len(done)} trials is number {winner.number}: {metric} {winner.value:.4g}. It "
-        f"was chosen by this figure, which is therefore too good; judge it on images of their own."
+        f"was chosen by this metric, which is therefore too good; judge it on images of their own."
     )
     say(f"Saved {out / 'best.yaml'}: allkit train DATA --out MODEL --config {out / 'best.yaml'}")
 

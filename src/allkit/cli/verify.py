@@ -33,13 +33,13 @@ def verify(
     ] = None,
     json_file: Json = None,
 ) -> None:
-    """Repeat the proof inside an exported file.
+    """Repeat the parity report of an exported file.
 
     Exit status 1 when it does not hold here.
 
     Example:
     allkit verify model.onnx
-    allkit verify model.onnx model split.csv --json proof.json
+    allkit verify model.onnx model split.csv --json parity.json
     """
     require_places(json_file)
     if exported.is_dir():

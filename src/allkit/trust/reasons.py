@@ -70,7 +70,7 @@ TEXTS = {
     "no_white_cells": "no white cell found",
     "unknown_magnification": "magnification unknown: no red cells to measure",
     NOT_CALIBRATED: "not calibrated",
-    NO_OOD_DETECTION: "no familiarity data",
+    NO_OOD_DETECTION: "no out-of-distribution detection",
     UNFAMILIAR_SLIDE: "unfamiliar slide",
     "unusual_background": "unusual brightness or colour of the background",
     "unusual_exposure": "unusual exposure",
