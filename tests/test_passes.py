@@ -6,6 +6,7 @@ import pytest
 
 import allkit
 from allkit.data import passes
+from allkit.data.relations import REDUCED, SAME_FIELD
 from allkit.images import cells, given
 
 
@@ -132,3 +133,23 @@ def test_only_a_few_decoded_images_are_in_memory_at_a_time(drawn):
     for _ in data.passes.survey((), range(48), Kept, size=4):
         gc.collect()
     assert most <= 20
+
+
+def test_images_that_are_read_in_an_order_of_their_own_leave_as_little(drawn):
+    """Their reduced images lie in the store of the set, which need not fit into the memory."""
+    data = allkit.Dataset.open(drawn)
+    for index in (7, 2):
+        data.passes.take(index, SAME_FIELD)
+    stored = data.passes.measured.column(REDUCED.name)
+    assert [i for i, grey in enumerate(stored) if grey is not None] == [2, 7]
+    assert stored[2].base is stored[7].base
+    assert stored[2].base is not None
+
+
+def test_what_is_known_already_is_no_pass_and_shows_no_progress(drawn, reads):
+    data = allkit.Dataset.open(drawn)
+    data.passes.measure(SAME_FIELD)
+    calls = []
+    data.passes.measure(SAME_FIELD, progress=lambda *call: calls.append(call))
+    assert calls == []
+    assert often(reads) == 1

@@ -39,7 +39,7 @@ def counted(original, before):
         return result
     return call
 if where == "save":
-    run.Run._write = counted(run.Run._write, False)
+    run.TrainingRun._write = counted(run.TrainingRun._write, False)
 elif where == "inside":
     os.replace = counted(os.replace, True)
 allkit.Trainer(**settings).fit(allkit.Dataset.open(data), out=out, resume=resume, overwrite=False)
@@ -106,7 +106,7 @@ class Killed(BaseException):
 def unfinished(few, tmp_path_factory):
     """A folder in which the run of a training lies that ended after its third save."""
     folder = tmp_path_factory.mktemp("unfinished")
-    write, count = run_module.Run._write, []
+    write, count = run_module.TrainingRun._write, []
 
     def third(self, name, make):
         write(self, name, make)
@@ -116,7 +116,7 @@ def unfinished(few, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "SAVE_SECONDS", 0.0)
-        patch.setattr(run_module.Run, "_write", third)
+        patch.setattr(run_module.TrainingRun, "_write", third)
         with pytest.raises(Killed):
             allkit.Trainer(**SETTINGS).fit(allkit.Dataset.open(few), out=folder / "m")
     return folder

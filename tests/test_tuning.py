@@ -109,7 +109,7 @@ def test_test_images_are_never_seen(cli, data, tmp_path, monkeypatch, base):
     assert status == 0
     assert seen == set(data.train.hashes)
     assert "trial 1: val_loss" in err
-    assert "chosen by this figure, which is therefore too good" in err
+    assert "chosen by this metric, which is therefore too good" in err
     assert cli("train", "split.csv", "--out", "m", "--config", "s/best.yaml")[0] == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -109,6 +110,10 @@ class Measured:
         }
         return Measured(self.count + other.count, hashes, values)
 
+    def has(self, measure: Measure) -> bool:
+        """Say whether a measure was taken of every image."""
+        return all(value is not None for value in self.column(measure.name))
+
     def forget(self, measure: Measure) -> None:
         """Release the values of a measure that is no longer needed."""
         self.values.pop(measure.name, None)
@@ -131,6 +136,8 @@ class ImagePasses:
         self.samples = samples
         self.name = name
         self.measured = Measured(len(samples)) if measured is None else measured
+        self._stores: dict[str, Store] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -195,11 +202,12 @@ class ImagePasses:
         label: str = "images",
     ) -> list[list[Any]]:
         """Return the values of each measure, one an image; missing ones are measured in one pass."""
-        passing = self.survey(
-            measures, (), lambda _: None, cache=cache, progress=progress, label=label
-        )
-        for _ in passing:
-            pass
+        if not all(self.measured.has(measure) for measure in measures):
+            passing = self.survey(
+                measures, (), lambda _: None, cache=cache, progress=progress, label=label
+            )
+            for _ in passing:
+                pass
         return [self.measured.column(measure.name) for measure in measures]
 
     def survey(
@@ -221,7 +229,6 @@ class ImagePasses:
         lacking = self._lacking(measures, cache)
         order = [*sorted(wanted), *sorted(set(lacking) - set(wanted))]
         handed = set(wanted)
-        stores = {m.name: m.store(len(self)) for m in measures if m.store is not None}
 
         def load(index: int) -> tuple[T | None, list[tuple[Measure, Any]]] | ImageError:
             try:
@@ -247,9 +254,7 @@ class ImagePasses:
                     continue
                 handed_over, taken = loaded
                 for measure, value in taken:
-                    if measure.name in stores:
-                        value = stores[measure.name].keep(index, value)
-                    self.measured.values[measure.name][index] = value
+                    self.measured.values[measure.name][index] = self._stored(measure, index, value)
                     if measure.cached:
                         fresh[self._key(measure, index)] = value
                 if index in handed:
@@ -274,8 +279,17 @@ class ImagePasses:
         for measure in measures:
             values = self.measured.values.setdefault(measure.name, [None] * len(self))
             if values[index] is None:
-                values[index] = measure.take(frame)
+                values[index] = self._stored(measure, index, measure.take(frame))
         return frame
+
+    def _stored(self, measure: Measure, index: int, value: Any) -> Any:
+        """Return a value as it lies in the store of its measure, where there is one."""
+        if measure.store is None:
+            return value
+        with self._lock:
+            if measure.name not in self._stores:
+                self._stores[measure.name] = measure.store(len(self))
+        return self._stores[measure.name].keep(index, value)
 
     def _key(self, measure: Measure, index: int) -> bytes:
         return hashlib.sha256(f"{measure.name} {self.hashes[index]}".encode()).digest()

@@ -69,7 +69,7 @@ def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
     """Return the pairs of images that show the same field, or part of it; searched for once."""
     if passes.measured.duplicates is None:
         # If only the reduced images are missing, the few candidates are read again, not all images.
-        signed = None not in passes.measured.column(SIGNATURE.name)
+        signed = passes.measured.has(SIGNATURE)
         signatures = passes.measure([SIGNATURE] if signed else SAME_FIELD)[0]
         stored: list[Bytes | None] = passes.measured.column(REDUCED.name)
 
