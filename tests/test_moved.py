@@ -87,3 +87,39 @@ def test_a_description_is_written_with_the_keys_of_0_1_0(tiny):
         BackboneInfo.model_validate({k: v for k, v in written.items() if k != "size"})
     with pytest.raises(ValueError, match="view"):
         BackboneInfo.model_validate(written | {"view": "sideways"})
+
+
+def test_everything_of_an_old_module_is_imported_at_once():
+    names = {}
+    with pytest.warns(DeprecationWarning, match="now"):
+        exec("from allkit.metrics import *", names)
+    assert {"Comparison", "Evaluation", "compare", "evaluate"} <= set(names)
+
+
+def test_settings_of_0_1_0_are_read_and_written_by_their_old_names(tiny):
+    with pytest.warns(DeprecationWarning, match=r"TrainConfig\.finetune_epochs now"):
+        config = TrainConfig(tune_epochs=3)
+    with pytest.warns(DeprecationWarning, match=r"TrainConfig\.finetune_epochs now"):
+        assert config.tune_epochs == 3
+    with pytest.raises(ConfigError, match="two names of one setting"):
+        TrainConfig.parse({"tune_epochs": 3, "finetune_epochs": 4})
+    with pytest.warns(DeprecationWarning, match=r"Dataset\.passes\.load now"):
+        allkit.Dataset.sample(4, groups=4).load(0)
+
+
+def test_model_json_keeps_its_keys(tiny):
+    from allkit.model.info import ModelInfo
+
+    values = tiny.info.model_dump(mode="json")
+    assert values["passport"] == tiny.info.provenance.model_dump(mode="json")
+    assert "provenance" not in values
+    assert values["config"]["tune_epochs"] == tiny.info.config.finetune_epochs
+    assert not any(name.startswith("finetune_") for name in values["config"])
+    assert ModelInfo.model_validate(values) == tiny.info
+
+
+def test_a_search_space_of_0_1_0_is_taken(tmp_path):
+    from allkit.training.tuning import read_space
+
+    space = read_space("tune_learning_rate: {low: 0.001, high: 0.1}", TrainConfig())
+    assert list(space) == ["finetune_learning_rate"]

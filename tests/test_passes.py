@@ -1,13 +1,18 @@
 """Each image is decoded once, whatever is made of it, and its cells are looked for once."""
 
 from collections import Counter
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import allkit
 from allkit.data import passes
+from allkit.data.measures import STATISTICS
 from allkit.data.relations import REDUCED, SAME_FIELD
+from allkit.errors import DatasetError
 from allkit.images import cells, given
+from allkit.images.same_field import ReducedStore
 
 
 @pytest.fixture
@@ -98,8 +103,10 @@ def test_a_training_that_keeps_some_images_for_validation_augments_the_others_on
     assert sorted(reads["decoded"].values()) == [1] * (24 - learnt) + [2] * learnt
 
 
-def test_an_audit_decodes_every_image_once(drawn, reads):
-    allkit.audit(allkit.Dataset.open(drawn))
+@pytest.mark.parametrize("with_model", [False, True])
+def test_an_audit_decodes_every_image_once(with_model, drawn, tiny, reads):
+    reads["decoded"].clear()
+    allkit.audit(allkit.Dataset.open(drawn), tiny if with_model else None)
     assert len(reads["decoded"]) == 48
     assert often(reads) == 1
 
@@ -135,15 +142,63 @@ def test_only_a_few_decoded_images_are_in_memory_at_a_time(drawn):
     assert most <= 20
 
 
-def test_images_that_are_read_in_an_order_of_their_own_leave_as_little(drawn):
-    """Their reduced images lie in the store of the set, which need not fit into the memory."""
+def test_without_room_for_reduced_images_the_same_pairs_are_found(tmp_path, monkeypatch):
+    from allkit.data.drawn import write_smears
+
+    drawn = write_smears(tmp_path / "set", 16, groups=8, seed=3, same_fields=4)
+    found = allkit.Dataset.open(drawn).duplicates
+    assert len(found) >= 4
+    monkeypatch.setattr("allkit.images.same_field.reduction.ROOM", 0)
+    monkeypatch.setattr("allkit.images.same_field.reduction.IN_MEMORY", 0)
     data = allkit.Dataset.open(drawn)
-    for index in (7, 2):
-        data.passes.take(index, SAME_FIELD)
-    stored = data.passes.measured.column(REDUCED.name)
-    assert [i for i, grey in enumerate(stored) if grey is not None] == [2, 7]
-    assert stored[2].base is stored[7].base
-    assert stored[2].base is not None
+    assert data.duplicates == found
+    assert all(grey.size == 0 for grey in data.passes.measured.column(REDUCED.name))
+
+
+def test_a_disk_without_room_costs_time_and_no_result(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
+    store = ReducedStore(2000)
+    assert store.keep(1999, np.ones((200, 256), np.uint8)).size == 0
+
+
+def test_what_was_measured_does_not_change_under_whoever_asked_for_it(drawn):
+    data = allkit.Dataset.open(drawn)
+    (values,) = data.passes.measure([STATISTICS])
+    values[0] = None
+    assert data.passes.measure([STATISTICS])[0][0] is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["head", "last"])
+def test_a_training_names_every_unreadable_image(strategy, tmp_path, tiny_settings):
+    from allkit.data.drawn import write_smears
+
+    table = write_smears(tmp_path / "set", 24, groups=12, seed=3)
+    for index in (3, 9):
+        (table.parent / "images" / f"drawn-{index:05d}.png").write_bytes(b"\x89PNG")
+    with pytest.raises(DatasetError) as caught:
+        allkit.Trainer(**tiny_settings, strategy=strategy).fit(allkit.Dataset.open(table))
+    assert "2 of 24" in str(caught.value)
+    assert "drawn-00003" in str(caught.value)
+    assert "drawn-00009" in str(caught.value)
+
+
+def test_an_image_that_an_exported_file_cannot_read_is_named(drawn):
+    from allkit.evaluation.evaluate import ask
+
+    class File:
+        classes = ("Benign", "Early", "Pre", "Pro")
+
+        def stream(self, images):
+            for number, _ in enumerate(images):
+                if number == 5:
+                    yield allkit.Prediction("image 5", "unreadable", ("unreadable",), error="odd")
+                else:
+                    chances = dict.fromkeys(self.classes, 0.25)
+                    yield allkit.Prediction("image", "review", (), probabilities=chances)
+
+    with pytest.raises(DatasetError, match=r"drawn-00005.*odd"):
+        ask(File(), allkit.Dataset.open(drawn))
 
 
 def test_what_is_known_already_is_no_pass_and_shows_no_progress(drawn, reads):

@@ -152,6 +152,16 @@ def test_other_settings_are_named_and_refused(data, interrupted, change, message
     assert sorted((interrupted.parent / "m.run").iterdir()) == before
 
 
+@pytest.mark.slow
+def test_a_training_that_0_1_0_began_goes_on(data, interrupted):
+    facts = interrupted.parent / "m.run" / "run.json"
+    text = facts.read_text()
+    assert '"finetune_epochs"' in text
+    facts.write_text(text.replace('"finetune_', '"tune_'))
+    allkit.Trainer(**SETTINGS).fit(data, out=interrupted, resume=True)
+    assert interrupted.is_dir()
+
+
 def test_other_images_are_refused(data, interrupted):
     with pytest.raises(ConfigError, match="other images"):
         allkit.Trainer(**SETTINGS).fit(data.subset(range(20)), out=interrupted, resume=True)

@@ -2,9 +2,8 @@
 
 from allkit._moved import forward
 
-__getattr__ = forward(
-    __name__,
-    {
-        "Classifier": "allkit.model.classifier.Classifier",
-    },
-)
+_HOMES = {
+    "Classifier": "allkit.model.classifier.Classifier",
+}
+__all__ = list(_HOMES)
+__getattr__ = forward(__name__, _HOMES)

@@ -2,13 +2,12 @@
 
 from allkit._moved import forward
 
-__getattr__ = forward(
-    __name__,
-    {
-        "Comparison": "allkit.evaluation.compare.Comparison",
-        "Evaluation": "allkit.evaluation.result.Evaluation",
-        "by_fold": "allkit.evaluation.result.by_fold",
-        "compare": "allkit.evaluation.compare.compare",
-        "evaluate": "allkit.evaluation.result.evaluate",
-    },
-)
+_HOMES = {
+    "Comparison": "allkit.evaluation.compare.Comparison",
+    "Evaluation": "allkit.evaluation.result.Evaluation",
+    "by_fold": "allkit.evaluation.result.by_fold",
+    "compare": "allkit.evaluation.compare.compare",
+    "evaluate": "allkit.evaluation.result.evaluate",
+}
+__all__ = list(_HOMES)
+__getattr__ = forward(__name__, _HOMES)

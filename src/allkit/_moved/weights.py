@@ -2,9 +2,8 @@
 
 from allkit._moved import forward
 
-__getattr__ = forward(
-    __name__,
-    {
-        "load_weights": "allkit.network.weights.load_weights",
-    },
-)
+_HOMES = {
+    "load_weights": "allkit.network.weights.load_weights",
+}
+__all__ = list(_HOMES)
+__getattr__ = forward(__name__, _HOMES)

@@ -10,4 +10,10 @@ trust     what changes about detection and calibration
 
 from allkit._moved import forward
 
-__getattr__ = forward(__name__, {"Adaptation": "allkit.model.adaptation.Adaptation"})
+__getattr__ = forward(
+    __name__,
+    {
+        "Adaptation": "allkit.model.adaptation.Adaptation",
+        "Claim": "allkit.model.adaptation.Claim",
+    },
+)

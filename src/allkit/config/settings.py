@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from allkit._moved import warn_renamed
 from allkit.errors import ConfigError, did_you_mean
 from allkit.records import Bag, View
 
@@ -39,6 +40,11 @@ class Config(BaseModel):
         """
         old = [name for name in cls.renamed if name in values]
         for name in old:
+            if cls.renamed[name] in values:
+                raise ConfigError(
+                    f"{source[:1].upper()}{source[1:]} give {name} and {cls.renamed[name]}, which are "
+                    f"two names of one setting. Keep {cls.renamed[name]}."
+                )
             warnings.warn(
                 f"The setting {name} is called {cls.renamed[name]} now. The old name goes with "
                 f"allkit 0.2.",
@@ -60,10 +66,27 @@ class Config(BaseModel):
                 f"{first['msg'][1:]}."
             ) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_today(cls, values: Any) -> Any:
+        """Take settings under their names of 0.1.0, with a warning."""
+        if not isinstance(values, dict):
+            return values
+        for name in cls.renamed:
+            if name in values:
+                warn_renamed(f"{cls.__name__}.{name}", f"{cls.__name__}.{cls.renamed[name]}")
+        return cls.with_names_of_today(values)
+
     @classmethod
     def with_names_of_today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return `values` with the settings of 0.1.0 under their names of today."""
         return {cls.renamed.get(name, name): value for name, value in values.items()}
+
+    @classmethod
+    def with_names_of_0_1_0(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `values` under the names that files of 0.1.0 have."""
+        old = {new: name for name, new in cls.renamed.items()}
+        return {old.get(name, name): value for name, value in values.items()}
 
     def to_yaml(self) -> str:
         """Return every setting with its value as YAML, ready for `--config`.
@@ -87,9 +110,23 @@ class Config(BaseModel):
         return "\n".join(lines).lstrip("\n") + "\n"
 
 
+def _former(name: str) -> property:
+    """Return a setting by its name of 0.1.0."""
+
+    def get(config: Config) -> Any:
+        new = config.renamed[name]
+        warn_renamed(f"TrainConfig.{name}", f"TrainConfig.{new}")
+        return getattr(config, new)
+
+    return property(get)
+
+
 class TrainConfig(Config):
     """How a classifier is trained. The defaults are those of the `allkit train` command."""
 
+    tune_epochs: ClassVar[Any] = _former("tune_epochs")
+    tune_batch_size: ClassVar[Any] = _former("tune_batch_size")
+    tune_learning_rate: ClassVar[Any] = _former("tune_learning_rate")
     renamed: ClassVar[Mapping[str, str]] = {
         "tune_epochs": "finetune_epochs",
         "tune_batch_size": "finetune_batch_size",

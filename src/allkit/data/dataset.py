@@ -200,6 +200,11 @@ class Dataset:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
         return self.passes.load(index)[0]
 
+    def load(self, index: int) -> tuple[Pixels, bytes]:
+        """Do what `passes.load` does, by its name of 0.1.0."""
+        warn_renamed("Dataset.load", "Dataset.passes.load")
+        return self.passes.load(index)
+
     @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's file, as hexadecimal digits.
@@ -334,9 +339,8 @@ class Dataset:
         measured on it are inflated. Raises `DatasetError` when a class cannot be on every side.
         """
         if not (0 <= test < 1 and 0 <= val < 1 and 0 < test + val < 1):
-            raise DatasetError(
-                f"test={test} and val={val}: give shares from 0 to 1 that leave something to train on."
-            )
+            advice = "give shares from 0 to 1 that leave something to train on."
+            raise DatasetError(f"test={test} and val={val}: {advice}")
         sides = [("train", 1 - test - val), ("val", val), ("test", test)]
         sides = [(side, share) for side, share in sides if share > 0]
         names = [side for side, _ in sides]
@@ -395,10 +399,7 @@ class Dataset:
         return self.to_leave_one_group_out_csv(path, column)
 
     def to_csv(self, path: str | Path) -> None:
-        """Write the set as a table that `from_csv` reads; its paths are relative to the table.
-
-        Raises `DatasetError` when the images are not files.
-        """
+        """Write the set as a table that `from_csv` reads; its paths are relative to the table."""
         write_whole(Path(path), as_csv(self.samples, Path(path), name=self.name))
 
     def _allocated(self, shares: Sequence[float], sides: Sequence[str], by: By, seed: int) -> Ints:

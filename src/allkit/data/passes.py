@@ -208,7 +208,7 @@ class ImagePasses:
             )
             for _ in passing:
                 pass
-        return [self.measured.column(measure.name) for measure in measures]
+        return [list(self.measured.column(measure.name)) for measure in measures]
 
     def survey(
         self,
@@ -270,18 +270,6 @@ class ImagePasses:
             raise unreadable_error(errors, total, self.name)
         self._give_to_twins(measures)
 
-    def take(self, index: int, measures: Sequence[Measure]) -> Frame:
-        """Return image `index` decoded, for a caller that reads the images in another order.
-
-        Missing `measures` are taken and kept for a later `measure`.
-        """
-        frame = self.frame(index)
-        for measure in measures:
-            values = self.measured.values.setdefault(measure.name, [None] * len(self))
-            if values[index] is None:
-                values[index] = self._stored(measure, index, measure.take(frame))
-        return frame
-
     def _stored(self, measure: Measure, index: int, value: Any) -> Any:
         """Return a value as it lies in the store of its measure, where there is one."""
         if measure.store is None:
@@ -311,7 +299,8 @@ class ImagePasses:
                 keys = {index: self._key(measure, index) for index in missing}
                 there = cache.get(list(keys.values()))
                 for index, key in keys.items():
-                    values[index] = there.get(key)
+                    if key in there:
+                        values[index] = there[key]
             first: dict[str, int] = {}
             for index in missing:
                 if values[index] is None and first.setdefault(self.hashes[index], index) == index:
@@ -324,6 +313,6 @@ class ImagePasses:
             values = self.measured.values[measure.name]
             if any(value is None for value in values):
                 of = {h: v for h, v in zip(self.hashes, values, strict=True) if v is not None}
-                values[:] = [
-                    of.get(h) if v is None else v for h, v in zip(self.hashes, values, strict=True)
-                ]
+                for index, digest in enumerate(self.hashes):
+                    if values[index] is None and digest in of:
+                        values[index] = of[digest]

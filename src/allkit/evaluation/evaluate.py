@@ -13,6 +13,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.mapping import Mapped
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
+from allkit.data.rows import unreadable_error
 from allkit.errors import DatasetError
 from allkit.evaluation.answers import Answers
 from allkit.evaluation.cases import metrics_of_cases
@@ -74,6 +75,13 @@ def ask(
         found.append(answer)
         if progress:
             progress("answers", len(found), len(dataset))
+    errors = [
+        f"{sample.image}: {answer.error}"
+        for sample, answer in zip(dataset, found, strict=True)
+        if answer.verdict == "unreadable"
+    ]
+    if errors:
+        raise unreadable_error(errors, len(dataset), dataset.name)
     classes = predictor.classes
     decisions = [
         Decision(

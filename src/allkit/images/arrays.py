@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["large_array"]
+__all__ = ["IN_MEMORY", "large_array"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

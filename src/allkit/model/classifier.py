@@ -166,6 +166,7 @@ class Classifier:
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
         probes: bool = True,
+        also: Sequence[Measure] = (),
         label_map: LabelMap | Mapping[str, Any] | None = None,
     ) -> Evaluation:
         """Return the metrics on a labelled set; `cache` keeps features for the next time.
@@ -178,7 +179,7 @@ class Classifier:
         notes of the result say why the metrics may be too high: images that were trained on, a
         division by image, drawn images.
         """
-        also = PROBED if probes else SAME_FIELD
+        also = (*(PROBED if probes else SAME_FIELD), *also)
         if label_map is not None:
             known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
             mapped = known.apply(dataset, self.classes)

@@ -43,7 +43,7 @@ def write_model(
     with whole_folder(folder, overwrite=overwrite) as building:
         files = {
             ARRAYS: save(dict(arrays)),
-            INFO: (info.model_dump_json(indent=1, by_alias=True) + "\n").encode(),
+            INFO: (info.model_dump_json(indent=1) + "\n").encode(),
             CARD: card.encode(),
         }
         sums = "".join(

@@ -140,6 +140,8 @@ class DataInfo(_Part):
 class ModelInfo(_Part):
     """What `model.json` holds."""
 
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
     format: int = FORMAT
     allkit: str
     created: str
@@ -154,7 +156,6 @@ class ModelInfo(_Part):
     history: tuple[tuple[dict[str, float], ...], ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     provenance: Provenance | None = Field(default=None, alias="passport")
-    """Its key in `model.json` is that of 0.1.0."""
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
 
@@ -171,6 +172,15 @@ class ModelInfo(_Part):
             f"{self.backbone.name}, {sum(self.data.counts.values())} images, {quality}; allkit "
             f"{self.allkit}, {self.created[:10]}; {', '.join(self.classes)}"
         )
+
+    @model_serializer(mode="wrap")
+    def _with_names_of_0_1_0(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keep the keys that `model.json` has had from the beginning."""
+        values = {
+            "passport" if key == "provenance" else key: value
+            for key, value in serialise(self).items()
+        }
+        return values | {"config": TrainConfig.with_names_of_0_1_0(values["config"])}
 
     @model_validator(mode="before")
     @classmethod

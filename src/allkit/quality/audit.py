@@ -102,6 +102,7 @@ def audit(
     default `group`, where there are groups) is left out value by value for the strongest probe.
     Raises `DatasetError` that names unreadable images.
     """
+    accuracy, notes = _of_model(model, data)
     data.passes.measure([*SAME_FIELD, PROBE_INPUTS], progress=progress, label="probes")
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
     unit = "group" if data.has_groups else "field"
@@ -114,7 +115,6 @@ def audit(
             f"Nothing can be measured: {reason}. Give images of further slides or finer groups."
         )
         message += f" {same}" if same else ""
-        accuracy, notes = _of_model(model, data)
         return Audit(
             probes=(),
             chance=chance,
@@ -141,7 +141,6 @@ def audit(
     left = (
         _left_out(data, seen[found[0].name], column, labels=labels, units=units) if column else None
     )
-    accuracy, notes = _of_model(model, data)
     return Audit(
         probes=tuple(found),
         verdict=verdict,
@@ -262,5 +261,5 @@ def _of_model(model: Classifier | None, data: Dataset) -> tuple[float | None, tu
         return None, ()
     from allkit.features import FeatureCache
 
-    evaluation = model.evaluate(data, cache=FeatureCache(), probes=False)
+    evaluation = model.evaluate(data, cache=FeatureCache(), probes=False, also=[PROBE_INPUTS])
     return evaluation.balanced_accuracy, evaluation.notes

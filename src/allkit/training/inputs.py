@@ -68,6 +68,11 @@ class PreparedInputs:
         engine = "torch" if chosen == "auto" and count < WORTH_AN_ENGINE else chosen
         self.trunk: FrozenPass | None = None
         self.extractor: Extractor | None = None
+        # A frozen trunk reads the images in an order of its own, and several processes each read a
+        # share: then all that is measured is measured before, in a pass of its own.
+        alone = self.accelerator.num_processes == 1
+        if not alone or backbone.cut is not None:
+            self._measure(measures)
         if backbone.cut:
             self.trunk = FrozenPass(
                 backbone.halves()[0],
@@ -78,8 +83,7 @@ class PreparedInputs:
             )
             if not self.trunk.settled:
                 some = range(min(CHECKED, len(self.dataset)))
-                passes = self.dataset.passes
-                self.trunk.prepare([passes.take(index, measures).pixels for index in some])
+                self.trunk.prepare([self.dataset.read(index) for index in some])
         if not backbone.keeps_activations:
             self.extractor = Extractor(
                 backbone.module,
@@ -90,9 +94,12 @@ class PreparedInputs:
                 cache=self.cache,
                 engine=engine,
             )
-        self.stages = None if backbone.cut is None else self._stage_inputs(measures)
+        self.stages = None if backbone.cut is None else self._stage_inputs()
         self.views = [self._features(np.arange(len(self.dataset)), 0, measures)]
-        # Of images whose features were in the cache, and of the shares of other processes.
+        self._measure(measures)
+
+    def _measure(self, measures: Sequence[Measure]) -> None:
+        """Take what is not known yet of some image; an unreadable one is named here at the latest."""
         self.dataset.passes.measure(measures, cache=self.cache, progress=self.progress)
 
     def augment(self, learners: Indices) -> None:
@@ -197,7 +204,7 @@ class PreparedInputs:
             raise ValueError("only a backbone that is cut has a trunk")
         return self.trunk
 
-    def _stage_inputs(self, measures: Sequence[Measure]) -> Source:
+    def _stage_inputs(self) -> Source:
         """Return the source of what the trained stages are given."""
         backbone, device = self.backbone, self.accelerator.device
         keeps = backbone.keeps_activations
@@ -206,7 +213,6 @@ class PreparedInputs:
             backbone,
             device=device,
             trunk=self.trunk,
-            measures=measures,
             fresh=not keeps and bool(backbone.augment),
         )
         if not keeps or self.cache is None:

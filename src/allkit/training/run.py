@@ -22,6 +22,7 @@ from typing import Any
 import filelock
 import torch
 
+from allkit.config import TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, write_whole
 
@@ -259,7 +260,9 @@ OTHER = {
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Return the first difference in words, or an empty string; threads are not compared."""
     new = now.get("config", {})
-    old = before.get("config", {}) if "config" in now else {}
+    old = {}
+    if "config" in now:
+        old = TrainConfig.with_names_of_today(before.get("config", {}))
     for key in [*new, *(k for k in old if k not in new)]:
         if old.get(key) != new.get(key):
             return f"{key} = {old.get(key)!r}, not {new.get(key)!r}"

@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 
 from allkit.data.dataset import Dataset
-from allkit.data.passes import Measure
 from allkit.errors import AllkitError, PluginError
 from allkit.features import BLOCK, ActivationStore, FrozenPass
 from allkit.images.batches import read_ahead
@@ -119,16 +118,12 @@ class ActivationSource:
 
 @dataclass
 class ImageSource:
-    """Images: read and augmented in threads, standardised and passed through the trunk, if any.
-
-    `measures` are taken on original images.
-    """
+    """Images: read and augmented in threads, standardised and passed through the trunk, if any."""
 
     dataset: Dataset
     backbone: TrainingBackbone
     device: torch.device
     trunk: FrozenPass | None = None
-    measures: Sequence[Measure] = ()
     fresh: bool = False
     waited: float = 0.0
 
@@ -143,7 +138,7 @@ class ImageSource:
     def load(self, item: tuple[int, int]) -> Pixels:
         """Return one (image, copy), `(H, W, 3)` uint8."""
         image, number = item
-        frame = self.dataset.passes.take(image, () if number else self.measures)
+        frame = self.dataset.passes.frame(image)
         copy = self.backbone.copy(number)
         return frame.pixels if copy is None else copy.of(frame)
 

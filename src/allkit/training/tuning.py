@@ -77,6 +77,7 @@ def read_space(text: str, base: TrainConfig, *, source: str = "the search space"
         raise ConfigError(f"{source} is not YAML: {str(error).splitlines()[-1].strip()}.") from None
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"{source} must hold lines such as `dropout: {{low: 0.0, high: 0.5}}`.")
+    space = TrainConfig.with_names_of_today(space)
     for name, entry in space.items():
         if name not in TrainConfig.model_fields:
             known = list(TrainConfig.model_fields)
@@ -205,6 +206,8 @@ def _open(
         study.set_user_attr("facts", facts)
         write_whole(out / SPACE, yaml.safe_dump(facts["space"], sort_keys=False))
     else:
+        for name in ("settings", "space"):
+            before[name] = TrainConfig.with_names_of_today(before.get(name, {}))
         for name, value in json.loads(json.dumps(facts)).items():
             if before.get(name) != value:
                 raise ConfigError(

@@ -115,7 +115,11 @@ SENTENCES = {
 }
 """The code of a reason → a sentence for clinicians, where its text needs one."""
 
-_CODES = {text: code for code, text in TEXTS.items()}
+_CODES = {text: code for code, text in TEXTS.items()} | {
+    # As 0.1.0 said them.
+    "no familiarity data": NO_OOD_DETECTION,
+    "accepted only because the head followed the stain": BY_STAIN_ONLY,
+}
 
 
 def texts_of(codes: Iterable[str]) -> tuple[str, ...]:

@@ -2,9 +2,8 @@
 
 from allkit._moved import forward
 
-__getattr__ = forward(
-    __name__,
-    {
-        "adapt": "allkit.adaptation.adapt.adapt",
-    },
-)
+_HOMES = {
+    "adapt": "allkit.adaptation.adapt.adapt",
+}
+__all__ = list(_HOMES)
+__getattr__ = forward(__name__, _HOMES)

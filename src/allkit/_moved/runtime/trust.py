@@ -1,4 +1,4 @@
-"""Moved to `allkit.trust`. The reasons are the texts that they were; they have codes now."""
+"""Moved to `allkit.trust`. Reasons are the texts that answers give; they have codes now."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ of what the one shows, the other shows too. Further apart they *overlap*: some c
 The lower right corner, where microscopes burn in a scale bar, takes no part in any of them.
 """
 
-from allkit.images.same_field.reduced import ReducedStore, reduced
+from allkit.images.same_field.reduction import ReducedStore, reduced
 from allkit.images.same_field.search import (
     DuplicatePair,
     closed_pairs,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from allkit.images.arrays import large_array
 from allkit.images.same_field.geometry import MIRROR, align, as_complex, detail_of, overlay
-from allkit.images.same_field.reduced import reduced
+from allkit.images.same_field.reduction import reduced
 from allkit.images.same_field.signatures import KEYPOINTS, SIDE, Array, Signature
 from allkit.types import Bytes
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+
 import numpy as np
 
-from allkit.images.arrays import large_array
+from allkit.images.arrays import IN_MEMORY, large_array
 from allkit.images.same_field.geometry import PIXELS
 from allkit.images.same_field.signatures import green_channel
 from allkit.types import Bytes
@@ -21,13 +24,15 @@ def reduced(image: Bytes) -> Bytes:
 
 
 class ReducedStore:
-    """Room for the reduced images of `count` images; none if they would take over 1 GiB.
+    """Room for the reduced images of `count` images, in the memory or in a temporary file.
 
-    Without room an empty array takes the place of each.
+    No room is taken if they need over 1 GiB, or over half of what is free on the disk. An empty array
+    then takes the place of each.
     """
 
     def __init__(self, count: int) -> None:
-        fits = count * PIXELS * PIXELS <= ROOM
+        wanted = count * PIXELS * PIXELS
+        fits = wanted <= IN_MEMORY or wanted <= min(ROOM, _free() // 2)
         self._rows = large_array((count, PIXELS * PIXELS), np.uint8) if fits else None
 
     def keep(self, index: int, grey: Bytes) -> Bytes:
@@ -37,3 +42,8 @@ class ReducedStore:
         row = self._rows[index, : grey.size]
         row[:] = grey.ravel()
         return np.asarray(row.reshape(grey.shape))
+
+
+def _free() -> int:
+    """Return the bytes that are free where temporary files lie."""
+    return shutil.disk_usage(tempfile.gettempdir()).free
