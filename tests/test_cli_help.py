@@ -242,3 +242,20 @@ def test_neither_help_nor_completion_imports_a_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_ctrl_c_says_that_it_stopped(monkeypatch, capsys):
+    from allkit.cli import main
+
+    # What typer makes of it: a status, and no word.
+    monkeypatch.setattr("allkit.cli.root.root", lambda **settings: 130)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+
+
+def test_a_question_in_a_mistake_keeps_its_mark(cli):
+    status, out, err = cli("trian", "smears.csv")
+    assert (status, out) == (2, "")
+    assert err == "Error: No such command 'trian'. Did you mean 'train'? See: allkit --help\n"

@@ -123,3 +123,10 @@ def test_a_search_space_of_0_1_0_is_taken(tmp_path):
 
     space = read_space("tune_learning_rate: {low: 0.001, high: 0.1}", TrainConfig())
     assert list(space) == ["finetune_learning_rate"]
+
+
+@pytest.mark.parametrize("name", ["Trust", "UNFAMILIAR"])
+def test_the_warning_is_shown_where_the_old_name_is_used(name):
+    with pytest.warns(DeprecationWarning, match="now") as caught:
+        exec(compile(f"from allkit.runtime.trust import {name}", "mine.py", "exec"), {})
+    assert {warning.filename for warning in caught} == {"mine.py"}

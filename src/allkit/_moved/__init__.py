@@ -20,14 +20,14 @@ def warn_renamed(old: str, new: str, *, stacklevel: int = 3) -> None:
     )
 
 
-def forward(module: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def forward(module: str, homes: Mapping[str, str], *, stacklevel: int = 3) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose names moved: `homes` says where each is now."""
 
     def get(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         home, _, known = homes[name].rpartition(".")
-        warn_renamed(f"{module}.{name}", homes[name])
+        warn_renamed(f"{module}.{name}", homes[name], stacklevel=stacklevel)
         return getattr(importlib.import_module(home), known)
 
     return get

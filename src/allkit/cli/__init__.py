@@ -8,6 +8,9 @@ from typing import Any, TextIO
 
 __all__ = ["main"]
 
+STOPPED = 130
+"""The exit status after Ctrl-C."""
+
 
 def main() -> None:
     """Run `allkit`; a mistake of the user is told on standard error, with exit status 2."""
@@ -24,6 +27,8 @@ def main() -> None:
         with torch_folder():
             # In the other mode typer draws a frame around a mistake, which wraps its words.
             status = root(prog_name="allkit", standalone_mode=False)
+        if status == STOPPED:  # typer makes a status of Ctrl-C
+            sys.stderr.write("Stopped.\n")
         sys.exit(status)
     except usage_error as error:
         _show_mistake(error)
@@ -33,7 +38,7 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:  # `allkit predict … | head`
         sys.stderr.close()
         sys.exit(1)
@@ -44,7 +49,8 @@ def _show_mistake(error: Any) -> None:
     # Without any argument the help is shown already, and there are no words.
     message = str(error.format_message()).replace("Value error, ", "").rstrip(".")
     if message:
-        sys.stderr.write(f"Error: {message}. See: {error.ctx.command_path} --help\n")
+        end = "" if message.endswith("?") else "."
+        sys.stderr.write(f"Error: {message}{end} See: {error.ctx.command_path} --help\n")
 
 
 def _show_warning(

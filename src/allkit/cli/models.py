@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allkit.cli.extras import require_training_packages
-from allkit.errors import ExportError
+from allkit.errors import CheckpointError, ExportError
 
 if TYPE_CHECKING:
     from allkit.model.classifier import Classifier
@@ -17,6 +17,8 @@ __all__ = ["load_folder", "open_model"]
 
 def open_model(path: Path, device: str = "auto") -> Predictor:
     """Open a model folder on a device, or an exported file."""
+    if not path.exists():
+        raise CheckpointError(f"{path} does not exist. Give a model folder or an exported file.")
     if path.is_file():
         return _open_file(path)
     return load_folder(path, device)

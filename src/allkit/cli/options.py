@@ -58,7 +58,7 @@ ModelFolder = Annotated[Path, typer.Argument(help="a model folder", metavar="MOD
 
 ModelOut = Annotated[Path, _MODEL_OUT]
 OptionalModelOut = Annotated[Path | None, _MODEL_OUT]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what --out names")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there already")]
 Json = Annotated[Path | None, typer.Option("--json", help="write the result as JSON")]
 Html = Annotated[Path | None, typer.Option("--html", help="write the result as one HTML page")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs")]

@@ -53,6 +53,8 @@ def new_plugin(
         "record": name.removeprefix("allkit-"),
     }
     target = out or Path(name)
+    if target.exists():
+        raise ConfigError(f"{target} exists already. Name another folder with --out.")
     with whole_folder(target) as building:
         copier.run_copy(
             str(template),

@@ -34,6 +34,7 @@ _moved = forward(
         "set_table": "allkit.trust.verdict.set_table",
         "signed_root": "allkit.trust.space.signed_sqrt",
     },
+    stacklevel=4,  # through the function below
 )
 
 
