@@ -81,7 +81,7 @@ def _repeat(file: Any, path: Path, values: dict[str, Any]) -> list[str]:
         "same_pixels": repeated.alike,
     }
     _print(
-        f"Here           On {repeated.images} drawn probes: the same class on "
+        f"Here           On {repeated.images} drawn images: the same class on "
         f"{repeated.same_class}, the same verdict on {repeated.same_verdict}; probabilities differ "
         f"by at most {repeated.difference:.1g}."
     )
