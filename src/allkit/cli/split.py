@@ -56,7 +56,13 @@ def split(
         raise ConfigError(f"--out is {out}; the division is written as a .csv file.")
     require_free(out, overwrite=overwrite)
     dataset = open_data(data, group_pattern)
-    dataset.verify()
+    from allkit.data.relations import SAME_FIELD
+
+    # Both name every unreadable image. By group, the division needs what this pass measures.
+    if by == "image":
+        dataset.verify()
+    else:
+        dataset.passes.measure(SAME_FIELD)
     if scheme == "leave-one-group-out":
         _leave_one_out(dataset, out, column)
         return
