@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from allkit.cli.data import open_data
+from allkit.cli.data import announce_slides, open_data
 from allkit.cli.extras import missing_modules, require_training_packages
 from allkit.cli.models import load_folder, open_model
-from allkit.cli.options import Data, Device, GroupPattern, Html, Json, Model, StartWeights
+from allkit.cli.options import (
+    Data,
+    Device,
+    GroupPattern,
+    Html,
+    Json,
+    Model,
+    SlidePattern,
+    StartWeights,
+)
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
 from allkit.cli.summaries import evaluation_summary
@@ -63,6 +72,7 @@ def evaluate(
         ),
     ] = None,
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     weights: StartWeights = None,
     compare: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="another model, image by image")
@@ -87,7 +97,8 @@ def evaluate(
         require_training_packages()
     from allkit.data.mapping import LabelMap
 
-    dataset = open_data(data, group_pattern)
+    dataset = open_data(data, group_pattern, slide_pattern)
+    announce_slides(dataset)
     label_map = None if map_file is None else LabelMap.read(map_file)
     chosen = part or ("test" if dataset.has_parts and leave_out is None else "all")
     title = f"{dataset.name}, part: {chosen}"

@@ -33,6 +33,7 @@ __all__ = [
     "Overwrite",
     "Seed",
     "Set",
+    "SlidePattern",
     "StartWeights",
     "Val",
     "Weights",
@@ -90,6 +91,14 @@ Set = Annotated[
 
 GroupPattern = Annotated[
     str | None, typer.Option(help=r"take groups from the images' names, as in 'UID_(\d+)_'")
+]
+SlidePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--slide",
+        metavar="REGEX",
+        help=r"take slides from the images' paths, as in 'slide(\d+)_'",
+    ),
 ]
 Seed = Annotated[int, _SEED]
 OptionalSeed = Annotated[int | None, _SEED]
