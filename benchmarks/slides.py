@@ -4,9 +4,9 @@
 
 The table must have the column `slide`. Slides, groups and cases are taken away, slides are suggested
 as `allkit check` does, and both are compared: with the names as they are, with the folders taken
-off them, and with the names of each folder in random order. `cut` counts the known slides that are suggested in several pieces (such a
-slide would be trained on and called unseen), `away` is the share of images outside the largest piece of
-their slide.
+off them, and with the names of each folder in random order. `cut` counts the known slides that are
+suggested in several pieces (such a slide would be trained on and called unseen), `away` is the share
+of images outside the largest piece of their slide.
 """
 
 import argparse

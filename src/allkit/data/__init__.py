@@ -6,6 +6,7 @@ readers     folders, zips and tables, read into rows
 tables      CSV, TSV, Parquet and data frames
 rows        one row an image, and what is wrong with the rest
 sources     where the bytes are: a file, a zip, memory
+listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
 labels      class names and their aliases
 names       groups and slides from the names of images

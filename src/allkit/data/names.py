@@ -11,10 +11,21 @@ from allkit.data.rows import Sample
 from allkit.data.slides import SLIDE_SOURCE
 from allkit.errors import DatasetError
 
-__all__ = ["Kind", "origins_of", "with_origins"]
+__all__ = ["Kind", "compiled_pattern", "origins_of", "with_origins"]
 
 Kind = Literal["group", "slide"]
 """What a part of a name says about an image."""
+
+
+def compiled_pattern(pattern: str, kind: Kind) -> re.Pattern[str]:
+    """Return a regular expression that names groups or slides; raise `DatasetError` for no such."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
+    if compiled.groups < 1:
+        raise DatasetError(f"{pattern!r} has no brackets around the part that names the {kind}.")
+    return compiled
 
 
 def origins_of(images: Sequence[str], pattern: str, kind: Kind) -> list[str]:
@@ -22,12 +33,7 @@ def origins_of(images: Sequence[str], pattern: str, kind: Kind) -> list[str]:
 
     Raises `DatasetError` when the expression is broken or does not match every name.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise DatasetError(f"{pattern!r} is not a regular expression: {error}.") from None
-    if compiled.groups < 1:
-        raise DatasetError(f"{pattern!r} has no brackets around the part that names the {kind}.")
+    compiled = compiled_pattern(pattern, kind)
     found = [compiled.search(image) for image in images]
     strange = [
         image for image, match in zip(images, found, strict=True) if not match or not match[1]

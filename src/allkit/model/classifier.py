@@ -119,15 +119,16 @@ class Classifier:
 
         An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
         image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey); `images` is one of these or an
-        iterable of them. An image that is missing or damaged gets the verdict `unreadable`, and the
-        others are still answered. Raises `ImageError` for what cannot be an image: `None`, a number,
-        a dict, a list within the list, an array of another type.
+        iterable of them; the path of a table with a column `image`, or of a zip, stands for its
+        images. An image that is missing or damaged gets the verdict `unreadable`, and the others
+        are still answered. Raises `ImageError` for what cannot be an image: `None`, a number, a
+        dict, a list within the list, an array of another type.
         """
         return list(self.stream(images, batch_size=batch_size))
 
     def predict_case(self, images: Any, case: str = "") -> CasePrediction:
         """Return one answer for several fields of one patient, as `allkit.combine` makes it."""
-        return combine(self.predict(images), case)
+        return combine(self.predict(images), case, trust=self.trust)
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
