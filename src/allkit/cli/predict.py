@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allkit.cli.models import open_model
-from allkit.cli.options import Device, Model, Overwrite, SlidePattern
+from allkit.cli.options import BY, Device, Model, Overwrite, SlidePattern
 from allkit.cli.progress import bars, say
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -42,7 +42,7 @@ def predict(
     by: Annotated[
         Literal["field", "slide", "case", "folder"],
         typer.Option(
-            help="what a row answers for; slide and case are columns of a table",
+            help=BY,
             metavar="field | slide | case | folder",
         ),
     ] = "field",
