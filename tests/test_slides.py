@@ -136,6 +136,15 @@ def test_unknown_and_partly_unknown_slides_are_told(table, tmp_path):
         bare.column("slide")
 
 
+def test_training_takes_the_pattern_as_an_option_or_a_setting(folder, cli):
+    for way in (("--slide", r"/(s9)/"), ("--set", "slide='/(s9)/'")):
+        status, _, err = cli("train", folder, "--out", "m", *way)
+        assert status == 2
+        assert "finds no slide in 8 of 8 names" in err
+    _, out, _ = cli("train", folder, "--slide", r"/(s\d)/", "--print-config")
+    assert r"slide: /(s\d)/" in out
+
+
 # ── suggestions ───────────────────────────────────────────────────────────────────────────────
 
 
