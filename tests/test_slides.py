@@ -241,6 +241,10 @@ def test_the_command_counts_cases_and_says_so(cli, tiny_folder, table):
     assert f"of {found['fields']} fields" in out
     with open("e.html") as stream:
         assert f"{found['n']} cases of {found['fields']} fields" in stream.read()
+    shutil.copytree(tiny_folder, "m")
+    assert cli("evaluate", "m", table, "--by", "slide", "--card")[0] == 0
+    with open("m/README.md") as stream:
+        assert "4 slides (" in stream.read()
 
 
 def test_an_evaluation_says_that_slides_are_unknown(cli, tiny_folder, drawn):

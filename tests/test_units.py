@@ -102,6 +102,16 @@ def test_a_table_that_names_no_images_is_refused(tmp_path, text, message):
         find_images([str(tmp_path / "t.csv")])
 
 
+def test_a_table_and_a_member_of_a_zip_that_are_missing_are_told(tiny, smears, tmp_path):
+    with pytest.raises(DatasetError, match=r"gone\.csv does not exist"):
+        tiny.predict("gone.csv")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(smears / "0.png", "Pro/0.png")
+    answers = tiny.predict([f"{tmp_path}/more.zip/Pro/1.png", f"{tmp_path}/more.zip/Pro/0.png"])
+    assert [a.verdict == "unreadable" for a in answers] == [True, False]
+    assert "holds no Pro/1.png" in answers[0].error
+
+
 def test_a_table_that_is_missing_is_told(cli, tiny_folder):
     status, _, err = cli("predict", tiny_folder, "gone.csv")
     assert status == 2

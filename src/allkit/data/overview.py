@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allkit.data.rows import Sample
-from allkit.data.slides import number_of_each_class
+from allkit.data.slides import are_suggested, number_of_each_class
 from allkit.telemetry import import_silent
 from allkit.types import Pixels
 
@@ -38,8 +38,9 @@ def summary(
         lines.append("  parts: " + ", ".join(f"{p} {n:,}" for p, n in sizes.items()))
     if all(s.slide is not None for s in samples):
         counts = number_of_each_class(samples, classes)
+        source = " by the suggested slides" if are_suggested(samples) else ""
         lines += [
-            f"  {label} was seen on one slide only: nothing is known about it on other slides"
+            f"  {label} was seen on one slide only{source}: nothing is known about it on other slides"
             for label, count in counts.items()
             if count == 1
         ]

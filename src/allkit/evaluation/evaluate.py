@@ -109,9 +109,9 @@ def evaluation_of(
         units = judge_units(dataset, judged, classes, by=by, trust=trust)
         return _of_units(units, units.judged, classes, notes, extra=extra or {})
     answers = as_answers(dataset, judged, classes)
-    found = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
+    further = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
     if probes:
-        found["shortcut_probe"] = strongest_probe(dataset)
+        further["shortcut_probe"] = strongest_probe(dataset)
     return evaluate(
         answers.truth,
         judged.probabilities,
@@ -120,7 +120,7 @@ def evaluation_of(
         sets=judged.sets,
         units=dataset.units if dataset.has_groups else None,
         notes=notes,
-        extra=found | dict(extra or {}),
+        extra=further | dict(extra or {}),
     )
 
 

@@ -218,7 +218,7 @@ def check(
         if kept.slide_names or not len(kept)
         else suggest_slides(kept, seen.colours[readable]),
         one_slide=tuple(name for name, number in kept.slides_of_class().items() if number == 1)
-        if kept.has_slides
+        if kept.has_slides and not kept.slides_suggested
         else (),
     )
     return replace(result, findings=tuple(_findings(result, near)))

@@ -196,4 +196,10 @@ def _pixels(image: Given) -> Pixels:
     member = zip_member(image.source) if isinstance(image.source, str) else None
     if member is None:
         return image.read()
-    return read_image(member.read(), name=image.name)
+    try:
+        content = member.read()
+    except KeyError:
+        raise ImageError(
+            f"{member.archive} holds no {member.member}. Check the path.", code="missing"
+        ) from None
+    return read_image(content, name=image.name)

@@ -113,8 +113,8 @@ def _of_folders(text: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
             f"--by folder takes folders; {text} is {'a file' if os.path.exists(text) else 'none'}. "
             f"Give the folder that holds the folders of the slides or cases."
         )
-    images, found = find_images([text])
-    others |= found
+    images, left = find_images([text])
+    others |= left
     for path in images:
         folder = os.path.relpath(os.path.dirname(path) or os.curdir, text)
         yield path, (text, "" if folder == os.curdir else folder)
@@ -122,8 +122,8 @@ def _of_folders(text: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
 
 def _of_pattern(text: str, pattern: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
     slides = compiled_pattern(pattern, "slide")
-    images, found = find_images([text])
-    others |= found
+    images, left = find_images([text])
+    others |= left
     root = text if os.path.isdir(text) or is_zip(text) else os.path.dirname(text)
     unmatched: list[str] = []
     for path in images:
