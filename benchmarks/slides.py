@@ -1,6 +1,6 @@
 """How the slides that `allkit check` suggests agree with the known ones.
 
-    python benchmarks/slides.py ../shared/data/taleqani/index.csv
+    python benchmarks/slides.py taleqani/index.csv
 
 The table must have the column `slide`. Slides, groups and cases are taken away, slides are suggested
 as `allkit check` does, and both are compared: with the names as they are, with the folders taken

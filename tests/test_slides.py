@@ -42,6 +42,7 @@ def test_the_slide_stands_beside_group_and_case(table):
     assert all("slide" not in s.columns for s in data)
 
 
+@pytest.mark.slow
 def test_slides_change_neither_fingerprint_nor_division(table, tmp_path):
     data = Dataset.open(table)
     lines = [line.rpartition(",")[0] for line in table.read_text().splitlines()]
@@ -106,6 +107,7 @@ def test_a_pattern_that_names_no_slides_is_refused(folder, pattern, message):
         Dataset.from_folder(folder, slide=pattern)
 
 
+@pytest.mark.slow
 def test_a_class_of_one_slide_is_named_in_the_overview_and_by_check(folder, cli):
     data = Dataset.from_folder(folder, slide=r"^(Pro|Pre/s\d)/")
     assert "Pro was seen on one slide only" in data.summary()
@@ -181,6 +183,7 @@ def test_slides_are_joined_over_folders_only_where_they_look_the_same_or_are_kno
     assert len(set(suggested(names, np.repeat([0, 3], 25), case=cases))) == 1
 
 
+@pytest.mark.slow
 def test_check_suggests_slides_says_so_and_writes_them_as_suggested(folder, cli):
     status, out, err = cli(
         "check", folder, "--write-slides", "s.csv", "--json", "c.json", "--html", "c.html"
@@ -208,6 +211,7 @@ def test_check_suggests_slides_says_so_and_writes_them_as_suggested(folder, cli)
 # ── slides and cases as what is counted ───────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_slide_counts_slides(tiny, table):
     data = Dataset.open(table)
     labels = {name: {s.label for s in data if s.slide == name} for name in data.slide_names}
@@ -224,15 +228,15 @@ def test_an_evaluation_by_slide_counts_slides(tiny, table):
     assert "slides " in str(result)
 
 
-def test_the_command_counts_cases_and_says_so(cli, tiny_folder, table):
+@pytest.mark.slow
+def test_the_command_counts_cases_and_says_so_and_that_slides_are_unknown(cli, tiny_folder, drawn):
     status, out, err = cli(
-        "evaluate", tiny_folder, table, "--by", "case", "--json", "e.json", "--html", "e.html"
+        "evaluate", tiny_folder, drawn, "--by", "case", "--json", "e.json", "--html", "e.html"
     )
     assert status == 0, err
-    assert "CAUTION" not in err
-    data = Dataset.open(table)
+    assert err.count("The slides are unknown, so each group stands for a slide") == 1
     labels = {}
-    for sample in data:
+    for sample in Dataset.open(drawn):
         labels.setdefault(sample.case, set()).add(sample.label)
     with open("e.json") as stream:
         found = json.load(stream)
@@ -241,16 +245,16 @@ def test_the_command_counts_cases_and_says_so(cli, tiny_folder, table):
     assert f"of {found['fields']} fields" in out
     with open("e.html") as stream:
         assert f"{found['n']} cases of {found['fields']} fields" in stream.read()
+
+
+@pytest.mark.slow
+def test_the_card_of_a_model_says_that_slides_were_counted(cli, tiny_folder, table):
     shutil.copytree(tiny_folder, "m")
-    assert cli("evaluate", "m", table, "--by", "slide", "--card")[0] == 0
+    status, _, err = cli("evaluate", "m", table, "--by", "slide", "--card")
+    assert status == 0
+    assert "The slides are unknown" not in err
     with open("m/README.md") as stream:
         assert "4 slides (" in stream.read()
-
-
-def test_an_evaluation_says_that_slides_are_unknown(cli, tiny_folder, drawn):
-    status, _, err = cli("evaluate", tiny_folder, drawn)
-    assert status == 0
-    assert err.count("The slides are unknown, so each group stands for a slide") == 1
 
 
 def test_an_evaluation_without_such_units_is_refused(cli, tiny, tiny_folder, drawn, table):
