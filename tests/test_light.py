@@ -71,10 +71,12 @@ def test_the_environment_holds_the_core_only(light):
     assert light(code="import allkit, onnxruntime, PIL, typer").stderr == ""
 
 
-def test_it_predicts_as_the_whole_installation_does(light, exported, tiny, drawn):
+def test_it_predicts_as_the_whole_installation_does(light, exported, tiny, drawn, tmp_path):
     images = sorted(drawn.parent.glob("images/*.png"))[:3]
-    done = light("predict", exported, *images, drawn)
-    assert done.returncode == 1, done.stderr  # the table is no image, and its row says so
+    table = tmp_path / "images.csv"
+    table.write_text(f"image,slide\n{images[2]},A\n{drawn},B\n")
+    done = light("predict", exported, *images[:2], table)
+    assert done.returncode == 1, done.stderr  # a table that is named as an image is none
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     wanted = tiny.predict(images)
     assert [row["verdict"] for row in rows] == [*(a.verdict for a in wanted), "unreadable"]

@@ -304,7 +304,7 @@ def test_a_full_disk_keeps_the_parts(tmp_path, monkeypatch):
     with AnsweringRun(out, identity(["a"])) as run:
         list(run.write([answer("a")]))
 
-        def full(*_):
+        def full(*_, **__):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("allkit.volume.run.join", full)

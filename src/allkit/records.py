@@ -283,13 +283,15 @@ class Prediction:
 
 @dataclass(frozen=True)
 class CasePrediction:
-    """One answer for several fields of one patient.
+    """One answer for several fields of one patient, slide or folder.
 
     `label`, `probability` and `probabilities` rest on `used` of `fields` images; they are empty
     when there was none to use. `votes` counts the classes that these gave, `agreement` is the
     share that gave `label`, and `spread` the standard deviation of its probability over them.
-    `refused` and `unreadable` name the fields that took no part. `reasons` and `reason_codes` are
-    those of a `Prediction`.
+    `refused` and `unreadable` name the fields that took no part. `reasons`, `reason_codes` and
+    `prediction_set` are those of a `Prediction`. `fields_needed` says how many more fields would
+    settle the answer; `coarse` is the group of classes (such as malignant) that was answered,
+    with its probability and a verdict of its own; each is `None` where it is not known.
     """
 
     case: str
@@ -306,9 +308,42 @@ class CasePrediction:
     used: int = 0
     refused: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
+    prediction_set: tuple[str, ...] = field(default=(), kw_only=True)
+    fields_needed: int | None = field(default=None, kw_only=True)
+    coarse: str | None = field(default=None, kw_only=True)
+    coarse_probability: float | None = field(default=None, kw_only=True)
+    coarse_verdict: Verdict | None = field(default=None, kw_only=True)
+
+    @property
+    def error(self) -> str | None:
+        """Which fields could not be read, in words; `None` where all could."""
+        if not self.unreadable:
+            return None
+        names = ", ".join(self.unreadable)
+        return f"{len(self.unreadable)} of {self.fields} images cannot be read: {names}"
+
+    def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the answer as one flat row: a column `p_<class>` for every class of the model."""
+        return {
+            "unit": self.case,
+            "fields": self.fields,
+            "used": self.used,
+            "fields_needed": self.fields_needed,
+            "label": self.label,
+            "probability": self.probability,
+            "verdict": self.verdict,
+            "reasons": list(self.reasons),
+            "reason_codes": list(self.reason_codes),
+            "prediction_set": list(self.prediction_set),
+            **{f"p_{name}": self.probabilities.get(name) for name in classes},
+            "coarse": self.coarse,
+            "coarse_probability": self.coarse_probability,
+            "coarse_verdict": self.coarse_verdict,
+            "error": self.error,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
-        lists = ("reasons", "reason_codes", "refused", "unreadable")
+        lists = ("reasons", "reason_codes", "refused", "unreadable", "prediction_set")
         values = asdict(self)
         return values | {name: list(values[name]) for name in lists}

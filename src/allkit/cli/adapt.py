@@ -20,6 +20,7 @@ from allkit.cli.options import (
     ModelFolder,
     ModelOut,
     Overwrite,
+    SlidePattern,
     spell_out,
 )
 from allkit.cli.progress import bars, say
@@ -54,6 +55,7 @@ def adapt(
         ),
     ] = None,
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     strength: Annotated[
         Strength | None,
         typer.Option(
@@ -82,9 +84,8 @@ def adapt(
     from allkit.adaptation.adapt import adapt as adapt_model
 
     classifier = load_folder(model, device)
-    dataset = (
-        _open_unlabelled(data, group_pattern) if unlabelled else open_data(data, group_pattern)
-    )
+    opened = _open_unlabelled if unlabelled else open_data
+    dataset = opened(data, group_pattern, slide_pattern)
     with bars() as progress:
         adapted = adapt_model(
             classifier, dataset, column=column, strength=strength, progress=progress
@@ -96,11 +97,13 @@ def adapt(
     say(f"Saved {out}.")
 
 
-def _open_unlabelled(path: Path, group_pattern: str | None) -> Dataset:
+def _open_unlabelled(path: Path, group_pattern: str | None, slide_pattern: str | None) -> Dataset:
     from allkit.data.dataset import Dataset
 
     dataset = Dataset.unlabelled(path)
     if group_pattern is not None:
         dataset = dataset.with_groups(group_pattern)
+    if slide_pattern is not None:
+        dataset = dataset.with_slides(slide_pattern)
     say(f"{dataset.name}: {len(dataset):,} images without labels.")
     return dataset

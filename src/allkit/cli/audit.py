@@ -12,7 +12,7 @@ import typer
 from allkit.cli.data import open_data
 from allkit.cli.extras import require_training_packages
 from allkit.cli.models import load_folder
-from allkit.cli.options import Data, GroupPattern, Html, Json
+from allkit.cli.options import Data, GroupPattern, Html, Json, SlidePattern
 from allkit.cli.progress import bars
 from allkit.cli.reports import require_places, write_report
 
@@ -31,6 +31,7 @@ def audit(
         typer.Option(help="leave out each value of this column", show_default="group"),
     ] = None,
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     json_file: Json = None,
     html_file: Html = None,
 ) -> None:
@@ -46,7 +47,7 @@ def audit(
     from allkit.quality.pages import audit_page
 
     classifier = None if model is None else load_folder(model)
-    dataset = open_data(data, group_pattern)
+    dataset = open_data(data, group_pattern, slide_pattern)
     with bars() as progress:
         result = audit_set(dataset, classifier, column=column, progress=progress)
     sys.stdout.write(_text(result))

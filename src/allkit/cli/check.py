@@ -11,13 +11,14 @@ import typer
 
 from allkit.cli.completion import complete_backbone
 from allkit.cli.extras import require_training_packages
-from allkit.cli.options import Data, GroupPattern, Html, Json, Overwrite, Weights
+from allkit.cli.options import Data, GroupPattern, Html, Json, Overwrite, SlidePattern, Weights
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import ConfigError
 from allkit.files import require_free
 
 if TYPE_CHECKING:
+    from allkit.data.dataset import Dataset
     from allkit.quality.check import Check
 
 __all__ = ["check"]
@@ -37,8 +38,15 @@ def check(
     ] = None,
     weights: Weights = "default",
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     suggest_groups: Annotated[
         Path | None, typer.Option(help="write the guessed groups as a CSV to look at")
+    ] = None,
+    write_slides: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="write the suggested slides as a CSV with a column slide"
+        ),
     ] = None,
     json_file: Json = None,
     html_file: Html = None,
@@ -55,6 +63,8 @@ def check(
     require_places(json_file, html_file)
     if suggest_groups is not None:
         require_free(suggest_groups, overwrite=overwrite)
+    if write_slides is not None:
+        require_free(write_slides, overwrite=overwrite)
     require_training_packages()
     from allkit.quality.check import check as check_set
     from allkit.quality.pages import check_page
@@ -65,11 +75,16 @@ def check(
             backbone=backbone,
             weights="default" if weights is None else weights,
             pattern=group_pattern,
+            slide=slide_pattern,
             progress=progress,
         )
     if suggest_groups is not None and report.suggestion is None:
         raise ConfigError(
             f"{data} has groups already, so none are suggested. Leave --suggest-groups out."
+        )
+    if write_slides is not None and report.slide_suggestion is None:
+        raise ConfigError(
+            f"{data} has slides already, so none are suggested. Leave --write-slides out."
         )
     sys.stdout.write(_text(report))
     write_report(json_file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
@@ -78,6 +93,12 @@ def check(
     if suggest_groups is not None and report.suggestion is not None:
         report.suggestion.to_csv(suggest_groups)
         say(f"Saved {suggest_groups}: a guess. Look at its evidence before you train on it.")
+    if write_slides is not None and report.slide_suggestion is not None:
+        report.slide_suggestion.to_csv(write_slides)
+        say(
+            f"Saved {write_slides}: suggested slides, not known ones, as its column slide_source "
+            f"says. Correct what you know better."
+        )
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -91,6 +112,7 @@ def _text(report: Check) -> str:
     facts = [
         ("sizes", ", ".join(f"{s} ({n:,})" for s, n in list(report.sizes.items())[:4])),
         ("groups", f"{len(origins):,}" if origins else "none are known"),
+        ("slides", _slides(data)),
         ("unreadable", f"{len(report.unreadable):,}"),
         ("blank", f"{len(report.blank):,}"),
         ("byte-identical pairs", f"{len(report.duplicates):,}"),
@@ -112,6 +134,12 @@ def _text(report: Check) -> str:
             f"By light, stain and order of the names there seem to be {kinds:,} acquisitions and "
             f"{groups:,} groups. That is a guess; `--suggest-groups FILE.csv` writes it down.",
         ]
+    if report.slide_suggestion is not None:
+        lines += [
+            "",
+            f"There seem to be {report.slide_suggestion.number:,} slides. That is a suggestion, in "
+            f"doubt one slide rather than two; `--write-slides FILE.csv` writes it down.",
+        ]
     for suspect in (report.label_suspects or ())[:SHOWN]:
         lines.append(
             f"  {suspect['image']}: labelled {suspect['label']}, looks like {suspect['suggested']}"
@@ -121,3 +149,12 @@ def _text(report: Check) -> str:
     if len(report.findings) > 2 * SHOWN:
         lines.append(f"- … and {len(report.findings) - 2 * SHOWN:,} more (--json has all)")
     return "\n".join(lines) + "\n"
+
+
+def _slides(data: Dataset) -> str:
+    """Return the number of slides in words."""
+    if not data.slide_names:
+        return "none are known"
+    unknown = sum(sample.slide is None for sample in data)
+    words = f"{len(data.slide_names):,}{' (suggested)' if data.slides_suggested else ''}"
+    return f"{words}, unknown for {unknown:,} images" if unknown else words

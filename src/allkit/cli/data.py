@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     from allkit.config import TrainConfig
     from allkit.data.dataset import Dataset
 
-__all__ = ["announce", "open_data", "open_part", "training_parts"]
+__all__ = ["announce", "announce_slides", "open_data", "open_part", "training_parts"]
 
 
-def open_data(path: Path, group_pattern: str | None = None) -> Dataset:
-    """Open a set, take its groups from a pattern if there is one, and announce it."""
+def open_data(
+    path: Path, group_pattern: str | None = None, slide_pattern: str | None = None
+) -> Dataset:
+    """Open a set, take its groups and slides from patterns if there are any, and announce it."""
     from allkit.data.dataset import Dataset
 
     dataset = Dataset.open(path)
     if group_pattern is not None:
         dataset = dataset.with_groups(group_pattern)
+    if slide_pattern is not None:
+        dataset = dataset.with_slides(slide_pattern)
     announce(dataset)
     return dataset
 
@@ -34,6 +38,13 @@ def announce(dataset: Dataset) -> None:
         shown = ", ".join(dataset.left_out[:3])
         more = "" if len(dataset.left_out) <= 3 else f" and {len(dataset.left_out) - 3} more"
         say(f"Not taken, since they are no images by their names: {shown}{more}.")
+
+
+def announce_slides(dataset: Dataset) -> None:
+    """Say on standard error what cannot be said about unseen slides, where slides are unknown."""
+    caution = dataset.slides_caution
+    if caution is not None:
+        say(f"CAUTION  {caution}")
 
 
 def open_part(path: Path, *names: str) -> Dataset:

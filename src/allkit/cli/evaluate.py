@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from allkit.cli.data import open_data
+from allkit.cli.data import announce_slides, open_data
 from allkit.cli.extras import missing_modules, require_training_packages
 from allkit.cli.models import load_folder, open_model
-from allkit.cli.options import Data, Device, GroupPattern, Html, Json, Model, StartWeights
+from allkit.cli.options import (
+    BY,
+    Data,
+    Device,
+    GroupPattern,
+    Html,
+    Json,
+    Model,
+    SlidePattern,
+    StartWeights,
+)
 from allkit.cli.progress import bars, say
 from allkit.cli.reports import require_places, write_report
 from allkit.cli.summaries import evaluation_summary
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from allkit.data.mapping import LabelMap
     from allkit.evaluation.compare import Comparison
     from allkit.evaluation.result import Evaluation
+    from allkit.evaluation.units import Unit
     from allkit.model.classifier import Classifier
     from allkit.records import Predictor
     from allkit.training.unseen import Unseen
@@ -46,6 +57,10 @@ def evaluate(
         Literal["all", "train", "val", "test"] | None,
         typer.Option(help="of a set that is divided", show_default="test, or all"),
     ] = None,
+    by: Annotated[
+        Literal["field", "slide", "case"],
+        typer.Option(help=BY, metavar="field | slide | case"),
+    ] = "field",
     leave_out: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +78,7 @@ def evaluate(
         ),
     ] = None,
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     weights: StartWeights = None,
     compare: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="another model, image by image")
@@ -83,14 +99,22 @@ def evaluate(
     require_places(json_file, html_file)
     _require_folder(model, needed=bool(leave_out or compare or card))
     _require_one_way(leave_out=leave_out, compare=compare, map_file=map_file)
+    if by != "field" and (leave_out or compare):
+        raise ConfigError(
+            f"--by {by} counts {by}s in place of images; it goes neither with "
+            f"--leave-one-group-out nor with --compare. Give one of them."
+        )
     if not model.is_file():
         require_training_packages()
     from allkit.data.mapping import LabelMap
 
-    dataset = open_data(data, group_pattern)
+    dataset = open_data(data, group_pattern, slide_pattern)
+    announce_slides(dataset)
     label_map = None if map_file is None else LabelMap.read(map_file)
     chosen = part or ("test" if dataset.has_parts and leave_out is None else "all")
     title = f"{dataset.name}, part: {chosen}"
+    if by != "field":
+        title += f", by {by}"
     if map_file is not None:
         title += f", labels by {map_file.name}"
     if chosen != "all":
@@ -99,7 +123,7 @@ def evaluate(
     comparison = None
     with bars() as progress:
         if model.is_file():
-            figures = _judge_file(open_model(model), dataset, label_map, progress)
+            figures = _judge_file(open_model(model), dataset, label_map, progress=progress, by=by)
             values = figures.to_dict()
         else:
             from allkit.features import FeatureCache
@@ -112,7 +136,11 @@ def evaluate(
                 sys.stdout.write(unseen.to_text() + "\n")
             else:
                 figures = classifier.evaluate(
-                    dataset, cache=FeatureCache(), progress=progress, label_map=label_map
+                    dataset,
+                    cache=FeatureCache(),
+                    progress=progress,
+                    label_map=label_map,
+                    by=by,
                 )
                 values = figures.to_dict()
             if compare is not None:
@@ -170,7 +198,12 @@ def _part(dataset: Dataset, name: str) -> Dataset:
 
 
 def _judge_file(
-    file: Predictor, dataset: Dataset, label_map: LabelMap | None, progress: Progress
+    file: Predictor,
+    dataset: Dataset,
+    label_map: LabelMap | None,
+    *,
+    progress: Progress,
+    by: Unit,
 ) -> Evaluation:
     from allkit.evaluation.evaluate import (
         PROBED,
@@ -182,16 +215,27 @@ def _judge_file(
 
     # The core answers and judges; what reads no cell is measured where training is installed.
     probes = not missing_modules(("cv2", "sklearn"))
-    notes = [EXPORTED] if probes else [EXPORTED, NO_PROBES]
+    notes = [EXPORTED] if probes or by != "field" else [EXPORTED, NO_PROBES]
+    probes = probes and by == "field"
+    # Only what comes with allkit has it; a plugin's file need not.
+    trust = getattr(file, "trust", None)
     also = PROBED if probes else ()
     if label_map is not None:
         mapped = label_map.apply(dataset, file.classes)
         require_labels(mapped.dataset, mapped.classes)
         judged = ask(file, mapped.dataset, progress, also=also)
-        return evaluation_of_mapped(mapped, judged, notes, probes=probes)
+        return evaluation_of_mapped(
+            mapped,
+            judged,
+            notes,
+            classes=file.classes,
+            probes=probes,
+            by=by,
+            trust=trust,
+        )
     require_labels(dataset, file.classes)
     judged = ask(file, dataset, progress, also=also)
-    return evaluation_of(dataset, judged, file.classes, notes, probes=probes)
+    return evaluation_of(dataset, judged, file.classes, notes, probes=probes, by=by, trust=trust)
 
 
 def _retraining_config(

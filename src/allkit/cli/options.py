@@ -14,6 +14,7 @@ import typer
 from allkit.cli.completion import complete_backbone, complete_config
 
 __all__ = [
+    "BY",
     "AsJson",
     "Backbone",
     "Config",
@@ -33,6 +34,7 @@ __all__ = [
     "Overwrite",
     "Seed",
     "Set",
+    "SlidePattern",
     "StartWeights",
     "Val",
     "Weights",
@@ -49,6 +51,9 @@ _DEVICE = typer.Option(help="auto, cpu, cuda, cuda:1 or mps")
 _MODEL_OUT = typer.Option(help="the model folder to write")
 _VAL = typer.Option(help="share of the images kept for validation")
 _SEED = typer.Option(help="the same seed gives the same result")
+
+BY = "what is kept whole, or answered for, as one"
+"""The text for `--by`, whose values are each command's own."""
 
 Data = Annotated[
     Path, typer.Argument(help="folder of class folders, zip, CSV, TSV or Parquet", metavar="DATA")
@@ -90,6 +95,14 @@ Set = Annotated[
 
 GroupPattern = Annotated[
     str | None, typer.Option(help=r"take groups from the images' names, as in 'UID_(\d+)_'")
+]
+SlidePattern = Annotated[
+    str | None,
+    typer.Option(
+        "--slide",
+        metavar="REGEX",
+        help=r"take slides from the images' paths, as in 'slide(\d+)_'",
+    ),
 ]
 Seed = Annotated[int, _SEED]
 OptionalSeed = Annotated[int | None, _SEED]

@@ -7,7 +7,6 @@ import json
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,16 +15,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allkit.cli.models import open_model
-from allkit.cli.options import Device, Model, Overwrite
+from allkit.cli.options import BY, Device, Model, Overwrite, SlidePattern
 from allkit.cli.progress import bars, say
+from allkit.errors import ConfigError
 from allkit.files import require_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from allkit.records import Prediction, Predictor
+    from allkit.records import CasePrediction, Prediction, Predictor
     from allkit.volume.inputs import Paths
-    from allkit.volume.run import Identity
+    from allkit.volume.run import AnsweringRun
+    from allkit.volume.units import By, Units
 
     Answer = Callable[[Paths], Iterator[Prediction]]
 
@@ -35,8 +36,17 @@ __all__ = ["predict"]
 def predict(
     model: Model,
     images: Annotated[
-        list[str], typer.Argument(help="images or folders of images", metavar="IMAGES")
+        list[str],
+        typer.Argument(help="images, folders of images, zips, or tables", metavar="IMAGES"),
     ],
+    by: Annotated[
+        Literal["field", "slide", "case", "folder"],
+        typer.Option(
+            help=BY,
+            metavar="field | slide | case | folder",
+        ),
+    ] = "field",
+    slide_pattern: SlidePattern = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -44,7 +54,7 @@ def predict(
         ),
     ] = None,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="answer for one of N shares of the images")
+        str, typer.Option(metavar="I/N", help="answer for one of N shares of the rows")
     ] = "1/1",
     engine: Annotated[
         Literal["local", "ray"],
@@ -53,27 +63,29 @@ def predict(
     device: Device = "auto",
     overwrite: Overwrite = False,
 ) -> None:
-    """Answer for images: one row each, in order.
+    """Answer for images: one row each, in order; with --by, one for each slide, case or folder.
 
+    A table names the images in its column image; labels are not needed.
     Without --out the rows are JSON Lines on standard output.
     Exit status 1 when some images were unreadable.
 
     Example:
     allkit predict model.onnx smears --out answers.csv
-    allkit predict model field-1.png field-2.png
+    allkit predict model fields.csv --by slide
     """
-    from allkit.volume.inputs import Shard, find_images
-    from allkit.volume.run import Identity, model_hash
+    from allkit.volume.inputs import Shard
+    from allkit.volume.run import AnsweringRun, Identity, model_hash
     from allkit.volume.tables import require_format
+    from allkit.volume.units import Units
 
     share = Shard.parse(shard)
     if out is not None:
         require_format(out)
         require_free(out, overwrite=overwrite)
-    paths, others = find_images(images)
+    rows, others = _rows(images, by, slide_pattern)
     for folder, count in others.items():
         say(f"{folder}: {count} files are no images by their names, not taken.")
-    paths = share.of(paths)
+    rows = share.of(rows)
     predictor = open_model(model, device)
     answer: Answer = predictor.stream
     if engine == "ray":
@@ -82,57 +94,82 @@ def predict(
         answer = partial(stream, partial(open_model, model.resolve(), device), device)
     with _stoppable():
         if out is None:
-            verdicts = _print(answer(paths), predictor, len(paths))
+            unreadable = _print(rows, answer, predictor)
         else:
             identity = Identity(
                 model=model_hash(model),
                 classes=predictor.classes,
                 shard=str(share),
-                count=len(paths),
-                images=paths.fingerprint(),
+                count=len(rows),
+                images=rows.fingerprint(),
+                by=by,
             )
-            verdicts = _write(answer, paths, out, identity=identity, overwrite=overwrite)
-    if verdicts["unreadable"]:
-        say(
-            f"{verdicts['unreadable']:,} of {len(paths):,} images were unreadable; their rows "
-            f"say why."
-        )
-    raise typer.Exit(1 if verdicts["unreadable"] else 0)
+            with AnsweringRun(out, identity, overwrite=overwrite) as run:
+                unreadable = _write(rows, answer, predictor, run)
+    if unreadable:
+        total = len(rows.images if isinstance(rows, Units) else rows)
+        say(f"{unreadable:,} of {total:,} images were unreadable; their rows say why.")
+    raise typer.Exit(1 if unreadable else 0)
 
 
-def _print(answers: Iterator[Prediction], model: Predictor, total: int) -> Counter[str]:
+def _rows(
+    inputs: list[str], by: By, slide_pattern: str | None
+) -> tuple[Paths | Units, dict[str, int]]:
+    """Return the images, or the units, that have a row each, and the other files of folders."""
+    from allkit.volume.inputs import find_images
+    from allkit.volume.units import find_units
+
+    if slide_pattern is not None and by != "slide":
+        raise ConfigError("--slide says which images are of one slide. Give it with --by slide.")
+    return find_images(inputs) if by == "field" else find_units(inputs, by, slide_pattern)
+
+
+def _answers(
+    rows: Paths | Units, answer: Answer, model: Predictor
+) -> Iterator[Prediction | CasePrediction]:
+    """Return the answers for rows, in order: those for images, or combined for units."""
+    from allkit.runtime.units import combine_units
+    from allkit.volume.units import Units
+
+    if not isinstance(rows, Units):
+        return answer(rows)
+    # Only what comes with allkit has it; a plugin's file need not.
+    trust = getattr(model, "trust", None)
+    return combine_units(answer(rows.images), rows, trust)
+
+
+def _print(rows: Paths | Units, answer: Answer, model: Predictor) -> int:
+    """Write the rows on standard output; return the number of unreadable images."""
+    from allkit.volume.run import unreadable_images
     from allkit.volume.tables import row_of
 
-    verdicts: Counter[str] = Counter()
+    unreadable = 0
     with bars() as progress:
-        for number, answer in enumerate(answers, start=1):
-            verdicts[answer.verdict] += 1
-            progress("answers", number, total)
-            row = row_of(answer, model.classes)
+        for number, answered in enumerate(_answers(rows, answer, model), start=1):
+            unreadable += unreadable_images(answered)
+            progress("answers", number, len(rows))
+            row = row_of(answered, model.classes)
             sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return verdicts
+    return unreadable
 
 
-def _write(
-    answer: Answer, images: Paths, out: Path, *, identity: Identity, overwrite: bool
-) -> Counter[str]:
-    from allkit.volume.run import AnsweringRun
-
-    with AnsweringRun(out, identity, overwrite=overwrite) as run:
-        if run.done:
-            say(f"{run.done:,} of {len(images):,} rows are there already; going on behind them.")
-        rest = images[run.done :] if run.done else images
-        try:
-            with bars() as progress, contextlib.closing(run.write(answer(rest))) as numbers:
-                for number in numbers:
-                    progress("answers", number, len(images))
-        except (KeyboardInterrupt, SystemExit):
-            say(f"{run.done:,} of {len(images):,} rows are kept. The same command goes on there.")
-            raise
-        verdicts = run.finish()
+def _write(rows: Paths | Units, answer: Answer, model: Predictor, run: AnsweringRun) -> int:
+    """Write the rows into the table of a run; return the number of unreadable images."""
+    if run.done:
+        say(f"{run.done:,} of {len(rows):,} rows are there already; going on behind them.")
+    answers = _answers(rows[run.done :] if run.done else rows, answer, model)
+    try:
+        with bars() as progress, contextlib.closing(run.write(answers)) as numbers:
+            for number in numbers:
+                progress("answers", number, len(rows))
+    except (KeyboardInterrupt, SystemExit):
+        say(f"{run.done:,} of {len(rows):,} rows are kept. The same command goes on there.")
+        raise
+    unreadable = run.unreadable
+    verdicts = run.finish()
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(verdicts.items()))
-    say(f"Saved {out}: {len(images):,} rows{f' ({counts})' if counts else ''}.")
-    return verdicts
+    say(f"Saved {run.out}: {len(rows):,} rows{f' ({counts})' if counts else ''}.")
+    return unreadable
 
 
 @contextlib.contextmanager

@@ -37,7 +37,8 @@ def reproduce(
     from allkit.training.reproduce import reproduce as train_again
 
     saved = Classifier.load(model)
-    train, val = training_parts(open_data(data), saved.info.config)
+    config = saved.info.config
+    train, val = training_parts(open_data(data, slide_pattern=config.slide), config)
     with bars() as progress:
         result, _ = train_again(
             saved, train, val, weights=weights, device=device, progress=progress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allkit.cli.data import open_data
-from allkit.cli.options import Data, GroupPattern, Overwrite, Seed, Val, spell_out
+from allkit.cli.options import BY, Data, GroupPattern, Overwrite, Seed, SlidePattern, Val, spell_out
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -29,7 +29,7 @@ def split(
     folds: Annotated[int, typer.Option(help="write k folds instead")] = 0,
     by: Annotated[
         Literal["group", "image"],
-        typer.Option(help="what stays whole; image is the plain random split of published systems"),
+        typer.Option(help=BY, metavar="group | image"),
     ] = "group",
     scheme: Annotated[
         Scheme,
@@ -41,10 +41,13 @@ def split(
         str, typer.Option(help="what leave-one-group-out leaves out: a column of the table")
     ] = "group",
     group_pattern: GroupPattern = None,
+    slide_pattern: SlidePattern = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Divide a set into train, val and test, groups and fields whole, and write it as a CSV.
+
+    With --by image it is the plain random split of published systems.
 
     Example:
     allkit split smears --out split.csv --test 0.3 --val 0.1
@@ -55,7 +58,7 @@ def split(
     if out.suffix.lower() != ".csv":
         raise ConfigError(f"--out is {out}; the division is written as a .csv file.")
     require_free(out, overwrite=overwrite)
-    dataset = open_data(data, group_pattern)
+    dataset = open_data(data, group_pattern, slide_pattern)
     from allkit.data.relations import SAME_FIELD
 
     # Both name every unreadable image. By group, the division needs what this pass measures.

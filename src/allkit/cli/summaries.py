@@ -13,12 +13,16 @@ __all__ = ["evaluation_summary"]
 def evaluation_summary(figures: Evaluation, title: str) -> str:
     """Return the figures as text, cautions first, with a table of the classes and the confusion."""
     from allkit.data.labels import display_name
-    from allkit.evaluation.text import evaluation_lines
+    from allkit.evaluation.text import counted, evaluation_lines
 
-    lines = [title, "", *evaluation_lines(figures.to_dict())]
+    values = figures.to_dict()
+    lines = [title, "", *evaluation_lines(values)]
     names = [display_name(name) for name in figures.classes]
     width = max(len(name) for name in names) + 2
-    lines += ["", f"{'':<{width}}precision  recall     F1  images  recall, 95 % interval"]
+    lines += [
+        "",
+        f"{'':<{width}}precision  recall     F1{counted(values):>8}  recall, 95 % interval",
+    ]
     for key, name in zip(figures.classes, names, strict=True):
         row = figures.per_class[key]
         cells = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from allkit.cli.data import open_data, training_parts
+from allkit.cli.data import announce_slides, open_data, training_parts
 from allkit.cli.extras import require_training_packages
 from allkit.cli.options import (
     Backbone,
@@ -21,6 +21,7 @@ from allkit.cli.options import (
     OptionalVal,
     Overwrite,
     Set,
+    SlidePattern,
     Weights,
     spell_out,
 )
@@ -51,6 +52,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
     val: OptionalVal = None,
     folds: Folds = None,
+    slide: SlidePattern = None,
     seed: OptionalSeed = None,
     device: OptionalDevice = None,
     config: Config = None,
@@ -82,6 +84,7 @@ def train(
         "epochs": epochs,
         "val": val,
         "folds": folds,
+        "slide": slide,
         "seed": seed,
         "device": device,
     }
@@ -98,7 +101,9 @@ def train(
     from allkit.training.finished import is_finished
 
     _require_plugins(settings)
-    train_set, val_set = training_parts(open_data(data), settings)
+    dataset = open_data(data, slide_pattern=settings.slide)
+    announce_slides(dataset)
+    train_set, val_set = training_parts(dataset, settings)
     was_finished = resume and out is not None and is_finished(out)
     with bars() as progress:
         trainer = Trainer(settings, progress=progress)

@@ -60,7 +60,7 @@ def tune(
         search_space = read_space(DEFAULT_SPACE, base)
     else:
         search_space = read_space(_read_text(space), base, source=str(space))
-    train, val = training_parts(open_data(data), base)
+    train, val = training_parts(open_data(data, slide_pattern=base.slide), base)
 
     def say_trial(trial: Trial) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())

@@ -282,6 +282,11 @@ class TrainConfig(Config):
         le=50,
         description="k-fold cross-validation by group; the model answers as the mean of the k",
     )
+    slide: str | None = Field(
+        None,
+        description="a regular expression on the images' paths relative to the data, whose first "
+        "brackets are the slide, as in `slide(\\d+)_`; null: the column `slide` of the table",
+    )
     calibration_folds: int = Field(
         4,
         ge=0,

@@ -6,9 +6,11 @@ readers     folders, zips and tables, read into rows
 tables      CSV, TSV, Parquet and data frames
 rows        one row an image, and what is wrong with the rest
 sources     where the bytes are: a file, a zip, memory
+listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
 labels      class names and their aliases
-names       groups from the names of images
+names       groups and slides from the names of images
+slides      the slides of a set, and what is known of each class
 mapping     the labels of another set (`--map`)
 passes      one pass over the images, whatever is measured
 measures    statistics, and what cells cannot say

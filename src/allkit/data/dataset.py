@@ -13,23 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit._moved import warn_renamed
-from allkit.data import readers, tables
-from allkit.data.dividing import (
-    By,
-    allocated,
-    given_folds,
-    parts_without_relatives,
-    values_to_leave_out,
-)
+from allkit.data import dividing, readers, rows, slides, tables
+from allkit.data.dividing import By
 from allkit.data.labels import class_order
-from allkit.data.names import groups_of
+from allkit.data.names import with_origins
 from allkit.data.overview import sheet, summary
 from allkit.data.passes import ImagePasses, Measured
 from allkit.data.relations import SIGNATURE, duplicates_of, fields_of, leaks_of, units_of
-from allkit.data.rows import Sample, Table, column_of, problems_text
+from allkit.data.rows import Sample, Table
 from allkit.data.sources import says_drawn
 from allkit.data.split import Split
-from allkit.data.written import as_csv, rows_hash
+from allkit.data.written import as_csv, rows_hash, write_folds
 from allkit.errors import DatasetError
 from allkit.files import write_whole
 from allkit.images.same_field import DuplicatePair, Signature
@@ -45,10 +39,11 @@ T = TypeVar("T")
 
 
 class Dataset:
-    """Images with labels and, where known, groups and cases; the order of the images is kept.
+    """Images with labels and, where known, groups, cases and slides; the order is kept.
 
-    A *group* holds images that were acquired together (a slide, a session); a *case* is a patient.
-    A split by group divides neither, nor images that show the same field. `classes` has a fixed
+    A *group* holds images that were acquired together and is the unit to split by, a *case* is a
+    patient, a *slide* one acquisition (one slide, one sitting at the microscope). A split by group
+    divides neither group nor case, nor images that show the same field. `classes` has a fixed
     order. An image without a label has `None`; a set of such images has no classes. `left_out`
     names the files that were found beside the images and not used. `split_by` says how the set was
     divided, if it was: `"group"`, or `"image"` for the plain random division of the published
@@ -66,10 +61,10 @@ class Dataset:
         measured: Measured | None = None,
     ) -> None:
         self.samples = tuple(samples)
-        order, mapping = class_order(s.label for s in self.samples if s.label is not None)
-        self.classes = tuple(classes) if classes is not None else order
         if classes is None:
-            self.samples = tuple(_relabelled(sample, mapping) for sample in self.samples)
+            classes, names = class_order(s.label for s in self.samples if s.label is not None)
+            self.samples = tuple(rows.renamed(sample, names) for sample in self.samples)
+        self.classes = tuple(classes)
         self.passes = ImagePasses(self.samples, name, measured)
         self.name = name
         self.left_out = tuple(left_out)
@@ -81,16 +76,18 @@ class Dataset:
         return cls._from_rows(readers.read(Path(path)))
 
     @classmethod
-    def from_folder(cls, path: str | Path) -> Dataset:
+    def from_folder(cls, path: str | Path, *, slide: str | None = None) -> Dataset:
         """Read `path/CLASS/…/image`, or `path/train/CLASS/…` with `val` and `test` beside it.
 
-        Raises `DatasetError` when there are no class folders, or images lie outside them.
+        `slide` is the pattern of `with_slides`. Raises `DatasetError` when there are no class
+        folders, or images lie outside them.
         """
-        return cls._from_rows(readers.read_folder(Path(path)))
+        dataset = cls._from_rows(readers.read_folder(Path(path)))
+        return dataset if slide is None else dataset.with_slides(slide)
 
     @classmethod
     def from_csv(cls, path: str | Path) -> Dataset:
-        """Read a table with `image,label` and optionally `group`, `case`, `split`, `fold`.
+        """Read a table with `image,label` and optionally `group, case, slide, split, fold`.
 
         Paths are relative to the table. Further columns are kept (`column`); images that share
         `near_duplicate_of` show the same field. Raises `DatasetError` that names missing columns,
@@ -129,7 +126,7 @@ class Dataset:
     @classmethod
     def _from_rows(cls, table: Table) -> Dataset:
         if table.problems:
-            raise DatasetError(problems_text(table))
+            raise DatasetError(rows.problems_text(table))
         return cls.of_table(table)
 
     @classmethod
@@ -161,20 +158,12 @@ class Dataset:
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """`(N,)` int64: the position of each image's class in `classes`; -1 without a label."""
-        position: dict[str | None, int] = {name: i for i, name in enumerate(self.classes)}
-        position[None] = -1
-        return np.array([position[s.label] for s in self.samples], dtype=np.int64)
+        return rows.positions_of(self.samples, self.classes)
 
     @property
     def label_names(self) -> list[str]:
         """The label of every image; raises `DatasetError` where some have none."""
-        names = [s.label for s in self.samples if s.label is not None]
-        if len(names) < len(self):
-            raise DatasetError(
-                f"{len(self) - len(names)} of {len(self)} images of {self.name} have no label, and "
-                f"every image needs one here. Give class folders, or a table with the column label."
-            )
-        return names
+        return rows.labels_of(self.samples, of=self.name)
 
     @property
     def labelled(self) -> bool:
@@ -190,6 +179,35 @@ class Dataset:
     def origins(self) -> set[str]:
         """The known groups; for an image without one, its case."""
         return {origin for s in self.samples if (origin := s.group or s.case)}
+
+    @property
+    def has_slides(self) -> bool:
+        """Whether the slide of every image is known or suggested."""
+        return bool(self.samples) and all(s.slide is not None for s in self.samples)
+
+    @property
+    def slide_names(self) -> tuple[str, ...]:
+        """The names of the slides, sorted."""
+        return slides.names_of(self.samples)
+
+    @property
+    def slides(self) -> Ints:
+        """`(N,)` int64: the position of each image's slide in `slide_names`; -1 where unknown."""
+        return slides.numbers_of(self.samples)
+
+    @property
+    def slides_suggested(self) -> bool:
+        """Whether slides are suggestions of `allkit check`, by the column `slide_source`."""
+        return slides.are_suggested(self.samples)
+
+    @property
+    def slides_caution(self) -> str | None:
+        """What the slides do not allow to be said, in words; `None` where all are known."""
+        return slides.sentence_on(self.samples)
+
+    def slides_of_class(self) -> dict[str, int]:
+        """Return on how many slides each class that has images was seen; 0 where none is known."""
+        return slides.number_of_each_class(self.samples, self.classes)
 
     @property
     def drawn(self) -> bool:
@@ -252,8 +270,7 @@ class Dataset:
     def signatures(self) -> tuple[Signature, ...]:
         """The signature of each image, by which its field is recognised; 3.5 KB each.
 
-        The first time, every image is decoded. Raises `DatasetError` that names every unreadable
-        image.
+        The first time, every image is decoded. Raises `DatasetError` that names unreadable ones.
         """
         return tuple(self.passes.measure([SIGNATURE])[0])
 
@@ -261,17 +278,16 @@ class Dataset:
     def duplicates(self) -> tuple[DuplicatePair, ...]:
         """Pairs of images that show the same field, or part of it, by their positions.
 
-        The first time, every image is decoded: about 10 ms each. Raises `DatasetError` that names
-        every unreadable image.
+        The first time, every image is decoded. Raises `DatasetError` that names unreadable ones.
         """
         return duplicates_of(self.passes)
 
     def column(self, name: str) -> list[str | None]:
-        """Return a column of the table for each image: `group`, `case`, or any further one.
+        """Return a column of the table for each image: `group`, `case`, `slide`, or a further one.
 
         Raises `DatasetError` that names the columns there are.
         """
-        return column_of(self.samples, name, of=self.name)
+        return rows.column_of(self.samples, name, of=self.name)
 
     def with_groups(self, pattern: str) -> Dataset:
         """Return the set with groups taken from the images' names by a regular expression.
@@ -279,9 +295,11 @@ class Dataset:
         The group is what the first pair of brackets matches, as in `UID_(\\d+)_`. Raises
         `DatasetError` when the expression does not match every name.
         """
-        found = groups_of([s.image for s in self.samples], pattern)
-        samples = [replace(s, group=g) for s, g in zip(self.samples, found, strict=True)]
-        return self.same_images(samples, self.split_by)
+        return self.same_images(with_origins(self.samples, pattern, "group"), self.split_by)
+
+    def with_slides(self, pattern: str) -> Dataset:
+        """Return the set with slides taken from the images' paths, as `with_groups` takes groups."""
+        return self.same_images(with_origins(self.samples, pattern, "slide"), self.split_by)
 
     def leaks(self) -> list[str]:
         """Return what is on two sides of the set's own division, in sentences; empty if nothing.
@@ -338,22 +356,16 @@ class Dataset:
         systems: images of one slide, even of one field, are then on both sides, and metrics
         measured on it are inflated. Raises `DatasetError` when a class cannot be on every side.
         """
-        if not (0 <= test < 1 and 0 <= val < 1 and 0 < test + val < 1):
-            advice = "give shares from 0 to 1 that leave something to train on."
-            raise DatasetError(f"test={test} and val={val}: {advice}")
-        sides = [("train", 1 - test - val), ("val", val), ("test", test)]
-        sides = [(side, share) for side, share in sides if share > 0]
-        names = [side for side, _ in sides]
-        placed = self._allocated([share for _, share in sides], names, by, seed)
-        parts = [names[side] for side in placed]
-        return self._divided(parts, by, seed)
+        names, shares = dividing.sides_of(test, val)
+        placed = self._allocated(shares, names, by, seed)
+        return self._divided([names[side] for side in placed], by, seed)
 
     def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split[Dataset]]:
         """Return k divisions into train and test; every image is in exactly one test part.
 
         A `fold` column in the set is taken as it is when it holds exactly k folds.
         """
-        placed = given_folds([s.fold for s in self.samples], k)
+        placed = dividing.given_folds([s.fold for s in self.samples], k)
         if placed is not None:
             by = self.split_by or by  # as the table says
             return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
@@ -370,7 +382,7 @@ class Dataset:
         counts them. Raises `DatasetError` when the column has fewer than two values or a gap.
         """
         values = self.column(column)
-        for value in values_to_leave_out(values, column=column, name=self.name):
+        for value in dividing.values_to_leave_out(values, column=column, name=self.name):
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
@@ -381,16 +393,15 @@ class Dataset:
 
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
-        fold_of: dict[int, int] = {}
-        for number, split in enumerate(self.folds(k, by=by, seed=seed)):
-            fold_of |= {i: number for i, s in enumerate(split.whole) if s.part == "test"}
-        self._write_folds(Path(path), [fold_of[i] for i in range(len(self))], by)
+        folds = enumerate(self.folds(k, by=by, seed=seed))
+        fold_of = {i: n for n, f in folds for i, s in enumerate(f.whole) if s.part == "test"}
+        write_folds(self, [fold_of[i] for i in range(len(self))], Path(path), by)
 
     def to_leave_one_group_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
         values = [split.held_out for split in self.leave_one_group_out(column)]
         number = {value: fold for fold, value in enumerate(values)}
-        self._write_folds(Path(path), [number[value] for value in self.column(column)], "group")
+        write_folds(self, [number[value] for value in self.column(column)], Path(path), "group")
         return len(values)
 
     def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
@@ -403,7 +414,7 @@ class Dataset:
         write_whole(Path(path), as_csv(self.samples, Path(path), name=self.name))
 
     def _allocated(self, shares: Sequence[float], sides: Sequence[str], by: By, seed: int) -> Ints:
-        return allocated(
+        return dividing.allocated(
             [s.label for s in self.samples],
             self.fields if by == "group" else None,
             shares,
@@ -416,7 +427,7 @@ class Dataset:
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None
     ) -> Split[Dataset]:
-        parts = parts_without_relatives(test, self.fields if by == "group" else None)
+        parts = dividing.parts_without_relatives(test, self.fields if by == "group" else None)
         return self._divided(parts, by, seed, held_out)
 
     def _divided(
@@ -424,12 +435,6 @@ class Dataset:
     ) -> Split[Dataset]:
         samples = [replace(s, part=part) for s, part in zip(self.samples, parts, strict=True)]
         return Split.of(self.same_images(samples, by), by, seed, held_out)
-
-    def _write_folds(self, path: Path, folds: Sequence[int], by: By) -> None:
-        samples = [replace(s, fold=f, part=None) for s, f in zip(self, folds, strict=True)]
-        fingerprint = rows_hash(zip(self.hashes, folds, strict=True))
-        text = as_csv(samples, path, name=self.name, split_by=by, fingerprint=fingerprint)
-        write_whole(path, text)
 
     def same_images(self, samples: Sequence[Sample], by: By | None) -> Dataset:
         """Return a set of the same images, with everything that was measured on them."""
@@ -441,10 +446,3 @@ class Dataset:
             split_by=by,
             measured=self.passes.measured.same(),
         )
-
-
-def _relabelled(sample: Sample, names: dict[str, str]) -> Sample:
-    """Return a sample under the class's name of `names`."""
-    if sample.label is None or names[sample.label] == sample.label:
-        return sample
-    return replace(sample, label=names[sample.label])

@@ -13,10 +13,30 @@ from allkit.data.allocation import allocate
 from allkit.errors import DatasetError
 from allkit.types import Ints
 
-__all__ = ["By", "allocated", "given_folds", "parts_without_relatives", "values_to_leave_out"]
+__all__ = [
+    "By",
+    "allocated",
+    "given_folds",
+    "parts_without_relatives",
+    "sides_of",
+    "values_to_leave_out",
+]
 
 By = Literal["group", "image"]
 """What a division keeps whole."""
+
+
+def sides_of(test: float, val: float) -> tuple[list[str], list[float]]:
+    """Return the parts that a division has, and the share of the images that each shall hold.
+
+    Raises `DatasetError` for shares that leave nothing to train on, or nothing to test.
+    """
+    if not (0 <= test < 1 and 0 <= val < 1 and 0 < test + val < 1):
+        advice = "give shares from 0 to 1 that leave something to train on."
+        raise DatasetError(f"test={test} and val={val}: {advice}")
+    shares = {"train": 1 - test - val, "val": val, "test": test}
+    names = [name for name, share in shares.items() if share > 0]
+    return names, [shares[name] for name in names]
 
 
 def allocated(

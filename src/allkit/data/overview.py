@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from allkit.data.rows import Sample
+from allkit.data.slides import are_suggested, number_of_each_class
 from allkit.telemetry import import_silent
 from allkit.types import Pixels
 
@@ -28,13 +29,21 @@ def summary(
     for label in (*classes, *([] if all(s.label for s in samples) else [None])):
         members = [s for s in samples if s.label == label]
         facts = [f"{len(members):>7,} images"]
-        for what in ("group", "case"):
+        for what in ("group", "case", "slide"):
             values = {getattr(s, what) for s in members} - {None}
             facts += [f"{len(values):,} {what}{'' if len(values) == 1 else 's'}"] * bool(values)
         lines.append(f"  {label or 'no label':<20}{', '.join(facts)}")
     if any(s.part is not None for s in samples):
         sizes = Counter(s.part or "no part" for s in samples)
         lines.append("  parts: " + ", ".join(f"{p} {n:,}" for p, n in sizes.items()))
+    if all(s.slide is not None for s in samples):
+        counts = number_of_each_class(samples, classes)
+        source = " by the suggested slides" if are_suggested(samples) else ""
+        lines += [
+            f"  {label} was seen on one slide only{source}: nothing is known about it on other slides"
+            for label, count in counts.items()
+            if count == 1
+        ]
     if left_out:
         lines.append(f"  not taken: {len(left_out):,} files that are no images by name")
     return "\n".join(lines)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from allkit.data.labels import ALL_CLASSES, canonical_label
 from allkit.data.sources import Source
 from allkit.errors import DatasetError
+from allkit.types import Ints
 
 __all__ = [
     "PARTS",
@@ -15,7 +18,10 @@ __all__ = [
     "Table",
     "check_labels",
     "column_of",
+    "labels_of",
+    "positions_of",
     "problems_text",
+    "renamed",
     "unreadable_error",
 ]
 
@@ -35,8 +41,9 @@ _MANY_LABELS = (
 class Sample:
     """One image of a set: its name, where its bytes are, its class, and its origin if known.
 
-    `label` is `None` if it is unknown. `columns` holds the further columns of its table, as text, by
-    their names.
+    `label` is `None` if it is unknown. `slide` is the acquisition (one slide, one sitting at the
+    microscope), `group` the unit to split by, `case` the patient. `columns` holds the further
+    columns of its table, as text, by their names.
     """
 
     image: str
@@ -47,6 +54,7 @@ class Sample:
     part: str | None = None
     fold: int | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    slide: str | None = field(default=None, kw_only=True)
 
 
 @dataclass
@@ -100,15 +108,44 @@ def unreadable_error(errors: Sequence[str], total: int, name: str) -> DatasetErr
 
 
 def column_of(samples: Sequence[Sample], name: str, *, of: str) -> list[str | None]:
-    """Return a column for each image: `group`, `case`, or any further one of the table.
+    """Return a column for each image: `group`, `case`, `slide`, or any further one of the table.
 
     Raises `DatasetError`, which calls the set `of`, and names the columns there are.
     """
     if name in ("group", "case"):
         return [getattr(sample, name) for sample in samples]
     columns = sorted({column for sample in samples for column in sample.columns})
+    if any(sample.slide is not None for sample in samples):
+        if name == "slide":
+            return [sample.slide for sample in samples]
+        columns = ["slide", *columns]
     if name not in columns:
         raise DatasetError(
             f"{of} has no column {name!r}. It has: {', '.join(['group', 'case', *columns])}."
         )
     return [sample.columns.get(name) for sample in samples]
+
+
+def labels_of(samples: Sequence[Sample], *, of: str) -> list[str]:
+    """Return the label of every image; raise `DatasetError`, which calls the set `of`, for gaps."""
+    names = [s.label for s in samples if s.label is not None]
+    if len(names) < len(samples):
+        raise DatasetError(
+            f"{len(samples) - len(names)} of {len(samples)} images of {of} have no label, and "
+            f"every image needs one here. Give class folders, or a table with the column label."
+        )
+    return names
+
+
+def positions_of(samples: Sequence[Sample], classes: Sequence[str]) -> Ints:
+    """Return `(N,)` int64: the position of each image's label in `classes`; -1 without a label."""
+    position: dict[str | None, int] = {name: i for i, name in enumerate(classes)}
+    position[None] = -1
+    return np.array([position[s.label] for s in samples], dtype=np.int64)
+
+
+def renamed(sample: Sample, names: Mapping[str, str]) -> Sample:
+    """Return a sample under the class's name of `names`."""
+    if sample.label is None or names[sample.label] == sample.label:
+        return sample
+    return replace(sample, label=names[sample.label])

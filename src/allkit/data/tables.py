@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 __all__ = ["read_frame", "read_parquet", "read_table", "table_of"]
 
-_OWN = ("image", "label", "group", "case", "split", "fold", "split_by", "split_fingerprint")
+_OWN = (
+    "image",
+    "label",
+    "group",
+    "case",
+    "slide",
+    "split",
+    "fold",
+    "split_by",
+    "split_fingerprint",
+)
 
 
 def read_table(path: Path) -> Table:
@@ -102,7 +112,7 @@ def table_of(
     if missing:
         raise DatasetError(
             f"{name} has no column {' and no column '.join(repr(c) for c in missing)}. It has: "
-            f"{', '.join(columns) or 'none'}. Wanted: image, label, and optionally group, case, split."
+            f"{', '.join(columns) or 'none'}. Wanted: image, label, and optionally group, case, slide, split."
         )
     if not records:
         raise DatasetError(f"{name} has no rows. Give one row per image.")
@@ -170,6 +180,7 @@ def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Sam
         case=_text(record.get("case")),
         part=PARTS[part.lower()] if part else None,
         fold=int(fold.removesuffix(".0")) if fold else None,
+        slide=_text(record.get("slide")),
     )
 
 

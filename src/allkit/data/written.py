@@ -8,13 +8,16 @@ import io
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from allkit.data.rows import Sample
 from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
+from allkit.files import write_whole
 
-__all__ = ["as_csv", "rows_hash"]
+__all__ = ["as_csv", "rows_hash", "write_folds"]
 
 
 def as_csv(
@@ -33,8 +36,9 @@ def as_csv(
     further = list(dict.fromkeys(column for sample in samples for column in sample.columns))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
+    has_slide = ["slide"] if any(sample.slide for sample in samples) else []
     division = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
-    writer.writerow(["image", "label", "group", "case", *division, *further])
+    writer.writerow(["image", "label", "group", "case", *has_slide, *division, *further])
     here = path.resolve().parent
     for sample in samples:
         if not isinstance(sample.source, FileSource):
@@ -44,10 +48,30 @@ def as_csv(
             )
         relative = Path(os.path.relpath(sample.source.path.resolve(), here)).as_posix()
         row = [relative, sample.label, sample.group, sample.case]
+        row += [sample.slide] * len(has_slide)
         if division:
             row += [sample.part, sample.fold, split_by, fingerprint]  # type: ignore[list-item]  # csv writes numbers
         writer.writerow([*row, *(sample.columns.get(column) for column in further)])
     return stream.getvalue()
+
+
+class Images(Protocol):
+    """What a table of folds needs of a set of images; `Dataset` has it."""
+
+    samples: tuple[Sample, ...]
+    name: str
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """SHA-256 of each image's file."""
+
+
+def write_folds(images: Images, folds: Sequence[int], path: Path, by: str) -> None:
+    """Write the images as a table with a column `fold`, whole or not at all."""
+    samples = [replace(s, fold=f, part=None) for s, f in zip(images.samples, folds, strict=True)]
+    fingerprint = rows_hash(zip(images.hashes, folds, strict=True))
+    text = as_csv(samples, path, name=images.name, split_by=by, fingerprint=fingerprint)
+    write_whole(path, text)
 
 
 def rows_hash(rows: Iterable[tuple[object, ...]]) -> str:

@@ -1,11 +1,13 @@
 """What answers are worth.
 
 evaluate       asks a model about a set, and makes the evaluation
+judged         a model's answers, before they are compared with labels
 result         `Evaluation`: metrics with intervals
 answers        the metrics of a set of answers
 exact          metrics that were the same in every resampled set
 intervals      exact intervals, and their words
 cases          metrics of whole cases
+units          slides or cases in place of images
 compare        two models on the same images
 leakage        what makes figures worth less: images, groups, fields seen in training
 shortcuts      probes that read no cell

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import Mapped
@@ -17,11 +16,13 @@ from allkit.data.rows import unreadable_error
 from allkit.errors import DatasetError
 from allkit.evaluation.answers import Answers
 from allkit.evaluation.cases import metrics_of_cases
+from allkit.evaluation.judged import Judged
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, leave_out, score, too_few
+from allkit.evaluation.units import JudgedUnits, Unit, judge_units
 from allkit.records import Prediction, Predictor
 from allkit.trust.reasons import codes_of
-from allkit.trust.verdict import Decision, set_table
+from allkit.trust.verdict import Decision, Trust, set_table
 from allkit.types import Progress
 
 __all__ = [
@@ -40,17 +41,6 @@ SMALL_BATCH = 4
 """Images that are read ahead together for an exported file."""
 PROBED = (*SAME_FIELD, PROBE_INPUTS)
 """What is measured on every image for the strongest shortcut probe."""
-
-
-class Judged(NamedTuple):
-    """The answers of a model on N images: probabilities and prediction sets `(N, K)`, decisions.
-
-    `sets` is `None` for a model without calibration.
-    """
-
-    probabilities: npt.NDArray[np.float32]
-    decisions: list[Decision]
-    sets: npt.NDArray[np.bool_] | None
 
 
 def ask(
@@ -104,15 +94,24 @@ def evaluation_of(
     notes: Sequence[str],
     *,
     probes: bool = True,
+    by: Unit = "field",
+    trust: Trust | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return the evaluation of a model's answers on a set, with the strongest probe.
 
-    Raises `DatasetError` when the model does not know a label.
+    By slide or case, units are counted in place of images (`judge_units`, which takes the model's
+    `trust`). `extra` are further values of the result. Raises `DatasetError` when the model does not
+    know a label, and where the set has no such units.
     """
+    if by != "field":
+        require_labels(dataset, classes)
+        units = judge_units(dataset, judged, classes, by=by, trust=trust)
+        return _of_units(units, units.judged, classes, notes, extra=extra or {})
     answers = as_answers(dataset, judged, classes)
-    extra = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
+    further = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
     if probes:
-        extra["shortcut_probe"] = strongest_probe(dataset)
+        further["shortcut_probe"] = strongest_probe(dataset)
     return evaluate(
         answers.truth,
         judged.probabilities,
@@ -121,18 +120,73 @@ def evaluation_of(
         sets=judged.sets,
         units=dataset.units if dataset.has_groups else None,
         notes=notes,
-        extra=extra,
+        extra=further | dict(extra or {}),
+    )
+
+
+def _of_units(
+    units: JudgedUnits,
+    judged: Judged,
+    classes: tuple[str, ...],
+    notes: Sequence[str],
+    *,
+    extra: Mapping[str, Any],
+) -> Evaluation:
+    """Return the evaluation of answers for slides or cases; `judged` is theirs under `classes`."""
+    answers = as_answers(units.dataset, judged, classes)
+    # Slides of one patient or group are drawn together.
+    together = units.dataset.units
+    apart = len(np.unique(together)) == len(together)
+    left_out = (
+        f"{units.mixed} {units.by}{'s have' if units.mixed > 1 else ' has'} fields of several "
+        f"labels and {'are' if units.mixed > 1 else 'is'} left out."
+    )
+    further = {
+        "by": units.by,
+        "fields": units.fields,
+        "mixed_labels": units.mixed,
+        "unanswered": units.unanswered,
+    }
+    return evaluate(
+        answers.truth,
+        judged.probabilities,
+        classes,
+        verdicts=[decision.verdict for decision in judged.decisions],
+        sets=judged.sets,
+        units=together,
+        unit=units.by if apart else "group",
+        notes=[*notes, *([left_out] if units.mixed else [])],
+        extra=further | dict(extra),
     )
 
 
 def evaluation_of_mapped(
-    mapped: Mapped, judged: Judged, notes: Sequence[str], *, probes: bool = True
+    mapped: Mapped,
+    judged: Judged,
+    notes: Sequence[str],
+    *,
+    classes: Sequence[str],
+    probes: bool = True,
+    by: Unit = "field",
+    trust: Trust | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return the evaluation of a model's answers on the images of `mapped`, under the mapped classes.
 
     The probability of a mapped class is the sum over its members; it is in a prediction set when
-    one of them is. Verdicts are those of the model, about its own classes.
+    one of them is. Verdicts are those of the model, about its own `classes`. The rest is as in
+    `evaluation_of`.
     """
+    notes = [*notes, *mapped.notes]
+    if by != "field":
+        units = judge_units(mapped.dataset, judged, classes, by=by, trust=trust)
+        judged = _mapped(mapped, units.judged)
+        return _of_units(units, judged, mapped.classes, notes, extra=extra or {})
+    judged = _mapped(mapped, judged)
+    return evaluation_of(mapped.dataset, judged, mapped.classes, notes, probes=probes, extra=extra)
+
+
+def _mapped(mapped: Mapped, judged: Judged) -> Judged:
     members = mapped.members
     decisions = []
     for decision in judged.decisions:
@@ -141,9 +195,7 @@ def evaluation_of_mapped(
         decisions.append(decision._replace(prediction_set=positions))
     sets = None if judged.sets is None else judged.sets.astype(int) @ members.astype(int) > 0
     table = (judged.probabilities @ members).astype(np.float32)
-    judged = Judged(table, decisions, sets)
-    notes = [*notes, *mapped.notes]
-    return evaluation_of(mapped.dataset, judged, mapped.classes, notes, probes=probes)
+    return Judged(table, decisions, sets)
 
 
 def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:

@@ -64,7 +64,9 @@ class Evaluation:
             for key, name in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced"))
             if (value := self.metrics.get(key)) is not None and key in self.intervals
         ]
-        shown.append(f"{self.n} images in {self.units} {self.interval_unit}s")
+        shown.append(
+            f"{self.n} {self.extra.get('by', 'image')}s in {self.units} {self.interval_unit}s"
+        )
         if self.notes:
             shown.append(f"{len(self.notes)} caution{'' if len(self.notes) == 1 else 's'}")
         return f"<Evaluation: {', '.join(shown)}>"
@@ -132,6 +134,7 @@ def evaluate(
     *,
     verdicts: Sequence[str] | None,
     units: Ints | None,
+    unit: str | None = None,
     sets: npt.NDArray[np.bool_] | None = None,
     notes: Sequence[str] = (),
     extra: dict[str, Any] | None = None,
@@ -140,7 +143,8 @@ def evaluate(
     """Return the evaluation of N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
 
     `verdicts` is `None` where they cannot be judged, because their limits were set on these images.
-    `units` `(N,)` numbers the groups to resample; `None` resamples images. `sets` is `None` for
+    `units` `(N,)` numbers the groups to resample; `None` resamples images. `unit` says what they
+    are, if not groups. `sets` is `None` for
     a model without calibration.
     """
     accepted = None
@@ -156,7 +160,7 @@ def evaluate(
     once = np.ones((1, len(truth)))
     values = {name: _plain(row[0]) for name, row in answers.with_classes(once).items()}
     intervals = bootstrap(answers.with_classes, len(truth), units, seed)
-    unit = "image" if units is None else "group"
+    unit = unit or ("image" if units is None else "group")
     extent = Extent.of(answers, units)
     metrics = {name: value for name, value in values.items() if name not in extent.by_class}
     exact = extent.exact(values, intervals)

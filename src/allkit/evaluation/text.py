@@ -7,7 +7,7 @@ from typing import Any
 
 from allkit.evaluation.intervals import beside, ends, interval_of
 
-__all__ = ["MAIN_METRICS", "accuracy_sentence", "evaluation_lines", "evaluation_text"]
+__all__ = ["MAIN_METRICS", "accuracy_sentence", "counted", "evaluation_lines", "evaluation_text"]
 
 MAIN_METRICS = {
     "accuracy": "accuracy",
@@ -36,8 +36,10 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
         if value is not None and interval is not None:
             shown, words = "–".join(ends(*interval)), beside(evaluation, key)
             lines.append(f"{name:<22}{value:.3f}   ({shown}){f'  {words}' if words else ''}")
+    fields = f" of {evaluation['fields']} fields" if "by" in evaluation else ""
     lines.append(
-        f"{'images':<22}{evaluation['n']}   (95 % intervals by resampling {evaluation['interval_unit']}s)"
+        f"{counted(evaluation):<22}{evaluation['n']}{fields}   "
+        f"(95 % intervals by resampling {evaluation['interval_unit']}s)"
     )
     lines += _probe(evaluation.get("shortcut_probe"))
     if evaluation["verdicts"]:
@@ -48,6 +50,11 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def counted(evaluation: Mapping[str, Any]) -> str:
+    """Return what an evaluation counts, in the plural: images, or slides or cases."""
+    return f"{evaluation.get('by', 'image')}s"
+
+
 def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
     """Return the accuracy with its interval, the number of images and the protocol."""
     low, high = interval_of(evaluation, "accuracy") or (0.0, 1.0)
@@ -55,7 +62,7 @@ def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
     return (
         f"Accuracy {evaluation['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
         f"{f': {words}' if words else ''}) on "
-        f"{evaluation['n']:,} images. {evaluation.get('protocol', 'Protocol not recorded')}."
+        f"{evaluation['n']:,} {counted(evaluation)}. {evaluation.get('protocol', 'Protocol not recorded')}."
     )
 
 

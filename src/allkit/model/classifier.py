@@ -30,6 +30,7 @@ from allkit.evaluation.leakage import cautions
 from allkit.evaluation.parity import ParityReport
 from allkit.evaluation.result import Evaluation
 from allkit.evaluation.text import accuracy_sentence
+from allkit.evaluation.units import Unit, require_unit
 from allkit.features import Extractor, FeatureCache
 from allkit.images.cells import Cells, find_cells
 from allkit.model.explain import Explainer
@@ -119,15 +120,16 @@ class Classifier:
 
         An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
         image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey); `images` is one of these or an
-        iterable of them. An image that is missing or damaged gets the verdict `unreadable`, and the
-        others are still answered. Raises `ImageError` for what cannot be an image: `None`, a number,
-        a dict, a list within the list, an array of another type.
+        iterable of them; the path of a table with a column `image`, or of a zip, stands for its
+        images. An image that is missing or damaged gets the verdict `unreadable`, and the others
+        are still answered. Raises `ImageError` for what cannot be an image: `None`, a number, a
+        dict, a list within the list, an array of another type.
         """
         return list(self.stream(images, batch_size=batch_size))
 
     def predict_case(self, images: Any, case: str = "") -> CasePrediction:
         """Return one answer for several fields of one patient, as `allkit.combine` makes it."""
-        return combine(self.predict(images), case)
+        return combine(self.predict(images), case, trust=self.trust)
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
@@ -168,17 +170,21 @@ class Classifier:
         probes: bool = True,
         also: Sequence[Measure] = (),
         label_map: LabelMap | Mapping[str, Any] | None = None,
+        by: Unit = "field",
     ) -> Evaluation:
         """Return the metrics on a labelled set; `cache` keeps features for the next time.
 
         With `probes`, the strongest shortcut probe on the same images is in `extra` under
         `shortcut_probe`: how well a classifier does that sees no cell. `label_map` says which class
-        each label of another set means: `{"hem": "Benign", "all": "malignant"}`.
+        each label of another set means: `{"hem": "Benign", "all": "malignant"}`. By `slide` or
+        `case`, these are counted in place of images, each with the combined answer of its fields.
 
         Raises `DatasetError` when an image is unreadable or the model does not know a label. The
         notes of the result say why the metrics may be too high: images that were trained on, a
         division by image, drawn images.
         """
+        require_unit(by)
+        probes = probes and by == "field"  # a probe is measured on images
         also = (*(PROBED if probes else SAME_FIELD), *also)
         if label_map is not None:
             known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
@@ -186,11 +192,21 @@ class Classifier:
             require_labels(mapped.dataset, mapped.classes)
             judged = self.judge(mapped.dataset, cache=cache, progress=progress, also=also)
             notes = cautions(self.info.data, self.training, mapped.dataset)
-            return evaluation_of_mapped(mapped, judged, notes, probes=probes)
+            return evaluation_of_mapped(
+                mapped,
+                judged,
+                notes,
+                classes=self.classes,
+                probes=probes,
+                by=by,
+                trust=self.trust,
+            )
         require_labels(dataset, self.classes)
         judged = self.judge(dataset, cache=cache, progress=progress, also=also)
         notes = cautions(self.info.data, self.training, dataset)
-        return evaluation_of(dataset, judged, self.classes, notes, probes=probes)
+        return evaluation_of(
+            dataset, judged, self.classes, notes, probes=probes, by=by, trust=self.trust
+        )
 
     def judge(
         self,

@@ -31,6 +31,7 @@ from allkit.images.same_field import (
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
+from allkit.quality.slides import SlideSuggestion, suggest_slides
 from allkit.types import Bytes, Progress
 
 __all__ = ["Check", "check"]
@@ -48,7 +49,9 @@ class Check:
     the same field (byte-identical ones included), `overlapping_pairs` those that share a part of
     it; `label_conflicts` are the byte-identical pairs with two labels. `leaks` say what is on two
     sides of the set's own division. `label_suspects` is `None` when no backbone was given. `thin`
-    are the classes with fewer than two groups. `findings` say in words what has to be fixed.
+    are the classes with fewer than two groups, `one_slide` those seen on one slide only, of slides
+    that are known. `suggestion` and `slide_suggestion` are guesses where groups and slides are
+    unknown. `findings` say in words what has to be fixed.
     """
 
     data: Dataset
@@ -65,6 +68,8 @@ class Check:
     label_suspects: tuple[dict[str, Any], ...] | None
     thin: tuple[str, ...]
     suggestion: Suggestion | None
+    slide_suggestion: SlideSuggestion | None = None
+    one_slide: tuple[str, ...] = ()
     findings: tuple[str, ...] = field(default=())
 
     @property
@@ -103,6 +108,9 @@ class Check:
             "thin_classes": list(self.thin),
             "balance": {name: data.counts[name] for name in data.classes},
             "suggested_groups": self.suggestion and self.suggestion.to_dict(),
+            "slides": len(data.slide_names),
+            "one_slide_classes": list(self.one_slide),
+            "suggested_slides": self.slide_suggestion and self.slide_suggestion.to_dict(),
             "left_out": list(data.left_out),
             "findings": list(self.findings),
         }
@@ -142,19 +150,22 @@ def check(
     backbone: str | None = None,
     weights: str = "default",
     pattern: str | None = None,
+    slide: str | None = None,
     progress: Progress | None = None,
 ) -> Check:
     """Look at every image of a set, or of the set at a path, and return the findings.
 
     A path may hold a set that `Dataset.open` refuses: its problems become findings. With `backbone`,
     labels are compared with the answers of a classifier on its features. `pattern` takes the groups
-    from the names (`Dataset.with_groups`). One image at a time is in memory; about 4 KB are kept of
-    each. Raises `DatasetError` when there is no image.
+    from the names (`Dataset.with_groups`), `slide` the slides (`Dataset.with_slides`). One image at
+    a time is in memory; about 4 KB are kept of each. Raises `DatasetError` when there is no image.
     """
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:
         whole = whole.with_groups(pattern)
+    if slide is not None:
+        whole = whole.with_slides(slide)
     if len(whole) == 0:
         raise DatasetError(f"{whole.name} holds no image that can be read. Check the path.")
     seen = _look(whole, progress)
@@ -203,6 +214,12 @@ def check(
         suggestion=None
         if whole.has_groups or not len(kept)
         else suggest_groups(kept, seen.colours[readable]),
+        slide_suggestion=None
+        if kept.slide_names or not len(kept)
+        else suggest_slides(kept, seen.colours[readable]),
+        one_slide=tuple(name for name, number in kept.slides_of_class().items() if number == 1)
+        if kept.has_slides and not kept.slides_suggested
+        else (),
     )
     return replace(result, findings=tuple(_findings(result, near)))
 
@@ -293,6 +310,14 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         "add another slide.",
         "come from one group each, so they can never be tested on images they were not trained on: "
         "add other slides.",
+    )
+    lines += _count(
+        result.one_slide,
+        "class",
+        "was seen on one slide only, so nothing is known about it on other slides: add another "
+        "slide of it.",
+        "were seen on one slide each, so nothing is known about them on other slides: add other "
+        "slides of them.",
     )
     return lines
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from allkit.data.allocation import joined_units
 from allkit.data.dataset import Dataset
 from allkit.evaluation.shortcuts import background_of
 
-__all__ = ["Suggestion", "acquisition", "suggest_groups"]
+__all__ = ["Suggestion", "acquisition", "by_size", "consecutive", "folder_of", "suggest_groups"]
 
 BLOCK = 25  # consecutive images: about what is photographed of a slide before the stage moves on
 _APART = 3.0  # between the medians of two blocks of different acquisitions
@@ -85,11 +86,7 @@ def suggest_groups(data: Dataset, colours: npt.NDArray[np.float32]) -> Suggestio
     """Return suggested groups from the `acquisition` of every image, `(N, 6)`."""
     from sklearn.cluster import AgglomerativeClustering
 
-    order = sorted(range(len(data)), key=lambda i: _natural(data.samples[i].image))
-    blocks: list[list[int]] = []
-    for folder in dict.fromkeys(_folder(data.samples[i].image) for i in order):
-        inside = [i for i in order if _folder(data.samples[i].image) == folder]
-        blocks += [inside[k : k + BLOCK] for k in range(0, len(inside), BLOCK)]
+    blocks = consecutive([s.image for s in data])
     middles = np.stack([np.median(colours[block], axis=0) for block in blocks])
     if len(blocks) > 1:
         clusters = AgglomerativeClustering(
@@ -102,13 +99,26 @@ def suggest_groups(data: Dataset, colours: npt.NDArray[np.float32]) -> Suggestio
     for number, (block, label) in enumerate(zip(blocks, clusters, strict=True)):
         series[block], block_of[block] = label, number
     fields = data.fields
-    names = [f"S{number + 1}" for number in _by_size(series)]
+    names = [f"S{number + 1}" for number in by_size(series)]
     joined = joined_units(len(data), block_of.tolist(), fields.tolist())
     groups = tuple(f"G{number + 1:03d}" for number in joined)
     return Suggestion(data, tuple(names), groups, _evidence(data, np.array(names), colours))
 
 
-def _by_size(series: npt.NDArray[np.int64]) -> list[int]:
+def consecutive(images: Sequence[str]) -> list[list[int]]:
+    """Return the positions of images in blocks of 25 that follow one another in a folder."""
+    inside: dict[str, list[int]] = {}
+    for index in sorted(range(len(images)), key=lambda i: _natural(images[i])):
+        inside.setdefault(folder_of(images[index]), []).append(index)
+    return [
+        members[start : start + BLOCK]
+        for members in inside.values()
+        for start in range(0, len(members), BLOCK)
+    ]
+
+
+def by_size(series: npt.NDArray[np.int64]) -> list[int]:
+    """Return the number of each image's series, the largest series being 0."""
     rank = {value: place for place, (value, _) in enumerate(Counter(series.tolist()).most_common())}
     return [rank[value] for value in series.tolist()]
 
@@ -139,7 +149,8 @@ def _evidence(
     return tuple(rows)
 
 
-def _folder(image: str) -> str:
+def folder_of(image: str) -> str:
+    """Return the folder in an image's name; empty where there is none."""
     return image.rpartition("/")[0]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from allkit.data.dataset import Dataset
 from allkit.errors import ImageError
@@ -10,6 +11,7 @@ from allkit.evaluation.shortcuts import threshold
 from allkit.quality.audit import Audit
 from allkit.quality.check import Check
 from allkit.quality.groups import Suggestion
+from allkit.quality.slides import HOW, SlideSuggestion
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import thumbnail
 
@@ -75,6 +77,8 @@ def check_page(check: Check) -> str:
         )
     if check.suggestion is not None:
         parts.append(_groups(check.suggestion))
+    if check.slide_suggestion is not None:
+        parts.append(_slides(check.slide_suggestion))
     lead = f"{len(data) + len(check.unreadable):,} images. Nothing was changed."
     return page(f"Check of {data.name}", lead, parts)
 
@@ -86,12 +90,22 @@ def _groups(suggestion: Suggestion) -> str:
         f"joined where they show the same field, {len(set(suggestion.groups)):,} groups. This "
         f"is a guess; nothing uses it until you write it (`--suggest-groups FILE.csv`) and give it."
     )
-    keys = list(suggestion.evidence[0])
+    return section("Suggested groups", paragraph(text), _evidence(suggestion.evidence))
+
+
+def _slides(suggestion: SlideSuggestion) -> str:
+    text = (
+        f"No slides are known. There seem to be {suggestion.number:,}, by {HOW}. This is a "
+        f"suggestion; nothing uses it until you write it (`--write-slides FILE.csv`) and give it."
+    )
+    return section("Suggested slides", paragraph(text), _evidence(suggestion.evidence))
+
+
+def _evidence(evidence: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        [v if isinstance(v, (int, float)) else str(v) for v in row.values()]
-        for row in suggestion.evidence
+        [v if isinstance(v, (int, float)) else str(v) for v in row.values()] for row in evidence
     ]
-    return section("Suggested groups", paragraph(text), table(keys, rows))
+    return table(list(evidence[0]), rows)
 
 
 def _pairs(

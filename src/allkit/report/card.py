@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from allkit.evaluation.intervals import with_words
+from allkit.evaluation.text import counted
 from allkit.report.checklist import NOT_RUN, RUN, checklist
 
 __all__ = ["judged_card", "model_card"]
@@ -140,7 +141,7 @@ def judged_card(card: str, name: str, evaluation: Mapping[str, Any]) -> str:
 def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in evaluation["verdicts"].items())
     parts = [
-        f"{evaluation['n']:,} images ({counts}); 95 % intervals by resampling "
+        f"{evaluation['n']:,} {counted(evaluation)} ({counts}); 95 % intervals by resampling "
         f"{evaluation['interval_unit']}s.",
         *(f"**{note}**" for note in evaluation["notes"]),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allkit.evaluation.intervals import beside, ends, interval_of
+from allkit.evaluation.text import counted
 from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
 
@@ -49,7 +50,8 @@ def evaluation_page(
     probe = evaluation.get("shortcut_probe")
     if probe:
         parts.append(_probe(probe))
-    unit = evaluation["interval_unit"]
+    unit, counts = evaluation["interval_unit"], counted(evaluation)
+    fields = f" of {evaluation['fields']:,} fields" if "by" in evaluation else ""
     rows = [
         (name, evaluation[key], _interval(interval_of(evaluation, key)), beside(evaluation, key))
         for key, name in METRIC_NAMES.items()
@@ -61,8 +63,8 @@ def evaluation_page(
             *parts,
             table(["metric", "value", "95 % interval", ""], rows),
             paragraph(
-                f"{evaluation['n']:,} images in {evaluation['units']:,} {unit}s; intervals by resampling "
-                f"{unit}s. Every image counts, whatever its verdict.",
+                f"{evaluation['n']:,} {counts}{fields} in {evaluation['units']:,} {unit}s; intervals "
+                f"by resampling {unit}s. Every {counts[:-1]} counts, whatever its verdict.",
                 "muted",
             ),
         )
@@ -75,7 +77,7 @@ def evaluation_page(
             section(
                 "Verdicts",
                 table(
-                    ["verdict", "images", ""],
+                    ["verdict", counts, ""],
                     [(k, v, bar(v / total)) for k, v in evaluation["verdicts"].items()],
                 ),
             )
@@ -139,7 +141,7 @@ def _classes(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
         "average_precision": "average precision",
         "sensitivity_at_specificity": "sensitivity at 95 % specificity",
         "set_coverage": "coverage of the sets",
-        "support": "images",
+        "support": counted(evaluation),
     }
     bounds, limits = evaluation.get("class_intervals", {}), ("precision", "recall", "f1")
     rows, intervals = [], []

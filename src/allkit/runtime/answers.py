@@ -6,14 +6,17 @@ same probabilities always become the same answer.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
+from allkit.images.decode import read_image
 from allkit.images.given import Given, given
 from allkit.images.statistics import image_statistics
 from allkit.records import Prediction
@@ -109,7 +112,8 @@ def stream(
     What one image is, `allkit.images.given` says: a path, the bytes of an encoded file, a binary
     file object, a Pillow image, an `(H, W, 3)` uint8 array. One that is missing or damaged gets the
     answer `unreadable`. Raises `ImageError` (`array`) for what can be no image: at once, or, within
-    an iterable, where its answer would be; and `ConfigError` for a batch size below 1.
+    an iterable, where its answer would be; and `ConfigError` for a batch size below 1. The path of
+    a table (`.csv`, `.tsv`, `.parquet`, with a column `image`) or of a `.zip` stands for its images.
 
     At most four batches of images are in memory; of large images batches are smaller, down to a
     single one. Threads read and measure what follows while the model works, and the model works on
@@ -117,7 +121,20 @@ def stream(
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"The batch size is {batch_size!r}; it must be a whole number from 1.")
-    return _stream(given(images), network, trust, batch_size)
+    return _stream(_listed(images), network, trust, batch_size)
+
+
+def _listed(images: Any) -> Iterator[Given]:
+    """Return the images one by one: those of a table or a zip, or what `given` takes."""
+    if isinstance(images, (str, os.PathLike)):
+        path = os.fsdecode(images)
+        if is_table(path):
+            root = os.path.dirname(path)
+            files = (os.path.join(root, image) for image, _ in table_images(path))
+            return (Given(file, file) for file in files)
+        if is_zip(path):
+            return (Given(member, member) for member in zip_images(path)[0])
+    return given(images)
 
 
 def _stream(
@@ -169,7 +186,20 @@ def _read(image: Given) -> _Read:
     if image.mistake is not None:
         return _Read(image.name, mistake=image.mistake)
     try:
-        pixels = image.read()
+        pixels = _pixels(image)
     except ImageError as error:
         return _Read(image.name, error=error)
     return _Read(image.name, pixels, image_statistics(pixels))
+
+
+def _pixels(image: Given) -> Pixels:
+    member = zip_member(image.source) if isinstance(image.source, str) else None
+    if member is None:
+        return image.read()
+    try:
+        content = member.read()
+    except KeyError:
+        raise ImageError(
+            f"{member.archive} holds no {member.member}. Check the path.", code="missing"
+        ) from None
+    return read_image(content, name=image.name)

@@ -10,21 +10,27 @@ import numpy as np
 from allkit.errors import DatasetError
 from allkit.records import CasePrediction, Prediction, Verdict
 from allkit.trust.reasons import FEW_ACCEPTED, FIELDS_DISAGREE, NO_FIELD, codes_of, texts_of
+from allkit.trust.verdict import Trust
 from allkit.types import Doubles
 
 __all__ = ["combine"]
 
 
 def combine(
-    predictions: Sequence[Prediction], case: str = "", *, logits: bool = True
+    predictions: Sequence[Prediction],
+    case: str = "",
+    *,
+    logits: bool = True,
+    trust: Trust | None = None,
 ) -> CasePrediction:
-    """Combine the answers for the fields of one patient.
+    """Combine the answers for the fields of one patient, slide or folder.
 
     Fields that were refused or could not be read are listed and take no part. The answer rests
     on the accepted fields, or, where none was accepted, on those for review, and then is for
     review itself. It is the mean of their calibrated logits (with `logits=False`, of their
     probabilities, which one confident field moves less). The case is accepted when at least half
-    of the readable fields were, and the accepted ones agree on the class.
+    of the readable fields were, and the accepted ones agree on the class. With the `trust` of the
+    model that answered, the classes that it cannot rule out are in `prediction_set`.
 
     Raises `DatasetError` when there is no field at all.
     """
@@ -68,6 +74,7 @@ def combine(
         label=classes[best],
         probability=float(mean[best]),
         probabilities={name: float(p) for name, p in zip(classes, mean, strict=True)},
+        prediction_set=_possible(mean, classes, trust),
         votes={name: votes.get(name, 0) for name in classes},
         agreement=float(votes.get(classes[best], 0) / len(used)),
         spread=float(table[:, best].std()),
@@ -76,6 +83,14 @@ def combine(
         refused=refused,
         unreadable=unreadable,
     )
+
+
+def _possible(mean: Doubles, classes: Sequence[str], trust: Trust | None) -> tuple[str, ...]:
+    """Return the classes that a calibrated model cannot rule out at probabilities `(K,)`."""
+    if trust is None or not trust.calibrated:
+        return ()
+    members = trust.sets(mean[None].astype(np.float32))[0]
+    return tuple(name for name, possible in zip(classes, members, strict=True) if possible)
 
 
 def _mean(table: Doubles, *, logits: bool) -> Doubles:

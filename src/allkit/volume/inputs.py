@@ -8,8 +8,9 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, overload
+from typing import Protocol, Self, TypeVar, overload
 
+from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
 from allkit.data.sources import is_image_name
 from allkit.errors import ConfigError, DatasetError
 
@@ -69,8 +70,9 @@ class Paths(Sequence[str]):
         """
         digest = hashlib.sha256()
         for path in self:
+            member = zip_member(path)
             try:
-                status = os.stat(path)
+                status = os.stat(path if member is None else member.archive)
                 mark = f"{status.st_size} {status.st_mtime_ns}"
             except (OSError, ValueError):  # ValueError: a path with a null character
                 mark = "missing"
@@ -78,9 +80,19 @@ class Paths(Sequence[str]):
         return digest.hexdigest()
 
 
+class Sliceable(Protocol):
+    """Images, or units of them, of which some can be taken."""
+
+    def __getitem__(self, index: slice, /) -> Self:
+        """Return those at these places."""
+
+
+Rows = TypeVar("Rows", bound=Sliceable)
+
+
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` shares of the images: every `count`-th, from `index` on (0 to count - 1)."""
+    """One of `count` shares of the images or units: every `count`-th, from `index` on (0 to count - 1)."""
 
     index: int
     count: int
@@ -100,22 +112,35 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index or self.count}/{self.count}"
 
-    def of(self, paths: Paths) -> Paths:
-        """Return this shard's images, in order."""
-        return paths if self.count == 1 else paths[self.index :: self.count]
+    def of(self, rows: Rows) -> Rows:
+        """Return this shard's images or units, in order."""
+        return rows if self.count == 1 else rows[self.index :: self.count]
 
 
 def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, int]]:
     """Return the images that `inputs` name, and how many other files each folder holds.
 
-    Folders are read recursively, in the order of names; links to folders are not followed.
-    Anything else is taken as it is: a file that does not exist becomes a row that says so.
-    Raises `DatasetError` when a folder holds no images or cannot be opened.
+    Folders are read recursively, in the order of names; links to folders are not followed. A table
+    (`.csv`, `.tsv`, `.parquet`) stands for the images of its column `image`, whose paths are
+    relative to it, and a `.zip` for its images. Anything else is taken as it is: a file that does
+    not exist becomes a row that says so. Raises `DatasetError` when a folder or zip holds no images
+    or cannot be opened, and when a table has no column `image` or a gap in it.
     """
     paths, others = Paths(), dict[str, int]()
     for text in inputs:
         if not os.path.isdir(text):
-            paths.append(text)
+            if is_table(text):
+                root = os.path.dirname(text)
+                for image, _ in table_images(text):
+                    paths.append(os.path.join(root, image))
+            elif is_zip(text):
+                members, left = zip_images(text)
+                for member in members:
+                    paths.append(member)
+                if left:
+                    others[text] = left
+            else:
+                paths.append(text)
             continue
         before, left = len(paths), 0
         folder = os.path.normpath(text)

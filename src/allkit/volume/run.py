@@ -21,10 +21,11 @@ from pydantic import BaseModel, ValidationError
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import require_free, write_whole
-from allkit.records import Prediction
+from allkit.records import CasePrediction, Prediction
 from allkit.volume.tables import encode, join, row_of
+from allkit.volume.units import By
 
-__all__ = ["MANIFEST", "AnsweringRun", "Identity", "model_hash"]
+__all__ = ["MANIFEST", "AnsweringRun", "Identity", "model_hash", "unreadable_images"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
 FORMAT = 2
@@ -37,7 +38,8 @@ SECONDS = (2.0, 60.0)
 class Identity(BaseModel, frozen=True):
     """What decides the rows; a run is taken up again only when all of it is as it was.
 
-    `model` is a hash of the model, `images` that of `Paths.fingerprint`, `count` their number.
+    `model` is a hash of the model, `images` that of `Paths.fingerprint`, `count` their number. Where
+    rows are units, `by` says of what, and `count` is the number of these.
     """
 
     allkit: str = __version__
@@ -46,16 +48,20 @@ class Identity(BaseModel, frozen=True):
     shard: str
     count: int
     images: str
+    by: By = "field"
 
 
 class _Part(BaseModel, frozen=True):
-    """Rows `start` to `stop` - 1, in `file`, and how many there are of each verdict."""
+    """Rows `start` to `stop` - 1, in `file`, how many there are of each verdict, and how many images
+    were unreadable, where rows are units.
+    """
 
     file: str
     start: int
     stop: int
     sha256: str
     verdicts: dict[str, int]
+    unreadable: int = 0
 
 
 class _Manifest(BaseModel, frozen=True):
@@ -69,6 +75,7 @@ TOLD = {
     "model": "the model",
     "classes": "the model's classes",
     "shard": "the shard",
+    "by": "what a row stands for (--by)",
     "count": "the number of images",
     "images": "the images (their names, order, sizes or times of change)",
 }
@@ -95,6 +102,7 @@ class AnsweringRun:
         self.out, self.identity = out, identity
         self.folder = _folder(out)
         self._suffix = out.suffix.lower()
+        self._units = identity.by != "field"
         try:
             self.folder.mkdir(exist_ok=True)
             self._lock: BinaryIO | None = (self.folder / LOCK).open("ab")
@@ -137,8 +145,19 @@ class AnsweringRun:
             total.update(part.verdicts)
         return total
 
+    @property
+    def unreadable(self) -> int:
+        """How many images of the rows on disk were unreadable."""
+        if not self._units:
+            return self.verdicts["unreadable"]
+        return sum(part.unreadable for part in self._parts)
+
     def write(
-        self, answers: Iterable[Prediction], *, rows: int = ROWS, seconds: float | None = None
+        self,
+        answers: Iterable[Prediction | CasePrediction],
+        *,
+        rows: int = ROWS,
+        seconds: float | None = None,
     ) -> Generator[int, None, None]:
         """Keep the answers from position `done` on, and yield the number of rows after each.
 
@@ -147,20 +166,22 @@ class AnsweringRun:
         """
         begun = since = time.monotonic()
         pending: list[dict[str, Any]] = []
+        unreadable = 0
         try:
             for answer in answers:
                 pending.append(row_of(answer, self.identity.classes))
+                unreadable += unreadable_images(answer)
                 now = time.monotonic()
                 limit = min(max(SECONDS[0], (now - begun) / 20), SECONDS[1])
                 if len(pending) >= rows or now - since >= (limit if seconds is None else seconds):
-                    self._keep(pending)
-                    pending, since = [], now
+                    self._keep(pending, unreadable)
+                    pending, unreadable, since = [], 0, now
                 yield self.done + len(pending)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             with contextlib.suppress(AllkitError):
-                self._keep(pending)
+                self._keep(pending, unreadable)
             raise
-        self._keep(pending)
+        self._keep(pending, unreadable)
 
     def finish(self) -> Counter[str]:
         """Put the table in its place, drop the parts, and return the verdicts in it."""
@@ -173,7 +194,8 @@ class AnsweringRun:
         try:
             with whole.open("wb") as stream:
                 paths = [self.folder / part.file for part in self._parts]
-                join(paths, stream, self._suffix, self.identity.classes)
+                classes = self.identity.classes
+                join(paths, stream, self._suffix, classes, units=self._units)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(whole, self.out)
@@ -190,10 +212,11 @@ class AnsweringRun:
             self.folder.rmdir()
         return verdicts
 
-    def _keep(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _keep(self, rows: Sequence[Mapping[str, Any]], unreadable: int) -> None:
         if not rows:
             return
-        data = encode([dict(row) for row in rows], self._suffix, self.identity.classes)
+        classes = self.identity.classes
+        data = encode([dict(row) for row in rows], self._suffix, classes, units=self._units)
         name = f"part-{self.done:012d}{self._suffix}"
         write_whole(self.folder / name, data)
         part = _Part(
@@ -202,6 +225,7 @@ class AnsweringRun:
             stop=self.done + len(rows),
             sha256=hashlib.sha256(data).hexdigest(),
             verdicts=dict(Counter(str(row["verdict"]) for row in rows)),
+            unreadable=unreadable,
         )
         self._parts.append(part)
         self._save()
@@ -240,6 +264,13 @@ class AnsweringRun:
             for path in self.folder.glob(pattern):
                 if path.name not in stays:
                     path.unlink(missing_ok=True)
+
+
+def unreadable_images(answer: Prediction | CasePrediction) -> int:
+    """Return how many images of an answer could not be read."""
+    if isinstance(answer, CasePrediction):
+        return len(answer.unreadable)
+    return int(answer.verdict == "unreadable")
 
 
 def _changes(before: Identity, now: Identity) -> list[str]:

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from allkit.errors import ConfigError
-from allkit.records import Prediction
+from allkit.records import CasePrediction, Prediction
 
 __all__ = ["FORMATS", "LISTS", "encode", "join", "require_format", "row_of"]
 
 FORMATS = (".jsonl", ".csv", ".parquet")
 LISTS = ("reasons", "reason_codes", "prediction_set")
 """Columns that hold several words; in CSV they are joined with `;`."""
+COUNTS = ("fields", "used", "fields_needed")
+"""Columns that hold whole numbers, of units only."""
 GROUP = 65_536
 """Rows of a row group in a joined Parquet file."""
 
@@ -37,24 +39,26 @@ def require_format(out: Path) -> None:
             ) from None
 
 
-def row_of(answer: Prediction, classes: Sequence[str]) -> Row:
+def row_of(answer: Prediction | CasePrediction, classes: Sequence[str]) -> Row:
     """Return the row of an answer; a name that is no Unicode gets its bytes as `\\xNN`."""
     row = answer.to_row(classes)
-    for column in ("image", "error"):
-        if row[column] is not None:
+    for column in ("image", "unit", "error"):
+        if row.get(column) is not None:
             row[column] = (
                 row[column].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
             )
     return row
 
 
-def encode(rows: Iterable[Row], suffix: str, classes: Sequence[str]) -> bytes:
-    """Return a whole file of rows; `suffix` is one of `FORMATS`."""
+def encode(
+    rows: Iterable[Row], suffix: str, classes: Sequence[str], *, units: bool = False
+) -> bytes:
+    """Return a whole file of rows, of images or of `units`; `suffix` is one of `FORMATS`."""
     if suffix == ".jsonl":
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     if suffix == ".csv":
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, _columns(classes), lineterminator="\n")
+        writer = csv.DictWriter(text, _columns(classes, units), lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow(row | {name: ";".join(row[name]) for name in LISTS})
@@ -63,16 +67,24 @@ def encode(rows: Iterable[Row], suffix: str, classes: Sequence[str]) -> bytes:
     import pyarrow.parquet as pq
 
     stream = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), _schema(classes)), stream, compression="zstd")
+    table = pa.Table.from_pylist(list(rows), _schema(classes, units))
+    pq.write_table(table, stream, compression="zstd")
     return stream.getvalue()
 
 
-def join(parts: Sequence[Path], stream: BinaryIO, suffix: str, classes: Sequence[str]) -> None:
+def join(
+    parts: Sequence[Path],
+    stream: BinaryIO,
+    suffix: str,
+    classes: Sequence[str],
+    *,
+    units: bool = False,
+) -> None:
     """Write the rows of all parts, in order, as one table; one part at a time is in memory."""
     if suffix == ".parquet":
-        _join_parquet(parts, stream, classes)
+        _join_parquet(parts, stream, _schema(classes, units))
         return
-    head = encode([], suffix, classes)
+    head = encode([], suffix, classes, units=units)
     stream.write(head)
     for part in parts:
         with part.open("rb") as rows:
@@ -80,11 +92,10 @@ def join(parts: Sequence[Path], stream: BinaryIO, suffix: str, classes: Sequence
             shutil.copyfileobj(rows, stream, 1 << 20)
 
 
-def _join_parquet(parts: Sequence[Path], stream: BinaryIO, classes: Sequence[str]) -> None:
+def _join_parquet(parts: Sequence[Path], stream: BinaryIO, schema: Any) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = _schema(classes)
     with pq.ParquetWriter(stream, schema, compression="zstd") as writer:
         waiting: list[Any] = []
         for part in parts:
@@ -96,13 +107,16 @@ def _join_parquet(parts: Sequence[Path], stream: BinaryIO, classes: Sequence[str
             writer.write_table(pa.concat_tables(waiting), row_group_size=GROUP)
 
 
-def _columns(classes: Sequence[str]) -> list[str]:
-    return list(Prediction("", "unreadable").to_row(classes))
+def _columns(classes: Sequence[str], units: bool) -> list[str]:
+    empty = CasePrediction("", "refused") if units else Prediction("", "unreadable")
+    return list(empty.to_row(classes))
 
 
-def _schema(classes: Sequence[str]) -> Any:
+def _schema(classes: Sequence[str], units: bool) -> Any:
     import pyarrow as pa
 
     kinds = {name: pa.list_(pa.string()) for name in LISTS}
-    kinds |= {"probability": pa.float64()} | {f"p_{name}": pa.float64() for name in classes}
-    return pa.schema([(name, kinds.get(name, pa.string())) for name in _columns(classes)])
+    kinds |= dict.fromkeys(COUNTS, pa.int64())
+    kinds |= dict.fromkeys(("probability", "coarse_probability"), pa.float64())
+    kinds |= {f"p_{name}": pa.float64() for name in classes}
+    return pa.schema([(name, kinds.get(name, pa.string())) for name in _columns(classes, units)])
