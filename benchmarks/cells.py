@@ -60,7 +60,7 @@ def main() -> None:
     for image, rows in fields.items():
         pixels = read_image(options.data / image)
         start = time.process_time()
-        places = find_cells(pixels).places()
+        places = find_cells(pixels).cells
         seconds.append(time.process_time() - start)
         found = np.array([(place.x, place.y) for place in places]).reshape(-1, 2)
         kinds = {
