@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from allkit.images.lobes import join_lobes
 from allkit.images.regions import WHOLE, cleaned, divided
 from allkit.images.ruler import red_cell_diameter
 from allkit.images.stain import (
+    RedCells,
+    Stain,
     level_light,
     measure_stain,
     nuclear_threshold,
@@ -22,7 +25,7 @@ from allkit.images.stain import (
     resized,
 )
 from allkit.records import RED_CELL
-from allkit.types import Pixels, Singles
+from allkit.types import Mask, Pixels, Singles
 
 __all__ = ["LARGEST", "TOLERANCE", "Search", "search"]
 
@@ -37,12 +40,14 @@ SHALLOWEST = 0.15
 """Half the width of the narrowest nucleus, in diameters of a red cell."""
 SMALLEST = 0.34
 """Area of the smallest nucleus, in red cells; platelets are smaller."""
-OTHER_COLOUR = 0.1
+OTHER_COLOUR = 0.05
 """How much larger the share of nuclear stain in the green density is in nuclei than in red cells. Two
 red cells over each other are as dense as a nucleus, but not of another colour."""
 LARGEST_NUCLEUS = 2.6
 """Median diameter of the nuclei, in diameters of a red cell, above which something else than red
 cells was measured: 0.8 to 2.5 was seen in fields of three laboratories."""
+TYPICAL_NUCLEUS = 1.5
+"""Diameter of a nucleus, in diameters of a red cell, by which a close-up is reduced for the search."""
 BACKGROUND = 0.5
 """Share of the density of red cells below which there is background."""
 
@@ -73,13 +78,35 @@ def search(image: Pixels) -> Search:
 def _at_scale(image: Pixels, red_cell: float | None) -> Search:
     """Return the white cells of a field whose red cells have this diameter in its pixels."""
     if red_cell is None:
-        scale = min(1.0, LARGEST / max(image.shape[:2]))
+        scale = _scale_by_nuclei(image)
     else:
         scale = min(RED_CELL / red_cell, MOST_ENLARGED)
         scale = 1.0 if 1 / TOLERANCE <= scale <= TOLERANCE else scale
     small = resized(image, scale)
     centres, diameters = _nuclei(small)
     return Search(small, centres, diameters, scale=scale, red_cell=red_cell)
+
+
+def _mask(stain: Stain, red: RedCells | None) -> Mask:
+    """Return where nuclei are, 0 or 1."""
+    return cleaned((stain.nuclear > nuclear_threshold(stain, red)).astype(np.uint8))
+
+
+def _scale_by_nuclei(image: Pixels) -> float:
+    """Return a scale at which the nuclei of a field of unknown scale are no larger than possible.
+
+    Without red cells nothing says how large they are, but at too large a scale one is many.
+    """
+    scale: float = min(1.0, LARGEST / max(image.shape[:2]))
+    stain = measure_stain(resized(image, scale))
+    mask = _mask(stain, red_cell_stain(stain))
+    _, _, figures, _ = cv2.connectedComponentsWithStats(mask)
+    area = np.sort(figures[1:, cv2.CC_STAT_AREA]).astype(np.float64)
+    if not len(area):
+        return scale
+    of_half_the_area = float(area[np.searchsorted(np.cumsum(area), area.sum() / 2)])
+    diameter = 2 * float(np.sqrt(of_half_the_area / np.pi)) / RED_CELL
+    return scale if diameter <= LARGEST_NUCLEUS else scale * TYPICAL_NUCLEUS / diameter
 
 
 def _nuclei(image: Pixels) -> tuple[Singles, Singles]:
@@ -89,11 +116,11 @@ def _nuclei(image: Pixels) -> tuple[Singles, Singles]:
     cells is left out, and lobes of one nucleus are joined.
     """
     stain = measure_stain(image)
-    mask = cleaned((stain.nuclear > nuclear_threshold(stain)).astype(np.uint8))
+    red = red_cell_stain(stain)
+    mask = _mask(stain, red)
     parts = divided(mask, SHALLOWEST * RED_CELL)
     if parts is None:
         return np.empty((0, 2), np.float32), np.empty(0, np.float32)
-    red = red_cell_stain(stain)
     if red is not None:
         owner = parts.owner.ravel()
         nuclear, green = (

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from allkit.images.regions import WHOLE, Parts
@@ -14,10 +17,10 @@ LOBE = 0.1
 """Area, in red cells, below which a part is a speck or a platelet and no lobe of a nucleus."""
 APART = 1.3
 """Largest distance of the centres of two lobes, in diameters of a red cell."""
-JOINED = 1.7
+JOINED = 1.8
 """Largest diameter, in diameters of a red cell, of a nucleus that lobes make together: two touching
 blasts are larger."""
-BETWEEN = 0.1
+BETWEEN = 0.2
 """Share of background in the space between two lobes up to which they lie in one cytoplasm."""
 
 
@@ -30,31 +33,44 @@ def join_lobes(parts: Parts, mask: Mask, background: Mask) -> Doubles:
     """
     large = parts.area >= LOBE * WHOLE
     table = np.stack([parts.area, parts.x, parts.y], axis=1)[large]
-    while (pair := _next_pair(table, mask, background)) is not None:
-        first, second = table[pair[0]], table[pair[1]]
-        area = first[0] + second[0]
-        centre = (first[0] * first[1:] + second[0] * second[1:]) / area
-        table[pair[0]] = (area, *centre)
-        table = np.delete(table, pair[1], axis=0)
-    return table
+    changes = [0] * len(table)
+    pairs = [pair for row in range(len(table)) for pair in _pairs(table, changes, row, row)]
+    heapq.heapify(pairs)
+    while pairs:
+        _, first, second, when = heapq.heappop(pairs)
+        unchanged = when == (changes[first], changes[second])
+        if not (unchanged and _in_one_cytoplasm(table[[first, second], 1:], mask, background)):
+            continue
+        area = table[first, 0] + table[second, 0]
+        weighed = table[first, 0] * table[first, 1:] + table[second, 0] * table[second, 1:]
+        table[first] = (area, *(weighed / area))
+        table[second] = (0.0, np.inf, np.inf)
+        changes[first] += 1
+        changes[second] += 1
+        for pair in _pairs(table, changes, first, len(table)):
+            heapq.heappush(pairs, pair)
+    return table[table[:, 0] > 0]
 
 
-def _next_pair(table: Doubles, mask: Mask, background: Mask) -> tuple[int, int] | None:
-    """Return the nearest two parts that are lobes of one nucleus."""
-    area, x, y = table.T
-    distance = np.hypot(x[:, None] - x, y[:, None] - y)
-    fits = (distance <= APART * RED_CELL) & (area[:, None] + area <= JOINED**2 * WHOLE)
-    rows, columns = np.nonzero(np.triu(fits, 1))
-    for index in np.argsort(distance[rows, columns], kind="stable"):
-        pair = int(rows[index]), int(columns[index])
-        if _in_one_cytoplasm(table[pair[0], 1:], table[pair[1], 1:], mask, background):
-            return pair
-    return None
+def _pairs(
+    table: Doubles, changes: Sequence[int], row: int, before: int
+) -> Iterator[tuple[float, int, int, tuple[int, int]]]:
+    """Yield the parts before number `before` that may be lobes of the nucleus of part `row`.
+
+    Each as the distance, both numbers, and how often both parts had changed by then.
+    """
+    area, x, y = table[:before].T
+    distance = np.hypot(x - table[row, 1], y - table[row, 2])
+    fits = (distance <= APART * RED_CELL) & (area + table[row, 0] <= JOINED**2 * WHOLE)
+    for other in np.flatnonzero(fits & (area > 0)).tolist():
+        if other != row:
+            yield float(distance[other]), row, other, (changes[row], changes[other])
 
 
-def _in_one_cytoplasm(first: Doubles, second: Doubles, mask: Mask, background: Mask) -> bool:
-    """Say whether the circle over two centres (x, y) shows no background beside the nuclei."""
-    (x, y), radius = (first + second) / 2, max(1.0, float(np.hypot(*(first - second))) / 2)
+def _in_one_cytoplasm(centres: Doubles, mask: Mask, background: Mask) -> bool:
+    """Say whether the circle over two centres `(2, 2)` shows no background beside the nuclei."""
+    x, y = centres.mean(axis=0)
+    radius = max(1.0, float(np.hypot(*(centres[0] - centres[1]))) / 2)
     top, left = max(0, int(y - radius)), max(0, int(x - radius))
     window = np.s_[top : int(y + radius) + 2, left : int(x + radius) + 2]
     rows, columns = np.indices(mask[window].shape)

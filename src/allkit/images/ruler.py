@@ -6,7 +6,13 @@ import cv2
 import numpy as np
 
 from allkit.images.regions import Peaks, distinct_peaks, fill_holes
-from allkit.images.stain import level_light, measure_stain, nuclear_threshold, resized
+from allkit.images.stain import (
+    level_light,
+    measure_stain,
+    nuclear_threshold,
+    red_cell_stain,
+    resized,
+)
 from allkit.types import Doubles, Mask, Pixels, Singles
 
 __all__ = ["red_cell_diameter"]
@@ -58,7 +64,7 @@ def _diameter(image: Pixels) -> float | None:
     makes many small things.
     """
     stain = measure_stain(image)
-    white = (stain.nuclear > nuclear_threshold(stain)).astype(np.uint8)
+    white = (stain.nuclear > nuclear_threshold(stain, red_cell_stain(stain))).astype(np.uint8)
     mask = _mask(level_light(stain.mean), white)
     if mask is None:
         return None

@@ -117,13 +117,12 @@ def red_cell_stain(stain: Stain) -> RedCells | None:
     return RedCells(float(quarter), mean, max(green, 1e-3))
 
 
-def nuclear_threshold(stain: Stain) -> float:
-    """Return the nuclear stain above which a pixel belongs to a nucleus.
+def nuclear_threshold(stain: Stain, red: RedCells | None) -> float:
+    """Return the nuclear stain above which a pixel belongs to a nucleus; `red` is that of red cells.
 
     That is Otsu's threshold, but at least the stain of the red cells and `ABOVE_RED` of their
     density more: without white cells in view Otsu's method divides the red ones.
     """
-    red = red_cell_stain(stain)
     least = 0.0 if red is None else red.nuclear + ABOVE_RED * red.green
     return max(otsu_threshold(stain.nuclear), PURPLE, least)
 
@@ -131,23 +130,22 @@ def nuclear_threshold(stain: Stain) -> float:
 def level_light(density: Singles) -> Singles:
     """Return the mean density `(H, W)` without the fall-off of the light towards the corners.
 
-    A quadratic surface is fitted to the palest tenth of every block, and then again nine times with
-    a tenth of the weight for blocks above it, which hold cells only.
+    A quadratic surface is fitted by least squares to the palest tenth of every block, and then again
+    nine times with a hundredth of the weight for blocks above it, which hold cells only.
     """
     height, width = density.shape
-    rows = [height * i // BLOCKS for i in range(BLOCKS + 1)]
-    columns = [width * i // BLOCKS for i in range(BLOCKS + 1)]
-    pale = np.empty(BLOCKS * BLOCKS)
-    for i in range(BLOCKS):
-        for j in range(BLOCKS):
-            block = density[rows[i] : rows[i + 1], columns[j] : columns[j + 1]].ravel()
-            pale[BLOCKS * i + j] = np.partition(block, len(block) // 10)[len(block) // 10]
+    high, wide = height // BLOCKS, width // BLOCKS
+    grid = density[: BLOCKS * high, : BLOCKS * wide].reshape(BLOCKS, high, BLOCKS, wide)
+    blocks = grid.swapaxes(1, 2).reshape(BLOCKS * BLOCKS, high * wide)
+    tenth = high * wide // 10
+    pale = np.partition(blocks, tenth, axis=1)[:, tenth].astype(np.float64)
     y, x = (np.indices((BLOCKS, BLOCKS)).reshape(2, -1) + 0.5) / BLOCKS - 0.5
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
     weight = np.ones(len(pale))
     for _ in range(10):
-        factors = np.linalg.lstsq(terms * weight[:, None], pale * weight, rcond=None)[0]
-        weight = np.where(pale - terms @ factors > ABOVE_LIGHT, 0.1, 1.0)
+        weighed = terms.T * weight
+        factors = np.linalg.solve(weighed @ terms, weighed @ pale)
+        weight = np.where(pale - terms @ factors > ABOVE_LIGHT, 0.01, 1.0)
     down = (np.arange(height) + 0.5)[:, None] / height - 0.5
     right = (np.arange(width) + 0.5)[None] / width - 0.5
     one, f_x, f_y, f_xx, f_xy, f_yy = factors
