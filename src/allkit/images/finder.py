@@ -40,7 +40,7 @@ SHALLOWEST = 0.15
 """Half the width of the narrowest nucleus, in diameters of a red cell."""
 SMALLEST = 0.34
 """Area of the smallest nucleus, in red cells; platelets are smaller."""
-OTHER_COLOUR = 0.05
+OTHER_COLOUR = 0.1
 """How much larger the share of nuclear stain in the green density is in nuclei than in red cells. Two
 red cells over each other are as dense as a nucleus, but not of another colour."""
 LARGEST_NUCLEUS = 2.6
@@ -48,7 +48,7 @@ LARGEST_NUCLEUS = 2.6
 cells was measured: 0.8 to 2.5 was seen in fields of three laboratories."""
 TYPICAL_NUCLEUS = 1.5
 """Diameter of a nucleus, in diameters of a red cell, by which a close-up is reduced for the search."""
-BACKGROUND = 0.5
+BACKGROUND = 0.4
 """Share of the density of red cells below which there is background."""
 
 
@@ -98,7 +98,7 @@ def _scale_by_nuclei(image: Pixels) -> float:
     Without red cells nothing says how large they are, but at too large a scale one is many.
     """
     scale: float = min(1.0, LARGEST / max(image.shape[:2]))
-    stain = measure_stain(resized(image, scale))
+    stain = level_light(measure_stain(resized(image, scale)))
     mask = _mask(stain, red_cell_stain(stain))
     _, _, figures, _ = cv2.connectedComponentsWithStats(mask)
     area = np.sort(figures[1:, cv2.CC_STAT_AREA]).astype(np.float64)
@@ -115,7 +115,7 @@ def _nuclei(image: Pixels) -> tuple[Singles, Singles]:
     The regions with enough stain are divided at their narrow places, what has the colour of red
     cells is left out, and lobes of one nucleus are joined.
     """
-    stain = measure_stain(image)
+    stain = level_light(measure_stain(image))
     red = red_cell_stain(stain)
     mask = _mask(stain, red)
     parts = divided(mask, SHALLOWEST * RED_CELL)
@@ -130,7 +130,7 @@ def _nuclei(image: Pixels) -> tuple[Singles, Singles]:
         share = nuclear / np.maximum(green, 1e-6)
         parts.area[share < red.nuclear / red.green + OTHER_COLOUR] = 0
     limit = BACKGROUND * red.mean if red is not None else 0.0
-    background = (level_light(stain.mean) < limit).astype(np.uint8)
+    background = (stain.mean < limit).astype(np.uint8)
     table = join_lobes(parts, mask, background)
     table = table[np.argsort(-table[:, 0], kind="stable")]
     table = table[table[:, 0] >= SMALLEST * WHOLE]

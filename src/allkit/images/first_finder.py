@@ -6,7 +6,6 @@ fields that have none. Nothing here changes any more.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from allkit.images.regions import WHOLE, cleaned, distinct_peaks, divided, fill_holes
@@ -14,6 +13,7 @@ from allkit.images.stain import (
     PURPLE,
     TISSUE,
     Stain,
+    cell_mask,
     measure_stain,
     otsu_threshold,
     resized,
@@ -77,15 +77,9 @@ def _parts(stain: Stain) -> tuple[Singles, Singles]:
 def _red_cell(stain: Stain) -> float | None:
     """Return the median diameter of the red cells in pixels; `None` for fewer than eight."""
     height, width = stain.mean.shape
-    white = stain.nuclear > _threshold(stain)
-    levels = np.clip(stain.mean * (255 / 1.2), 0, 255).astype(np.uint8)
-    others = levels[~white]
-    if not len(others):
-        return None
-    otsu = cv2.threshold(others.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
-    mask = (levels > max(0.85 * otsu, 10)).astype(np.uint8)
-    mask = fill_holes(mask, 0.0012 * height * width)
-    peaks = distinct_peaks(mask, white.astype(np.uint8))
+    white = (stain.nuclear > _threshold(stain)).astype(np.uint8)
+    mask = fill_holes(cell_mask(stain, white), 0.0012 * height * width)
+    peaks = distinct_peaks(mask, white)
     radius = peaks.radius[peaks.radius <= peaks.edge + 1]  # whole cells only
     if len(radius) < 8:
         return None

@@ -7,6 +7,7 @@ import numpy as np
 
 from allkit.images.regions import Peaks, distinct_peaks, fill_holes
 from allkit.images.stain import (
+    cell_mask,
     level_light,
     measure_stain,
     nuclear_threshold,
@@ -63,11 +64,9 @@ def _diameter(image: Pixels) -> float | None:
     overlap as well, which on most smears are nearly all. Counted by their diameters, because noise
     makes many small things.
     """
-    stain = measure_stain(image)
+    stain = level_light(measure_stain(image))
     white = (stain.nuclear > nuclear_threshold(stain, red_cell_stain(stain))).astype(np.uint8)
-    mask = _mask(level_light(stain.mean), white)
-    if mask is None:
-        return None
+    mask = _with_pale_centres(cell_mask(stain, white))
     radius = np.sort(_radii(distinct_peaks(mask, white), white))
     radius = radius[radius > SMALLEST * np.quantile(radius, 0.9)] if len(radius) else radius
     if len(radius) < FEWEST:
@@ -75,16 +74,6 @@ def _diameter(image: Pixels) -> float | None:
     share: Doubles = np.cumsum(radius, dtype=np.float64) / np.sum(radius, dtype=np.float64)
     lower, middle, upper = radius[np.searchsorted(share, (0.2, 0.5, 0.8))]
     return float(2 * middle) if upper <= SPREAD * lower else None
-
-
-def _mask(density: Singles, white: Mask) -> Mask | None:
-    """Return where cells are, 0 or 1, with their pale centres; `None` where nuclei are everywhere."""
-    levels = np.clip(density * (255 / 1.2), 0, 255).astype(np.uint8)
-    others = levels[white == 0]
-    if not len(others):
-        return None
-    otsu = cv2.threshold(others.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
-    return _with_pale_centres((levels > max(0.85 * otsu, 10)).astype(np.uint8))
 
 
 def _with_pale_centres(mask: Mask) -> Mask:

@@ -15,6 +15,7 @@ __all__ = [
     "TISSUE",
     "RedCells",
     "Stain",
+    "cell_mask",
     "level_light",
     "measure_stain",
     "nuclear_threshold",
@@ -75,8 +76,11 @@ def measure_stain(image: Pixels) -> Stain:
         # Pixels brighter than the background are glare, not a negative stain.
         density.append(np.clip(_LIGHT[bright] - _LIGHT, -0.18, 2.5)[plane])
     red, green, blue = density
-    stain = Stain(green - 0.5 * (red + blue), (red + green + blue) / 3, green)
-    height, width = green.shape
+    return _without_scale_bar(Stain(green - 0.5 * (red + blue), (red + green + blue) / 3, green))
+
+
+def _without_scale_bar(stain: Stain) -> Stain:
+    height, width = stain.mean.shape
     for table in stain:
         table[int(SCALE_BAR[0] * height) :, int(SCALE_BAR[1] * width) :] = 0.0
     return stain
@@ -91,6 +95,17 @@ def otsu_threshold(nuclear: Singles) -> float:
     return float(cv2.threshold(some.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]) * _STEP
 
 
+def cell_mask(stain: Stain, white: Mask) -> Mask:
+    """Return where red and white cells are, 0 or 1, by Otsu's threshold of what is not `white`."""
+    levels = np.clip(stain.mean * (255 / 1.2), 0, 255).astype(np.uint8)
+    others = levels[white == 0]
+    if not len(others):
+        return white
+    otsu = cv2.threshold(others.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
+    mask: Mask = (levels > max(0.85 * otsu, 10)).astype(np.uint8)
+    return mask
+
+
 class RedCells(NamedTuple):
     """The densities of the red cells of a field, as those of `Stain`."""
 
@@ -100,7 +115,7 @@ class RedCells(NamedTuple):
 
 
 def red_cell_stain(stain: Stain) -> RedCells | None:
-    """Return the stain of the red cells; `None` where there is next to no tissue.
+    """Return the stain of the red cells in even light; `None` where there is next to no tissue.
 
     The nuclear stain is that of the paler quarter of the tissue, which is red cells even where
     half of a field is white cells; the densities are medians of the half with less of it.
@@ -109,12 +124,11 @@ def red_cell_stain(stain: Stain) -> RedCells | None:
     nuclear = stain.nuclear[tissue]
     if len(nuclear) <= FEWEST_PIXELS:
         return None
-    quarter, half = np.partition(nuclear, (len(nuclear) // 4, len(nuclear) // 2))[
-        [len(nuclear) // 4, len(nuclear) // 2]
-    ]
-    red = nuclear <= half
-    mean, green = (float(np.median(table[tissue][red])) for table in (stain.mean, stain.green))
-    return RedCells(float(quarter), mean, max(green, 1e-3))
+    less = nuclear <= np.median(nuclear)
+    green = stain.green[tissue]
+    red = less & (green >= np.median(green[less]))
+    of_red = (float(np.median(table[tissue][red])) for table in stain)
+    return RedCells(*of_red)
 
 
 def nuclear_threshold(stain: Stain, red: RedCells | None) -> float:
@@ -127,15 +141,15 @@ def nuclear_threshold(stain: Stain, red: RedCells | None) -> float:
     return max(otsu_threshold(stain.nuclear), PURPLE, least)
 
 
-def level_light(density: Singles) -> Singles:
-    """Return the mean density `(H, W)` without the fall-off of the light towards the corners.
+def level_light(stain: Stain) -> Stain:
+    """Return the stain without the fall-off of the light towards the corners, alike in all colours.
 
     A quadratic surface is fitted by least squares to the palest tenth of every block, and then again
     nine times with a hundredth of the weight for blocks above it, which hold cells only.
     """
-    height, width = density.shape
+    height, width = stain.mean.shape
     high, wide = height // BLOCKS, width // BLOCKS
-    grid = density[: BLOCKS * high, : BLOCKS * wide].reshape(BLOCKS, high, BLOCKS, wide)
+    grid = stain.mean[: BLOCKS * high, : BLOCKS * wide].reshape(BLOCKS, high, BLOCKS, wide)
     blocks = grid.swapaxes(1, 2).reshape(BLOCKS * BLOCKS, high * wide)
     tenth = high * wide // 10
     pale = np.partition(blocks, tenth, axis=1)[:, tenth].astype(np.float64)
@@ -151,6 +165,5 @@ def level_light(density: Singles) -> Singles:
     one, f_x, f_y, f_xx, f_xy, f_yy = factors
     of_rows = one + (f_y + f_yy * down) * down
     of_columns = (f_x + f_xx * right) * right
-    light = of_rows + of_columns + f_xy * down * right
-    level: Singles = density - light.astype(np.float32)
-    return level
+    light = (of_rows + of_columns + f_xy * down * right).astype(np.float32)
+    return _without_scale_bar(Stain(stain.nuclear, stain.mean - light, stain.green - light))
