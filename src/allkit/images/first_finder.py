@@ -11,7 +11,6 @@ import numpy as np
 from allkit.images.regions import WHOLE, cleaned, distinct_peaks, divided, fill_holes
 from allkit.images.stain import (
     PURPLE,
-    TISSUE,
     Stain,
     cell_mask,
     measure_stain,
@@ -25,6 +24,7 @@ __all__ = ["first_search"]
 
 TOLERANCE = 1.5
 LARGEST = 1024
+TISSUE = 0.12
 ABOVE_RED = 0.13
 """How much more stain than the paler quarter of the tissue, which is red cells, a nucleus has."""
 
