@@ -32,6 +32,9 @@ PURPLE = 0.10
 ABOVE_RED = 0.5
 """How much more nuclear stain than red cells a nucleus has, in green densities of a red cell: 0.9 to
 3.8 in the typical nuclei of ten slides of three laboratories; in red cells alone up to 0.4."""
+OF_NUCLEI = 0.55
+"""Share of nuclear stain in the green density above which all tissue is nuclei: red cells have up to
+0.4, typical nuclei from 0.56."""
 FEWEST_PIXELS = 200
 """Pixels of tissue from which on the red cells' stain can be told."""
 BLOCKS = 12
@@ -114,7 +117,7 @@ class RedCells(NamedTuple):
 
 
 def red_cell_stain(stain: Stain) -> RedCells | None:
-    """Return the stain of the red cells in even light; `None` where there is next to no tissue.
+    """Return the stain of the red cells in even light; `None` where none are in view.
 
     Red cells are the half of the tissue with less nuclear stain, even where half of a field is white
     cells, and of that the denser half, so that background and the rims of cells do not count.
@@ -127,7 +130,8 @@ def red_cell_stain(stain: Stain) -> RedCells | None:
     green = stain.green[tissue]
     red = less & (green >= np.median(green[less]))
     of_red = (float(np.median(table[tissue][red])) for table in stain)
-    return RedCells(*of_red)
+    cells = RedCells(*of_red)
+    return cells if cells.nuclear <= OF_NUCLEI * cells.green else None
 
 
 def nuclear_threshold(stain: Stain, red: RedCells | None) -> float:
