@@ -39,7 +39,7 @@ def smear(diameter, *, nuclei=(), pale=0.45, size=(480, 640), seed=0):
             if pale:
                 cv2.circle(image, place, round(pale * diameter / 2), (233, 227, 225), -1)
     for x, y, d in nuclei:
-        cv2.circle(image, (x, y), round(d / 2), (95, 50, 140), -1)
+        cv2.circle(image, (x, y), round(d / 2), (95, 50, 170), -1)
     noise = rng.normal(0, 2, image.shape)
     return np.clip(cv2.GaussianBlur(image, (0, 0), 0.8) + noise, 0, 255).astype(np.uint8)
 
@@ -118,7 +118,7 @@ def test_lobes_in_one_cytoplasm_are_one_cell_and_two_round_cells_are_two():
     cv2.circle(two_cells, (320, 240), 56, (235, 230, 228), -1)
     for image in (one_cell, two_cells):
         for x in (295, 345):
-            cv2.circle(image, (x, 240), 22, (95, 50, 140), -1)
+            cv2.circle(image, (x, 240), 22, (95, 50, 170), -1)
     assert find_cells(one_cell).count == 1
     assert find_cells(two_cells).count == 2
 
@@ -130,7 +130,7 @@ def test_a_close_up_has_an_unknown_magnification():
     for x, y in rng.integers(0, 300, (60, 2)):
         if np.hypot(x - 150, y - 150) > 120:
             cv2.circle(close, (int(x), int(y)), 8, (205, 165, 165), -1)
-    cv2.circle(close, (150, 150), 100, (95, 50, 140), -1)
+    cv2.circle(close, (150, 150), 100, (95, 50, 170), -1)
     cells = find_cells(close)
     assert cells.red_cell is None
     assert cells.count == 1
