@@ -15,7 +15,7 @@ import numpy as np
 
 from allkit.errors import ConfigError
 from allkit.images.batches import by_shape
-from allkit.images.finder import search
+from allkit.images.finder import Search, search
 from allkit.images.first_finder import first_search
 from allkit.images.given import one
 from allkit.records import Cell
@@ -34,7 +34,7 @@ __all__ = [
 
 FINDER = "allkit.cells/2"
 """Name and version of the finder, written into models and exported files."""
-FINDERS: Mapping[str, Callable[[Pixels], tuple[Pixels, Singles, Singles, float, float | None]]] = {
+FINDERS: Mapping[str, Callable[[Pixels], Search]] = {
     "allkit.cells/1": first_search,
     FINDER: search,
 }
@@ -111,8 +111,7 @@ def find_cells(image: Any, finder: str = FINDER) -> Cells:
         raise ConfigError(
             f"There is no cell finder {finder!r}. Those there are: {', '.join(FINDERS)}."
         )
-    pixels, centres, diameters, scale, red_cell = FINDERS[finder](one(image).read())
-    return Cells(image=pixels, centres=centres, diameters=diameters, scale=scale, red_cell=red_cell)
+    return Cells(**FINDERS[finder](one(image).read())._asdict())
 
 
 def _spans(length: int, side: int) -> list[slice]:

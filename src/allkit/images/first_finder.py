@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from allkit.images.finder import Search
 from allkit.images.regions import WHOLE, cleaned, distinct_peaks, divided, fill_holes
 from allkit.images.stain import (
     PURPLE,
@@ -29,8 +30,8 @@ ABOVE_RED = 0.13
 """How much more stain than the paler quarter of the tissue, which is red cells, a nucleus has."""
 
 
-def first_search(image: Pixels) -> tuple[Pixels, Singles, Singles, float, float | None]:
-    """Return the fields of `Cells` for an image `(H, W, 3)`."""
+def first_search(image: Pixels) -> Search:
+    """Return the white cells of a field `(H, W, 3)`."""
     height, width = image.shape[:2]
     reduced = min(1.0, LARGEST / max(height, width))
     small = resized(image, reduced)
@@ -45,13 +46,8 @@ def first_search(image: Pixels) -> tuple[Pixels, Singles, Singles, float, float 
         small = resized(image, scale)
         stain = measure_stain(small)
     centres, diameters = _parts(stain)
-    return (
-        small,
-        centres,
-        diameters,
-        scale,
-        None if red_cell is None else float(red_cell / reduced),
-    )
+    of_field = None if red_cell is None else float(red_cell / reduced)
+    return Search(small, centres, diameters, scale=scale, red_cell=of_field)
 
 
 def _threshold(stain: Stain) -> float:
