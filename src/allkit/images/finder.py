@@ -45,7 +45,7 @@ OTHER_COLOUR = 0.1
 red cells over each other are as dense as a nucleus, but not of another colour."""
 LARGEST_NUCLEUS = 2.6
 """Median diameter of the nuclei, in diameters of a red cell, above which something else than red
-cells was measured: 0.8 to 2.5 was seen in fields of three laboratories."""
+cells was measured: 0.9 to 2.4 was seen in fields of three laboratories."""
 TYPICAL_NUCLEUS = 1.5
 """Diameter of a nucleus, in diameters of a red cell, by which a close-up is reduced for the search."""
 BACKGROUND = 0.4
