@@ -1,6 +1,10 @@
 """How well the finder of white cells finds what a person marked, and what it costs.
 
     python benchmarks/cells.py --data FOLDER --labels tests/labels/cells.csv --json figures.json
+    python benchmarks/cells.py --redcells FOLDER --json figures.json
+
+The second form measures the ruler and the finder on fields of other laboratories
+(`cells_elsewhere.py` says how).
 
 Protocol: labels and the rule of matching are described in tests/labels/README.md. A find within 12
 pixels of a mark is that cell, one to one, the nearest pairs first; finds within 12 pixels of a mark
@@ -21,8 +25,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+from cells_elsewhere import measured, robustness
 
-from allkit.images.cells import find_cells
+from allkit.images.cells import FINDER, find_cells
 from allkit.images.decode import read_image
 
 RADIUS = 12
@@ -46,21 +51,36 @@ def matched(found: Any, cells: Any, uncertain: Any) -> tuple[int, int, int]:
 def main() -> None:
     """Measure and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path)
+    source.add_argument("--redcells", type=Path)
+    parser.add_argument("--finder", default=FINDER)
     parser.add_argument("--labels", type=Path, default=Path("tests/labels/cells.csv"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    if options.redcells:
+        figures = measured(options.redcells, options.finder)
+        figures["robustness (report)"] = robustness(options.redcells)
+    else:
+        figures = by_marks(options.data, options.labels, options.finder)
+    print(json.dumps(figures, indent=1))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def by_marks(folder: Path, labels: Path, finder: str) -> dict[str, Any]:
+    """Return the figures on the fields whose white cells a person marked."""
     fields: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with options.labels.open(encoding="utf-8") as file:
+    with labels.open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             fields[row["image"]].append(row)
     counts: dict[str, Any] = defaultdict(lambda: np.zeros(3, int))
     seconds = []
     for image, rows in fields.items():
-        pixels = read_image(options.data / image)
+        pixels = read_image(folder / image)
         start = time.process_time()
-        places = find_cells(pixels).places()
+        places = find_cells(pixels, finder).cells
         seconds.append(time.process_time() - start)
         found = np.array([(place.x, place.y) for place in places]).reshape(-1, 2)
         kinds = {
@@ -80,9 +100,7 @@ def main() -> None:
         for name, (hits, misses, false) in sorted(counts.items())
     }  # fmt: skip
     figures["milliseconds"] = 1000 * float(np.median(seconds))
-    print(json.dumps(figures, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def test_it_finds_the_white_cells_that_a_person_marked(shared):
     total = np.zeros(3)
     for image, rows in labels.items():
         with Image.open(shared / "data" / "taleqani" / image) as picture:
-            places = find_cells(np.asarray(picture.convert("RGB"))).places()
+            places = find_cells(np.asarray(picture.convert("RGB"))).cells
         marks = {
             kind: [np.array([float(r["x"]), float(r["y"])]) for r in rows if r["kind"] == kind]
             for kind in ("cell", "uncertain")
@@ -71,7 +71,7 @@ def test_it_finds_the_white_cells_that_a_person_marked(shared):
 
 
 def test_the_magnification_does_not_matter(field):
-    places = find_cells(field).places()
+    places = find_cells(field).cells
     assert places
     for factor in (2, 3):
         large = np.asarray(
@@ -81,7 +81,7 @@ def test_the_magnification_does_not_matter(field):
         )
         found = find_cells(large)
         assert found.image.shape[0] < 1.6 * field.shape[0]
-        others = [(place.x / factor, place.y / factor) for place in found.places()]
+        others = [(place.x / factor, place.y / factor) for place in found.cells]
         near = [any(np.hypot(place.x - x, place.y - y) < 6 for x, y in others) for place in places]
         assert np.mean(near) > 0.8
 
@@ -105,7 +105,7 @@ def test_an_empty_field_has_no_cells(value):
 def test_a_scale_bar_is_no_cell(field):
     marked = field.copy()
     marked[196:, 184:] = (120, 20, 160)
-    for place in find_cells(marked).places():
+    for place in find_cells(marked).cells:
         assert place.x < 184 or place.y < 192
 
 
@@ -133,7 +133,7 @@ def test_a_picture_of_a_single_cell_is_refused_since_no_red_cell_gives_its_size(
 
 def test_the_cells_come_back_with_the_answer(cells_model, field):
     (answer,) = cells_model.predict(field)
-    assert [(c.x, c.y) for c in answer.cells] == [(c.x, c.y) for c in find_cells(field).places()]
+    assert [(c.x, c.y) for c in answer.cells] == [(c.x, c.y) for c in find_cells(field).cells]
     assert answer.to_dict()["cells"][0].keys() == {"x", "y", "diameter"}
     assert "cells" not in answer.to_row(cells_model.classes)
 
@@ -209,8 +209,8 @@ def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
 def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")
-    monkeypatch.setattr("allkit.model.parts.FINDER", "allkit.cells/2")
-    monkeypatch.setattr("allkit.images.cells.FINDER", "allkit.cells/2")
+    monkeypatch.setattr("allkit.model.parts.FINDERS", {})
+    monkeypatch.setattr("allkit.images.cells.FINDERS", {})
     with pytest.raises(CheckpointError, match="cell finder"):
         allkit.Classifier.load(tmp_path / "m")
     with pytest.raises(ExportError, match="cell finder"):

@@ -26,9 +26,9 @@ def reads(monkeypatch):
             counts["decoded"][hash(source)] += 1
         return read(source, **named)
 
-    def finding(image):
+    def finding(image, finder):
         counts["cells"] += 1
-        return find(image)
+        return find(image, finder)
 
     monkeypatch.setattr(passes, "read_image", counted)
     monkeypatch.setattr(given, "read_image", counted)

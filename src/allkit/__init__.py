@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
     from allkit.hookspecs import hookimpl as hookimpl
+    from allkit.images.cells import find_cells as find_cells
     from allkit.images.decode import read_image as read_image
     from allkit.model.adaptation import Adaptation as Adaptation
     from allkit.model.classifier import Classifier as Classifier
@@ -55,6 +56,7 @@ _HOME = {
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
     "combine": "allkit.runtime.cases",
+    "find_cells": "allkit.images.cells",
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.network.weights",
     "read_image": "allkit.images.decode",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from allkit.data.allocation import joined_units
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
-from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
+from allkit.data.measures import STATISTICS, as_reasons, shortcomings_by
 from allkit.data.passes import Measured
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
@@ -68,7 +68,7 @@ class LabFields:
         """
         measures = [STATISTICS, *SAME_FIELD]
         if model.spec.bag != "field":
-            measures.append(SHORTCOMINGS)
+            measures.append(shortcomings_by(model.finder))
         features = model.features(data, cache=cache, progress=progress, also=measures)
         rows, notes = _with_cells(model, data)
         data, features = data.subset(rows), features[rows]
@@ -115,7 +115,7 @@ def _with_cells(model: Classifier, data: Dataset) -> tuple[Ints, tuple[str, ...]
     everything = np.arange(len(data))
     if model.spec.bag == "field":
         return everything, ()
-    found = as_reasons(data.passes.measure([SHORTCOMINGS])[0])
+    found = as_reasons(data.passes.measure([shortcomings_by(model.finder)])[0])
     bad = [i for i, reasons in enumerate(found) if reasons]
     if not bad:
         return everything, ()

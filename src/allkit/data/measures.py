@@ -7,26 +7,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from allkit.data.passes import Frame, Measure
-from allkit.images.cells import FINDER, NO_CELLS, NO_SCALE, shortcomings
+from allkit.images.cells import NO_CELLS, NO_SCALE, shortcomings
 from allkit.images.statistics import STATISTICS_VERSION, image_statistics
 from allkit.types import Singles
 
-__all__ = ["SHORTCOMINGS", "STATISTICS", "as_reasons"]
+__all__ = ["STATISTICS", "as_reasons", "shortcomings_by"]
 
 
 def _statistics(frame: Frame) -> Singles:
     return image_statistics(frame.pixels)
 
 
-def _shortcomings(frame: Frame) -> Singles:
-    reasons = shortcomings(frame.cells)
-    return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
-
-
 STATISTICS = Measure(f"statistics {STATISTICS_VERSION}", _statistics, cached=True)
 """The statistics `(M,)` float32 of an image (`allkit.images.statistics`)."""
-SHORTCOMINGS = Measure(f"shortcomings {FINDER}", _shortcomings, cached=True)
-"""`(2,)` float32: 1 where there are no cells, and where they have no scale. See `as_reasons`."""
+
+
+def shortcomings_by(finder: str) -> Measure:
+    """Return the measure that says of what a finder finds whether it suffices.
+
+    `(2,)` float32: 1 where there are no cells, and where they have no scale. See `as_reasons`.
+    """
+
+    def take(frame: Frame) -> Singles:
+        reasons = shortcomings(frame.cells(finder))
+        return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
+
+    return Measure(f"shortcomings {finder}", take, cached=True)
 
 
 def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:

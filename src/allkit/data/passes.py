@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from allkit.data.rows import Sample, unreadable_error
@@ -52,12 +51,15 @@ class Frame:
     file: bytes
     sha256: str
 
-    @cached_property
-    def cells(self) -> Cells:
-        """The white cells; they are searched for once."""
+    _searched: dict[str, Cells] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def cells(self, finder: str) -> Cells:
+        """Return the white cells that a version of the finder finds; it searches once."""
         from allkit.images.cells import find_cells
 
-        return find_cells(self.pixels)
+        if finder not in self._searched:
+            self._searched[finder] = find_cells(self.pixels, finder)
+        return self._searched[finder]
 
 
 class Measure(NamedTuple):

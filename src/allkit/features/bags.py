@@ -21,18 +21,26 @@ CELLS_TOGETHER = 64
 
 
 def pass_through(
-    module: nn.Module, spec: InputSpec, device: torch.device, *, precision: str, engine: str
+    module: nn.Module,
+    spec: InputSpec,
+    device: torch.device,
+    *,
+    precision: str,
+    engine: str,
+    finder: str = FINDER,
 ) -> FrozenPass | BagPass:
     """Return the pass through a frozen backbone for the bag of `spec`."""
-    kind = FrozenPass if spec.bag == "field" else BagPass
-    return kind(module, spec, device, precision=precision, engine=engine)
+    if spec.bag == "field":
+        return FrozenPass(module, spec, device, precision=precision, engine=engine)
+    return BagPass(module, spec, device, precision=precision, engine=engine, finder=finder)
 
 
 class BagPass:
     """Images → the mean of a backbone over their white cells; with the field, side by side.
 
     `module` maps `(N, 3, S, S)` float32 to `(N, D)` for any S. An image gives `(D,)`, or with the
-    bag `both` `(2 · D,)`: the field first. Without a cell, its part is zero.
+    bag `both` `(2 · D,)`: the field first. Without a cell, its part is zero. `finder` is the version
+    of the finder that searches for the cells.
     """
 
     def __init__(
@@ -43,7 +51,9 @@ class BagPass:
         *,
         precision: str = "float32",
         engine: str = "torch",
+        finder: str = FINDER,
     ) -> None:
+        self._finder = finder
         # The cells are cut by the standardisation of the field, from which the view has its scale.
         self._cut = Standardise(spec).to(device)
         of_a_cell = replace(spec, size=CELL_SIZE, bag="field")
@@ -58,7 +68,7 @@ class BagPass:
     def signature(self) -> tuple[str, ...]:
         """Engine, version, device and precision of each part, and the finder."""
         field = self._field.signature if self._field else ()
-        return (*field, *self._cells.signature, FINDER)
+        return (*field, *self._cells.signature, self._finder)
 
     @property
     def settled(self) -> bool:
@@ -69,7 +79,7 @@ class BagPass:
         """Choose the engine; `signature` names it from then on."""
         if self.settled:
             return  # to find cells costs more than all else here, and every batch comes by
-        bags_of_cells = _with_cells(images[:CHECKED])
+        bags_of_cells = self._with_cells(images[:CHECKED])
         if self._field:
             self._field.prepare([cells.image for cells in bags_of_cells])
         crops, _ = self._crops(bags_of_cells)
@@ -82,7 +92,7 @@ class BagPass:
         An image whose cells were found already may be given as these. `block` is that of
         `FrozenPass`.
         """
-        bags_of_cells = _with_cells(images)
+        bags_of_cells = self._with_cells(images)
         crops, owners = self._crops(bags_of_cells)
         rows = self._cells.on(crops, block=CELLS_TOGETHER if block else 0)
         pooled = torch.zeros(len(bags_of_cells), rows.shape[1])
@@ -119,6 +129,8 @@ class BagPass:
             owners.append(torch.where(owner < 0, -1, torch.tensor(indices)[owner.clamp(min=0)]))
         return torch.cat(crops), torch.cat(owners)
 
-
-def _with_cells(images: Sequence[Pixels | Cells]) -> list[Cells]:
-    return [image if isinstance(image, Cells) else find_cells(image) for image in images]
+    def _with_cells(self, images: Sequence[Pixels | Cells]) -> list[Cells]:
+        return [
+            image if isinstance(image, Cells) else find_cells(image, self._finder)
+            for image in images
+        ]

@@ -20,7 +20,7 @@ from allkit.features.bags import pass_through
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
 from allkit.images.arrays import large_array
-from allkit.images.cells import Cells
+from allkit.images.cells import FINDER, Cells
 from allkit.records import Augmentation, InputSpec
 from allkit.types import Pixels, Progress
 
@@ -75,7 +75,7 @@ class Extractor:
     """Computes features of images with one frozen backbone.
 
     `identity` distinguishes this backbone from all others: its name, plugin and version, and the
-    hash of its weights. `engine` is one of `ENGINES`.
+    hash of its weights. `engine` is one of `ENGINES`, `finder` the version of the finder of cells.
     """
 
     backbone: nn.Module
@@ -85,10 +85,16 @@ class Extractor:
     precision: str = "float32"
     cache: FeatureCache | None = None
     engine: str = "torch"
+    finder: str = FINDER
 
     def __post_init__(self) -> None:
         self.frozen = pass_through(
-            self.backbone, self.spec, self.device, precision=self.precision, engine=self.engine
+            self.backbone,
+            self.spec,
+            self.device,
+            precision=self.precision,
+            engine=self.engine,
+            finder=self.finder,
         )
 
     def key(self, image_hash: str, copy: AugmentedCopy | None = None) -> bytes:
@@ -173,7 +179,7 @@ class Extractor:
         of_cells = self.spec.bag != "field"
 
         def ready(frame: Frame) -> Pixels | Cells:
-            return frame.cells if of_cells else frame.pixels
+            return frame.cells(self.finder) if of_cells else frame.pixels
 
         def augmented(frame: Frame) -> Pixels | Cells:
             if copy is None:

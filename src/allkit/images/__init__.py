@@ -1,15 +1,21 @@
 """One image: decoded, its white cells, its statistics, and whether two show the same field.
 
-decode      the only decoder: what is taken, what is refused
-formats     the parts of PNG, JPEG and TIFF files that make pixels
-pixels      from what Pillow decodes to RGB with 8 bits
-refusal     why an image is refused, in words
-given       what one image is, for whoever answers
-batches     reading ahead in threads
-arrays      arrays that may be larger than the memory
-cells       the finder of white cells, and the scale by the red ones
-statistics  light, stain and sharpness in numbers
-same_field  signatures, search and comparison of images of one field
+decode        the only decoder: what is taken, what is refused
+formats       the parts of PNG, JPEG and TIFF files that make pixels
+pixels        from what Pillow decodes to RGB with 8 bits
+refusal       why an image is refused, in words
+given         what one image is, for whoever answers
+batches       reading ahead in threads
+arrays        arrays that may be larger than the memory
+cells         the white cells of a field, and its tiles
+finder        the search for white cells
+ruler         the diameter of the red cells, by which all is measured
+stain         how much stain is where
+regions       regions of a mask: holes, parts, peaks
+lobes         parts of a nucleus that belong to one cell
+first_finder  the finder of version 1, for models that name it
+statistics    light, stain and sharpness in numbers
+same_field    signatures, search and comparison of images of one field
 """
 
 from allkit._moved import forward

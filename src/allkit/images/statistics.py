@@ -5,7 +5,7 @@ numpy and Pillow only, because every answer needs them, also one from an exporte
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,16 @@ from PIL import Image, ImageFilter
 
 from allkit.types import Pixels, Singles
 
+if TYPE_CHECKING:
+    from allkit.images.cells import Cells  # it brings OpenCV
+
 __all__ = [
     "STATISTICS_VERSION",
     "STATISTIC_NAMES",
     "cell_mask",
     "image_statistics",
     "stain_density",
+    "statistics_at_scale",
 ]
 
 
@@ -77,6 +81,25 @@ def image_statistics(image: Pixels) -> Singles:
     if image.shape[:2] != (SIDE, SIDE):
         resized = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
         image = np.asarray(resized)
+    return _statistics(image)
+
+
+def statistics_at_scale(cells: Cells) -> Singles:
+    """Return the statistics of a field at the scale of its search, `(M,)` as `image_statistics`.
+
+    They are the mean over its tiles, none of them resized, so that the size of the cells and the
+    strength of edges say something of the smear and not of the magnification. Where the scale is not
+    known they are those of the image as it was searched, resized as any other.
+    """
+    if cells.red_cell is None:
+        return image_statistics(cells.image)
+    tiles = [_statistics(cells.image[tile]) for tile in cells.tiles(SIDE)]
+    mean: Singles = np.mean(tiles, axis=0, dtype=np.float32)
+    return mean if len(tiles) > 1 else tiles[0]
+
+
+def _statistics(image: Pixels) -> Singles:
+    """Return the statistics of an image, pixel by pixel as it is."""
     small = image[::2, ::2]
     values: list[Any] = []
     total = np.empty(3)

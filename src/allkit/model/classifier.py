@@ -15,7 +15,7 @@ import torch
 from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
-from allkit.data.measures import SHORTCOMINGS, STATISTICS, as_reasons
+from allkit.data.measures import STATISTICS, as_reasons, shortcomings_by
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
@@ -32,7 +32,7 @@ from allkit.evaluation.result import Evaluation
 from allkit.evaluation.text import accuracy_sentence
 from allkit.evaluation.units import Unit, require_unit
 from allkit.features import Extractor, FeatureCache
-from allkit.images.cells import Cells, find_cells
+from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
@@ -76,7 +76,11 @@ class Classifier:
         self.training = dict(training or {})
         """Signatures of the training images, by which their fields are recognised (`kept_signatures`)."""
         self._extractor = Extractor(
-            network.embedding(), self.spec, info.backbone.identity, self.device
+            network.embedding(),
+            self.spec,
+            info.backbone.identity,
+            self.device,
+            finder=self.finder,
         )
         self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
 
@@ -92,6 +96,11 @@ class Classifier:
     def spec(self) -> InputSpec:
         """How an image is standardised for the backbone."""
         return self.info.backbone.input
+
+    @property
+    def finder(self) -> str:
+        """The version of the finder of white cells that the model was trained with."""
+        return self.info.backbone.finder or FINDER
 
     @property
     def validation_sentence(self) -> str:
@@ -152,7 +161,7 @@ class Classifier:
         """Return the white cells of images `(H, W, 3)` uint8; `None` where the model needs none."""
         if self.spec.bag == "field":
             return None
-        return [find_cells(image) for image in images]
+        return [find_cells(image, self.finder) for image in images]
 
     def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
@@ -224,7 +233,7 @@ class Classifier:
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
         of_cells = self.spec.bag != "field"
-        measures = [STATISTICS, *([SHORTCOMINGS] if of_cells else []), *also]
+        measures = [STATISTICS, *([shortcomings_by(self.finder)] if of_cells else []), *also]
         features = self.features(dataset, cache=cache, progress=progress, also=measures)
         statistics, *rest = dataset.passes.measure(measures, cache=cache)
         outputs = self._from_features(features)
@@ -249,7 +258,12 @@ class Classifier:
         """
         extractor = self._extractor
         extractor = Extractor(
-            extractor.backbone, extractor.spec, extractor.identity, self.device, cache=cache
+            extractor.backbone,
+            extractor.spec,
+            extractor.identity,
+            self.device,
+            cache=cache,
+            finder=self.finder,
         )
         return extractor.extract(dataset, measures=also, progress=progress)
 

@@ -247,7 +247,7 @@ def by_cells(cells: Cells, falls: Singles, shape: tuple[int, int]) -> Singles:
     """
     result = np.zeros(shape, np.float32)
     rows, columns = np.indices(shape, dtype=np.float32)
-    for place, fall in zip(cells.places(), falls, strict=False):
+    for place, fall in zip(cells.cells, falls, strict=False):
         inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (place.diameter / 2) ** 2
         result[inside] = np.maximum(result[inside], max(0.0, float(fall)))
     return result

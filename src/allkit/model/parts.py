@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from allkit.errors import CheckpointError, PluginError
-from allkit.images.cells import FINDER
+from allkit.images.cells import FINDERS
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
 from allkit.network.modules import Branches, Head, Network, cut, fingerprint
@@ -41,11 +41,11 @@ def read_parts(folder: Path) -> Parts:
     """
     info, arrays = read_model(folder)
     record = _backbone_of(info)
-    if info.backbone.finder not in ("", FINDER):
+    if info.backbone.finder not in ("", *FINDERS):
         raise CheckpointError(
             f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
-            f"allkit has {FINDER!r}, which finds other cells. Install allkit {info.allkit}, or "
-            f"train again."
+            f"allkit has {', '.join(FINDERS)}, which find other cells. Install allkit {info.allkit}, "
+            f"or train again."
         )
     network = _empty_network(record.build("none"), info)
     try:

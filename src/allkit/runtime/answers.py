@@ -49,7 +49,7 @@ def answer(
         probability=float(probabilities[best]),
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
         prediction_set=tuple(classes[i] for i in decision.prediction_set),
-        cells=() if cells is None else cells.places(),
+        cells=() if cells is None else cells.cells,
     )
 
 

@@ -66,7 +66,7 @@ class GraphPredictor(ABC):
             return None
         from allkit.images.cells import find_cells
 
-        return [find_cells(image) for image in images]
+        return [find_cells(image, self.info["finder"]) for image in images]
 
     def _run(
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
@@ -116,11 +116,11 @@ def require_format(path: Path, version: int, newest: int, reader: str = "allkit"
 def _require_finder(path: Path, info: Mapping[str, Any]) -> None:
     if info.get("bag", "field") == "field":
         return
-    from allkit.images.cells import FINDER
+    from allkit.images.cells import FINDERS
 
-    if info.get("finder") != FINDER:
+    if info.get("finder") not in FINDERS:
         raise ExportError(
             f"{path} was made with the cell finder {info.get('finder')!r}, and this allkit has "
-            f"{FINDER!r}, which finds other cells. Install allkit {info.get('allkit')}, or export "
-            f"the model again."
+            f"{', '.join(FINDERS)}, which find other cells. Install allkit {info.get('allkit')}, or "
+            f"export the model again."
         )
