@@ -307,6 +307,18 @@ class TrainConfig(Config):
         description="share of new images of known slides that should count as familiar; odd slides "
         "of the training do not move the limit, so that it can be less",
     )
+    class_groups: dict[str, tuple[str, ...]] | None = Field(
+        None,
+        description="groups of classes for the coarse answer, such as {benign: [Benign], malignant: "
+        "[Early, Pre, Pro]}, which is that of the ALL classes where nothing is given; {}: none",
+    )
+    slide_risk: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="share of unseen slides on which a wrong answer may be accepted; with fewer than "
+        "1 / slide_risk − 1 slides of a group it cannot be promised, and limits are empirical",
+    )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of split, augmentation and training")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",

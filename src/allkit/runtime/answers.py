@@ -82,10 +82,7 @@ def _judged(
 
 def refuse(decisions: Sequence[Decision], codes: Sequence[tuple[str, ...]]) -> list[Decision]:
     """Return the decisions, but refused where there are reasons, by code, against any answer."""
-    return [
-        Decision("refused", (*why, *decision.codes), decision.prediction_set) if why else decision
-        for decision, why in zip(decisions, codes, strict=True)
-    ]
+    return [decision.refused(why) for decision, why in zip(decisions, codes, strict=True)]
 
 
 def unreadable(image: str, error: ImageError) -> Prediction:

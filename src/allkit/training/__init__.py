@@ -15,6 +15,7 @@ averaging    a moving average of the weights
 seeds        every random draw, by its place
 sources      where the inputs of a step come from
 calibrating  further held-out answers for calibration
+left_out     the answers on slides that are left out in turn
 description  what is saved about the model
 run          the run folder, to take a training up again
 finished     a training that was finished before

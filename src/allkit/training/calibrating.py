@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,9 @@ from allkit.training.division import Division
 from allkit.training.run import TrainingRun
 from allkit.training.session import Session
 from allkit.trust.ood import grouped_parts
+from allkit.types import Indices
 
-__all__ = ["further_held_out"]
+__all__ = ["answers_of_divisions", "further_held_out"]
 
 
 def further_held_out(session: Session) -> list[HeldOut]:
@@ -38,17 +40,29 @@ def further_held_out(session: Session) -> list[HeldOut]:
         check = check[np.isin(labels[check], labels[learn])]
         if len(check):
             parts.append((learners[learn], learners[check]))
-    report = session.progress
+    return answers_of_divisions(session, parts, "calibration")
+
+
+def answers_of_divisions(
+    session: Session, parts: Sequence[tuple[Indices, Indices]], label: str
+) -> list[HeldOut]:
+    """Return the answers on the second part of each division of a head trained on the first alone.
+
+    `label` names the work for the progress. Nothing of it becomes part of the model.
+    """
+    config, division = session.config, session.division
     crossed = replace(
         session,
         config=config.model_copy(update={"members": 1}),
-        division=Division(dataset, parts, division.by),
+        division=Division(division.dataset, list(parts), division.by),
         run=TrainingRun(),  # nothing of it is taken up: a head takes seconds
-        progress=report and (lambda _, done, total: report("calibration", done, total)),
+        progress=None,
         recorder=None,
     )
     held_out = []
     for number in range(len(parts)):
         member, _ = crossed.train(number)
         held_out.append(crossed.held_out([number], [member]))
+        if session.progress:
+            session.progress(label, number + 1, len(parts))
     return held_out

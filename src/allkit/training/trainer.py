@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.measures import STATISTICS
-from allkit.data.relations import SAME_FIELD
+from allkit.data.relations import SAME_FIELD, fields_of
 from allkit.errors import ConfigError
 from allkit.evaluation.leakage import kept_signatures, relations_hash
 from allkit.features import Extractor, FeatureCache
@@ -40,11 +40,14 @@ from allkit.training.division import Division, divide, require_trainable, whole_
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import PreparedInputs
+from allkit.training.left_out import left_out_slides
 from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.plan import Recorder
 from allkit.training.run import TrainingRun, open_run
 from allkit.training.session import Session
 from allkit.trust.fit import Fitted, TrainingImages, TrustSettings, fit_trust
+from allkit.trust.groups import ClassGroups, groups_of
+from allkit.trust.unseen import LeftOut
 from allkit.types import Progress
 
 __all__ = ["Trainer"]
@@ -109,6 +112,9 @@ class Trainer:
         if resume and out is None:
             raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
         config, folder = self.config, None if out is None else Path(out)
+        if config.slide is not None:
+            train = train.with_slides(config.slide)
+            val = None if val is None else val.with_slides(config.slide)
         device = choose_device(config.device)
         if folder is not None:
             if resume and is_finished(folder):
@@ -145,6 +151,7 @@ class Trainer:
         """Return the classifier: all steps of a training, in order."""
         config, cache, progress = self.config, self.cache, self.progress
         dataset = whole_set(train, val)
+        groups = groups_of(config.class_groups, dataset.classes)
         backbone = load_backbone(config, accelerator.device)
         run.begin(starting_facts(backbone, dataset, accelerator))
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
@@ -177,9 +184,13 @@ class Trainer:
                 members = session.refitted()
             network = session.network(members)
 
-            # Calibrate: on the held-out images, and on further answers made for this alone.
+            # Calibrate: on the held-out images, and on further answers made for this alone; for unseen
+            # slides on those of heads that were trained without one slide, or two.
             answers = [*held_out, *further_held_out(session)]
-            trust = self._calibrated(prepared, division, answers, network)
+            left_out = [] if groups is None else left_out_slides(session, groups)
+            trust = self._calibrated(
+                prepared, division, answers, network, groups=groups, left_out=left_out
+            )
 
         # Describe: metrics on the held-out images, settings, hashes of images and weights.
         judged = sum(len(part.images) for part in held_out)
@@ -259,6 +270,9 @@ class Trainer:
         division: Division,
         held_out: list[HeldOut],
         network: Network,
+        *,
+        groups: ClassGroups | None,
+        left_out: list[LeftOut],
     ) -> Fitted:
         """Fit calibration and out-of-distribution detection on the held-out images of the members."""
         config, dataset = self.config, division.dataset
@@ -285,14 +299,20 @@ class Trainer:
             grouped=dataset.has_groups,
             statistics=np.stack(statistics),
             features=features,
+            slides=dataset.slides if dataset.has_slides else None,
+            same_field=fields_of(
+                dataset.samples, np.arange(len(dataset), dtype=np.int64), dataset.duplicates
+            ),
         )
         return fit_trust(
             images,
             np.concatenate([part.images for part in held_out]),
             np.concatenate([part.logits for part in held_out]),
-            settings=TrustSettings(config.coverage, config.familiar),
+            settings=TrustSettings(config.coverage, config.familiar, slide_risk=config.slide_risk),
             divisions=division.parts,
             frozen=config.strategy == "head",
+            groups=groups,
+            left_out=left_out,
         )
 
     def _provenance(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit.trust.groups import ClassGroups
+from allkit.trust.slides import SlideLimits
 from allkit.trust.space import Space
 
 __all__ = ["Arrays", "from_bytes", "pack", "to_bytes", "unpack"]
@@ -43,6 +46,14 @@ def pack(parts: Mapping[str, Any]) -> Arrays:
     if parts["ranges"] is not None:
         arrays |= {name: np.array([parts[part]]) for part, name in LIMITS.items()}
         arrays["familiarity.ranges"] = np.asarray(parts["ranges"], np.float32)
+    if parts["groups"] is not None:
+        names = json.dumps(parts["groups"].names).encode()
+        arrays["groups.names"] = np.frombuffer(names, np.uint8)
+        arrays["groups.of_class"] = np.array(parts["groups"].of_class, np.int64)
+    if parts["slides"] is not None:
+        for part in fields(SlideLimits):
+            value = np.asarray(getattr(parts["slides"], part.name), np.float64)
+            arrays[f"slides.{part.name}"] = np.atleast_1d(value)
     return arrays
 
 
@@ -62,7 +73,22 @@ def unpack(arrays: Mapping[str, Any]) -> dict[str, Any]:
     if "familiarity.ranges" in values:
         parts |= {part: float(values[name][0]) for part, name in LIMITS.items()}
         parts["ranges"] = values["familiarity.ranges"]
+    if "groups.names" in values:
+        names = json.loads(values["groups.names"].tobytes())
+        positions = tuple(int(position) for position in values["groups.of_class"])
+        parts["groups"] = ClassGroups(tuple(names), positions)
+    if "slides.of_group" in values:
+        parts["slides"] = _to_slides(values)
     return parts
+
+
+def _to_slides(arrays: Mapping[str, Any]) -> SlideLimits:
+    numbers = ("appearance", "content", "risk", "margin")
+    parts: dict[str, Any] = {
+        part.name: arrays[f"slides.{part.name}"] for part in fields(SlideLimits)
+    }
+    plain = {name: float(parts[name][0]) for name in numbers}
+    return SlideLimits(**parts | plain | {"empirical": bool(parts["empirical"][0])})
 
 
 def _of_space(name: str, space: Space) -> Arrays:

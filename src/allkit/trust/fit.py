@@ -15,16 +15,20 @@ from allkit.trust.calibration import (
     examples_needed,
     fit_temperature,
 )
+from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import (
     FittedSpaces,
     Part,
     SpaceInput,
     cell_floor,
+    distances_without,
     fit_spaces,
     grouped_parts,
     statistic_ranges,
 )
+from allkit.trust.slides import SlideLimits
 from allkit.trust.space import signed_sqrt
+from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
@@ -38,11 +42,13 @@ CONTENT_WIDTH = 32
 @dataclass(frozen=True)
 class TrustSettings:
     """`coverage` of the prediction sets; `familiar`: share of new images of known slides that
-    should count as such; `error`: share of single answers that may be wrong."""
+    should count as such; `error`: share of single answers that may be wrong; `slide_risk`: share of
+    unseen slides on which wrong answers may be accepted."""
 
     coverage: float = 0.95
     familiar: float = 0.99
     error: float = 0.01
+    slide_risk: float = 0.05
 
 
 class TrainingImages(NamedTuple):
@@ -50,7 +56,9 @@ class TrainingImages(NamedTuple):
 
     `labels` `(N,)` are positions in `classes`; `units` and `fields` `(N,)` number what was acquired
     together and what shows the same field; `grouped` says whether any group is known. `statistics`
-    `(N, M)`, and `features` `(N, D)` as the finished model computes them, float32.
+    `(N, M)`, and `features` `(N, D)` as the finished model computes them, float32. `slides` `(N,)`
+    number the slides, `None` where they are not known; `same_field` `(N,)` is as `fields`, but of
+    images that show the same field only.
     """
 
     classes: tuple[str, ...]
@@ -60,6 +68,8 @@ class TrainingImages(NamedTuple):
     grouped: bool
     statistics: Floats
     features: Floats
+    slides: Ints | None = None
+    same_field: Ints | None = None
 
 
 class Fitted(NamedTuple):
@@ -79,18 +89,21 @@ def fit_trust(
     settings: TrustSettings,
     divisions: Sequence[Part],
     frozen: bool,
+    groups: ClassGroups | None = None,
+    left_out: Sequence[LeftOut] = (),
 ) -> Fitted:
     """Fit calibration and OOD detection, and say in words what could not be fitted and why.
 
     `logits` `(n, K)` are of the images at `rows` `(n,)`, which the model had not learnt from.
     `divisions` are the (learnt from, held out) positions of the training. With a `frozen` backbone
     the limits of OOD detection are measured over grouped folds of all images; otherwise only
-    the held-out images are new to the features. Images without known groups stand alone.
+    the held-out images are new to the features. Images without known groups stand alone. `groups` are
+    those of the classes, and `left_out` the answers on slides that were left out (`allkit.trust.unseen`).
     """
     classes, labels, statistics = images.classes, images.labels, images.statistics
     notes: list[str] = []
     spaces = _spaces(images, divisions, frozen=frozen, familiar=settings.familiar)
-    trust = Trust(classes, coverage=settings.coverage)
+    trust = Trust(classes, coverage=settings.coverage, groups=groups)
     by_content = np.zeros(len(rows))
     familiar = np.ones(len(rows), dtype=bool)
     if spaces is None:
@@ -131,7 +144,48 @@ def fit_trust(
     single = trust.sets(probabilities).sum(axis=1) == 1
     floor = confidence_floor(probabilities, labels[rows], single & familiar, settings.error)
     notes += _too_few(labels[rows], classes, settings.coverage)
-    return Fitted(replace(trust, confidence=floor), probabilities, tuple(notes))
+    trust = replace(trust, confidence=floor)
+    if groups is not None:
+        slides = _slide_limits(images, spaces, groups, left_out, settings.slide_risk)
+        notes += notes_on_slides(classes, groups, _slides_of_class(images), slides)
+        trust = replace(trust, slides=slides)
+    return Fitted(trust, probabilities, tuple(notes))
+
+
+def _slide_limits(
+    images: TrainingImages,
+    spaces: FittedSpaces | None,
+    groups: ClassGroups,
+    left_out: Sequence[LeftOut],
+    risk: float,
+) -> SlideLimits | None:
+    """Return the limits for unseen slides; `None` where no slide could be left out."""
+    if spaces is None or not left_out or images.slides is None or images.same_field is None:
+        return None
+    every = np.arange(len(images.labels), dtype=np.int64)
+    known = spaces.ood_scores(every, images.labels)
+    appearance = np.full(len(every), np.inf)
+    classes = len(images.classes)
+    for part in left_out:
+        if len(part.slides) > 1:
+            continue
+        # In the space of the training without the slide, on the scale of the space of all.
+        distances = distances_without(
+            images.statistics, images.labels, images.units, part.rows, classes=classes
+        )
+        answered = part.logits.argmax(axis=1)
+        scores = spaces.spaces[0].ood_score(distances[np.arange(len(part.rows)), answered])
+        nearest = distances.argmin(axis=1) == answered
+        appearance[part.rows] = np.where(nearest, scores, np.inf)
+    evidence = SlideEvidence(
+        labels=images.labels,
+        slides=images.slides,
+        fields=images.same_field,
+        known_appearance=known[0],
+        known_content=known[1],
+        appearance=appearance,
+    )
+    return fit_slide_limits(evidence, classes, groups, left_out, risk=risk)
 
 
 def _spaces(
@@ -161,6 +215,13 @@ def _spaces(
         classes=len(images.classes),
         familiar=familiar,
     )
+
+
+def _slides_of_class(images: TrainingImages) -> list[int] | None:
+    """Return the number of slides of each class; `None` where slides are not known."""
+    if images.slides is None:
+        return None
+    return [len(np.unique(images.slides[images.labels == k])) for k in range(len(images.classes))]
 
 
 def _too_few(labels: Ints, classes: Sequence[str], coverage: float) -> list[str]:

@@ -23,6 +23,7 @@ __all__ = [
     "FittedSpaces",
     "SpaceInput",
     "cell_floor",
+    "distances_without",
     "fit_spaces",
     "grouped_parts",
     "statistic_ranges",
@@ -145,6 +146,19 @@ def fit_spaces(
     centre, scale = _median_and_spread(np.sum(scores, axis=0))
     limit = centre + float(norm.ppf(familiar)) * scale
     return FittedSpaces(tuple(fitted), limit, tuple(tables))
+
+
+def distances_without(
+    vectors: Floats, labels: Ints, units: Ints, left_out: Ints, *, classes: int
+) -> Floats:
+    """Return the distances `(n, K)` of the images `left_out` `(n,)` in a space of the others' vectors.
+
+    `vectors` are `(N, D)`. Images that share a unit with those left out are not in the space.
+    """
+    rest = ~np.isin(units, units[left_out])
+    rows = np.flatnonzero(rest)
+    space = _space(vectors[rows], labels[rows], units[rows], vectors.shape[1])
+    return space.distances(vectors[left_out], classes)
 
 
 def _median_and_spread(values: Floats) -> tuple[float, float]:

@@ -13,18 +13,23 @@ __all__ = [
     "EMPTY_SET",
     "FEW_ACCEPTED",
     "FIELDS_DISAGREE",
+    "GROUP_UNCERTAIN",
     "LOW_CONFIDENCE",
     "NOTHING_TO_SEE",
     "NOT_A_SMEAR",
     "NOT_CALIBRATED",
+    "NOT_CALIBRATED_FOR_SLIDES",
     "NO_FIELD",
     "NO_OOD_DETECTION",
+    "ONE_SLIDE_CLASS",
     "OTHER",
     "SEEN_WITHOUT_LABELS",
     "SENTENCES",
+    "SUBTYPE_UNKNOWN",
     "TEXTS",
     "TOO_FEW_EXAMPLES",
     "UNFAMILIAR_SLIDE",
+    "UNLIKE_TRAINING",
     "UNREADABLE",
     "UNUSUAL",
     "codes_of",
@@ -34,7 +39,12 @@ __all__ = [
 
 NOTHING_TO_SEE = "nothing_to_see"
 NOT_A_SMEAR = "not_a_smear"
+UNLIKE_TRAINING = "unlike_training"
 NOT_CALIBRATED = "not_calibrated"
+NOT_CALIBRATED_FOR_SLIDES = "not_calibrated_for_slides"
+SUBTYPE_UNKNOWN = "subtype_unknown"
+GROUP_UNCERTAIN = "group_uncertain"
+ONE_SLIDE_CLASS = "one_slide_class"
 NO_OOD_DETECTION = "no_ood_detection"
 UNFAMILIAR_SLIDE = "unfamiliar_slide"
 SEEN_WITHOUT_LABELS = "seen_without_labels"
@@ -66,6 +76,7 @@ UNUSUAL = {
 TEXTS = {
     NOTHING_TO_SEE: "nothing to see",
     NOT_A_SMEAR: "not a smear",
+    UNLIKE_TRAINING: "unlike any slide of the training",
     # What `allkit.images.cells` says of a field, which lies below this package.
     "no_white_cells": "no white cell found",
     "unknown_magnification": "magnification unknown: no red cells to measure",
@@ -87,6 +98,10 @@ TEXTS = {
     AMBIGUOUS: "ambiguous",
     TOO_FEW_EXAMPLES: "too few calibration examples",
     LOW_CONFIDENCE: "low confidence",
+    SUBTYPE_UNKNOWN: "the subtype cannot be said on this slide",
+    GROUP_UNCERTAIN: "the group of classes is uncertain on an unseen slide",
+    ONE_SLIDE_CLASS: "a class that was seen on one slide only",
+    NOT_CALIBRATED_FOR_SLIDES: "not calibrated for unseen slides",
     UNREADABLE: "unreadable",
     "too_large": "too large",  # said by the app, of a file that it does not take
     NO_FIELD: "no field to answer from",
@@ -107,6 +122,13 @@ SENTENCES = {
     "but nobody told it what they are.",
     BY_STAIN_ONLY: "Only an adaptation without labels speaks for this answer.",
     NOT_A_SMEAR: "This is no blood smear of a kind that the model knows.",
+    UNLIKE_TRAINING: "This image is unlike every slide that the model was trained on.",
+    SUBTYPE_UNKNOWN: "Which subtype it is cannot be said on a slide that the model does not know.",
+    GROUP_UNCERTAIN: "The evidence does not reach what slides that were left out of the training "
+    "needed for a safe answer.",
+    ONE_SLIDE_CLASS: "The model saw this class on one slide only: how it looks on others is not known.",
+    NOT_CALIBRATED_FOR_SLIDES: "How sure the model is on slides that it has not seen was never "
+    "measured.",
     NOTHING_TO_SEE: "There are no stained cells to be seen.",
     AMBIGUOUS: "More than one class is possible.",
     EMPTY_SET: "No class fits this field well.",

@@ -18,18 +18,30 @@ from allkit.images.statistics import STATISTIC_NAMES
 from allkit.records import Verdict
 from allkit.trust import arrays as stored
 from allkit.trust import reasons
+from allkit.trust.decision import (
+    CoarseDecision,
+    Decision,
+    Outputs,
+    Rule,
+    no_more_than,
+    set_table,
+)
+from allkit.trust.groups import ClassGroups, groups_of
+from allkit.trust.slides import LEAST_COARSE, SlideLimits
 from allkit.trust.softmax import softmax
 from allkit.trust.space import HIGHEST_SCORE, Space, signed_sqrt
 from allkit.types import Floats
 
 if TYPE_CHECKING:
-    from allkit.images.cells import Cells
+    pass
 
-__all__ = ["Decision", "Outputs", "Trust", "set_table"]
+__all__ = ["CoarseDecision", "Decision", "Outputs", "Trust", "set_table"]
 
 
 FLAT = 0.05
 """Optical density between the background and the dark end below which a picture is empty."""
+LEAST = 0.8
+"""Probability below which no reader takes an answer for more than a guess."""
 MOST_ASPECTS = 2
 """Unusual aspects that are named of an image, those farthest from the training images."""
 
@@ -38,54 +50,26 @@ _DARKEST = [STATISTIC_NAMES.index(f"darkest_{c}") for c in "rgb"]
 _SHARE = STATISTIC_NAMES.index("cell_share")
 
 
-class Outputs(NamedTuple):
-    """What a network gives for N images: logits `(N, K)` and pooled features `(N, D)`, float32.
-
-    Where the bag holds cells, `cells` are those of each image.
-    """
-
-    logits: npt.NDArray[np.float32]
-    features: npt.NDArray[np.float32]
-    cells: Sequence[Cells] | None = None
-
-    @classmethod
-    def of_probabilities(cls, probabilities: npt.NDArray[np.float32]) -> Self:
-        """Take what a file gives that was exported with probabilities `(N, K)` only."""
-        logits = np.log(np.maximum(probabilities, 1e-12))
-        return cls(logits, np.empty((len(probabilities), 0), np.float32))
-
-
-class Decision(NamedTuple):
-    """What may be done with an answer, the codes of the reasons against accepting it
-    (`allkit.trust.reasons`), and the classes that cannot be ruled out (positions)."""
-
-    verdict: Verdict
-    codes: tuple[str, ...]
-    prediction_set: tuple[int, ...]
-
-    @property
-    def reasons(self) -> tuple[str, ...]:
-        """The reasons in words."""
-        return reasons.texts_of(self.codes)
-
-
-class Rule(NamedTuple):
-    """A reason against accepting an answer: its code, for which of N images it holds `(N,)`, and
-    the verdict it leads to. With `aspects` it also says what is unusual about the image."""
-
-    code: str
-    holds: npt.NDArray[np.bool_]
-    leads_to: Verdict
-    aspects: bool = False
-
-
 class _Ood(NamedTuple):
-    """How far N images lie from the training images: OOD scores `(N,)` by content and in all, and
-    whether they are `foreign`: unlike anything trained on."""
+    """How far N images lie from the training images: OOD scores `(N,)` by content, by appearance
+    and in all, whether they are `foreign`: unlike anything trained on, and whether by appearance
+    the class that was answered is the nearest one."""
 
     content: Floats
+    appearance: Floats
     total: Floats
     foreign: npt.NDArray[np.bool_]
+    nearest: npt.NDArray[np.bool_]
+
+
+class _Coarse(NamedTuple):
+    """The coarse answers of N images: evidence and probabilities `(N, G)`, the answered groups
+    `(N,)`, and which answers may be accepted if nothing stands against the image."""
+
+    evidence: Floats
+    probabilities: Floats
+    group: npt.NDArray[np.int64]
+    accepted: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -101,6 +85,8 @@ class Trust:
     0.5 and 99.5 % quantiles of the training images' statistics; `cell_floor` the share of stained
     cells below which there is nothing to see. `offset` `(K,)` gives, added to the logits, those
     before the head followed a stain without labels: what was not accepted by them is not accepted.
+    `groups` are those of the coarse question, and `slides` the limits for slides that were not seen
+    in training; without these a coarse answer is for review.
     """
 
     classes: tuple[str, ...]
@@ -115,6 +101,8 @@ class Trust:
     ranges: Floats | None = None
     cell_floor: float = 0.0
     offset: Floats | None = None
+    groups: ClassGroups | None = None
+    slides: SlideLimits | None = None
 
     @property
     def calibrated(self) -> bool:
@@ -161,9 +149,7 @@ class Trust:
         _, earlier = self._judged(before, statistics)
         same = before.logits.argmax(axis=1) == outputs.logits.argmax(axis=1)
         return probabilities, [
-            Decision("review", (reasons.BY_STAIN_ONLY,), now.prediction_set)
-            if now.verdict == "accepted" and (not alike or then.verdict != "accepted")
-            else now
+            no_more_than(now, then, alike=bool(alike))
             for now, then, alike in zip(decisions, earlier, same, strict=True)
         ]
 
@@ -176,47 +162,129 @@ class Trust:
         ood = self._ood(outputs, statistics)
         probabilities = self.probabilities_at(outputs.logits, ood.content)
         members = self.sets(probabilities) & self.calibrated
-        confidence = probabilities[np.arange(len(members)), outputs.logits.argmax(axis=1)]
+        answered = outputs.logits.argmax(axis=1)
+        confidence = probabilities[np.arange(len(members)), answered]
+        recognised = self._recognised(ood)
+        coarse = self._coarse(outputs, probabilities, recognised)
         doubts = (
             *self._rules_of_the_image(outputs, statistics, ood),
-            *self._rules_of_the_answer(members, confidence),
+            *self._rules_of_the_slide(outputs, recognised, coarse),
+            *self._rules_of_the_answer(members, confidence, recognised),
         )
         return probabilities, [
-            self._decision(doubts, row, statistics[row], members[row])
+            self._with_coarse(
+                self._decision(doubts, row, statistics[row], members[row]), coarse, row
+            )
             for row in range(len(statistics))
         ]
+
+    def _recognised(self, ood: _Ood) -> npt.NDArray[np.bool_]:
+        """Return which of N images look like those of a slide that was in the training."""
+        # Not `>`: a distance that is not a number must not pass for near.
+        if self.slides is None:
+            return (ood.total <= self.familiar) & ~ood.foreign
+        near = (ood.appearance <= self.slides.appearance) & (ood.content <= self.slides.content)
+        return near & ood.nearest & ~ood.foreign
+
+    def _coarse(
+        self,
+        outputs: Outputs,
+        probabilities: npt.NDArray[np.float32],
+        recognised: npt.NDArray[np.bool_],
+    ) -> _Coarse | None:
+        """Return the coarse answers of N images; `None` where the classes are in no groups."""
+        if self.groups is None:
+            return None
+        evidence = self.groups.log_odds(outputs.logits)
+        group = evidence.argmax(axis=1)
+        rows = np.arange(len(group))
+        by_class = self.groups.probabilities(probabilities)
+        if self.slides is None:
+            return _Coarse(evidence, by_class, group, np.zeros(len(group), dtype=bool))
+        by_slide = self.slides.probabilities(evidence)
+        table = np.where(recognised[:, None], by_class, by_slide)
+        likely = table[rows, group] >= LEAST_COARSE
+        beyond = evidence[rows, group] > self.slides.of_group[group]
+        # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
+        accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
+        return _Coarse(evidence, table, group, accepted & self.calibrated)
 
     def _rules_of_the_image(
         self, outputs: Outputs, statistics: Floats, ood: _Ood
     ) -> tuple[Rule, ...]:
         """Return what may stand against N images, whatever was answered, in order."""
         every = np.ones(len(statistics), dtype=bool)
-        unfamiliar = ~(ood.total <= self.familiar) | ood.foreign
         seen = self._seen(outputs, statistics)
         no_space = self.appearance is None and self.content is None
         # What was shown without labels is a smear, and stays for review: nobody said of which class.
         return (
             Rule(reasons.NOTHING_TO_SEE, self._empty(statistics), "refused"),
-            Rule(reasons.NOT_A_SMEAR, ood.foreign & ~seen, "refused", aspects=True),
+            Rule(reasons.UNLIKE_TRAINING, ood.foreign & ~seen, "refused", aspects=True),
             Rule(reasons.NOT_CALIBRATED, every & (not self.calibrated), "review"),
             Rule(reasons.NO_OOD_DETECTION, every & no_space, "review"),
-            Rule(reasons.UNFAMILIAR_SLIDE, unfamiliar, "review", aspects=True),
-            Rule(reasons.SEEN_WITHOUT_LABELS, unfamiliar & seen, "review"),
+            Rule(reasons.UNFAMILIAR_SLIDE, self._unfamiliar(outputs, ood), "review", aspects=True),
+            Rule(reasons.SEEN_WITHOUT_LABELS, self._unfamiliar(outputs, ood) & seen, "review"),
+        )
+
+    def _unfamiliar(self, outputs: Outputs, ood: _Ood) -> npt.NDArray[np.bool_]:
+        """Return which images are of no known slide, so that their class cannot be accepted by that."""
+        recognised = self._recognised(ood)
+        if self.slides is None:
+            return ~recognised
+        return ~recognised & ~self._class_is_clear(outputs)
+
+    def _class_is_clear(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
+        """Return which answers hold on a slide that was not seen: their evidence exceeds its limit."""
+        if self.slides is None:
+            return np.zeros(len(outputs.logits), dtype=bool)
+        answered = outputs.logits.argmax(axis=1)
+        each = ClassGroups(self.classes, tuple(range(len(self.classes))))
+        evidence = each.log_odds(outputs.logits)[np.arange(len(answered)), answered]
+        clear: npt.NDArray[np.bool_] = evidence > self.slides.of_class[answered]
+        return clear
+
+    def _rules_of_the_slide(
+        self, outputs: Outputs, recognised: npt.NDArray[np.bool_], coarse: _Coarse | None
+    ) -> tuple[Rule, ...]:
+        """Return what may stand against the answers for N images since their slide is not known."""
+        if self.groups is None or coarse is None:
+            return ()
+        if self.slides is None:
+            every = np.ones(len(recognised), dtype=bool)
+            return (Rule(reasons.NOT_CALIBRATED_FOR_SLIDES, every, "accepted"),)
+        answered = outputs.logits.argmax(axis=1)
+        alike = np.array(self.groups.of_class)[answered] == coarse.group
+        several = ~self.groups.single[coarse.group]
+        clear = recognised | self._class_is_clear(outputs)
+        return (
+            Rule(reasons.GROUP_UNCERTAIN, ~coarse.accepted | ~alike, "review"),
+            Rule(reasons.SUBTYPE_UNKNOWN, coarse.accepted & several & ~clear, "review"),
+            Rule(
+                reasons.ONE_SLIDE_CLASS,
+                self.slides.one_slide[answered].astype(bool) & ~clear,
+                "review",
+            ),
         )
 
     def _rules_of_the_answer(
-        self, members: npt.NDArray[np.bool_], confidence: Floats
+        self,
+        members: npt.NDArray[np.bool_],
+        confidence: Floats,
+        recognised: npt.NDArray[np.bool_],
     ) -> tuple[Rule, ...]:
         """Return what may stand against N answers with these sets `(N, K)` and probabilities."""
         if self.thresholds is None or not self.calibrated:
             return ()
         size = members.sum(axis=1)
         unpromised = members[:, np.isinf(self.thresholds)].any(axis=1)
+        least = self.confidence
+        if self.slides is not None:
+            least = max(least, LEAST)
         return (
             Rule(reasons.EMPTY_SET, size == 0, "review"),
             Rule(reasons.AMBIGUOUS, size > 1, "review"),
             Rule(reasons.TOO_FEW_EXAMPLES, (size > 1) & unpromised, "review"),
-            Rule(reasons.LOW_CONFIDENCE, confidence < self.confidence, "review"),
+            Rule(reasons.LOW_CONFIDENCE, confidence < least, "review"),
         )
 
     def _decision(
@@ -228,24 +296,53 @@ class Trust:
         for rule in rules:
             if not rule.holds[row]:
                 continue
-            verdict = rule.leads_to
+            # A rule that only says something leaves the verdict as it is.
+            verdict = verdict if rule.leads_to == "accepted" else rule.leads_to
             codes += [rule.code, *(self._unusual(statistics) if rule.aspects else ())]
             if verdict == "refused":
                 break
         return Decision(verdict, tuple(codes), tuple(int(i) for i in np.flatnonzero(members)))
+
+    def _with_coarse(self, decision: Decision, coarse: _Coarse | None, row: int) -> Decision:
+        """Return the decision with the coarse answer for image `row`."""
+        if coarse is None:
+            return decision
+        group = int(coarse.group[row])
+        verdict: Verdict = "review"
+        if decision.verdict == "refused":
+            verdict = "refused"
+        elif coarse.accepted[row]:
+            verdict = "accepted"
+        return decision._replace(
+            coarse=CoarseDecision(
+                group,
+                float(coarse.probabilities[row, group]),
+                verdict,
+                tuple(float(value) for value in coarse.evidence[row]),
+            )
+        )
 
     def _ood(self, outputs: Outputs, statistics: Floats) -> _Ood:
         """Return how far N images lie from the training images of the class that was answered."""
         answered = np.arange(len(statistics)), outputs.logits.argmax(axis=1)
         scores: dict[str, Floats] = {}
         foreign = np.zeros(len(statistics), dtype=bool)
+        nearest = np.ones(len(statistics), dtype=bool)
         for name, space, vectors in self._spaces(outputs, statistics):
             distance = space.distances(vectors, len(self.classes))
             scores[name] = space.ood_score(distance[answered])
             # Not `>`: a distance that is not a number must not pass for near.
             foreign |= ~(distance.min(axis=1) <= space.foreign)
+            if name == "appearance":
+                nearest = distance.argmin(axis=1) == answered[1]
         none: Floats = np.zeros(len(statistics))
-        return _Ood(scores.get("content", none), sum(scores.values(), none), foreign)
+        return _Ood(
+            content=scores.get("content", none),
+            appearance=scores.get("appearance", none),
+            total=sum(scores.values(), none),
+            foreign=foreign,
+            nearest=nearest,
+        )
 
     def _spaces(self, outputs: Outputs, statistics: Floats) -> list[tuple[str, Space, Floats]]:
         """Return each space that there is by its name, with the N images as vectors of it."""
@@ -314,10 +411,13 @@ class Trust:
                 for name, space in spaces.items()
                 if space is not None
             },
+            "slides": None
+            if self.groups is None or self.slides is None
+            else self.slides.summary(self.groups.names, self.classes),
         }
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return everything as arrays, under `calibration.` and `familiarity.`."""
+        """Return everything as arrays: `calibration.`, `familiarity.`, `groups.`, `slides.`."""
         return stored.pack({part.name: getattr(self, part.name) for part in fields(self)})
 
     def to_bytes(self) -> bytes:
@@ -331,13 +431,9 @@ class Trust:
 
     @classmethod
     def from_arrays(cls, classes: Sequence[str], arrays: Mapping[str, Any]) -> Self:
-        """Take the arrays that `to_arrays` made; what is not there is left out."""
-        return cls(tuple(classes), **stored.unpack(arrays))
+        """Take the arrays that `to_arrays` made; what is not there is left out.
 
-
-def set_table(decisions: Sequence[Decision], classes: int) -> npt.NDArray[np.bool_]:
-    """Return the prediction sets as a table, `(N, K)` bool."""
-    table = np.zeros((len(decisions), classes), dtype=bool)
-    for row, decision in enumerate(decisions):
-        table[row, list(decision.prediction_set)] = True
-    return table
+        The ALL label set has its groups also in what was written before there were groups.
+        """
+        parts = stored.unpack(arrays)
+        return cls(tuple(classes), **{"groups": groups_of(None, classes)} | parts)

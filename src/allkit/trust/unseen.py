@@ -1,0 +1,303 @@
+"""Fits the limits for unseen slides, from answers on slides that were left out of the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from allkit.trust.groups import ClassGroups
+from allkit.trust.slides import SIZES, SlideLimits, bound, limit_of_slides
+from allkit.types import Doubles, Floats, Ints
+
+__all__ = ["LeftOut", "SlideEvidence", "fit_slide_limits", "notes_on_slides"]
+
+FIELD_ERROR = 0.005
+"""Share of a slide's fields that a limit may let pass with a wrong answer: it is a quantile."""
+MARGIN = 0.1
+"""Share of itself by which the strictest limit is raised where slides are too few for a promise."""
+DRAWS = 300
+"""Random draws of so many fields of a slide that was left out."""
+KNOWN = (0.965, 0.985)
+"""Shares of the fields of known slides that are to be recognised, at least and at most."""
+KNOWN_CONTENT = 0.995
+LIKELY = 0.8
+
+
+class LeftOut(NamedTuple):
+    """Logits `(n, K)` for the images `rows` `(n,)` of `slides`, by a head that learnt without these."""
+
+    slides: tuple[int, ...]
+    rows: Ints
+    logits: Floats
+
+
+class SlideEvidence(NamedTuple):
+    """What is known of N training images for the limits.
+
+    `labels`, `slides` and `fields` `(N,)` number classes, slides and what shows the same field.
+    `known_appearance` and `known_content` `(N,)` are OOD scores of each image among the others of
+    known slides, NaN where they are not known. `appearance` `(N,)` is that of an image when its slide
+    was left out, infinite where the class that was answered is not the nearest.
+    """
+
+    labels: Ints
+    slides: Ints
+    fields: Ints
+    known_appearance: Floats
+    known_content: Floats
+    appearance: Floats
+
+
+def fit_slide_limits(
+    images: SlideEvidence,
+    classes: int,
+    groups: ClassGroups,
+    left_out: Sequence[LeftOut],
+    *,
+    risk: float,
+    seed: int = 0,
+) -> SlideLimits:
+    """Return the limits, from what slides that were left out alone or in pairs need.
+
+    `risk` is the share of unseen slides on which more than `FIELD_ERROR` of the fields may be accepted
+    wrongly. Each slide counts once, with the strictest limit that it needs in any of its trainings.
+    """
+    of_class = np.array(groups.of_class)
+    each = ClassGroups(tuple(map(str, range(classes))), tuple(range(classes)))
+    needs = _Needs(len(groups), classes)
+    rng = np.random.default_rng(seed)
+    alone: list[tuple[Floats, int]] = []
+    for part in left_out:
+        by_group, by_class = groups.log_odds(part.logits), each.log_odds(part.logits)
+        answered = part.logits.argmax(axis=1)
+        for slide in part.slides:
+            rows = np.flatnonzero(images.slides[part.rows] == slide)
+            label = int(images.labels[part.rows[rows[0]]])
+            group = int(of_class[label])
+            if len(part.slides) == 1:
+                alone.append((by_group[rows], group))
+            clusters = images.fields[part.rows[rows]]
+            for wrong in range(len(groups)):
+                if wrong == group:
+                    continue
+                values = by_group[rows, wrong]
+                needs.add("group", wrong, slide, _quantile(values))
+                for number, size in enumerate(SIZES[1:], start=1):
+                    means = _means(by_group[rows], clusters, size, rng)
+                    needs.add(f"fields {number}", wrong, slide, float(means[:, wrong].max()))
+            for wrong in range(classes):
+                if wrong != label:
+                    values = np.where(answered[rows] == wrong, by_class[rows, wrong], -np.inf)
+                    needs.add("class", wrong, slide, _quantile(values))
+    of_group = [needs.limit("group", g, risk) for g in range(len(groups))]
+    of_fields = np.stack(
+        [
+            np.array([limit for limit, _ in of_group]),
+            *(
+                np.array([needs.limit(f"fields {n}", g, risk)[0] for g in range(len(groups))])
+                for n in range(1, len(SIZES))
+            ),
+        ]
+    )
+    limits_of_classes = np.array(
+        [
+            of_group[of_class[k]][0]
+            if groups.single[of_class[k]]
+            else max(needs.limit("class", k, risk)[0], of_group[of_class[k]][0])
+            for k in range(classes)
+        ]
+    )
+    slides_of = [np.unique(images.slides[images.labels == k]) for k in range(classes)]
+    counts, wrong_slides = needs.judged(of_class, images, risk)
+    return SlideLimits(
+        of_group=np.array([limit for limit, _ in of_group]),
+        of_class=limits_of_classes,
+        # More fields never need more evidence.
+        of_fields=np.minimum.accumulate(of_fields, axis=0),
+        temperatures=_temperatures(alone),
+        appearance=_recognised(images, left_out),
+        content=float(np.nanquantile(images.known_content, KNOWN_CONTENT)),
+        counts=counts,
+        wrong=wrong_slides,
+        one_slide=np.array([len(slides) == 1 for slides in slides_of], dtype=np.float64),
+        risk=risk,
+        margin=MARGIN,
+        empirical=any(empirical for _, empirical in of_group),
+    )
+
+
+def notes_on_slides(
+    classes: Sequence[str],
+    groups: ClassGroups,
+    slides_of_class: Sequence[int] | None,
+    limits: SlideLimits | None,
+) -> list[str]:
+    """Return what can and cannot be said of unseen slides, in sentences.
+
+    `slides_of_class` `(K,)` are the numbers of slides of each class, `None` where slides are unknown.
+    """
+    if slides_of_class is None:
+        return [
+            f"Unseen slides: the slides of the training images are not known, so it cannot be measured how "
+            f"the model does on others. Whether {' or '.join(groups.names)} is never accepted by that "
+            f"alone. Give a column `slide`, or `--slide REGEX`."
+        ]
+    one = [name for name, count in zip(classes, slides_of_class, strict=True) if count == 1]
+    notes = []
+    if one:
+        notes.append(
+            f"{', '.join(one)}: seen on one slide only. How the class looks on another slide is not known, "
+            f"and no figure here says it."
+        )
+    if limits is None:
+        few = [
+            name
+            for name, members in zip(groups.names, groups.members, strict=True)
+            if sum(n for n, inside in zip(slides_of_class, members, strict=True) if inside) < 2
+        ]
+        why = f"{', '.join(few)} has one slide" if few else "no slide could be left out"
+        notes.append(
+            f"Unseen slides: {why}, so no limits could be chosen, and {' or '.join(groups.names)} is not "
+            f"accepted on a slide that is not known. Each group of classes needs two slides."
+        )
+        return notes
+    total, wrong = int(limits.counts.sum()), int(limits.wrong.sum())
+    parts = [
+        f"{name}: {int(w)} of {int(n)}, up to {bound(int(w), int(n)):.0%}"
+        for name, n, w in zip(groups.names, limits.counts, limits.wrong, strict=True)
+    ]
+    notes.append(
+        f"Unseen slides: wrong answers accepted on {wrong} of {total} slides, each left out of the "
+        f"training and of the choice of limits; up to {bound(wrong, total):.0%} of slides possible (exact, "
+        f"95 %). By group: {'; '.join(parts)}."
+    )
+    if limits.empirical:
+        fewest = int(limits.counts.min())
+        notes.append(
+            f"A risk of {limits.risk:.0%} of unseen slides cannot be guaranteed with {fewest} slides of a "
+            f"group ({int(np.ceil(1 / limits.risk)) - 1} are needed): the limits are empirical, the "
+            f"strictest that any slide needed and {limits.margin:.0%} more."
+        )
+    unlimited = [
+        n for n, limit in zip(groups.names, limits.of_group, strict=True) if np.isinf(limit)
+    ]
+    if unlimited:
+        notes.append(
+            f"{', '.join(unlimited)} is not accepted on unseen slides: no slide of another group "
+            f"could be left out to choose a limit."
+        )
+    return notes
+
+
+class _Needs:
+    """The limits that slides need, by what is limited: for each slide the strictest one."""
+
+    def __init__(self, groups: int, classes: int) -> None:
+        self.groups, self.classes = groups, classes
+        self.values: dict[tuple[str, int], dict[int, float]] = {}
+
+    def add(self, what: str, wrong: int, slide: int, need: float) -> None:
+        """Record that `slide` needs a limit of `need` against the wrong answer `wrong`."""
+        slides = self.values.setdefault((what, wrong), {})
+        slides[slide] = max(slides.get(slide, -np.inf), need)
+
+    def limit(
+        self, what: str, wrong: int, risk: float, without: int | None = None
+    ) -> tuple[float, bool]:
+        """Return the limit and whether it is empirical; never below even odds."""
+        slides = self.values.get((what, wrong), {})
+        needs = [need for slide, need in slides.items() if slide != without]
+        limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
+        return max(limit, 0.0), empirical
+
+    def judged(
+        self, of_class: npt.NDArray[np.int64], images: SlideEvidence, risk: float
+    ) -> tuple[Doubles, Doubles]:
+        """Return how many slides of each group were left out, and on how many of them the limits
+        chosen on the others let more than `FIELD_ERROR` pass."""
+        counts, wrong = np.zeros(self.groups), np.zeros(self.groups)
+        there = {
+            slide for (what, _), found in self.values.items() if what == "group" for slide in found
+        }
+        for slide in there:
+            label = images.labels[np.flatnonzero(images.slides == slide)[0]]
+            group = int(of_class[label])
+            counts[group] += 1
+            wrong[group] += any(
+                self.values["group", g][slide] > self.limit("group", g, risk, without=slide)[0]
+                for g in range(self.groups)
+                if g != group
+            )
+        return counts, wrong
+
+
+def _quantile(values: Floats) -> float:
+    """Return the smallest value that at most `FIELD_ERROR` of `values` exceed."""
+    return float(np.quantile(values, 1 - FIELD_ERROR, method="higher"))
+
+
+def _means(evidence: Floats, clusters: Ints, size: int, rng: np.random.Generator) -> Doubles:
+    """Return mean evidence `(D, G)` over draws of `size` fields, one of each cluster, without replacement.
+
+    Draws are random, and all runs of consecutive fields. With fewer clusters all of them are taken.
+    """
+    _, first, owner = np.unique(clusters, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first))[owner]
+    count = len(first)
+    members = [np.flatnonzero(order == cluster) for cluster in range(count)]
+    one = np.array([rows[0] for rows in members])
+    size = min(size, count)
+    draws = []
+    for _ in range(DRAWS if size < count else 1):
+        chosen = rng.choice(count, size, replace=False)
+        draws.append(evidence[[int(rng.choice(members[c])) for c in chosen]].mean(axis=0))
+    runs = [evidence[one[start : start + size]].mean(axis=0) for start in range(count - size + 1)]
+    return np.stack([*draws, *runs])
+
+
+def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
+    """Return the temperature of the evidence of a field, and those of the mean over more fields.
+
+    Each slide counts alike. The evidence of n fields deserves at least the temperature of one, less
+    the noise that a mean of n independent fields loses.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
+
+    def loss(log_temperature: float) -> float:
+        total = 0.0
+        for evidence, group in alone:
+            scale = np.exp(log_temperature) * (2 if evidence.shape[1] == 2 else 1)
+            total -= float(log_softmax(evidence / scale, axis=1)[:, group].mean())
+        return total
+
+    best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(50.0)), method="bounded")
+    result: Doubles = float(np.exp(best.x)) / np.sqrt(np.array(SIZES, dtype=np.float64))
+    return result
+
+
+def _recognised(images: SlideEvidence, left_out: Sequence[LeftOut]) -> float:
+    """Return the OOD score by appearance up to which a field counts as one of a known slide.
+
+    The strictest that a slide needs, so that not more than `FIELD_ERROR` of its fields are taken for
+    ones of a known slide and named wrongly; but the shares `KNOWN` of known fields stay recognised.
+    """
+    known = images.known_appearance[np.isfinite(images.known_appearance)]
+    low, high = (float(np.quantile(known, share)) for share in KNOWN)
+    limit = high
+    for part in left_out:
+        if len(part.slides) > 1:
+            continue
+        odds = ClassGroups(
+            tuple(map(str, range(part.logits.shape[1]))), tuple(range(part.logits.shape[1]))
+        ).log_odds(part.logits)
+        wrong = part.logits.argmax(axis=1) != images.labels[part.rows]
+        sure = odds.max(axis=1) > np.log(LIKELY / (1 - LIKELY))
+        scores = np.sort(images.appearance[part.rows[wrong & sure]])
+        allowed = int(FIELD_ERROR * len(part.rows))
+        if len(scores) > allowed and np.isfinite(scores[allowed]):
+            limit = min(limit, float(scores[allowed]) - 1e-6)
+    return max(limit, low)
