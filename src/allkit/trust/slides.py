@@ -72,24 +72,23 @@ class SlideVerdict(NamedTuple):
 class SlideLimits:
     """What was fitted on slides that were left out of the training, one after another.
 
-    Evidence is the log-odds of a group of classes, or of a class, against all others, from the
+    Evidence is the log-odds of a group of classes against all others, from the
     logits as they come. On a slide that was not seen in training, a field is answered with group g
-    where its evidence exceeds `of_group[g]` `(G,)`, and with class k where that of the class exceeds
-    `of_class[k]` `(K,)`; infinite where no slide could tell. `of_fields` `(S, G)` are the same limits
-    for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
+    where its evidence exceeds `of_group[g]` `(G,)`, infinite where no slide could tell. `of_fields`
+    `(S, G)` are the same limits for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
     evidence of so many fields into log-odds that are calibrated over the slides left out.
-    `appearance` and `content` are the OOD scores up to which a field counts as one of a known slide.
+    `appearance` and `total` are the OOD scores, by appearance and in all, up to which a field counts
+    as one of a known slide.
     `counts` `(G,)` are the numbers of slides of each group that were left out, and `wrong` `(G,)` on how
     many a limit that was chosen without them accepted a wrong answer. `one_slide` `(K,)` says
     which classes were seen on one slide only.
     """
 
     of_group: Floats
-    of_class: Floats
     of_fields: Floats
     temperatures: Floats
     appearance: float
-    content: float
+    total: float
     counts: Floats
     wrong: Floats
     one_slide: Floats

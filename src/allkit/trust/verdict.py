@@ -166,10 +166,11 @@ class Trust:
         confidence = probabilities[np.arange(len(members)), answered]
         recognised = self._recognised(ood)
         coarse = self._coarse(outputs, probabilities, recognised)
+        clear = recognised | self._named_by_group(coarse)
         doubts = (
-            *self._rules_of_the_image(outputs, statistics, ood),
-            *self._rules_of_the_slide(outputs, recognised, coarse),
-            *self._rules_of_the_answer(members, confidence, recognised),
+            *self._rules_of_the_image(outputs, statistics, ood, clear),
+            *self._rules_of_the_slide(answered, clear, coarse),
+            *self._rules_of_the_answer(members, confidence),
         )
         return probabilities, [
             self._with_coarse(
@@ -183,7 +184,7 @@ class Trust:
         # Not `>`: a distance that is not a number must not pass for near.
         if self.slides is None:
             return (ood.total <= self.familiar) & ~ood.foreign
-        near = (ood.appearance <= self.slides.appearance) & (ood.content <= self.slides.content)
+        near = (ood.appearance <= self.slides.appearance) & (ood.total <= self.slides.total)
         return near & ood.nearest & ~ood.foreign
 
     def _coarse(
@@ -210,10 +211,15 @@ class Trust:
         return _Coarse(evidence, table, group, accepted & self.calibrated)
 
     def _rules_of_the_image(
-        self, outputs: Outputs, statistics: Floats, ood: _Ood
+        self,
+        outputs: Outputs,
+        statistics: Floats,
+        ood: _Ood,
+        clear: npt.NDArray[np.bool_],
     ) -> tuple[Rule, ...]:
         """Return what may stand against N images, whatever was answered, in order."""
         every = np.ones(len(statistics), dtype=bool)
+        unfamiliar = ~clear
         seen = self._seen(outputs, statistics)
         no_space = self.appearance is None and self.content is None
         # What was shown without labels is a smear, and stays for review: nobody said of which class.
@@ -222,55 +228,44 @@ class Trust:
             Rule(reasons.UNLIKE_TRAINING, ood.foreign & ~seen, "refused", aspects=True),
             Rule(reasons.NOT_CALIBRATED, every & (not self.calibrated), "review"),
             Rule(reasons.NO_OOD_DETECTION, every & no_space, "review"),
-            Rule(reasons.UNFAMILIAR_SLIDE, self._unfamiliar(outputs, ood), "review", aspects=True),
-            Rule(reasons.SEEN_WITHOUT_LABELS, self._unfamiliar(outputs, ood) & seen, "review"),
+            Rule(reasons.UNFAMILIAR_SLIDE, unfamiliar, "review", aspects=True),
+            Rule(reasons.SEEN_WITHOUT_LABELS, unfamiliar & seen, "review"),
         )
 
-    def _unfamiliar(self, outputs: Outputs, ood: _Ood) -> npt.NDArray[np.bool_]:
-        """Return which images are of no known slide, so that their class cannot be accepted by that."""
-        recognised = self._recognised(ood)
-        if self.slides is None:
-            return ~recognised
-        return ~recognised & ~self._class_is_clear(outputs)
-
-    def _class_is_clear(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
-        """Return which answers hold on a slide that was not seen: their evidence exceeds its limit."""
-        if self.slides is None:
-            return np.zeros(len(outputs.logits), dtype=bool)
-        answered = outputs.logits.argmax(axis=1)
-        each = ClassGroups(self.classes, tuple(range(len(self.classes))))
-        evidence = each.log_odds(outputs.logits)[np.arange(len(answered)), answered]
-        clear: npt.NDArray[np.bool_] = evidence > self.slides.of_class[answered]
-        return clear
+    def _named_by_group(self, coarse: _Coarse | None) -> npt.NDArray[np.bool_] | bool:
+        """Return which classes are said with their group: it has no other, and is accepted."""
+        if coarse is None or self.groups is None or self.slides is None:
+            return False
+        return coarse.accepted & self.groups.single[coarse.group]
 
     def _rules_of_the_slide(
-        self, outputs: Outputs, recognised: npt.NDArray[np.bool_], coarse: _Coarse | None
+        self,
+        answered: npt.NDArray[np.int64],
+        clear: npt.NDArray[np.bool_],
+        coarse: _Coarse | None,
     ) -> tuple[Rule, ...]:
-        """Return what may stand against the answers for N images since their slide is not known."""
+        """Return what may stand against the answers for N images since their slide is not known.
+
+        The class of an image is `clear` where its slide is recognised, or its group says it.
+        """
         if self.groups is None or coarse is None:
             return ()
         if self.slides is None:
-            every = np.ones(len(recognised), dtype=bool)
+            every = np.ones(len(answered), dtype=bool)
             return (Rule(reasons.NOT_CALIBRATED_FOR_SLIDES, every, "accepted"),)
-        answered = outputs.logits.argmax(axis=1)
         alike = np.array(self.groups.of_class)[answered] == coarse.group
         several = ~self.groups.single[coarse.group]
-        clear = recognised | self._class_is_clear(outputs)
+        one_slide = self.slides.one_slide[answered].astype(bool)
         return (
             Rule(reasons.GROUP_UNCERTAIN, ~coarse.accepted | ~alike, "review"),
             Rule(reasons.SUBTYPE_UNKNOWN, coarse.accepted & several & ~clear, "review"),
-            Rule(
-                reasons.ONE_SLIDE_CLASS,
-                self.slides.one_slide[answered].astype(bool) & ~clear,
-                "review",
-            ),
+            Rule(reasons.ONE_SLIDE_CLASS, one_slide & ~clear, "review"),
         )
 
     def _rules_of_the_answer(
         self,
         members: npt.NDArray[np.bool_],
         confidence: Floats,
-        recognised: npt.NDArray[np.bool_],
     ) -> tuple[Rule, ...]:
         """Return what may stand against N answers with these sets `(N, K)` and probabilities."""
         if self.thresholds is None or not self.calibrated:
