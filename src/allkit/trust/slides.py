@@ -72,10 +72,10 @@ class SlideVerdict(NamedTuple):
 class SlideLimits:
     """What was fitted on slides that were left out of the training, one after another.
 
-    Evidence is the log-odds of a group of classes against all others, from the
-    logits as they come. On a slide that was not seen in training, a field is answered with group g
-    where its evidence exceeds `of_group[g]` `(G,)`, infinite where no slide could tell. `of_fields`
-    `(S, G)` are the same limits for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
+    Evidence is the log-odds of a group of classes against all others, from the logits as they come.
+    On a slide that was not seen in training, a field is answered with group g where its evidence
+    exceeds `of_group[g]` `(G,)`, infinite where no slide could tell. `of_fields` `(S, G)` are the same
+    limits for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
     evidence of so many fields into log-odds that are calibrated over the slides left out.
     `appearance` and `total` are the OOD scores, by appearance and in all, up to which a field counts
     as one of a known slide.

@@ -160,9 +160,9 @@ def notes_on_slides(
         for name, n, w in zip(groups.names, limits.counts, limits.wrong, strict=True)
     ]
     notes.append(
-        f"Unseen slides: wrong answers accepted (in over {SLIDE_ERROR:.0%} of the fields) on {wrong} of "
-        f"{total} slides, each left out of the training and of the choice of limits; up to {bound(wrong, total):.0%} of slides possible (exact, "
-        f"95 %). By group: {'; '.join(parts)}."
+        f"Unseen slides: wrong answers accepted, in over {SLIDE_ERROR:.0%} of the fields, on {wrong} of "
+        f"{total} slides, each left out of the training and of the choice of limits; up to "
+        f"{bound(wrong, total):.0%} of slides possible (exact, 95 %). By group: {'; '.join(parts)}."
     )
     if limits.empirical:
         fewest = int(limits.counts.min())
