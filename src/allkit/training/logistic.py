@@ -96,9 +96,10 @@ class LogisticHead:
         if not self.history:
             self._note(solution.x)  # one class alone: the start is the solution
         steepest = float(np.abs(solution.jac).max())
-        if steepest > 10 * TOLERANCE:
+        # Rounding in float32 may hide where the loss still falls, with logits that are right to 0.1.
+        if steepest > 100 * TOLERANCE:
             warnings.warn(
-                f"The head did not reach its solution in {solution.nit} iterations: its gradient "
+                f"The head did not reach its solution in {len(self.history)} iterations: its gradient "
                 f"is {steepest:.1g}, not {TOLERANCE:.0e}. Raise head_penalty (now "
                 f"{self.config.head_penalty:g}).",
                 stacklevel=2,

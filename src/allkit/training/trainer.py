@@ -208,6 +208,7 @@ class Trainer:
         afterwards gives the same weights as without it. Raises `ConfigError` with the solver lbfgs,
         which takes no steps.
         """
+        self._require_steps()
         with self._session(train, val) as session:
             return learning_rates(session.last_loop())
 
@@ -217,18 +218,21 @@ class Trainer:
         With the strategy head, a batch of features is never too large for the memory. Raises
         `ConfigError` with the solver lbfgs, which takes no batches.
         """
+        self._require_steps()
         with self._session(train, val) as session:
             return batch_sizes(session.last_loop())
+
+    def _require_steps(self) -> None:
+        if self.config.head_solver == "lbfgs":
+            raise ConfigError(
+                "With head_solver lbfgs there is no learning rate and no batch size to find: the head "
+                "is not trained in steps. Give head_solver=adamw, or the strategy last, full or lora."
+            )
 
     @contextlib.contextmanager
     def _session(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
         """Give a training that is ready to begin; nothing of it is kept."""
         config = self.config
-        if config.head_solver == "lbfgs":
-            raise ConfigError(
-                "With head_solver lbfgs there is no learning rate and no batch size to find: the head "
-                "is not trained in steps. Give head_solver=adamw, or the strategy last, full or lora."
-            )
         require_trainable(config, train, val)
         with processes(choose_device(config.device)) as accelerator:
             dataset = whole_set(train, val)
