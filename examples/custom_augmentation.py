@@ -45,7 +45,6 @@ def main(arguments=None):
         weights=options.weights,
         augment=("orientation", "shade"),
         copies=2,
-        epochs=20,
     ).fit(split.train)
     print(f"trained with {', '.join(model.info.config.augment)}: {model.info.plugins}")
 

@@ -21,7 +21,7 @@ def main(arguments=None):
     split = data.split(test=0.34, by="group", seed=0)
     print(data)
 
-    trainer = allkit.Trainer(backbone=options.backbone, weights=options.weights, epochs=20)
+    trainer = allkit.Trainer(backbone=options.backbone, weights=options.weights)
     model = trainer.fit(split.train)
 
     result = model.evaluate(split.test)

@@ -221,11 +221,12 @@ def test_a_model_of_an_older_version_keeps_the_settings_it_was_trained_with(cell
     from allkit.model.info import ModelInfo
 
     values = cells_model.info.model_dump(mode="json")
-    for name in ("view", "bag", "head_decay", "refit"):
+    for name in ("view", "bag", "head_decay", "refit", "head_solver", "head_penalty"):
         del values["config"][name]
     for name in ("view", "bag", "finder"):
         del values["backbone"][name]
     older = ModelInfo.model_validate(values)
     assert (older.config.view, older.config.bag, older.config.head_decay) == ("rgb", "field", 0.01)
     assert not older.config.refit
+    assert older.config.head_solver == "adamw"
     assert (older.backbone.input.view, older.backbone.input.bag) == ("rgb", "field")

@@ -11,7 +11,7 @@ import yaml
 import allkit
 from allkit.config import TrainConfig, load_config
 from allkit.errors import AllkitError, ConfigError
-from allkit.training.tuning import DEFAULT_SPACE, best, read_space, tune
+from allkit.training.tuning import DEFAULT_SPACE, HEAD_SPACE, best, default_space, read_space, tune
 
 optuna = pytest.importorskip("optuna")
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "copies": {"choices": [0, 1]}}
@@ -150,6 +150,30 @@ def test_the_default_space_holds_settings_that_exist():
     space = read_space(DEFAULT_SPACE, TrainConfig())
     assert "learning_rate" in space
     assert yaml.safe_load(DEFAULT_SPACE) == space
+
+
+def test_a_head_that_is_solved_is_searched_by_what_its_solution_depends_on():
+    base = TrainConfig()
+    assert default_space(base) == HEAD_SPACE
+    assert "head_penalty" in read_space(HEAD_SPACE, base)
+    assert default_space(TrainConfig(strategy="last")) == DEFAULT_SPACE
+    both = "head_penalty: {low: 0.01, high: 1.0}\ndropout: {low: 0.1, high: 0.5}"
+    with pytest.raises(ConfigError, match=r"head_penalty = 0\.01 .* adamw \(dropout\)"):
+        read_space(both, base)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "solver"), [(HEAD_SPACE, "lbfgs"), (DEFAULT_SPACE, "adamw")])
+def test_every_trial_of_a_search_has_the_same_solver(tmp_path, data, text, solver):
+    base = TrainConfig(
+        backbone="timm:test_resnet", weights="none", view="rgb", bag="field", calibration_folds=0
+    )
+    space = read_space(text, base)
+    done = tune(data.train, None, tmp_path / "s", base=base, space=space, trials=2, cache=None)
+    defaults = TrainConfig().model_dump()
+    assert done[0].settings == {name: defaults[name] for name in space}
+    assert all(trial.error is None for trial in done)
+    assert load_config(tmp_path / "s" / "best.yaml")["head_solver"] == solver
 
 
 @pytest.mark.parametrize(

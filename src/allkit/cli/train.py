@@ -49,7 +49,10 @@ def train(
     strategy: Annotated[
         Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="passes over the images, at most")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="passes of the head over the images, at most; trains it in steps"),
+    ] = None,
     val: OptionalVal = None,
     folds: Folds = None,
     slide: SlidePattern = None,

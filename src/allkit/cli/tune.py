@@ -53,11 +53,11 @@ def tune(
     options = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
     base = read_settings(config, options, assignments or [])
     require_training_packages()
-    from allkit.training.tuning import DEFAULT_SPACE, best, read_space
+    from allkit.training.tuning import best, default_space, read_space
     from allkit.training.tuning import tune as search
 
     if space is None:
-        search_space = read_space(DEFAULT_SPACE, base)
+        search_space = read_space(default_space(base), base)
     else:
         search_space = read_space(_read_text(space), base, source=str(space))
     train, val = training_parts(open_data(data, slide_pattern=base.slide), base)

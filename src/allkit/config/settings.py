@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from allkit._moved import warn_renamed
+from allkit.config.solver import OLDER_HEAD, contradiction, settle_solver
 from allkit.errors import ConfigError, did_you_mean
 from allkit.records import Bag, View
 
@@ -88,6 +89,13 @@ class Config(BaseModel):
         old = {new: name for name, new in cls.renamed.items()}
         return {old.get(name, name): value for name, value in values.items()}
 
+    def changed(self, values: Mapping[str, Any], *, source: str = "the settings") -> Self:
+        """Return these settings with `values` in place of some.
+
+        What was not given is not given here either: it follows from the new values.
+        """
+        return self.parse(self.model_dump(exclude_unset=True) | dict(values), source=source)
+
     def to_yaml(self) -> str:
         """Return every setting with its value as YAML, ready for `--config`.
 
@@ -136,7 +144,7 @@ class TrainConfig(Config):
     sections: ClassVar[Mapping[str, str]] = {
         "backbone": "the network",
         "augment": "the images it learns from",
-        "epochs": "learning",
+        "head_solver": "learning",
         "val": "judging",
         "seed": "the machine",
     }
@@ -180,8 +188,27 @@ class TrainConfig(Config):
         le=64,
         description="augmented copies of each training image; `full` makes new ones in every epoch",
     )
+    head_solver: Literal["lbfgs", "adamw"] = Field(
+        "lbfgs",
+        description="how the head on frozen features is trained. lbfgs: multinomial logistic "
+        "regression with an L2 penalty, which has one solution; adamw: in steps, with dropout, "
+        "mixing, schedules. Where it is not given, a setting of steps (epochs, batch_size, "
+        "learning_rate, head_decay, dropout, patience, keep, warmup, mixup, ema, "
+        "balanced_sampler, accumulation, more than one of members) means adamw, and so do "
+        "`last`, `full` and `lora`",
+    )
+    head_penalty: float = Field(
+        OLDER_HEAD["head_penalty"],
+        gt=0,
+        le=1e6,
+        description="with lbfgs: half of this times the sum of the squared weights of the head is "
+        "added to the loss; the higher, the more cautious its answers",
+    )
     epochs: int = Field(
-        40, ge=1, le=10_000, description="passes of the head over the training images, at most"
+        40,
+        ge=1,
+        le=10_000,
+        description="with adamw: passes of the head over the training images, at most",
     )
     batch_size: int = Field(64, ge=1, description="images in one step of the head's training")
     learning_rate: float = Field(
@@ -209,7 +236,7 @@ class TrainConfig(Config):
         2.0,
         ge=0,
         le=100,
-        description="decoupled weight decay of the head while it is trained on features; a strong "
+        description="decoupled weight decay of the head while AdamW trains it on features; a strong "
         "one keeps it from leaning on single features, which on other slides mean something else",
     )
     patience: int = Field(
@@ -222,7 +249,7 @@ class TrainConfig(Config):
     refit: bool = Field(
         True,
         description="with the strategy head: once the validation part has been judged, train the "
-        "head again on all images, for all `epochs`; it has seen more slides then. The figures "
+        "head again on all images, with adamw for all `epochs`; it has seen more slides then. The figures "
         "stay those of the head before, which did not see the validation part",
     )
     warmup: float = Field(
@@ -271,7 +298,8 @@ class TrainConfig(Config):
         1,
         ge=1,
         le=50,
-        description="trainings from different seeds; the model answers as their mean",
+        description="trainings from different seeds; the model answers as their mean. With lbfgs "
+        "all would be equal, so that several need adamw",
     )
     val: float = Field(
         0.2, ge=0, lt=1, description="share of the training images kept for validation, by group"
@@ -341,6 +369,21 @@ class TrainConfig(Config):
         """Take the bag that the strategy can learn from, where none is given."""
         tuned = isinstance(values, dict) and values.get("strategy", "head") != "head"
         return values | {"bag": "field"} if tuned and "bag" not in values else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settle_solver(cls, values: Any) -> Any:
+        """Take the solver that the other settings are for, where none is given."""
+        return settle_solver(values) if isinstance(values, dict) else values
+
+    @model_validator(mode="after")
+    def _require_one_solver(self) -> Self:
+        """Raise `ConfigError` that names a setting which the solver would ignore."""
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        problem = contradiction(self.model_dump(), defaults)
+        if problem:
+            raise ConfigError(problem)
+        return self
 
 
 def _range(field: FieldInfo) -> str:

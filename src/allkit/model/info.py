@@ -15,7 +15,7 @@ from pydantic import (
 )
 
 from allkit._moved import warn_renamed
-from allkit.config import TrainConfig
+from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.model.adaptation import Adaptation
 from allkit.model.provenance import Provenance
 from allkit.records import InputSpec
@@ -194,5 +194,6 @@ class ModelInfo(_Part):
             "bag": "field",
             "head_decay": config.get("weight_decay", 1e-2),
             "refit": False,
+            **OLDER_HEAD,
         }
         return values | {"config": before | config}

@@ -76,10 +76,14 @@ class Head(nn.Module):
         `keep` is `(N, D)` float32, the dropout mask of a training step: 0, or 1 / (1 - dropout).
         It is given rather than drawn here, so that several processes drop what one would drop.
         """
-        normalised = (signed_sqrt(features) - self.mean) * self.scale
+        normalised = self.standardised(features)
         if keep is not None:
             normalised = normalised * keep
         return cast(torch.Tensor, self.linear(normalised))
+
+    def standardised(self, features: torch.Tensor) -> torch.Tensor:
+        """Return `(N, D)` float32, what the linear layer sees of features without dropout."""
+        return (signed_sqrt(features) - self.mean) * self.scale
 
 
 def signed_sqrt(features: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,12 @@ def _items(info: Mapping[str, Any], trust: Mapping[str, Any]) -> list[tuple[str,
     names = info["display_names"]
     count = sum(data["counts"].values())
     how = {"group": "by group", "image": "by image (leaks)", None: "given by the user"}
+    if config["folds"]:
+        choice = "cross-validation, last epoch"
+    elif config.get("head_solver") == "lbfgs":
+        choice = "none was made: the loss has one minimum"
+    else:
+        choice = "best validation loss"
     calibrated = trust["temperature"] is not None
     return [
         ("title names the method and the task", "C T", f"`{backbone['name']}` classifier, above"),
@@ -61,8 +67,7 @@ def _items(info: Mapping[str, Any], trust: Mapping[str, Any]) -> list[tuple[str,
          f"`{config['weights']}`, SHA-256 `{backbone['weights_sha256'][:16]}…`, licence "
          f"{backbone['license']}"),
         ("training: augmentation, settings, seed", "C T", "`config` in `model.json`"),
-        ("choice of the final model", "C T",
-         "cross-validation, last epoch" if config["folds"] else "best validation loss"),
+        ("choice of the final model", "C T", choice),
         ("ensemble", "C", f"mean of {backbone['members']}" if backbone["members"] > 1 else "none"),
         ("metrics and their intervals", "C T",
          "none" if figures is None else f"above; bootstrap over {figures['interval_unit']}s"),

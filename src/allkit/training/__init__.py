@@ -5,6 +5,7 @@ backbone     the backbone before it learns, and how images are shown to it
 inputs       features and activations, in the one pass that `trainer` asks for
 division     who is learnt from, and who is kept to judge
 session      trains the members and asks them
+logistic     a head on features as a logistic regression, without steps
 plan         how one phase goes
 loop         one phase of one member
 loop_state   what its next step depends on

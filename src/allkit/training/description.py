@@ -141,8 +141,9 @@ def _protocol(division: Division, config: TrainConfig) -> dict[str, str]:
     how = {"group": "by group", "image": "by image", None: "given by the user"}[division.by]
     if config.folds:
         return {"protocol": f"{config.folds}-fold cross-validation {how}, pooled"}
+    stopping = ", also used to decide when to stop" if config.head_solver == "adamw" else ""
     then = ", before the head was trained again on all images" if division.refit else ""
-    return {"protocol": f"Validation part, divided {how}, also used to decide when to stop{then}"}
+    return {"protocol": f"Validation part, divided {how}{stopping}{then}"}
 
 
 def _data_info(division: Division) -> DataInfo:

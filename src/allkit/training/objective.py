@@ -32,12 +32,13 @@ class Objective:
         return cls(weights, gamma, config.label_smoothing)
 
     def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss `(N,)` float32 of logits `(N, K)` and labels `(N,)`, not yet weighted.
+        """Return the loss `(N,)` of logits `(N, K)` and labels `(N,)`, not yet weighted.
 
+        It is float64 for logits in float64, else float32.
         Focal loss: (1 - p)^γ times the cross-entropy, p the probability of the right class (Lin
         et al. 2017).
         """
-        logits = logits.float()
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         losses = nn.functional.cross_entropy(
             logits, labels, reduction="none", label_smoothing=self.smoothing
         )

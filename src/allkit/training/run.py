@@ -22,7 +22,7 @@ from typing import Any
 import filelock
 import torch
 
-from allkit.config import TrainConfig
+from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, write_whole
 
@@ -262,7 +262,7 @@ def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     new = now.get("config", {})
     old = {}
     if "config" in now:
-        old = TrainConfig.with_names_of_today(before.get("config", {}))
+        old = {**OLDER_HEAD, **TrainConfig.with_names_of_today(before.get("config", {}))}
     for key in [*new, *(k for k in old if k not in new)]:
         if old.get(key) != new.get(key):
             return f"{key} = {old.get(key)!r}, not {new.get(key)!r}"

@@ -75,7 +75,8 @@ class Trainer:
         recorder: Recorder | None = None,
         **settings: Any,
     ) -> None:
-        values = (config.model_dump() if config else {}) | settings
+        # Only what was given: the rest follows from all that is given together.
+        values = (config.model_dump(exclude_unset=True) if config else {}) | settings
         self.config = TrainConfig.parse(values, source="the settings of Trainer")
         self.cache = FeatureCache() if isinstance(cache, str) else cache
         self.progress = progress
@@ -90,7 +91,7 @@ class Trainer:
         resume: bool = False,
         overwrite: bool = False,
     ) -> Classifier:
-        """Train on `train` and return the classifier; `val` decides when to stop.
+        """Train on `train` and return the classifier; `val` judges it, and stops AdamW's steps.
 
         Without `val`, the share `config.val` of the training images is held out for validation, by
         group. With `config.refit` the head is trained again on all images after it was judged on
@@ -215,18 +216,29 @@ class Trainer:
         """Try a hundred rising learning rates on a copy, and suggest one.
 
         It is for `learning_rate` with the strategy head, else for `finetune_learning_rate`. A training
-        afterwards gives the same weights as without it.
+        afterwards gives the same weights as without it. Raises `ConfigError` with the solver lbfgs,
+        which takes no steps.
         """
+        self._require_steps()
         with self._session(train, val) as session:
             return learning_rates(session.last_loop())
 
     def find_batch_size(self, train: Dataset, val: Dataset | None = None) -> BatchSizes:
         """Try how many images go through the network and back at once, on a copy.
 
-        With the strategy head, a batch of features is never too large for the memory.
+        With the strategy head, a batch of features is never too large for the memory. Raises
+        `ConfigError` with the solver lbfgs, which takes no batches.
         """
+        self._require_steps()
         with self._session(train, val) as session:
             return batch_sizes(session.last_loop())
+
+    def _require_steps(self) -> None:
+        if self.config.head_solver == "lbfgs":
+            raise ConfigError(
+                "With head_solver lbfgs there is no learning rate and no batch size to find: the head "
+                "is not trained in steps. Give head_solver=adamw, or the strategy last, full or lora."
+            )
 
     @contextlib.contextmanager
     def _session(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:

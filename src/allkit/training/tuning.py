@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from allkit.config import TrainConfig
+from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import AllkitError, ConfigError, did_you_mean
 from allkit.features import FeatureCache
@@ -27,7 +27,7 @@ from allkit.types import Progress
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["DEFAULT_SPACE", "METRICS", "Trial", "read_space", "tune"]
+__all__ = ["DEFAULT_SPACE", "HEAD_SPACE", "METRICS", "Trial", "default_space", "read_space", "tune"]
 
 METRICS: Mapping[str, Literal["minimize", "maximize"]] = {
     "val_loss": "minimize",
@@ -48,6 +48,16 @@ dropout: {low: 0.0, high: 0.6}
 batch_size: {choices: [32, 64, 128]}
 copies: {choices: [0, 1, 2]}
 """
+"""The space of a training in steps."""
+
+HEAD_SPACE = """\
+# Which settings are tried, and from where to where. `log: true` tries orders of magnitude alike;
+# `choices` lists the values one by one.
+head_penalty: {low: 0.001, high: 10.0, log: true}
+label_smoothing: {low: 0.0, high: 0.2}
+copies: {choices: [0, 1, 2]}
+"""
+"""The space of a head that is solved by lbfgs."""
 
 STUDY, SPACE = "trials.sqlite", "space.yaml"
 BEST, TABLE, PICTURE = "best.yaml", "trials.csv", "trials.png"
@@ -63,6 +73,11 @@ class Trial:
     seconds: float
     figures: dict[str, float]
     error: str | None = None
+
+
+def default_space(base: TrainConfig) -> str:
+    """Return the search space for settings that are searched around `base`, as YAML."""
+    return HEAD_SPACE if base.head_solver == "lbfgs" else DEFAULT_SPACE
 
 
 def read_space(text: str, base: TrainConfig, *, source: str = "the search space") -> Space:
@@ -104,8 +119,16 @@ def read_space(text: str, base: TrainConfig, *, source: str = "the search space"
                 f"{name} in {source} must be {{low: …, high: …, log: true}} or {{choices: […]}}."
             )
         for value in ends:
-            TrainConfig.parse(base.model_dump() | {name: value}, source=source)
+            base.changed({name: value}, source=source)
+    for place in ("low", "high"):
+        together = {name: _end(entry, place) for name, entry in space.items()}
+        base.changed(together, source=source)
     return space
+
+
+def _end(entry: Mapping[str, Any], place: str) -> Any:
+    """Return the lowest or highest value of an entry, or its first or last choice."""
+    return entry["choices"][-(place == "high")] if "choices" in entry else entry[place]
 
 
 def tune(
@@ -126,14 +149,16 @@ def tune(
 
     Every trial is a whole training on `train`, judged on `val`, or on a part of `train` by group,
     or on the folds of `base.folds`; other images are not used. The first trial is `base` itself, so
-    the best is never worse. The state is in `out/trials.sqlite`: called again, the search goes on
-    from there; an interrupted trial is repeated. `best.yaml`, `trials.csv`
+    the best is never worse; where the space holds settings of steps and `base` does not name the
+    solver, it is `base` trained by adamw. The state is in `out/trials.sqlite`: called again, the search
+    goes on from there; an interrupted trial is repeated. `best.yaml`, `trials.csv`
     and `trials.png` are written after every trial. A trial that fails is noted and the search
     goes on. `timeout` is in seconds; no trial is begun after it.
 
     Raises `ConfigError` when Optuna is not installed, or `out` holds another search, and
     `AllkitError` when every trial failed.
     """
+    base = _with_solver(base, space)
     study = _open(train, val, out, base=base, space=space, metric=metric)
     start = time.monotonic()
     while _finished(study) < trials and (timeout is None or time.monotonic() - start < timeout):
@@ -158,6 +183,15 @@ def tune(
     if done and all(trial.value is None for trial in done):
         raise AllkitError(f"Every trial failed. The last one: {done[-1].error}")
     return done
+
+
+def _with_solver(base: TrainConfig, space: Space) -> TrainConfig:
+    """Return `base` with the solver that every trial has: another one is no other trial."""
+    if "head_solver" in space:
+        return base
+    values = {name: _end(entry, "low") for name, entry in space.items()}
+    solver = base.changed(values).head_solver
+    return base if solver == base.head_solver else base.changed({"head_solver": solver})
 
 
 def best(trials: Sequence[Trial], metric: str) -> Trial | None:
@@ -208,6 +242,7 @@ def _open(
     else:
         for name in ("settings", "space"):
             before[name] = TrainConfig.with_names_of_today(before.get(name, {}))
+        before["settings"] = {**OLDER_HEAD, **before["settings"]}
         for name, value in json.loads(json.dumps(facts)).items():
             if before.get(name) != value:
                 raise ConfigError(
@@ -250,15 +285,18 @@ def _one(
     start = time.monotonic()
     try:
         # The head of a trial is judged and forgotten: it need not be trained again.
-        values = base.model_dump() | {"refit": False} | settings
-        config = TrainConfig.parse(values, source=f"trial {trial.number}")
+        config = base.changed({"refit": False, **settings}, source=f"trial {trial.number}")
         info = Trainer(config, cache=cache, progress=progress).fit(train, val).info
         if info.validation is None:
             raise ConfigError("Nothing is held out to judge the trials by: set val or folds.")
         figures = {
             name: float(info.validation[name])
             for name in ("accuracy", "balanced_accuracy", "macro_f1")
-        } | {"val_loss": _val_loss(info.history, folds=bool(config.folds))}
+        } | {
+            "val_loss": _val_loss(
+                info.history, last=bool(config.folds) or config.head_solver == "lbfgs"
+            )
+        }
         trial.set_user_attr("figures", figures)
         trial.set_user_attr("seconds", time.monotonic() - start)
         study.tell(trial, figures[metric])
@@ -271,12 +309,15 @@ def _one(
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
-def _val_loss(histories: Sequence[Sequence[Mapping[str, float]]], *, folds: bool) -> float:
-    """Return the validation loss of the epoch that is kept, averaged over the members."""
+def _val_loss(histories: Sequence[Sequence[Mapping[str, float]]], *, last: bool) -> float:
+    """Return the validation loss of the epoch that is kept, averaged over the members.
+
+    It is the best epoch, or the `last` one where the validation part chooses none.
+    """
     kept = []
     for history in histories:
         losses = [entry["val_loss"] for entry in history if "val_loss" in entry]
-        kept.append(losses[-1] if folds else min(losses))
+        kept.append(losses[-1] if last else min(losses))
     return math.fsum(kept) / len(kept)
 
 
@@ -343,7 +384,7 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
     winner = best(trials, metric)
     if winner is None:
         return
-    config = TrainConfig.parse(base.model_dump() | winner.settings)
+    config = base.changed(winner.settings)
     heading = (
         f"# The best of {len(trials)} trials: number {winner.number}, {metric} {winner.value:.4g} on "
         f"the validation\n# part. It was chosen by this value, which is therefore too good.\n"
