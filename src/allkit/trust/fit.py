@@ -164,6 +164,10 @@ def _slide_limits(
         return None
     every = np.arange(len(images.labels), dtype=np.int64)
     known = spaces.ood_scores(every, images.labels)
+    # Where the whole slide was kept out, the image was not one of a known slide.
+    for references, kept_out in grouped_parts(images.labels, images.fields):
+        alone = ~np.isin(images.slides[kept_out], images.slides[references])
+        known[:, kept_out[alone]] = np.nan
     appearance = np.full(len(every), np.inf)
     classes = len(images.classes)
     for part in left_out:

@@ -80,14 +80,13 @@ def fit_slide_limits(
             if len(part.slides) == 1:
                 alone[slide] = by_group[rows], group
             clusters = images.fields[part.rows[rows]]
+            means = [_means(by_group[rows], clusters, size, rng) for size in SIZES[1:]]
             for wrong in range(len(groups)):
                 if wrong == group:
                     continue
-                values = by_group[rows, wrong]
-                needs.add("group", wrong, slide, _quantile(values))
-                for number, size in enumerate(SIZES[1:], start=1):
-                    means = _means(by_group[rows], clusters, size, rng)
-                    needs.add(f"fields {number}", wrong, slide, float(means[:, wrong].max()))
+                needs.add("group", wrong, slide, _quantile(by_group[rows, wrong]))
+                for number, of_size in enumerate(means, start=1):
+                    needs.add(f"fields {number}", wrong, slide, float(of_size[:, wrong].max()))
     of_group = [needs.limit("group", g, risk) for g in range(len(groups))]
     of_fields = np.stack(
         [
@@ -223,18 +222,21 @@ def _means(evidence: Floats, clusters: Ints, size: int, rng: np.random.Generator
 
     Draws are random, and all runs of consecutive fields. With fewer clusters all of them are taken.
     """
-    _, first, owner = np.unique(clusters, return_index=True, return_inverse=True)
-    order = np.argsort(np.argsort(first))[owner]
-    count = len(first)
-    members = [np.flatnonzero(order == cluster) for cluster in range(count)]
-    one = np.array([rows[0] for rows in members])
-    size = min(size, count)
-    draws = []
-    for _ in range(DRAWS if size < count else 1):
-        chosen = rng.choice(count, size, replace=False)
-        draws.append(evidence[[int(rng.choice(members[c])) for c in chosen]].mean(axis=0))
-    runs = [evidence[one[start : start + size]].mean(axis=0) for start in range(count - size + 1)]
-    return np.stack([*draws, *runs])
+    _, first, owner, sizes = np.unique(
+        clusters, return_index=True, return_inverse=True, return_counts=True
+    )
+    count, size = len(first), min(size, len(first))
+    by_cluster = np.argsort(owner, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    draws = DRAWS if size < count else 1
+    chosen = np.argsort(rng.random((draws, count)), axis=1)[:, :size]
+    member = starts[chosen] + (rng.random((draws, size)) * sizes[chosen]).astype(np.int64)
+    random = evidence[by_cluster[member]].mean(axis=1)
+    # Runs of consecutive fields: the first of each cluster, in the order of the images.
+    one = evidence[np.sort(first)].astype(np.float64)
+    sums = np.concatenate([np.zeros((1, one.shape[1])), np.cumsum(one, axis=0)])
+    runs = (sums[size:] - sums[:-size]) / size
+    return np.concatenate([random, runs])
 
 
 def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
