@@ -129,7 +129,7 @@ def answers_of(
     classes = np.array(model.trust.classes)
     label = classes[judged.probabilities.argmax(axis=1)]
     truth = np.array(data.label_names)
-    coarse = coarse_of(model, judged, benign)
+    coarse = coarse_of(model, judged)
     return Answers(
         image=np.array([sample.image for sample in data]),
         slide=np.array(data.column("slide")),
@@ -153,17 +153,18 @@ class Coarse(NamedTuple):
     verdict: npt.NDArray[np.str_]
 
 
-def coarse_of(model: Classifier, judged: Judged, benign: frozenset[str]) -> Coarse:
-    """Return the coarse answers on N images; of a model without groups, what its classes say."""
-    if getattr(judged.decisions[0], "coarse", None) is None:  # a model of before
-        columns = [name not in benign for name in model.trust.classes]
-        share = judged.probabilities[:, columns].sum(axis=1)
-        verdicts = np.array([decision.verdict for decision in judged.decisions])
-        return Coarse(share > 0.5, np.maximum(share, 1 - share), verdicts)
-    names = np.array(model.trust.groups.names)
-    answers = [decision.coarse for decision in judged.decisions]
+def coarse_of(model: Classifier, judged: Judged) -> Coarse:
+    """Return the coarse answers on N images, by the names `benign` and `malignant` of the groups."""
+    groups = model.trust.groups
+    if groups is None or set(groups.names) != {"benign", "malignant"}:
+        raise SystemExit(
+            "The model asks no question of benign or malignant. Give --set class_groups=…, with these "
+            "two names, and images of both in every training."
+        )
+    names = np.array(groups.names)
+    answers = [decision.coarse for decision in judged.decisions if decision.coarse is not None]
     return Coarse(
-        names[[answer.group for answer in answers]] != "benign",
+        names[[answer.group for answer in answers]] == "malignant",
         np.array([answer.probability for answer in answers]),
         np.array([answer.verdict for answer in answers]),
     )

@@ -56,10 +56,13 @@ def now() -> str:
 
 
 def commit() -> str:
-    """Return the short hash of the commit of this file, with `+` where the code has changes."""
+    """Return the short hash of the commit, with `+` where the code has changes; or `unknown`."""
     root = Path(__file__).parents[1]
     changes = ["status", "--porcelain", "--untracked-files=no", "--", ".", f":!{_NAME}"]
-    return _git(root, "rev-parse", "--short", "HEAD") + ("+" if _git(root, *changes) else "")
+    try:
+        return _git(root, "rev-parse", "--short", "HEAD") + ("+" if _git(root, *changes) else "")
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return "unknown"
 
 
 _NAME = "benchmarks/looks.csv"

@@ -1,4 +1,4 @@
-"""Right or silent on slides that were never seen? The nested protocol, in eight steps.
+"""Right or silent on slides that were never seen? The nested protocol, in seven steps.
 
     python benchmarks/nested.py --data index.csv --backbone efficientnet-lite0 --out lite0.json
     python benchmarks/nested.py --data index.csv --only unseen pairs --set copies=0 --out copies.json
@@ -45,6 +45,7 @@ from left_out import (
     Parts,
     Protocol,
     bounds,
+    coarse_of,
     counts,
     joined,
     over_slides,
@@ -292,11 +293,7 @@ def others(protocol: Protocol, folders: Sequence[Path]) -> Figures:
         figures[folder.name] = {
             "images": len(images),
             "fine accepted": sum(decision.verdict == "accepted" for decision in judged.decisions),
-            "coarse accepted": sum(
-                getattr(decision, "coarse", None) is not None
-                and decision.coarse.verdict == "accepted"
-                for decision in judged.decisions
-            ),
+            "coarse accepted": int((coarse_of(model, judged).verdict == "accepted").sum()),
             **top_codes(judged),
         }
     return figures

@@ -54,6 +54,9 @@ def inside(protocol: Protocol, config: TrainConfig) -> Judged:
     """
     answers: Judged = {}
     for pair in combinations(protocol.slides, 2):
+        if set(pair) in (set(protocol.benign_slides), set(protocol.malignant_slides)):
+            print(f"not without {'+'.join(pair)}: nothing of their group is left", flush=True)
+            continue
         parts = without(protocol.data, pair)
         try:
             model = protocol.train(parts.train, config)
@@ -84,9 +87,10 @@ def choose(protocol: Protocol, recipes: Sequence[str], score: str) -> dict[str, 
     choosing, not of one recipe; nothing but the chosen one is tried on an outer slide.
     """
     configs = {name: _with(protocol.config, RECIPES[name]) for name in recipes}
-    tables = {}
+    tables: dict[str, Judged] = {}
     for name, config in configs.items():
-        tables[name] = inside(protocol, config)
+        same = [other for other in tables if configs[other] == config]  # such as the defaults
+        tables[name] = tables[same[0]] if same else inside(protocol, config)
         print(f"inner slides: {name}", flush=True)
     rows, parts = {}, []
     for outer in protocol.slides:

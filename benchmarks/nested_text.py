@@ -80,6 +80,16 @@ def write_summary(summary: Figures) -> list[str]:
     return columns(rows)
 
 
+PAIR_HEADS = {
+    "benign recall": "benign",
+    "malignant recall": "malignant",
+    "coarse accepted right": "acc. right",
+    "coarse accepted wrong": "acc. wrong",
+    "fine accepted wrong": "fine acc. wrong",
+    "leukaemia accepted as benign": "as benign",
+}
+
+
 def write_pairs(pairs: Figures, earlier: Figures | None) -> list[str]:
     return ["one benign and one malignant slide left out, %", *pair_rows(pairs)]
 
@@ -88,7 +98,7 @@ def pair_rows(pairs: Figures) -> list[str]:
     names = list(pairs["mean"])
     if not names:
         return _untrainable(pairs)
-    rows = [["slides left out", "images", *names]]
+    rows = [["slides left out", "images", *(PAIR_HEADS.get(name, name) for name in names)]]
     for slides, row in pairs["rows"].items():
         rows.append([slides, "+".join(map(str, row["images"])), *_cells(row, names)])
     rows += [[kind, "", *_cells(pairs[kind], names)] for kind in ("mean", "worst")]

@@ -89,14 +89,11 @@ def of_slide(
 
 def outcomes(case: CasePrediction, label: str, benign: frozenset[str]) -> tuple[str, str]:
     """Return how the coarse and the fine answer for a slide of this label went, in a word each."""
-    if getattr(case, "coarse_verdict", None) is None:  # a model of before
-        malignant = sum(p for name, p in case.probabilities.items() if name not in benign) > 0.5
-        coarse, coarse_verdict = "malignant" if malignant else "benign", case.verdict
-    else:
-        coarse, coarse_verdict = case.coarse, case.coarse_verdict
     group = "benign" if label in benign else "malignant"
-    return _word(coarse_verdict, coarse == group), _word(case.verdict, case.label == label)
+    return _word(case.coarse_verdict, case.coarse == group), _word(
+        case.verdict, case.label == label
+    )
 
 
-def _word(verdict: str, right: bool) -> str:
+def _word(verdict: str | None, right: bool) -> str:
     return ("right" if right else "wrong") if verdict == "accepted" else "none"

@@ -4,6 +4,7 @@ import csv
 import json
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,7 @@ def run(nested, table, folder, *options):
     out, log = folder / "out.json", folder / "looks.csv"
     network = ("--backbone", "timm:test_resnet", "--weights", "none", "--set", *SMALL)
     nested.main(["--data", str(table), *network, "--out", str(out), *options], log=log)
-    with log.open(newline="") as file:
-        return json.loads(out.read_text()), list(csv.DictReader(file))
+    return json.loads(out.read_text()), rows_of(log)
 
 
 def test_what_is_left_out_leaves_no_relative_in_training(nested, table):
@@ -138,37 +138,75 @@ def test_shares_are_pooled_over_images_and_averaged_over_slides(nested):
     }
 
 
-@pytest.mark.slow
-def test_every_slide_left_out_is_a_row_of_the_log(nested, table, tmp_path, capsys):
-    figures, log = run(nested, table, tmp_path, "--only", "unseen", "draws", "--draws", "20")
-    assert [row["slides"] for row in log] == figures["benign slides"] + figures["malignant slides"]
-    assert sorted(row["slides"] for row in log) == OUTER
-    assert {row["step"] for row in log} == {"unseen+draws"}
-    assert 'bag="field"' in log[0]["configuration"]
-    rows = figures["unseen"]["slides"]
-    assert [slide for slide in OUTER if not rows[slide]["seen"]] == ["P1", "Q1"]
-    for row in log:
-        assert int(row["images"]) == rows[row["slides"]]["images"]
-        assert int(row["coarse_right"]) == rows[row["slides"]]["coarse right"][0]
-    assert len(figures["unseen"]["answers"]["image"]) == 48
-    for row in figures["draws"].values():
-        assert sum(row["random 3"]["coarse"].values()) == pytest.approx(1)
-    text = capsys.readouterr().out
-    assert "every slide left out alone" in text
-    assert "verdict on a slide, coarse, consecutive fields" in text
+def rows_of(log):
+    with log.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_whoever_judges_a_slide_left_out_leaves_a_row(nested, table, tiny, tmp_path):
+    from allkit import Dataset
+    from allkit.config import TrainConfig
+
+    log = tmp_path / "looks.csv"
+    config = TrainConfig(copies=0, backbone="timm:test_resnet", weights="none")
+    protocol = nested.Protocol(Dataset.open(table), config, log=log)
+    images = nested.without(protocol.data, ["E1"]).test
+    protocol.judge(tiny, images)
+    assert not log.exists(), "inner slides are no look"
+    answers = protocol.look(tiny, images, ["E1"], step="unseen")[1]
+    (row,) = rows_of(log)
+    assert (row["backbone"], row["step"], row["slides"]) == ("timm:test_resnet", "unseen", "E1")
+    assert row["configuration"] == "copies=0", "what differs from the defaults, and not the network"
+    assert int(row["images"]) == len(images) == 6
+    assert int(row["coarse_right"]) == answers.coarse_right.sum()
+
+
+def test_looks_of_several_programs_stay_whole_rows(nested, tmp_path):
+    log = tmp_path / "looks.csv"
+    fields = ("now", "abc", "vgg16", "unseen", 'view="rgb" copies=0', "B1")
+    with ThreadPoolExecutor(8) as several:
+        list(
+            several.map(
+                lambda n: nested.looks.append(log, nested.looks.Look(*fields, n, 0, 0, 0)),
+                range(100),
+            )
+        )
+    rows = rows_of(log)
+    assert sorted(int(row["images"]) for row in rows) == list(range(100))
+    assert {row["configuration"] for row in rows} == {'view="rgb" copies=0'}
+
+
+def test_the_log_of_the_repository_holds_real_looks_only(nested):
+    header = nested.looks.LOOKS.read_text("utf-8").splitlines()[0]
+    assert tuple(header.split(",")) == nested.looks.Look._fields
+    assert not [row for row in rows_of(nested.looks.LOOKS) if row["backbone"].startswith("timm:")]
 
 
 @pytest.mark.nightly
-def test_all_steps_of_the_protocol_end_with_figures(nested, table, tmp_path):
+def test_all_steps_of_the_protocol_end_with_figures(nested, table, tmp_path, capsys):
     figures, log = run(
         nested, table, tmp_path, "--draws", "20", "--others", str(table.parent / "images")
     )
     steps = Counter(row["step"] for row in log)
     assert steps == {"unseen+draws": 6, "recoloured": 6, "pairs": 8}, "the curve took the pairs"
+    rows = figures["unseen"]["slides"]
+    assert list(rows) == figures["benign slides"] + figures["malignant slides"]
+    assert [slide for slide in OUTER if not rows[slide]["seen"]] == ["P1", "Q1"]
+    alone = {row["slides"]: row for row in log if row["step"] == "unseen+draws"}
+    assert sorted(alone) == OUTER
+    for slide, row in alone.items():
+        assert int(row["images"]) == rows[slide]["images"]
+        assert int(row["coarse_right"]) == rows[slide]["coarse right"][0]
+    assert len(figures["unseen"]["answers"]["image"]) == 48
+    for row in figures["draws"].values():
+        assert sum(row["random 3"]["coarse"].values()) == pytest.approx(1)
     assert figures["curve"]["1"] == figures["pairs"]
     assert len(figures["recoloured"]["B1"]["to"]) == 5
     assert figures["known"]["images"] == 48
     assert figures["others"]["images"]["images"] == 48
+    text = capsys.readouterr().out
+    assert "every slide left out alone" in text
+    assert "verdict on a slide, coarse, consecutive fields" in text
 
 
 @pytest.mark.nightly

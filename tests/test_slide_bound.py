@@ -1,9 +1,13 @@
 """What is promised of slides that were never seen holds on such slides, or is said not to be promised."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from allkit.trust.groups import groups_of
 from allkit.trust.slides import bound, limit_of_slides
+from allkit.trust.unseen import notes_on_slides
 
 RISK = 0.02
 
@@ -53,6 +57,46 @@ def test_with_8_slides_the_asked_risk_would_be_missed():
     rng = np.random.default_rng(3)
     shares = [wrong_on_new_slides(rng, 8) for _ in range(200)]
     assert np.mean(shares) > RISK, "so the mark is no formality"
+
+
+def limits_from(slides_of_group, needs):
+    """What is said of the limits of two groups, from what slides of the other group need."""
+    both = [limit_of_slides(of_one, RISK, 0.1) for of_one in needs]
+    return SimpleNamespace(
+        of_group=np.array([limit for limit, _ in both]),
+        counts=np.array(slides_of_group),
+        wrong=np.zeros(2),
+        risk=RISK,
+        margin=0.1,
+        empirical=any(empirical for _, empirical in both),
+    )
+
+
+def notes(benign, malignant):
+    """What a model says of unseen slides that was trained on so many of each group."""
+    rng = np.random.default_rng(5)
+    classes = ("Benign", "Early", "Pre", "Pro")
+    groups = groups_of(None, classes)
+    limits = limits_from(
+        (benign, malignant), [needs_of_slides(rng, malignant), needs_of_slides(rng, benign)]
+    )
+    return " ".join(notes_on_slides(classes, groups, (benign, 1, malignant - 2, 1), limits))
+
+
+def test_the_text_says_that_8_slides_cannot_guarantee_the_risk():
+    text = notes(3, 5)
+    assert "A risk of 2% of unseen slides cannot be guaranteed with 3 slides" in text
+    assert "empirical" in text
+    assert "0 of 8 slides" in text
+    assert "malignant: 0 of 5, up to 45%" in text
+    assert "Early, Pro: seen on one slide only" in text
+
+
+def test_the_text_promises_from_enough_slides_on():
+    text = notes(200, 200)
+    assert "0 of 400 slides" in text
+    assert "empirical" not in text
+    assert "cannot be guaranteed" not in text
 
 
 @pytest.mark.parametrize(
