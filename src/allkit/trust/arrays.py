@@ -48,7 +48,7 @@ def pack(parts: Mapping[str, Any]) -> Arrays:
         arrays["familiarity.ranges"] = np.asarray(parts["ranges"], np.float32)
     if parts["groups"] is not None:
         names = json.dumps(parts["groups"].names).encode()
-        arrays["groups.names"] = np.frombuffer(names, np.uint8)
+        arrays["groups.names"] = np.frombuffer(names, np.uint8).copy()
         arrays["groups.of_class"] = np.array(parts["groups"].of_class, np.int64)
     if parts["slides"] is not None:
         for part in fields(SlideLimits):

@@ -129,6 +129,17 @@ def fit_trust(
                 "Known slides were measured without known groups: how new slides differ is not "
                 "known, so more of them will look unfamiliar than need be."
             )
+    if groups is not None:
+        slides = _slide_limits(
+            images,
+            spaces,
+            groups,
+            left_out,
+            risk=settings.slide_risk,
+            familiar=settings.familiar,
+        )
+        notes += notes_on_slides(classes, groups, _slides_of_class(images), slides)
+        trust = replace(trust, slides=slides)
     if len(rows) < FEWEST_TO_CALIBRATE:
         notes.append(
             f"Not calibrated: {len(rows)} held-out images, {FEWEST_TO_CALIBRATE} needed. "
@@ -145,10 +156,6 @@ def fit_trust(
     floor = confidence_floor(probabilities, labels[rows], single & familiar, settings.error)
     notes += _too_few(labels[rows], classes, settings.coverage)
     trust = replace(trust, confidence=floor)
-    if groups is not None:
-        slides = _slide_limits(images, spaces, groups, left_out, settings.slide_risk)
-        notes += notes_on_slides(classes, groups, _slides_of_class(images), slides)
-        trust = replace(trust, slides=slides)
     return Fitted(trust, probabilities, tuple(notes))
 
 
@@ -157,17 +164,24 @@ def _slide_limits(
     spaces: FittedSpaces | None,
     groups: ClassGroups,
     left_out: Sequence[LeftOut],
+    *,
     risk: float,
+    familiar: float,
 ) -> SlideLimits | None:
     """Return the limits for unseen slides; `None` where no slide could be left out."""
     if spaces is None or not left_out or images.slides is None or images.same_field is None:
         return None
     every = np.arange(len(images.labels), dtype=np.int64)
-    known = spaces.ood_scores(every, images.labels)
-    # Where the whole slide was kept out, the image was not one of a known slide.
-    for references, kept_out in grouped_parts(images.labels, images.fields):
-        alone = ~np.isin(images.slides[kept_out], images.slides[references])
-        known[:, kept_out[alone]] = np.nan
+    known = _scores_on_known_slides(images, spaces, images.slides)
+    if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
+        # Each slide is one group, so fields of known slides are those that other fields are left of.
+        alike = images._replace(fields=images.same_field)
+        by_field = _spaces(alike, [], frozen=True, familiar=familiar)
+        if by_field is None:
+            return None
+        known = _scores_on_known_slides(alike, by_field, images.slides)
+        if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
+            return None
     appearance = np.full(len(every), np.inf)
     classes = len(images.classes)
     for part in left_out:
@@ -219,6 +233,20 @@ def _spaces(
         classes=len(images.classes),
         familiar=familiar,
     )
+
+
+def _scores_on_known_slides(images: TrainingImages, spaces: FittedSpaces, slides: Ints) -> Floats:
+    """Return the OOD scores `(S, N)` of images whose slide had other images among the references.
+
+    NaN for the others: where the whole slide was kept out, the image was not one of a known slide.
+    """
+    every = np.arange(len(images.labels), dtype=np.int64)
+    known = spaces.ood_scores(every, images.labels)
+    for references, kept_out in grouped_parts(images.labels, images.fields):
+        alone = ~np.isin(slides[kept_out], slides[references])
+        known[:, kept_out[alone]] = np.nan
+    known[~np.isfinite(known)] = np.nan
+    return known
 
 
 def _slides_of_class(images: TrainingImages) -> list[int] | None:

@@ -12,7 +12,15 @@ import numpy as np
 from allkit.trust.softmax import softmax
 from allkit.types import Floats
 
-__all__ = ["SIZES", "Limit", "SlideLimits", "SlideVerdict", "bound", "limit_of_slides"]
+__all__ = [
+    "LEAST_COARSE",
+    "SIZES",
+    "Limit",
+    "SlideLimits",
+    "SlideVerdict",
+    "bound",
+    "limit_of_slides",
+]
 
 SIZES = (1, 3, 5, 10, 20)
 """Numbers of fields for which a verdict on a slide is fitted."""

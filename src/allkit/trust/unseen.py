@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from allkit.trust.groups import ClassGroups
-from allkit.trust.slides import SIZES, SlideLimits, bound, limit_of_slides
+from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits, bound, limit_of_slides
 from allkit.types import Doubles, Floats, Ints
 
 __all__ = ["LeftOut", "SlideEvidence", "fit_slide_limits", "notes_on_slides"]
@@ -84,29 +85,25 @@ def fit_slide_limits(
             for wrong in range(len(groups)):
                 if wrong == group:
                     continue
-                needs.add("group", wrong, slide, _quantile(by_group[rows, wrong]))
-                for number, of_size in enumerate(means, start=1):
-                    needs.add(f"fields {number}", wrong, slide, float(of_size[:, wrong].max()))
-    of_group = [needs.limit("group", g, risk) for g in range(len(groups))]
-    of_fields = np.stack(
-        [
-            np.array([limit for limit, _ in of_group]),
-            *(
-                np.array([needs.limit(f"fields {n}", g, risk)[0] for g in range(len(groups))])
-                for n in range(1, len(SIZES))
-            ),
-        ]
-    )
+                needs.add(0, wrong, slide, _quantile(by_group[rows, wrong]))
+                for size, of_size in enumerate(means, start=1):
+                    needs.add(size, wrong, slide, float(of_size[:, wrong].max()))
+    temperatures = _temperatures(list(alone.values()))
+    # Nothing is accepted at a probability that is a guess, however easy the slides were.
+    needs.least = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
+    limits = [
+        [needs.limit(size, g, risk) for g in range(len(groups))] for size in range(len(SIZES))
+    ]
     slides_of = [np.unique(images.slides[images.labels == k]) for k in range(classes)]
     counts, wrong_slides = np.zeros(len(groups)), np.zeros(len(groups))
     for slide, (evidence, group) in alone.items():
         counts[group] += 1
         wrong_slides[group] += needs.wrong_share(slide, evidence, group, risk) > SLIDE_ERROR
     return SlideLimits(
-        of_group=np.array([limit for limit, _ in of_group]),
+        of_group=np.array([limit for limit, _ in limits[0]]),
         # More fields never need more evidence.
-        of_fields=np.minimum.accumulate(of_fields, axis=0),
-        temperatures=_temperatures(list(alone.values())),
+        of_fields=np.minimum.accumulate([[limit for limit, _ in row] for row in limits], axis=0),
+        temperatures=temperatures,
         appearance=_recognised(images, left_out),
         total=float(np.nanquantile(images.known_total, KNOWN_IN_ALL)),
         counts=counts,
@@ -114,7 +111,7 @@ def fit_slide_limits(
         one_slide=np.array([len(slides) == 1 for slides in slides_of], dtype=np.float64),
         risk=risk,
         margin=MARGIN,
-        empirical=any(empirical for _, empirical in of_group),
+        empirical=any(empirical for _, empirical in limits[0]),
     )
 
 
@@ -182,30 +179,34 @@ def notes_on_slides(
 
 
 class _Needs:
-    """The limits that slides need, by what is limited: for each slide the strictest one."""
+    """The limits that slides need: for each number of fields, group and slide the strictest one."""
 
     def __init__(self, groups: int) -> None:
         self.groups = groups
-        self.values: dict[tuple[str, int], dict[int, float]] = {}
+        self.least: Floats = np.zeros(len(SIZES))
+        self.values: dict[tuple[int, int], dict[int, float]] = {}
 
-    def add(self, what: str, wrong: int, slide: int, need: float) -> None:
-        """Record that `slide` needs a limit of `need` against the wrong answer `wrong`."""
-        slides = self.values.setdefault((what, wrong), {})
+    def add(self, size: int, wrong: int, slide: int, need: float) -> None:
+        """Record that `slide` needs a limit of `need` against the wrong group `wrong`.
+
+        `size` is the position in `SIZES` of the number of fields.
+        """
+        slides = self.values.setdefault((size, wrong), {})
         slides[slide] = max(slides.get(slide, -np.inf), need)
 
     def limit(
-        self, what: str, wrong: int, risk: float, without: int | None = None
+        self, size: int, wrong: int, risk: float, without: int | None = None
     ) -> tuple[float, bool]:
-        """Return the limit and whether it is empirical; never below even odds."""
-        slides = self.values.get((what, wrong), {})
+        """Return the limit, and whether it is empirical."""
+        slides = self.values.get((size, wrong), {})
         needs = [need for slide, need in slides.items() if slide != without]
         limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
-        return max(limit, 0.0), empirical
+        return max(limit, float(self.least[size])), empirical
 
     def wrong_share(self, slide: int, evidence: Floats, group: int, risk: float) -> float:
         """Return the share of a slide's fields that limits chosen without it accept wrongly."""
         beyond = [
-            evidence[:, g] > self.limit("group", g, risk, without=slide)[0]
+            evidence[:, g] > self.limit(0, g, risk, without=slide)[0]
             for g in range(self.groups)
             if g != group
         ]
