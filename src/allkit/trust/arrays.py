@@ -14,11 +14,13 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.slides import SlideLimits
 from allkit.trust.space import Space
 
-__all__ = ["Arrays", "from_bytes", "pack", "to_bytes", "unpack"]
+__all__ = ["PREFIXES", "Arrays", "from_bytes", "pack", "to_bytes", "unpack"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by their names."""
 
+PREFIXES = ("calibration.", "familiarity.", "groups.", "slides.")
+"""How the names of all arrays of a `Trust` begin."""
 SPACES = ("appearance", "content")
 # The names of 0.1.0, which called the slope `softening` and the spaces `familiarity`.
 CALIBRATION = {
