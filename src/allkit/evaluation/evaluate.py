@@ -113,8 +113,9 @@ def evaluation_of(
     """Return the evaluation of a model's answers on a set, with the strongest probe.
 
     By slide or case, units are counted in place of images (`judge_units`, which takes the model's
-    `trust`). `groups` are those of `classes`, by default those of `trust`. `extra` are further values of the result. Raises `DatasetError` when the model does not
-    know a label, and where the set has no such units.
+    `trust`). `groups` are those of `classes`, by default those of `trust`. `extra` are further values
+    of the result. Raises `DatasetError` when the model does not know a label, and where the set has
+    no such units.
     """
     groups = groups or (None if trust is None else trust.groups)
     if by != "field":
