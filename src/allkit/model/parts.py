@@ -19,6 +19,7 @@ from allkit.model.info import ModelInfo
 from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone
+from allkit.trust.arrays import PREFIXES
 from allkit.trust.verdict import Trust
 
 __all__ = ["Parts", "arrays_of", "read_parts", "with_fingerprint"]
@@ -59,11 +60,7 @@ def read_parts(folder: Path) -> Parts:
         ) from None
     _warn_of_another_version(info, network.backbone)
     training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
-    of_trust = {
-        name: array.numpy()
-        for name, array in arrays.items()
-        if name.startswith(("calibration.", "familiarity."))
-    }
+    of_trust = {name: array.numpy() for name, array in arrays.items() if name.startswith(PREFIXES)}
     return Parts(network, info, Trust.from_arrays(info.classes, of_trust), training)
 
 

@@ -14,11 +14,13 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.slides import SlideLimits
 from allkit.trust.space import Space
 
-__all__ = ["Arrays", "from_bytes", "pack", "to_bytes", "unpack"]
+__all__ = ["PREFIXES", "Arrays", "from_bytes", "pack", "to_bytes", "unpack"]
 
 Arrays = dict[str, npt.NDArray[Any]]
 """Arrays by their names."""
 
+PREFIXES = ("calibration.", "familiarity.", "groups.", "slides.")
+"""With one of these the name of every array begins."""
 SPACES = ("appearance", "content")
 # The names of 0.1.0, which called the slope `softening` and the spaces `familiarity`.
 CALIBRATION = {
@@ -48,7 +50,7 @@ def pack(parts: Mapping[str, Any]) -> Arrays:
         arrays["familiarity.ranges"] = np.asarray(parts["ranges"], np.float32)
     if parts["groups"] is not None:
         names = json.dumps(parts["groups"].names).encode()
-        arrays["groups.names"] = np.frombuffer(names, np.uint8)
+        arrays["groups.names"] = np.array(list(names), np.uint8)
         arrays["groups.of_class"] = np.array(parts["groups"].of_class, np.int64)
     if parts["slides"] is not None:
         for part in fields(SlideLimits):
