@@ -176,7 +176,13 @@ def slide_line(fields: Sequence[Field], classifier: allkit.Classifier) -> str:
 def reasons_in_words(answer: allkit.Prediction) -> str:
     """Return the reasons of an answer as sentences."""
     pairs = zip(answer.reason_codes, answer.reasons, strict=True)
-    return " ".join(allkit.reason_sentence(code, reason) for code, reason in pairs)
+    return " ".join(
+        # Of the class, not of the group, which is accepted on slides that the model does not know.
+        "The slide is not one that the model knows."
+        if code == UNFAMILIAR and group_is_accepted(answer)
+        else allkit.reason_sentence(code, reason)
+        for code, reason in pairs
+    )
 
 
 def may_be_shown(answer: allkit.Prediction) -> bool:

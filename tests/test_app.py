@@ -381,6 +381,68 @@ def test_a_reason_is_a_sentence_and_one_without_a_sentence_is_shown_as_it_is(ans
     assert set(SENTENCES) <= set(TEXTS)
 
 
+def test_the_group_stands_first_and_nothing_below_it_contradicts_it(answers):
+    from allkit import Prediction
+
+    def said(verdict, *codes, coarse="accepted"):
+        return Prediction(
+            "a",
+            verdict,
+            tuple(codes),
+            reason_codes=codes,
+            label="Pre",
+            probability=0.6,
+            probabilities={"Pre": 0.6, "Benign": 0.03},
+            coarse="malignant",
+            coarse_probability=0.97,
+            coarse_verdict=coarse,
+        )
+
+    unseen = said("review", "unfamiliar_slide", "subtype_unknown")
+    line = "Malignant, 97 %: accepted; which subtype cannot be said on this slide"
+    assert answers.group_line(unseen) == line
+    assert "cannot be trusted" not in answers.reasons_in_words(unseen)
+    assert not answers.may_be_shown(unseen)
+    assert answers.group_line(said("accepted")) == "Malignant, 97 %: accepted"
+    assert answers.group_line(said("review", "group_uncertain", coarse="review")) == ""
+    assert "cannot be trusted" in answers.reasons_in_words(
+        said("review", "unfamiliar_slide", coarse="review")
+    )
+
+
+def test_measurements_are_shown_where_the_model_looks_at_cells(answers):
+    from allkit import Prediction
+
+    field = Prediction("a", "review", white_cells=3, red_cell=20.0, nucleus_ratio=1.44)
+    line = "White cells in the field: 3. Nucleus over red cell: 1.4 (diameters)."
+    assert answers.measurements(field) == line
+    assert answers.measurements(Prediction("a", "review", white_cells=0)).endswith(": 0.")
+    assert answers.measurements(Prediction("a", "review")) == ""
+
+
+def test_all_uploaded_fields_together_say_what_the_slide_is_or_what_is_missing(answers):
+    from types import SimpleNamespace
+
+    from test_coarse import field, trust_of
+
+    def said(*fields, **changes):
+        classifier = SimpleNamespace(
+            trust=trust_of(**changes), info=SimpleNamespace(display_names={"Pre": "Pre-B"})
+        )
+        return answers.slide_line([answers.Field("a", f, b"") for f in fields], classifier)
+
+    words = "The slide: malignant, > 99 %, on 8 fields. Which subtype cannot be said on this slide."
+    assert said(*[field(2.5)] * 8) == words
+    assert said(*[field(-2.5)] * 8).endswith("Class: Benign.")
+    assert said(*[field(2.5)] * 3) == "The slide: not settled: about 2 more fields."
+    assert "would not settle it" in said(*[field(1.0)] * 8)
+    mixed = [field(9.0, "accepted", "accepted")] * 2 + [field(-9.0, "accepted", "accepted")] * 2
+    assert "are they of one slide?" in said(*mixed)
+    assert "never measured" in said(field(9.0), field(9.0), slides=None)
+    assert "every field was refused" in said(*[field(9.0, "refused", "refused")] * 2)
+    assert said(field(9.0)) == ""
+
+
 # ── starting ───────────────────────────────────────────────────────────────────────────────────
 
 

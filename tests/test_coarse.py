@@ -1,6 +1,7 @@
 """Benign or malignant: the coarse answer of fields and slides, and what is said when it is not sure."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -17,6 +18,7 @@ from allkit.runtime.answers import answer, refuse
 from allkit.trust import reasons
 from allkit.trust.groups import ClassGroups, groups_of
 from allkit.trust.slides import SIZES, SlideLimits
+from allkit.trust.unseen import notes_on_slides
 from allkit.trust.verdict import CoarseDecision, Decision, Trust
 from allkit.volume.tables import FORMATS
 
@@ -27,19 +29,13 @@ GROUPS = groups_of(None, CLASSES)
 def limits():
     """Limits of 4 for one field, 3 for three, 2 for five or more, of both groups."""
     of_fields = np.array([4.0, 3.0, 2.0, 2.0, 2.0])
-    return SlideLimits(
-        of_group=np.full(2, 4.0),
-        of_class=np.full(4, 4.0),
-        of_fields=np.stack([of_fields, of_fields], axis=1),
-        temperatures=np.full(len(SIZES), 0.5),
-        appearance=1.0,
-        content=1.0,
-        counts=np.array([3.0, 5.0]),
-        wrong=np.zeros(2),
-        one_slide=np.zeros(4),
-        risk=0.05,
-        margin=0.1,
-    )
+    values = {part.name: 1.0 for part in dataclasses.fields(SlideLimits)}
+    values |= {
+        "of_group": np.full(2, 4.0),
+        "of_fields": np.stack([of_fields, of_fields], axis=1),
+        "temperatures": np.full(len(SIZES), 0.5),
+    }
+    return SlideLimits(**values)
 
 
 def trust_of(**changes):
@@ -253,9 +249,19 @@ def test_rows_have_the_group_before_the_error_in_every_format(cli, model, slides
 # ── what cannot be promised is said ───────────────────────────────────────────────────────────
 
 
-def test_a_set_whose_slides_are_unknown_is_for_review_and_says_why(tiny):
+def test_a_model_whose_training_did_not_know_its_slides_leaves_the_group_for_review(tiny, drawn):
     assert tiny.trust.slides is None
-    assert any("slides of the training images are not known" in n for n in tiny.info.trust_notes)
+    (one,) = tiny.predict(drawn.parent / "images" / "drawn-00000.png")
+    assert one.coarse_verdict == "review"
+    assert reasons.NOT_CALIBRATED_FOR_SLIDES in one.reason_codes
+
+
+def test_what_cannot_be_promised_of_unseen_slides_is_said():
+    (unknown,) = notes_on_slides(CLASSES, GROUPS, None, None)
+    assert "slides of the training images are not known" in unknown
+    one, few = notes_on_slides(CLASSES, GROUPS, [1, 1, 1, 1], None)
+    assert one.startswith("Benign, Early, Pre, Pro: seen on one slide only.")
+    assert "benign has one slide" in few
 
 
 def test_groups_that_do_not_cover_the_classes_are_an_error(drawn, tiny_settings):
