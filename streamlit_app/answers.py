@@ -162,6 +162,8 @@ def slide_line(fields: Sequence[Field], classifier: allkit.Classifier) -> str:
         if slide.verdict == "accepted" and slide.label is not None:
             name = classifier.info.display_names.get(slide.label, slide.label)
             return f"{line} Class: {name}."
+        if any(answer.verdict == "accepted" for answer in answers):
+            return f"{line} Its fields do not settle which subtype."
         return f"{line} Which subtype cannot be said on this slide."
     line = "The slide: not settled"
     if NO_LIMITS in slide.reason_codes:

@@ -420,29 +420,6 @@ def test_measurements_are_shown_where_the_model_looks_at_cells(answers):
     assert answers.measurements(Prediction("a", "review")) == ""
 
 
-def test_all_uploaded_fields_together_say_what_the_slide_is_or_what_is_missing(answers):
-    from types import SimpleNamespace
-
-    from test_coarse import field, trust_of
-
-    def said(*fields, **changes):
-        classifier = SimpleNamespace(
-            trust=trust_of(**changes), info=SimpleNamespace(display_names={"Pre": "Pre-B"})
-        )
-        return answers.slide_line([answers.Field("a", f, b"") for f in fields], classifier)
-
-    words = "The slide: malignant, > 99 %, on 8 fields. Which subtype cannot be said on this slide."
-    assert said(*[field(2.5)] * 8) == words
-    assert said(*[field(-2.5)] * 8).endswith("Class: Benign.")
-    assert said(*[field(2.5)] * 3) == "The slide: not settled: about 2 more fields."
-    assert "would not settle it" in said(*[field(1.0)] * 8)
-    mixed = [field(9.0, "accepted", "accepted")] * 2 + [field(-9.0, "accepted", "accepted")] * 2
-    assert "are they of one slide?" in said(*mixed)
-    assert "never measured" in said(field(9.0), field(9.0), slides=None)
-    assert "every field was refused" in said(*[field(9.0, "refused", "refused")] * 2)
-    assert said(field(9.0)) == ""
-
-
 # ── starting ───────────────────────────────────────────────────────────────────────────────────
 
 

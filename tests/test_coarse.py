@@ -3,6 +3,9 @@
 import csv
 import dataclasses
 import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -137,6 +140,39 @@ def test_classes_without_groups_have_no_coarse_answer():
     assert one.coarse is None
     assert one.to_row(("x", "y"))["coarse_verdict"] is None
     assert allkit.combine([one], trust=Trust(("x", "y"))).coarse_verdict is None
+
+
+# ── in the app ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "streamlit_app"))
+    import answers
+
+    yield answers
+    sys.modules.pop("answers", None)
+
+
+def test_all_uploaded_fields_together_say_what_the_slide_is_or_what_is_missing(answers):
+    def said(*fields, **changes):
+        classifier = SimpleNamespace(
+            trust=trust_of(**changes), info=SimpleNamespace(display_names={"Pre": "Pre-B"})
+        )
+        return answers.slide_line([answers.Field("a", f, b"") for f in fields], classifier)
+
+    words = "The slide: malignant, > 99 %, on 8 fields. Which subtype cannot be said on this slide."
+    assert said(*[field(2.5)] * 8) == words
+    one_named = field(9.0, "accepted", "accepted", (0.98, 0.01, 0.01))
+    assert said(one_named, *[field(2.5)] * 7).endswith("Its fields do not settle which subtype.")
+    assert said(*[field(-2.5)] * 8).endswith("Class: Benign.")
+    assert said(*[field(2.5)] * 3) == "The slide: not settled: about 2 more fields."
+    assert "would not settle it" in said(*[field(1.0)] * 8)
+    mixed = [field(9.0, "accepted", "accepted")] * 2 + [field(-9.0, "accepted", "accepted")] * 2
+    assert "are they of one slide?" in said(*mixed)
+    assert "never measured" in said(field(9.0), field(9.0), slides=None)
+    assert "every field was refused" in said(*[field(9.0, "refused", "refused")] * 2)
+    assert said(field(9.0)) == ""
 
 
 # ── what is not a smear ───────────────────────────────────────────────────────────────────────
