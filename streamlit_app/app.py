@@ -177,7 +177,7 @@ def answers_page(classifier: Any, model: tuple[Any, ...]) -> list[Field]:
         st.button("Clear", on_click=clear, args=(uploads,), key="clear")
     together = slide_line(fields, classifier)
     if together:
-        st.subheader(plain(together), anchor=False)
+        st.markdown(f"**{plain(together)}**")
         st.caption("All fields together, if they are of one slide.")
     for field in fields:
         show(field, classifier.info.display_names)

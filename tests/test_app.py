@@ -217,8 +217,10 @@ def test_the_csv_has_one_row_per_upload_in_order(started, tiny_folder, tiny, png
     assert list(rows[0]) == list(expected[0].to_row(tiny.classes))
     assert [row["image"] for row in rows] == ["b, 1.png", "x.jpg", "a.png"]
     assert [row["verdict"] for row in rows] == ["review", "unreadable", "review"]
-    assert [row["reasons"] for row in rows] == ["not calibrated", "unreadable", "not calibrated"]
-    codes = ["not_calibrated", "unreadable", "not_calibrated"]
+    said = "not calibrated;not calibrated for unseen slides"
+    assert [row["reasons"] for row in rows] == [said, "unreadable", said]
+    said = "not_calibrated;not_calibrated_for_slides"
+    codes = [said, "unreadable", said]
     assert [row["reason_codes"] for row in rows] == codes
     for row, answer in zip((rows[0], rows[2]), expected, strict=True):
         assert row["label"] == answer.label

@@ -161,7 +161,7 @@ def test_all_uploaded_fields_together_say_what_the_slide_is_or_what_is_missing(a
         )
         return answers.slide_line([answers.Field("a", f, b"") for f in fields], classifier)
 
-    words = "The slide: malignant, > 99 %, on 8 fields. Which subtype cannot be said on this slide."
+    words = "The slide: malignant, 99 %, on 8 fields. Which subtype cannot be said on this slide."
     assert said(*[field(2.5)] * 8) == words
     one_named = field(9.0, "accepted", "accepted", (0.98, 0.01, 0.01))
     assert said(one_named, *[field(2.5)] * 7).endswith("Its fields do not settle which subtype.")
