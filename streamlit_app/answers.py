@@ -17,6 +17,9 @@ SHOWN_SIDE = 1024
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 NOT_CALIBRATED = "not_calibrated"
 UNFAMILIAR = "unfamiliar_slide"
+GROUP_UNCERTAIN = "group_uncertain"
+NO_LIMITS = "not_calibrated_for_slides"
+SUBTYPE = "subtype_unknown"
 VERDICTS = {
     "accepted": "Accepted",
     "review": "For review",
@@ -109,10 +112,79 @@ def probability(value: float) -> str:
     return "< 0.01" if value < 0.005 else f"{value:.2f}"
 
 
+def percent(value: float) -> str:
+    """Return a share as a whole percentage, but never certainty."""
+    return "> 99 %" if value >= 0.995 else f"{100 * value:.0f} %"
+
+
+def group_is_accepted(answer: allkit.Prediction) -> bool:
+    """Tell whether the group of classes, such as malignant, may be read as an answer."""
+    return answer.coarse_verdict == "accepted" and GROUP_UNCERTAIN not in answer.reason_codes
+
+
+def group_line(answer: allkit.Prediction) -> str:
+    """Return the accepted group of classes in words; empty where none is accepted."""
+    if not group_is_accepted(answer) or answer.coarse is None:
+        return ""
+    line = f"{answer.coarse.capitalize()}, {percent(answer.coarse_probability or 0.0)}: accepted"
+    if answer.verdict != "accepted" and SUBTYPE in answer.reason_codes:
+        line += "; which subtype cannot be said on this slide"
+    return line
+
+
+def measurements(answer: allkit.Prediction) -> str:
+    """Return what was measured in the field; empty where the model does not look at cells."""
+    if answer.white_cells is None:
+        return ""
+    line = f"White cells in the field: {answer.white_cells}."
+    if answer.nucleus_ratio is not None:
+        line += f" Nucleus over red cell: {answer.nucleus_ratio:.1f} (diameters)."
+    return line
+
+
+def slide_line(fields: Sequence[Field], classifier: allkit.Classifier) -> str:
+    """Return what all uploaded fields say together, if they are of one slide.
+
+    Empty for a single field, and for a model whose classes are in no groups.
+    """
+    answers = [field.answer for field in fields if field.answer.verdict != "unreadable"]
+    if len(answers) < 2:
+        return ""
+    slide = allkit.combine(answers, trust=classifier.trust)
+    count = slide.fields - len(slide.refused)
+    if slide.coarse_verdict is None:
+        return ""
+    if not count:
+        return "The slide: no answer, every field was refused."
+    if slide.coarse_verdict == "accepted" and slide.coarse is not None:
+        shown = f"{slide.coarse}, {percent(slide.coarse_probability or 0.0)}"
+        line = f"The slide: {shown}, on {count} field{'s' if count > 1 else ''}."
+        if slide.verdict == "accepted" and slide.label is not None:
+            name = classifier.info.display_names.get(slide.label, slide.label)
+            return f"{line} Class: {name}."
+        if any(answer.verdict == "accepted" for answer in answers):
+            return f"{line} Its fields do not settle which subtype."
+        return f"{line} Which subtype cannot be said on this slide."
+    line = "The slide: not settled"
+    if NO_LIMITS in slide.reason_codes:
+        return f"{line}. How sure the model is on slides that it has not seen was never measured."
+    if len({answer.coarse for answer in answers if answer.coarse_verdict == "accepted"}) > 1:
+        return f"{line}. The fields disagree: are they of one slide?"
+    if slide.fields_needed is None:
+        return f"{line}, and more fields like these would not settle it."
+    return f"{line}: about {slide.fields_needed} more fields."
+
+
 def reasons_in_words(answer: allkit.Prediction) -> str:
     """Return the reasons of an answer as sentences."""
     pairs = zip(answer.reason_codes, answer.reasons, strict=True)
-    return " ".join(allkit.reason_sentence(code, reason) for code, reason in pairs)
+    return " ".join(
+        # Of the class, not of the group, which is accepted on slides that the model does not know.
+        "The slide is not one that the model knows."
+        if code == UNFAMILIAR and group_is_accepted(answer)
+        else allkit.reason_sentence(code, reason)
+        for code, reason in pairs
+    )
 
 
 def may_be_shown(answer: allkit.Prediction) -> bool:

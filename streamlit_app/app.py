@@ -16,6 +16,7 @@ from answers import (
     is_uncalibrated,
     plain,
     sentence,
+    slide_line,
     to_csv,
     too_large,
 )
@@ -174,6 +175,10 @@ def answers_page(classifier: Any, model: tuple[Any, ...]) -> list[Field]:
             key="csv",
         )
         st.button("Clear", on_click=clear, args=(uploads,), key="clear")
+    together = slide_line(fields, classifier)
+    if together:
+        st.markdown(f"**{plain(together)}**")
+        st.caption("All fields together, if they are of one slide.")
     for field in fields:
         show(field, classifier.info.display_names)
     return fields

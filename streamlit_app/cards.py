@@ -8,7 +8,9 @@ import streamlit as st
 from answers import (
     VERDICTS,
     Field,
+    group_line,
     may_be_shown,
+    measurements,
     plain,
     probability,
     reasons_in_words,
@@ -63,9 +65,19 @@ def show(field: Field, names: dict[str, str]) -> None:
         with right:
             st.text(field.name)
             heading, sure = heading_of(field, names)
-            st.subheader(plain(heading), anchor=False)
+            group = group_line(answer)
+            if group:
+                st.subheader(plain(group), anchor=False)
+            if sure and group:
+                st.markdown(f"**{plain(heading)}**")
+            elif not group:
+                st.subheader(plain(heading), anchor=False)
             verdict = VERDICTS.get(answer.verdict, answer.verdict)
+            if group and not sure:
+                verdict = f"The class: {verdict.lower()}"
             st.markdown(f"**{verdict}.** {plain(reasons_in_words(answer))}")
+            if measurements(answer):
+                st.caption(plain(measurements(answer)))
             if not may_be_shown(answer):
                 st.caption("What the model would answer is not shown, but is in the download.")
                 return

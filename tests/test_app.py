@@ -217,8 +217,10 @@ def test_the_csv_has_one_row_per_upload_in_order(started, tiny_folder, tiny, png
     assert list(rows[0]) == list(expected[0].to_row(tiny.classes))
     assert [row["image"] for row in rows] == ["b, 1.png", "x.jpg", "a.png"]
     assert [row["verdict"] for row in rows] == ["review", "unreadable", "review"]
-    assert [row["reasons"] for row in rows] == ["not calibrated", "unreadable", "not calibrated"]
-    codes = ["not_calibrated", "unreadable", "not_calibrated"]
+    said = "not calibrated;not calibrated for unseen slides"
+    assert [row["reasons"] for row in rows] == [said, "unreadable", said]
+    said = "not_calibrated;not_calibrated_for_slides"
+    codes = [said, "unreadable", said]
     assert [row["reason_codes"] for row in rows] == codes
     for row, answer in zip((rows[0], rows[2]), expected, strict=True):
         assert row["label"] == answer.label
@@ -379,6 +381,45 @@ def test_a_reason_is_a_sentence_and_one_without_a_sentence_is_shown_as_it_is(ans
     said = Prediction("a", "review", ("ambiguous", "too dark"), reason_codes=("ambiguous", "other"))
     assert answers.reasons_in_words(said) == "More than one class is possible. Too dark."
     assert set(SENTENCES) <= set(TEXTS)
+
+
+def test_the_group_stands_first_and_nothing_below_it_contradicts_it(answers):
+    from allkit import Prediction
+
+    def said(verdict, *codes, coarse="accepted"):
+        return Prediction(
+            "a",
+            verdict,
+            tuple(codes),
+            reason_codes=codes,
+            label="Pre",
+            probability=0.6,
+            probabilities={"Pre": 0.6, "Benign": 0.03},
+            coarse="malignant",
+            coarse_probability=0.97,
+            coarse_verdict=coarse,
+        )
+
+    unseen = said("review", "unfamiliar_slide", "subtype_unknown")
+    line = "Malignant, 97 %: accepted; which subtype cannot be said on this slide"
+    assert answers.group_line(unseen) == line
+    assert "cannot be trusted" not in answers.reasons_in_words(unseen)
+    assert not answers.may_be_shown(unseen)
+    assert answers.group_line(said("accepted")) == "Malignant, 97 %: accepted"
+    assert answers.group_line(said("review", "group_uncertain", coarse="review")) == ""
+    assert "cannot be trusted" in answers.reasons_in_words(
+        said("review", "unfamiliar_slide", coarse="review")
+    )
+
+
+def test_measurements_are_shown_where_the_model_looks_at_cells(answers):
+    from allkit import Prediction
+
+    field = Prediction("a", "review", white_cells=3, red_cell=20.0, nucleus_ratio=1.44)
+    line = "White cells in the field: 3. Nucleus over red cell: 1.4 (diameters)."
+    assert answers.measurements(field) == line
+    assert answers.measurements(Prediction("a", "review", white_cells=0)).endswith(": 0.")
+    assert answers.measurements(Prediction("a", "review")) == ""
 
 
 # ── starting ───────────────────────────────────────────────────────────────────────────────────

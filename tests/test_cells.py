@@ -99,7 +99,7 @@ def test_an_empty_field_has_no_cells(value):
     cells = find_cells(np.full((200, 260, 3), value, np.uint8))
     assert len(cells.centres) == 0
     assert cells.red_cell is None
-    assert shortcomings(cells) == (NO_CELLS,)
+    assert shortcomings(cells) == (NO_CELLS, NO_SCALE)
 
 
 def test_a_scale_bar_is_no_cell(field):

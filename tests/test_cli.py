@@ -91,11 +91,17 @@ def test_predict_writes_one_row_for_each_input_in_order_and_tells_of_unreadable_
     assert [row["image"] for row in rows] == [*names, "missing.png"]
     assert list(rows[0]) == [
         "image", "label", "probability", "verdict", "reasons", "reason_codes", "prediction_set",
-        "p_Benign", "p_Early", "p_Pre", "p_Pro", "error",
+        "p_Benign", "p_Early", "p_Pre", "p_Pro",
+        "coarse", "coarse_probability", "coarse_verdict", "error",
     ]  # fmt: skip
     assert rows[2]["verdict"] == "unreadable"
     assert "drawn-00002.png" in rows[2]["error"]
     assert rows[0]["verdict"] == "review"
+    assert rows[0]["coarse"] in ("benign", "malignant")
+    assert 0 <= float(rows[0]["coarse_probability"]) <= 1
+    assert rows[0]["coarse_verdict"] == "review"
+    assert not rows[2]["coarse"]
+    assert not rows[2]["coarse_verdict"]
     assert not list(tmp_path.glob(".*part"))
 
 

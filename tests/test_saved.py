@@ -13,6 +13,7 @@ import pytest
 
 import allkit
 from allkit.plugins import registry
+from allkit.trust.reasons import NOT_CALIBRATED_FOR_SLIDES, texts_of
 
 SAVED = Path(__file__).parent / "saved" / "0.1.0"
 
@@ -32,7 +33,14 @@ def test_what_an_older_version_wrote_answers_as_it_did_then(name, drawn):
     for old, new in zip(then, now, strict=True):
         assert new.label == old["label"]
         assert new.verdict == old["verdict"]
-        assert list(new.reasons) == old["reasons"]
+        # What 0.1.0 did not know to say: that it was never judged on slides it had not seen.
+        assert new.reason_codes.count(NOT_CALIBRATED_FOR_SLIDES) == 1
+        unseen = texts_of([NOT_CALIBRATED_FOR_SLIDES])
+        assert [reason for reason in new.reasons if reason not in unseen] == old["reasons"]
+        assert new.coarse in ("benign", "malignant")
+        assert new.coarse_verdict == "review"
+        row = list(new.to_row(tuple(new.probabilities)))
+        assert row[-4:] == ["coarse", "coarse_probability", "coarse_verdict", "error"]
         assert list(new.prediction_set) == old["prediction_set"]
         told = np.array([new.probabilities[name] for name in old["probabilities"]])
         assert np.abs(told - list(old["probabilities"].values())).max() < 1e-3

@@ -159,7 +159,9 @@ def test_there_is_one_row_a_slide_in_order_of_first_appearance(cli, tiny_folder,
     assert rows[1]["label"] == alone.label
     assert rows[1]["probability"] == pytest.approx(alone.probability, abs=1e-6)
     assert rows[1]["fields_needed"] is None
-    assert rows[1]["coarse"] is None
+    assert rows[1]["coarse"] == alone.coarse
+    assert rows[1]["coarse_verdict"] == "review"
+    assert "not_calibrated_for_slides" in rows[1]["reason_codes"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 
 import allkit
@@ -41,6 +42,12 @@ def test_every_value_is_judged_by_a_model_that_was_trained_without_it(with_slide
     assert found.figures.per_class["Pro"]["recall"] == 0
     assert found.figures.interval_unit == "group"
     assert found.figures.units == len(found.rows)
+    # A class that was never seen has a group all the same.
+    assert pro.coarse_right >= pro.coarse_accepted_right >= 0
+    assert pro.coarse_accepted_wrong == 0
+    coarse = found.to_dict()["coarse"]
+    assert sum(row.coarse_right for row in found.rows) == np.trace(coarse["confusion"])
+    assert "by group of classes" in found.to_text()
     assert found.to_dict()["leave_one_group_out"]["column"] == "slide"
     assert "no other images of Pro" in found.to_text()
 
@@ -66,7 +73,9 @@ def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
     ):  # fmt: skip
         assert name in values, name
     assert {"specificity", "roc_auc", "average_precision"} <= set(values["per_class"]["Pro"])
+    assert values["coarse"]["groups"] == ["benign", "malignant"]
     page = (tmp_path / "e.html").read_text()
+    assert page.index("Benign against malignant") < page.index("Metrics")
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/png") == 3
     assert "Strongest shortcut probe" in page or "No shortcut probe" in page
@@ -103,6 +112,7 @@ def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
     assert card.index("## Judged: ") < card.index("## How it works")
     assert "| pro | " in card
     assert "**Shortcut.**" in card
+    assert card.count("**Benign against malignant: ") >= 2
     assert "--leave-one-group-out`, not run" not in card
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -248,7 +248,7 @@ def test_parts_of_a_table_with_other_columns_are_refused_and_not_joined(tmp_path
     with AnsweringRun(out, identity(names)) as run:
         next(iter(run.write((answer(n) for n in names), rows=1)))
     manifest = out.with_name("a.csv.parts") / MANIFEST
-    before = manifest.read_text().replace('"format": 2', '"format": 1')  # that of 0.1.0
+    before = manifest.read_text().replace('"format": 3', '"format": 1')  # that of 0.1.0
     manifest.write_text(before)
     with pytest.raises(ConfigError, match="the columns of the table"):
         AnsweringRun(out, identity(names))
@@ -523,6 +523,12 @@ def test_answers_cross_from_worker_to_driver_whole():
             cells=(Cell(1.5, 2.0, 30.0),),
             reasons=("a", "b"),
             reason_codes=("x", "y"),
+            coarse="malignant",
+            coarse_probability=0.9,
+            coarse_verdict="accepted",
+            coarse_evidence={"benign": -2.0, "malignant": 2.0},
+            red_cell=15.0,
+            white_cells=1,
         ),
         Prediction("b.png", "unreadable", ("unreadable",), error="b.png is empty."),
     ]

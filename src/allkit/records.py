@@ -246,6 +246,13 @@ class Prediction:
     is no answer and `error` says why. `prediction_set` holds the classes that the
     calibrated model cannot rule out; it is empty for a model without calibration. `cells` are the
     white cells that the answer rests on, where the model looks at cells.
+
+    `coarse` is the group of classes (such as malignant) that was answered, with its probability and
+    a verdict of its own, and `coarse_evidence` the log-odds of every group against the others; they
+    are `None` and empty where the classes are in no groups, and for an image that cannot be read.
+    Where the model looks at cells, `red_cell` is the diameter of the red cells in pixels,
+    `nucleus_ratio` the median diameter of the nuclei over it (both `None` where it cannot be
+    measured), and `white_cells` the number of white cells: plain measurements, by no network.
     """
 
     image: str
@@ -259,6 +266,13 @@ class Prediction:
     prediction_set: tuple[str, ...] = ()
     error: str | None = None
     cells: tuple[Cell, ...] = ()
+    coarse: str | None = field(default=None, kw_only=True)
+    coarse_probability: float | None = field(default=None, kw_only=True)
+    coarse_verdict: Verdict | None = field(default=None, kw_only=True)
+    coarse_evidence: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    red_cell: float | None = field(default=None, kw_only=True)
+    nucleus_ratio: float | None = field(default=None, kw_only=True)
+    white_cells: int | None = field(default=None, kw_only=True)
 
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the answer as one flat row: a column `p_<class>` for every class of the model."""
@@ -271,6 +285,9 @@ class Prediction:
             "reason_codes": list(self.reason_codes),
             "prediction_set": list(self.prediction_set),
             **{f"p_{name}": self.probabilities.get(name) for name in classes},
+            "coarse": self.coarse,
+            "coarse_probability": self.coarse_probability,
+            "coarse_verdict": self.coarse_verdict,
             "error": self.error,
         }
 
@@ -289,9 +306,9 @@ class CasePrediction:
     when there was none to use. `votes` counts the classes that these gave, `agreement` is the
     share that gave `label`, and `spread` the standard deviation of its probability over them.
     `refused` and `unreadable` name the fields that took no part. `reasons`, `reason_codes` and
-    `prediction_set` are those of a `Prediction`. `fields_needed` says how many more fields would
-    settle the answer; `coarse` is the group of classes (such as malignant) that was answered,
-    with its probability and a verdict of its own; each is `None` where it is not known.
+    `prediction_set` are those of a `Prediction`. `coarse` is the group of classes (such as malignant)
+    that was answered, with its probability and a verdict of its own, and `fields_needed` says how
+    many more fields would settle it, 0 where it is settled; each is `None` where it is not known.
     """
 
     case: str

@@ -32,7 +32,7 @@ def shortcomings_by(finder: str) -> Measure:
         reasons = shortcomings(frame.cells(finder))
         return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
 
-    return Measure(f"shortcomings {finder}", take, cached=True)
+    return Measure(f"shortcomings/2 {finder}", take, cached=True)
 
 
 def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:

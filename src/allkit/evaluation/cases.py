@@ -11,7 +11,7 @@ import numpy.typing as npt
 from allkit.data.dataset import Dataset
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
-from allkit.trust.verdict import Decision
+from allkit.trust.verdict import Decision, Trust
 
 __all__ = ["metrics_of_cases"]
 
@@ -21,12 +21,15 @@ def metrics_of_cases(
     probabilities: npt.NDArray[np.float32],
     decisions: Sequence[Decision],
     classes: Sequence[str],
+    *,
+    trust: Trust | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of whole cases under `cases`; empty for a set without cases.
 
-    `probabilities` `(N, K)` and `decisions` are a model's answers on the N images of the set. A
-    case whose images have several labels is left out and counted.
+    `probabilities` `(N, K)` and `decisions` are a model's answers on the N images of the set, and
+    `trust` is that of the model. A case whose images have several labels is left out and counted.
     """
+    groups = None if trust is None else trust.groups
     rows_of: dict[str, list[int]] = {}
     for index, sample in enumerate(dataset):
         if sample.case is not None:
@@ -39,10 +42,16 @@ def metrics_of_cases(
             mixed += 1
             continue
         fields = [
-            as_prediction(dataset.samples[row].image, probabilities[row], decisions[row], classes)
+            as_prediction(
+                dataset.samples[row].image,
+                probabilities[row],
+                decisions[row],
+                classes,
+                groups=groups,
+            )
             for row in rows
         ]
-        answer = combine(fields, case)
+        answer = combine(fields, case, trust=trust)
         hit = answer.label in labels
         right.append(hit)
         verdicts[answer.verdict] += 1

@@ -16,11 +16,13 @@ from allkit.data.rows import unreadable_error
 from allkit.errors import DatasetError
 from allkit.evaluation.answers import Answers
 from allkit.evaluation.cases import metrics_of_cases
+from allkit.evaluation.coarse import coarse_decision, coarse_of, mapped_groups
 from allkit.evaluation.judged import Judged
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, leave_out, score, too_few
 from allkit.evaluation.units import JudgedUnits, Unit, judge_units
 from allkit.records import Prediction, Predictor
+from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import codes_of
 from allkit.trust.verdict import Decision, Trust, set_table
 from allkit.types import Progress
@@ -73,11 +75,20 @@ def ask(
     if errors:
         raise unreadable_error(errors, len(dataset), dataset.name)
     classes = predictor.classes
+    # Only what comes with allkit has it; a plugin's file need not.
+    trust = getattr(predictor, "trust", None)
     decisions = [
         Decision(
             a.verdict,
             a.reason_codes or codes_of(a.reasons),
             tuple(classes.index(name) for name in a.prediction_set),
+            coarse_decision(
+                a.coarse,
+                a.coarse_probability,
+                a.coarse_verdict,
+                evidence=a.coarse_evidence,
+                groups=None if trust is None else trust.groups,
+            ),
         )
         for a in found
     ]
@@ -96,20 +107,26 @@ def evaluation_of(
     probes: bool = True,
     by: Unit = "field",
     trust: Trust | None = None,
+    groups: ClassGroups | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return the evaluation of a model's answers on a set, with the strongest probe.
 
     By slide or case, units are counted in place of images (`judge_units`, which takes the model's
-    `trust`). `extra` are further values of the result. Raises `DatasetError` when the model does not
-    know a label, and where the set has no such units.
+    `trust`). `groups` are those of `classes`, by default those of `trust`. `extra` are further values
+    of the result. Raises `DatasetError` when the model does not know a label, and where the set has
+    no such units.
     """
+    groups = groups or (None if trust is None else trust.groups)
     if by != "field":
         require_labels(dataset, classes)
         units = judge_units(dataset, judged, classes, by=by, trust=trust)
-        return _of_units(units, units.judged, classes, notes, extra=extra or {})
+        return _of_units(units, units.judged, classes, notes, groups=groups, extra=extra or {})
     answers = as_answers(dataset, judged, classes)
-    further = metrics_of_cases(dataset, judged.probabilities, judged.decisions, classes)
+    further = coarse_of(groups, answers.truth, judged.decisions)
+    further |= metrics_of_cases(
+        dataset, judged.probabilities, judged.decisions, classes, trust=trust
+    )
     if probes:
         further["shortcut_probe"] = strongest_probe(dataset)
     return evaluate(
@@ -130,6 +147,7 @@ def _of_units(
     classes: tuple[str, ...],
     notes: Sequence[str],
     *,
+    groups: ClassGroups | None,
     extra: Mapping[str, Any],
 ) -> Evaluation:
     """Return the evaluation of answers for slides or cases; `judged` is theirs under `classes`."""
@@ -141,7 +159,8 @@ def _of_units(
         f"{units.mixed} {units.by}{'s have' if units.mixed > 1 else ' has'} fields of several "
         f"labels and {'are' if units.mixed > 1 else 'is'} left out."
     )
-    further = {
+    further = coarse_of(groups, answers.truth, judged.decisions)
+    further |= {
         "by": units.by,
         "fields": units.fields,
         "mixed_labels": units.mixed,
@@ -177,13 +196,24 @@ def evaluation_of_mapped(
     one of them is. Verdicts are those of the model, about its own `classes`. The rest is as in
     `evaluation_of`.
     """
-    notes = [*notes, *mapped.notes]
+    groups, unjudged = mapped_groups(
+        None if trust is None else trust.groups, mapped.members, mapped.classes
+    )
+    notes = [*notes, *mapped.notes, *unjudged]
     if by != "field":
         units = judge_units(mapped.dataset, judged, classes, by=by, trust=trust)
         judged = _mapped(mapped, units.judged)
-        return _of_units(units, judged, mapped.classes, notes, extra=extra or {})
+        return _of_units(units, judged, mapped.classes, notes, groups=groups, extra=extra or {})
     judged = _mapped(mapped, judged)
-    return evaluation_of(mapped.dataset, judged, mapped.classes, notes, probes=probes, extra=extra)
+    return evaluation_of(
+        mapped.dataset,
+        judged,
+        mapped.classes,
+        notes,
+        probes=probes,
+        groups=groups,
+        extra=extra,
+    )
 
 
 def _mapped(mapped: Mapped, judged: Judged) -> Judged:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import beside, ends, interval_of
 
 __all__ = ["MAIN_METRICS", "accuracy_sentence", "counted", "evaluation_lines", "evaluation_text"]
@@ -31,6 +32,7 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
     """Return the same line by line; cautions come first."""
     notes = evaluation["notes"]
     lines = [f"CAUTION  {note}" for note in notes] + ([""] if notes else [])
+    lines += _coarse(evaluation.get("coarse"))
     for key, name in MAIN_METRICS.items():
         value, interval = evaluation.get(key), interval_of(evaluation, key)
         if value is not None and interval is not None:
@@ -64,6 +66,11 @@ def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
         f"{f': {words}' if words else ''}) on "
         f"{evaluation['n']:,} {counted(evaluation)}. {evaluation.get('protocol', 'Protocol not recorded')}."
     )
+
+
+def _coarse(coarse: Mapping[str, Any] | None) -> list[str]:
+    """Return the coarse answers, such as benign against malignant, before those by class."""
+    return [*coarse_lines(coarse), "By class:"] if coarse else []
 
 
 def _probe(probe: Mapping[str, Any] | None) -> list[str]:

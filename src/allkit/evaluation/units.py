@@ -14,7 +14,8 @@ from allkit.evaluation.judged import Judged
 from allkit.records import CasePrediction
 from allkit.runtime.answers import answer as as_prediction
 from allkit.runtime.cases import combine
-from allkit.trust.verdict import Decision, Trust, set_table
+from allkit.trust.groups import ClassGroups
+from allkit.trust.verdict import CoarseDecision, Decision, Trust, set_table
 
 __all__ = ["UNITS", "JudgedUnits", "Unit", "judge_units", "require_unit"]
 
@@ -74,6 +75,7 @@ def judge_units(
             f"Every {by} of {dataset.name} has fields of several labels, so none can be judged. "
             f"Check the column {by!r}."
         )
+    groups = None if trust is None else trust.groups
     answers, table, decisions = [], [], []
     for unit, rows in whole.items():
         fields = [
@@ -82,6 +84,7 @@ def judge_units(
                 judged.probabilities[row],
                 judged.decisions[row],
                 classes,
+                groups=groups,
             )
             for row in rows
         ]
@@ -89,7 +92,8 @@ def judge_units(
         answers.append(answer)
         table.append(_probabilities(answer, judged, rows, classes))
         positions = tuple(classes.index(name) for name in answer.prediction_set)
-        decisions.append(Decision(answer.verdict, answer.reason_codes, positions))
+        coarse = _coarse(answer, table[-1], groups)
+        decisions.append(Decision(answer.verdict, answer.reason_codes, positions, coarse))
     sets = None if judged.sets is None else set_table(decisions, len(classes))
     return JudgedUnits(
         by=by,
@@ -100,6 +104,20 @@ def judge_units(
         mixed=len(rows_of) - len(whole),
         unanswered=sum(answer.label is None for answer in answers),
     )
+
+
+def _coarse(
+    answer: CasePrediction, probabilities: Sequence[float], groups: ClassGroups | None
+) -> CoarseDecision | None:
+    """Return the coarse decision of a unit; one without an answer has the group of its classes."""
+    if groups is None or answer.coarse_verdict is None:
+        return None
+    of_groups = groups.probabilities(np.array([probabilities]))[0]
+    best = int(of_groups.argmax())
+    if answer.coarse is None or answer.coarse_probability is None:
+        return CoarseDecision(best, float(of_groups[best]), "refused", ())
+    group = groups.names.index(answer.coarse)
+    return CoarseDecision(group, answer.coarse_probability, answer.coarse_verdict, ())
 
 
 def _column(dataset: Dataset, by: Unit) -> list[str]:

@@ -32,10 +32,11 @@ __all__ = [
     "shortcomings",
 ]
 
+FIRST_FINDER = "allkit.cells/1"
 FINDER = "allkit.cells/2"
 """Name and version of the finder, written into models and exported files."""
 FINDERS: Mapping[str, Callable[[Pixels], Search]] = {
-    "allkit.cells/1": first_search,
+    FIRST_FINDER: first_search,
     FINDER: search,
 }
 """Every finder by its name: another version finds other cells, so a model keeps to its own."""
@@ -57,7 +58,7 @@ class Cells:
     x and y in it, and `diameters` `(M,)` float32 those of circles with the area of the nuclei, both
     in its pixels, the largest cell first. `scale` is the number of its pixels per pixel of the field.
     `red_cell` is the diameter of the red cells in pixels of the field, `None` where it could not be
-    measured.
+    measured. `finder` is the version of the finder.
     """
 
     image: Pixels
@@ -65,6 +66,7 @@ class Cells:
     diameters: Singles
     scale: float
     red_cell: float | None
+    finder: str = FINDER
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -111,7 +113,7 @@ def find_cells(image: Any, finder: str = FINDER) -> Cells:
         raise ConfigError(
             f"There is no cell finder {finder!r}. Those there are: {', '.join(FINDERS)}."
         )
-    return Cells(**FINDERS[finder](one(image).read())._asdict())
+    return Cells(**FINDERS[finder](one(image).read())._asdict(), finder=finder)
 
 
 def _spans(length: int, side: int) -> list[slice]:
@@ -138,7 +140,12 @@ def bags(fields: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]
 
 
 def shortcomings(cells: Cells) -> tuple[str, ...]:
-    """Return the reason codes why a field cannot be judged by its cells; empty when it can."""
-    if not len(cells.centres):
-        return (NO_CELLS,)
-    return (NO_SCALE,) if cells.red_cell is None else ()
+    """Return the reason codes why a field cannot be judged by its cells; empty when it can.
+
+    Of a field of the first finder one reason is said at most, as models with it always did.
+    """
+    codes = (
+        *((NO_CELLS,) if not cells.count else ()),
+        *((NO_SCALE,) if cells.red_cell is None else ()),
+    )
+    return codes[:1] if cells.finder == FIRST_FINDER else codes

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.text import counted
 from allkit.report.checklist import NOT_RUN, RUN, checklist
@@ -145,6 +146,7 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
         f"{evaluation['interval_unit']}s.",
         *(f"**{note}**" for note in evaluation["notes"]),
     ]
+    parts += _coarse(evaluation)
     probe = evaluation.get("shortcut_probe")
     if probe and probe["name"]:
         low, high = probe["interval"]
@@ -165,6 +167,16 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
             "wrong |\n|---|---|---|---|---|---|\n" + "\n".join(rows)
         )
     return parts
+
+
+def _coarse(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the coarse answers in words; empty where the classes are in no groups."""
+    lines = coarse_lines(evaluation.get("coarse"))
+    return (
+        [" ".join(f"**{line}**" if not n else line for n, line in enumerate(lines))]
+        if lines
+        else []
+    )
 
 
 def _table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -228,6 +240,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
     return (
         f"## Metrics\n\n{evaluation['protocol']}: {evaluation['n']:,} images, 95 % intervals by "
         f"resampling {evaluation['interval_unit']}s.{notes}\n\n"
+        + "".join(f"{line}\n\n" for line in _coarse(evaluation))
         + _table(evaluation, MEASURED)
         + "\n\n"
         "| class | precision | recall | F1 | images | recall, 95 % interval |\n"

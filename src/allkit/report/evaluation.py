@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allkit.evaluation.coarse import coarse_lines, coarse_name
 from allkit.evaluation.intervals import beside, ends, interval_of
 from allkit.evaluation.text import counted
 from allkit.report.page import bar, page, paragraph, picture, section, table
@@ -58,6 +59,7 @@ def evaluation_page(
         if evaluation.get(key) is not None
     ]
     sections = [
+        *_coarse(evaluation.get("coarse")),
         section(
             "Metrics",
             *parts,
@@ -67,7 +69,7 @@ def evaluation_page(
                 f"by resampling {unit}s. Every {counts[:-1]} counts, whatever its verdict.",
                 "muted",
             ),
-        )
+        ),
     ]
     if evaluation.get("leave_one_group_out"):
         sections.append(_unseen(evaluation["leave_one_group_out"]))
@@ -88,6 +90,22 @@ def evaluation_page(
     if comparison:
         sections.append(_comparison(comparison))
     return page(title, lead, sections)
+
+
+def _coarse(coarse: Mapping[str, Any] | None) -> list[str]:
+    if not coarse:
+        return []
+    groups = coarse["groups"]
+    return [
+        section(
+            coarse_name(groups),
+            *(paragraph(line) for line in coarse_lines(coarse)),
+            table(
+                ["true group", *(f"answered {name}" for name in groups)],
+                [(name, *row) for name, row in zip(groups, coarse["confusion"], strict=True)],
+            ),
+        )
+    ]
 
 
 def _interval(bounds: Sequence[float] | None) -> str:
@@ -116,9 +134,11 @@ def _unseen(unseen: Mapping[str, Any]) -> str:
         "accepted_right": "accepted and right",
         "accepted_wrong": "accepted and wrong",
         "silent_error_rate": "silent errors",
+        "coarse_accepted_right": "group accepted and right",
+        "coarse_accepted_wrong": "group accepted and wrong",
     }
     rows = [
-        (*(group[key] for key in columns), ", ".join(group["unnamed"]))
+        (*(group.get(key) for key in columns), ", ".join(group["unnamed"]))
         for group in unseen["groups"]
     ]
     return section(

@@ -2,6 +2,7 @@
 
 answers  from images to `Prediction`s, in constant memory
 cases    several fields, one answer
+coarse   the group of classes of several fields
 units    several slides, cases or folders, one answer each
 graph    what every exported file of a network needs
 onnx     ONNX files

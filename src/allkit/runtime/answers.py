@@ -20,7 +20,14 @@ from allkit.images.decode import read_image
 from allkit.images.given import Given, given
 from allkit.images.statistics import image_statistics
 from allkit.records import Prediction
-from allkit.trust.reasons import UNREADABLE, texts_of
+from allkit.trust.groups import ClassGroups
+from allkit.trust.reasons import (
+    NOT_A_SMEAR,
+    UNKNOWN_MAGNIFICATION,
+    UNLIKE_TRAINING,
+    UNREADABLE,
+    texts_of,
+)
 from allkit.trust.verdict import Decision, Outputs, Trust
 from allkit.types import Floats, Pixels
 
@@ -37,9 +44,15 @@ def answer(
     classes: Sequence[str],
     *,
     cells: Cells | None = None,
+    groups: ClassGroups | None = None,
 ) -> Prediction:
-    """Turn one image's `(K,)` probabilities and the decision about them into its answer."""
+    """Turn one image's `(K,)` probabilities and the decision about them into its answer.
+
+    `groups` are those of the classes, by which the coarse answer is named, and `cells` what was found
+    in the image, where the model looks at cells.
+    """
     best = int(np.argmax(probabilities))
+    coarse = None if groups is None else decision.coarse
     return Prediction(
         image=image,
         verdict=decision.verdict,
@@ -50,6 +63,15 @@ def answer(
         probabilities={name: float(p) for name, p in zip(classes, probabilities, strict=True)},
         prediction_set=tuple(classes[i] for i in decision.prediction_set),
         cells=() if cells is None else cells.cells,
+        coarse=None if groups is None or coarse is None else groups.names[coarse.group],
+        coarse_probability=None if coarse is None else coarse.probability,
+        coarse_verdict=None if coarse is None else coarse.verdict,
+        coarse_evidence={}
+        if groups is None or coarse is None
+        else dict(zip(groups.names, coarse.evidence, strict=True)),
+        red_cell=None if cells is None else cells.red_cell,
+        nucleus_ratio=None if cells is None else cells.nucleus_ratio,
+        white_cells=None if cells is None else cells.count,
     )
 
 
@@ -73,7 +95,7 @@ def _judged(
 
         decisions = refuse(decisions, [shortcomings(of_image) for of_image in outputs.cells])
     return [
-        answer(name, row, decision, trust.classes, cells=of_image)
+        answer(name, row, decision, trust.classes, cells=of_image, groups=trust.groups)
         for (name, _), row, decision, of_image in zip(
             named, probabilities, decisions, cells, strict=True
         )
@@ -81,8 +103,22 @@ def _judged(
 
 
 def refuse(decisions: Sequence[Decision], codes: Sequence[tuple[str, ...]]) -> list[Decision]:
-    """Return the decisions, but refused where there are reasons, by code, against any answer."""
-    return [decision.refused(why) for decision, why in zip(decisions, codes, strict=True)]
+    """Return the decisions, but refused where there are reasons, by code, against any answer.
+
+    What is unlike the training and also shows no red cells is not a smear.
+    """
+    return [
+        _no_smear(decision, why).refused(why)
+        for decision, why in zip(decisions, codes, strict=True)
+    ]
+
+
+def _no_smear(decision: Decision, shortcomings: tuple[str, ...]) -> Decision:
+    """Return the decision, with `not_a_smear` in place of `unlike_training` where that is true."""
+    if UNKNOWN_MAGNIFICATION not in shortcomings:
+        return decision
+    codes = [NOT_A_SMEAR if code == UNLIKE_TRAINING else code for code in decision.codes]
+    return decision._replace(codes=tuple(codes))
 
 
 def unreadable(image: str, error: ImageError) -> Prediction:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from allkit.errors import DatasetError
-from allkit.records import CasePrediction, Prediction, Verdict
+from allkit.records import CasePrediction, Prediction
+from allkit.runtime.coarse import FineAnswer, answer_coarsely, with_coarse
 from allkit.trust.reasons import FEW_ACCEPTED, FIELDS_DISAGREE, NO_FIELD, codes_of, texts_of
 from allkit.trust.verdict import Trust
 from allkit.types import Doubles
@@ -32,6 +33,12 @@ def combine(
     of the readable fields were, and the accepted ones agree on the class. With the `trust` of the
     model that answered, the classes that it cannot rule out are in `prediction_set`.
 
+    With a `trust` whose classes are in groups there is a coarse answer too: by the mean evidence of
+    all fields that were not refused, for which limits were fitted on slides that were left out of the
+    training. Fields for review count: on the slides that were left out this was measured to be safe.
+    A class is then accepted only within an accepted group, and always where it is the group's only
+    one. Fields that were accepted for different groups settle nothing.
+
     Raises `DatasetError` when there is no field at all.
     """
     if not predictions:
@@ -42,6 +49,7 @@ def combine(
     accepted = [p for p in readable if p.verdict == "accepted"]
     used = accepted or readable
     if not used:
+        grouped = trust is not None and trust.groups is not None
         return CasePrediction(
             case=case,
             verdict="refused",
@@ -51,11 +59,11 @@ def combine(
             used=0,
             refused=refused,
             unreadable=unreadable,
+            coarse_verdict="refused" if grouped else None,
         )
     classes = list(used[0].probabilities)
     table = np.array([[p.probabilities[name] for name in classes] for p in used])
     mean = _mean(table, logits=logits)
-    best = int(mean.argmax())
     votes: Mapping[str, int] = Counter(str(p.label) for p in used)
     codes = []
     if 2 * len(accepted) < len(predictions) - len(unreadable):
@@ -65,16 +73,22 @@ def combine(
     reasons = list(zip(texts_of(codes), codes, strict=True))
     if not accepted:
         reasons += sorted({reason for p in used for reason in _reasons(p)})
-    verdict: Verdict = "review" if reasons else "accepted"
+    answer = FineAnswer(mean, classes, "review" if reasons else "accepted", reasons)
+    coarse = None if trust is None else answer_coarsely(readable, answer, trust)
+    if coarse is not None:
+        answer = with_coarse(answer, coarse)
+    best = int(answer.probabilities.argmax())
     return CasePrediction(
         case=case,
-        verdict=verdict,
-        reasons=tuple(text for text, _ in reasons),
-        reason_codes=tuple(code for _, code in reasons),
+        verdict=answer.verdict,
+        reasons=tuple(text for text, _ in answer.reasons),
+        reason_codes=tuple(code for _, code in answer.reasons),
         label=classes[best],
-        probability=float(mean[best]),
-        probabilities={name: float(p) for name, p in zip(classes, mean, strict=True)},
-        prediction_set=_possible(mean, classes, trust),
+        probability=float(answer.probabilities[best]),
+        probabilities={
+            name: float(p) for name, p in zip(classes, answer.probabilities, strict=True)
+        },
+        prediction_set=_possible(answer.probabilities, classes, trust),
         votes={name: votes.get(name, 0) for name in classes},
         agreement=float(votes.get(classes[best], 0) / len(used)),
         spread=float(table[:, best].std()),
@@ -82,6 +96,10 @@ def combine(
         used=len(used),
         refused=refused,
         unreadable=unreadable,
+        fields_needed=None if coarse is None else coarse.fields_needed,
+        coarse=None if coarse is None else coarse.group,
+        coarse_probability=None if coarse is None else coarse.probability,
+        coarse_verdict=None if coarse is None else coarse.verdict,
     )
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
+from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.leakage import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
 from allkit.images.cells import FINDER
@@ -27,6 +28,7 @@ from allkit.plugins import registry
 from allkit.training.backbone import TrainingBackbone
 from allkit.training.division import Division
 from allkit.training.plan import History
+from allkit.trust.groups import ClassGroups
 
 __all__ = ["HeldOut", "backbone_info", "model_info", "used_plugins", "validation_of", "version"]
 
@@ -50,11 +52,13 @@ def validation_of(
     division: Division,
     held_out: Sequence[HeldOut],
     probabilities: npt.NDArray[np.floating[Any]],
+    groups: ClassGroups | None = None,
 ) -> Evaluation | None:
     """Return the metrics over all held-out images, each judged by members that did not see it.
 
     `probabilities` `(n, K)` are those of the held-out images, in their order. If there are several
-    divisions, the metrics of each are in `extra` under `folds`.
+    divisions, the metrics of each are in `extra` under `folds`. The coarse answer is the group of
+    classes with the highest log-odds.
     """
     images = np.concatenate([part.images for part in held_out])
     if not len(images):
@@ -67,6 +71,15 @@ def validation_of(
             np.split(part.labels, ends), np.split(probabilities, ends), strict=True
         )
     ]
+    extra: dict[str, Any] = {"folds": folds} if len(folds) > 1 else {}
+    if groups is not None:
+        evidence = groups.log_odds(np.concatenate([fold.logits for fold in held_out]))
+        extra["coarse"] = coarse_metrics(
+            groups.names,
+            np.array(groups.of_class)[part.labels],
+            evidence.argmax(axis=1),
+            verdicts=None,
+        )
     return evaluate(
         part.labels,
         probabilities,
@@ -74,7 +87,7 @@ def validation_of(
         verdicts=None,  # they were set on these very images
         units=part.units if part.has_groups else None,
         notes=[IMAGE_LEVEL] if division.by == "image" else [],
-        extra={"folds": folds} if len(folds) > 1 else {},
+        extra=extra,
     )
 
 

@@ -199,7 +199,7 @@ class Trainer:
             config,
             division,
             backbone_info(backbone, network),
-            validation=validation_of(division, held_out, trust.probabilities[:judged]),
+            validation=validation_of(division, held_out, trust.probabilities[:judged], groups),
             histories=histories,
             trust_notes=trust.notes,
             provenance=self._provenance(prepared, division, network),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,14 @@ from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
 from allkit.errors import DatasetError
+from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.evaluate import Judged, strongest_probe
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.features import FeatureCache
 from allkit.training import Trainer
-from allkit.types import Progress
+from allkit.trust.decision import Decision
+from allkit.trust.groups import ClassGroups, groups_of
+from allkit.types import Ints, Progress
 
 __all__ = ["LeftOut", "Unseen", "leave_one_group_out"]
 
@@ -27,7 +31,9 @@ class LeftOut:
     """One value of the column: the results on its images of a model trained without it.
 
     `dropped` images share a group, a case or a field with it and were in no part. A class in
-    `unnamed` has no other images: the model cannot name it, and must not accept its images.
+    `unnamed` has no other images: the model cannot name it, and must not accept its images. What
+    begins with `coarse` is about its group, which the model can name; `None` where the classes are in
+    no groups, or those that remain in one.
     """
 
     value: str
@@ -39,6 +45,9 @@ class LeftOut:
     accepted_wrong: int
     review: int
     refused: int
+    coarse_right: int | None = None
+    coarse_accepted_right: int | None = None
+    coarse_accepted_wrong: int | None = None
 
     @property
     def silent_error_rate(self) -> float:
@@ -82,17 +91,26 @@ class Unseen:
     def to_text(self) -> str:
         """Return one line for each value left out."""
         width = max(len(row.value) for row in self.rows) + 2
+        group_lines: list[str] = []
         lines = [
             f"trained without one {self.column} at a time, and tested on it",
             f"{'':<{width}}images  right  accepted: right  wrong  silent errors",
         ]
         for row in self.rows:
+            if row.coarse_right is not None:
+                of_groups = (
+                    f"{row.coarse_right} right, accepted: {row.coarse_accepted_right} right, "
+                    f"{row.coarse_accepted_wrong} wrong"
+                )
+                group_lines.append(f"{row.value:<{width}}{of_groups}")
             note = f"  no other images of {', '.join(row.unnamed)}" if row.unnamed else ""
             note += f"  ({row.dropped} related images dropped)" if row.dropped else ""
             lines.append(
                 f"{row.value:<{width}}{row.images:>6}{row.right:>7}{row.accepted_right:>17}"
                 f"{row.accepted_wrong:>7}{row.silent_error_rate:>15.1%}{note}"
             )
+        if group_lines:
+            lines += ["by group of classes", *group_lines]
         return "\n".join(lines) + "\n"
 
 
@@ -115,7 +133,8 @@ def leave_one_group_out(
     same = coincide(labels, values, column)
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")
-    rows, parts, judged = [], [], []
+    groups = groups_of(config.class_groups, classes)
+    rows, parts, judged, coarse = [], [], [], list[CoarseResult]()
     for split in dataset.leave_one_group_out(column):
         train = _without_empty_classes(split)
         with warnings.catch_warnings():
@@ -127,6 +146,9 @@ def leave_one_group_out(
         truth = split.test.labels
         right = table.argmax(axis=1) == truth
         accepted = np.array([d.verdict == "accepted" for d in answers.decisions])
+        of_groups = _coarse(groups, truth, answers.decisions, model.trust.groups)
+        if of_groups is not None:
+            coarse.append(of_groups)
         rows.append(
             LeftOut(
                 value=str(split.held_out),
@@ -138,6 +160,7 @@ def leave_one_group_out(
                 accepted_wrong=int((accepted & ~right).sum()),
                 review=sum(d.verdict == "review" for d in answers.decisions),
                 refused=sum(d.verdict == "refused" for d in answers.decisions),
+                **({} if of_groups is None else of_groups.counts()),
             )
         )
         parts.append(truth)
@@ -154,9 +177,62 @@ def leave_one_group_out(
             f"resample the {len(rows)} values of {column}.",
             *_one_group(labels, values, column),
         ),
-        extra={"shortcut_probe": strongest_probe(dataset, column)},
+        extra={"shortcut_probe": strongest_probe(dataset, column)} | _pooled(groups, coarse),
     )
     return Unseen(column, tuple(rows), figures)
+
+
+class CoarseResult(NamedTuple):
+    """The coarse answers on N images: positions of the true and the answered groups, verdicts."""
+
+    truth: Ints
+    answered: Ints
+    verdicts: list[str]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many answers were right, accepted and right, accepted and wrong."""
+        right = self.truth == self.answered
+        accepted = np.array([verdict == "accepted" for verdict in self.verdicts])
+        return {
+            "coarse_right": int(right.sum()),
+            "coarse_accepted_right": int((accepted & right).sum()),
+            "coarse_accepted_wrong": int((accepted & ~right).sum()),
+        }
+
+
+def _coarse(
+    groups: ClassGroups | None,
+    truth: Ints,
+    decisions: Sequence[Decision],
+    of_model: ClassGroups | None,
+) -> CoarseResult | None:
+    """Return the coarse answers of a model, whose groups may be fewer, under the `groups` of the set.
+
+    `truth` `(N,)` are the positions of the true classes.
+    """
+    answers = [decision.coarse for decision in decisions if decision.coarse is not None]
+    if groups is None or of_model is None or len(answers) < len(decisions):
+        return None
+    position = [groups.names.index(name) for name in of_model.names]
+    return CoarseResult(
+        np.array(groups.of_class)[truth],
+        np.array([position[answer.group] for answer in answers]),
+        [answer.verdict for answer in answers],
+    )
+
+
+def _pooled(groups: ClassGroups | None, parts: Sequence[CoarseResult]) -> dict[str, Any]:
+    """Return the metrics of the coarse answers on all images that had one, under `coarse`."""
+    if groups is None or not parts:
+        return {}
+    return {
+        "coarse": coarse_metrics(
+            groups.names,
+            np.concatenate([part.truth for part in parts]),
+            np.concatenate([part.answered for part in parts]),
+            [verdict for part in parts for verdict in part.verdicts],
+        )
+    }
 
 
 def _one_group(labels: list[str], values: list[str], column: str) -> list[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "TEXTS",
     "TOO_FEW_EXAMPLES",
     "UNFAMILIAR_SLIDE",
+    "UNKNOWN_MAGNIFICATION",
     "UNLIKE_TRAINING",
     "UNREADABLE",
     "UNUSUAL",
@@ -57,6 +58,7 @@ UNREADABLE = "unreadable"
 NO_FIELD = "no_field"
 FIELDS_DISAGREE = "fields_disagree"
 FEW_ACCEPTED = "few_accepted"
+UNKNOWN_MAGNIFICATION = "unknown_magnification"
 OTHER = "other"
 
 UNUSUAL = {
@@ -79,7 +81,7 @@ TEXTS = {
     UNLIKE_TRAINING: "unlike any slide of the training",
     # What `allkit.images.cells` says of a field, which lies below this package.
     "no_white_cells": "no white cell found",
-    "unknown_magnification": "magnification unknown: no red cells to measure",
+    UNKNOWN_MAGNIFICATION: "magnification unknown: no red cells to measure",
     NOT_CALIBRATED: "not calibrated",
     NO_OOD_DETECTION: "no out-of-distribution detection",
     UNFAMILIAR_SLIDE: "unfamiliar slide",

@@ -28,7 +28,7 @@ from allkit.volume.units import By
 __all__ = ["MANIFEST", "AnsweringRun", "Identity", "model_hash", "unreadable_images"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
-FORMAT = 2
+FORMAT = 3
 """Version of the parts, a higher one where the columns of the table changed."""
 ROWS = 8192
 SECONDS = (2.0, 60.0)
