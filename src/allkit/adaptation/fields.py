@@ -13,7 +13,7 @@ import numpy.typing as npt
 from allkit.data.allocation import joined_units
 from allkit.data.confound import alone, nested
 from allkit.data.dataset import Dataset
-from allkit.data.measures import STATISTICS, as_reasons, shortcomings_by
+from allkit.data.measures import as_reasons, shortcomings_by, statistics_by
 from allkit.data.passes import Measured
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
@@ -66,13 +66,14 @@ class LabFields:
         For a model of cells, images without cells or without a scale are left out, with a warning
         that names them. Raises `DatasetError` when none is left.
         """
-        measures = [STATISTICS, *SAME_FIELD]
+        at_scale = statistics_by("" if model.spec.bag == "field" else model.finder)
+        measures = [at_scale, *SAME_FIELD]
         if model.spec.bag != "field":
             measures.append(shortcomings_by(model.finder))
         features = model.features(data, cache=cache, progress=progress, also=measures)
         rows, notes = _with_cells(model, data)
         data, features = data.subset(rows), features[rows]
-        statistics = np.stack(data.passes.measure([STATISTICS], cache=cache)[0])
+        statistics = np.stack(data.passes.measure([at_scale], cache=cache)[0])
         position: dict[str | None, int] = {name: i for i, name in enumerate(model.classes)}
         labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
         values = data.column(column) if column is not None else [None] * len(data)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from allkit.data.passes import Frame, Measure
-from allkit.images.cells import NO_CELLS, NO_SCALE, shortcomings
-from allkit.images.statistics import STATISTICS_VERSION, image_statistics
+from allkit.images.cells import FIRST_FINDER, NO_CELLS, NO_SCALE, shortcomings
+from allkit.images.statistics import STATISTICS_VERSION, image_statistics, statistics_at_scale
 from allkit.types import Singles
 
-__all__ = ["STATISTICS", "as_reasons", "shortcomings_by"]
+__all__ = ["STATISTICS", "as_reasons", "shortcomings_by", "statistics_by"]
 
 
 def _statistics(frame: Frame) -> Singles:
@@ -20,6 +20,21 @@ def _statistics(frame: Frame) -> Singles:
 
 STATISTICS = Measure(f"statistics {STATISTICS_VERSION}", _statistics, cached=True)
 """The statistics `(M,)` float32 of an image (`allkit.images.statistics`)."""
+
+
+def statistics_by(finder: str) -> Measure:
+    """Return the measure of the statistics for a model that looks at cells of this finder.
+
+    They are those at the scale that the finder finds; of the whole image, resized, for a model that
+    looks at no cells (`""`), and for the first finder, which knew no other.
+    """
+    if finder in ("", FIRST_FINDER):
+        return STATISTICS
+
+    def take(frame: Frame) -> Singles:
+        return statistics_at_scale(frame.cells(finder))
+
+    return Measure(f"statistics {STATISTICS_VERSION} at scale {finder}", take, cached=True)
 
 
 def shortcomings_by(finder: str) -> Measure:

@@ -15,7 +15,7 @@ import torch
 from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
-from allkit.data.measures import STATISTICS, as_reasons, shortcomings_by
+from allkit.data.measures import as_reasons, shortcomings_by, statistics_by
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
@@ -233,7 +233,9 @@ class Classifier:
         if len(dataset) == 0:
             raise DatasetError(f"{dataset.name} holds no images to evaluate.")
         of_cells = self.spec.bag != "field"
-        measures = [STATISTICS, *([shortcomings_by(self.finder)] if of_cells else []), *also]
+        statistics_measure = statistics_by(self.finder if of_cells else "")
+        needed = [shortcomings_by(self.finder)] if of_cells else []
+        measures = [statistics_measure, *needed, *also]
         features = self.features(dataset, cache=cache, progress=progress, also=measures)
         statistics, *rest = dataset.passes.measure(measures, cache=cache)
         outputs = self._from_features(features)

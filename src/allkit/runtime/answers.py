@@ -18,7 +18,7 @@ from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import read_image
 from allkit.images.given import Given, given
-from allkit.images.statistics import image_statistics
+from allkit.images.statistics import image_statistics, statistics_at_scale
 from allkit.records import Prediction
 from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import (
@@ -87,12 +87,20 @@ def answers(
 def _judged(
     named: Sequence[tuple[str, Floats]], outputs: Outputs, trust: Trust
 ) -> list[Prediction]:
-    """Return the answers for N images, `(name, statistics)`."""
-    probabilities, decisions = trust.judge(outputs, np.stack([values for _, values in named]))
+    """Return the answers for N images, `(name, statistics)`.
+
+    Where their cells were found, statistics are those at the scale that was found.
+    """
+    statistics = np.stack([values for _, values in named])
     cells: Sequence[Cells | None] = outputs.cells or [None] * len(named)
     if outputs.cells is not None:
-        from allkit.images.cells import shortcomings
+        from allkit.images.cells import FIRST_FINDER, shortcomings
 
+        for row, of_image in enumerate(outputs.cells):
+            if of_image.finder != FIRST_FINDER:
+                statistics[row] = statistics_at_scale(of_image)
+    probabilities, decisions = trust.judge(outputs, statistics)
+    if outputs.cells is not None:
         decisions = refuse(decisions, [shortcomings(of_image) for of_image in outputs.cells])
     return [
         answer(name, row, decision, trust.classes, cells=of_image, groups=trust.groups)

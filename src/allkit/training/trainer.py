@@ -15,12 +15,14 @@ from accelerate import Accelerator
 
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.data.measures import STATISTICS
+from allkit.data.measures import statistics_by
+from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD, fields_of
 from allkit.errors import ConfigError
 from allkit.evaluation.leakage import kept_signatures, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
+from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.provenance import Provenance, division_hash, provenance_of
 from allkit.network.hashes import arrays_hash
@@ -161,7 +163,7 @@ class Trainer:
             prepared = PreparedInputs(
                 backbone, dataset, accelerator, cache=cache, progress=progress
             )
-            prepared.prepare([*SAME_FIELD, STATISTICS])
+            prepared.prepare([*SAME_FIELD, _statistics_of(backbone)])
 
             # Divide: which images are learnt from, and which are held out. Only the former are augmented.
             division = divide(config, dataset, learning=len(train))
@@ -302,7 +304,9 @@ class Trainer:
             features = extractor.extract(
                 dataset, progress=self.progress, label="features of the finished model"
             )
-        (statistics,) = dataset.passes.measure([STATISTICS], cache=self.cache)
+        (statistics,) = dataset.passes.measure(
+            [_statistics_of(prepared.backbone)], cache=self.cache
+        )
         images = TrainingImages(
             classes=dataset.classes,
             labels=dataset.labels,
@@ -343,6 +347,11 @@ class Trainer:
             processes=accelerator.num_processes,
         )
         return provenance.model_copy(update={"result": arrays_hash(network.state_dict())})
+
+
+def _statistics_of(backbone: TrainingBackbone) -> Measure:
+    """Return the statistics that verdicts of a model of this backbone rest on."""
+    return statistics_by("" if backbone.input.bag == "field" else FINDER)
 
 
 def starting_facts(
