@@ -9,7 +9,13 @@ import allkit
 from allkit.errors import ConfigError
 from allkit.trust.groups import ClassGroups, groups_of
 from allkit.trust.slides import SIZES, SlideLimits
-from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
+from allkit.trust.unseen import (
+    LeftOut,
+    SlideEvidence,
+    fit_slide_limits,
+    notes_on_slides,
+    raised,
+)
 
 ALL = ("Benign", "Early", "Pre", "Pro")
 
@@ -130,6 +136,23 @@ def test_no_answer_is_accepted_at_a_probability_that_is_a_guess():
     for odds in np.linspace(0, 12, 60):
         verdict = limits.slide(np.array([[-odds, odds]]))
         assert not verdict.accepted or verdict.probability >= 0.9
+
+
+def test_limits_only_rise_by_the_fields_of_another_laboratory():
+    limits = fitted(EASY)
+    odds = np.array([[7.0, -7.0], [-9.0, 9.0], [-5.0, 5.0]])
+    higher = raised(limits, odds, np.array([1, 1, 1]))  # leukaemia, of which one looks benign
+    assert higher.of_group[0] == pytest.approx(7.7)
+    assert higher.of_group[1] == limits.of_group[1]
+    assert (higher.of_fields >= limits.of_fields).all()
+    same = raised(limits, odds[1:], np.array([1, 1]))
+    assert same.of_group == pytest.approx(limits.of_group)
+
+
+def test_one_slide_of_a_group_sets_no_limit():
+    limits = fitted([(0, 0.0), (0, 0.2), (1, 0.0)])
+    assert np.isinf(limits.of_group[0])
+    assert np.isfinite(limits.of_group[1])
 
 
 def test_what_cannot_be_promised_is_said():

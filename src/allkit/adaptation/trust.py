@@ -16,10 +16,11 @@ from allkit.trust.calibration import (
 from allkit.trust.fit import FEWEST_TO_CALIBRATE, TrustSettings
 from allkit.trust.ood import MOST_REFERENCES
 from allkit.trust.space import Space
+from allkit.trust.unseen import raised
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
-__all__ = ["recalibrate", "with_known_slides", "with_seen_images"]
+__all__ = ["recalibrate", "with_known_slides", "with_seen_images", "with_stricter_limits"]
 
 
 def with_known_slides(trust: Trust, statistics: Floats, roots: Floats, labels: Ints) -> Trust:
@@ -69,6 +70,19 @@ def _few(count: int) -> Ints:
     return np.arange(0, count, max(1, -(-count // MOST_REFERENCES)), dtype=np.int64)
 
 
+def with_stricter_limits(trust: Trust, logits: Floats, labels: Ints) -> Trust:
+    """Return `trust` with limits for unseen slides that held-out fields of the laboratory need as well.
+
+    The head has moved, so the limits of the training may be too low for it; they are never lowered,
+    since fields of one laboratory say nothing of the slides of others.
+    """
+    if trust.slides is None or trust.groups is None or not len(labels):
+        return trust
+    evidence = trust.groups.log_odds(logits)
+    group = np.array(trust.groups.of_class)[labels]
+    return replace(trust, slides=raised(trust.slides, evidence, group))
+
+
 def recalibrate(
     trust: Trust,
     logits: Floats,
@@ -84,6 +98,7 @@ def recalibrate(
     measured without references of their own groups. With too few fields of a class the old
     calibration stays, and answers need a higher probability than before to be accepted.
     """
+    trust = with_stricter_limits(trust, logits, labels)
     if not trust.calibrated or trust.thresholds is None:
         return trust, ["The model is not calibrated, and stays so: train it with more images."]
     if len(labels) < FEWEST_TO_CALIBRATE:

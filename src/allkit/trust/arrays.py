@@ -48,10 +48,10 @@ def pack(parts: Mapping[str, Any]) -> Arrays:
     if parts["ranges"] is not None:
         arrays |= {name: np.array([parts[part]]) for part, name in LIMITS.items()}
         arrays["familiarity.ranges"] = np.asarray(parts["ranges"], np.float32)
-    if parts["groups"] is not None:
-        names = json.dumps(parts["groups"].names).encode()
-        arrays["groups.names"] = np.frombuffer(names, np.uint8).copy()
-        arrays["groups.of_class"] = np.array(parts["groups"].of_class, np.int64)
+    groups = parts["groups"] or ClassGroups((), ())  # that there are none is kept, too
+    names = json.dumps(groups.names).encode()
+    arrays["groups.names"] = np.frombuffer(names, np.uint8).copy()
+    arrays["groups.of_class"] = np.array(groups.of_class, np.int64)
     if parts["slides"] is not None:
         for part in fields(SlideLimits):
             value = np.asarray(getattr(parts["slides"], part.name), np.float64)
@@ -78,7 +78,7 @@ def unpack(arrays: Mapping[str, Any]) -> dict[str, Any]:
     if "groups.names" in values:
         names = json.loads(values["groups.names"].tobytes())
         positions = tuple(int(position) for position in values["groups.of_class"])
-        parts["groups"] = ClassGroups(tuple(names), positions)
+        parts["groups"] = ClassGroups(tuple(names), positions) if names else None
     if "slides.of_group" in values:
         parts["slides"] = _to_slides(values)
     return parts

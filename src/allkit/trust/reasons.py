@@ -118,8 +118,8 @@ SENTENCES = {
     "to look at this field.",
     NO_OOD_DETECTION: "The model does not know which slides it was trained on, so it cannot "
     "tell whether this one is like them.",
-    UNFAMILIAR_SLIDE: "This field is not like the slides the model was trained on: its answer "
-    "cannot be trusted here.",
+    UNFAMILIAR_SLIDE: "This field is not like the slides the model was trained on: which class it is "
+    "cannot be accepted.",
     SEEN_WITHOUT_LABELS: "Slides like this one were shown to the model, "
     "but nobody told it what they are.",
     BY_STAIN_ONLY: "Only an adaptation without labels speaks for this answer.",

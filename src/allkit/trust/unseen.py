@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,14 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits, bound, limit_of_slides
 from allkit.types import Doubles, Floats, Ints
 
-__all__ = ["LeftOut", "SlideEvidence", "fit_slide_limits", "notes_on_slides"]
+__all__ = ["LeftOut", "SlideEvidence", "fit_slide_limits", "notes_on_slides", "raised"]
 
 FIELD_ERROR = 0.005
 """Share of a slide's fields that a limit may let pass with a wrong answer: it is a quantile."""
 SLIDE_ERROR = 0.01
 """Share of a slide's fields above which it counts as a slide on which wrong answers were accepted."""
+FEWEST_SLIDES = 2
+"""Slides of other groups that have to be left out before a group may be accepted on unseen slides."""
 MARGIN = 0.1
 """Share of itself by which the strictest limit is raised where slides are too few for a promise."""
 DRAWS = 300
@@ -115,6 +118,22 @@ def fit_slide_limits(
     )
 
 
+def raised(limits: SlideLimits, evidence: Floats, group: Ints) -> SlideLimits:
+    """Return limits at which fields with `evidence` `(n, G)`, of the groups `(n,)`, are not wrong either.
+
+    As for a slide that was left out; limits for means over more fields rise by the same factor.
+    """
+    of_group = limits.of_group.copy()
+    for wrong in range(len(of_group)):
+        others = evidence[group != wrong, wrong]
+        if len(others):
+            of_group[wrong] = max(of_group[wrong], _quantile(others) * (1 + limits.margin))
+    finite = np.isfinite(limits.of_group)
+    factor = np.ones(len(of_group))
+    factor[finite] = of_group[finite] / limits.of_group[finite]
+    return replace(limits, of_group=of_group, of_fields=limits.of_fields * factor)
+
+
 def notes_on_slides(
     classes: Sequence[str],
     groups: ClassGroups,
@@ -172,8 +191,8 @@ def notes_on_slides(
     ]
     if unlimited:
         notes.append(
-            f"{', '.join(unlimited)} is not accepted on unseen slides: no slide of another group "
-            f"could be left out to choose a limit."
+            f"{', '.join(unlimited)} is not accepted on unseen slides: fewer than {FEWEST_SLIDES} slides "
+            f"of other groups could be left out to choose a limit."
         )
     return notes
 
@@ -200,6 +219,8 @@ class _Needs:
         """Return the limit, and whether it is empirical."""
         slides = self.values.get((size, wrong), {})
         needs = [need for slide, need in slides.items() if slide != without]
+        if len(needs) < FEWEST_SLIDES:
+            return math.inf, True
         limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
         return max(limit, float(self.least[size])), empirical
 

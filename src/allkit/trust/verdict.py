@@ -199,6 +199,8 @@ class Trust:
         evidence = self.groups.log_odds(outputs.logits)
         group = evidence.argmax(axis=1)
         rows = np.arange(len(group))
+        # The class with the highest probability may be of another group: then neither is accepted.
+        alike = np.array(self.groups.of_class)[outputs.logits.argmax(axis=1)] == group
         by_class = self.groups.probabilities(probabilities)
         if self.slides is None:
             return _Coarse(evidence, by_class, group, np.zeros(len(group), dtype=bool))
@@ -208,7 +210,7 @@ class Trust:
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
         accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
-        return _Coarse(evidence, table, group, accepted & self.calibrated)
+        return _Coarse(evidence, table, group, accepted & alike & self.calibrated)
 
     def _rules_of_the_image(
         self,
@@ -253,11 +255,10 @@ class Trust:
         if self.slides is None:
             every = np.ones(len(answered), dtype=bool)
             return (Rule(reasons.NOT_CALIBRATED_FOR_SLIDES, every, "accepted"),)
-        alike = np.array(self.groups.of_class)[answered] == coarse.group
         several = ~self.groups.single[coarse.group]
         one_slide = self.slides.one_slide[answered].astype(bool)
         return (
-            Rule(reasons.GROUP_UNCERTAIN, ~coarse.accepted | ~alike, "review"),
+            Rule(reasons.GROUP_UNCERTAIN, ~coarse.accepted, "review"),
             Rule(reasons.SUBTYPE_UNKNOWN, coarse.accepted & several & ~clear, "review"),
             Rule(reasons.ONE_SLIDE_CLASS, one_slide & ~clear, "review"),
         )
