@@ -33,7 +33,7 @@ def quantised(model: Any, inputs: Sequence[Arrays]) -> Any:
     Weights are symmetric int8 with one scale for each channel; activations are uint8 between the
     smallest and the largest value that these images give. Resizing, normalisation, head and
     calibration stay in float32. Weights of seven bits would never overflow on processors without
-    VNNI instructions, but cost agreement (docs/figures.md); `allkit verify` tells there. What
+    VNNI instructions, but cost agreement (docs/figures-former.md); `allkit verify` tells there. What
     rounding does to all images alike is taken back from the features, where that brings them
     nearer (`_lines`).
     """

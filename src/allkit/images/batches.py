@@ -64,7 +64,7 @@ def read_ahead(
     At most `3 · size` loaded items are in memory. `weigh` returns the bytes of a loaded item; batches
     become smaller if `3 · size` items as large as the largest so far would not fit into `MEMORY`. The
     first batch then has one item. Decoders and most augmentations release Python's lock, so threads
-    are enough (measured in docs/figures.md). An exception of `load` is raised when its batch would
+    are enough (measured in docs/figures-former.md). An exception of `load` is raised when its batch would
     have been yielded.
     """
     remaining = iter(items)
