@@ -28,7 +28,13 @@ from allkit.trust.ood import (
 )
 from allkit.trust.slides import SlideLimits
 from allkit.trust.space import signed_sqrt
-from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
+from allkit.trust.unseen import (
+    LeftOut,
+    SlideEvidence,
+    fit_slide_limits,
+    limits_of_known_slides,
+    notes_on_slides,
+)
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
@@ -130,13 +136,17 @@ def fit_trust(
                 "known, so more of them will look unfamiliar than need be."
             )
     if groups is not None:
-        slides = _slide_limits(
-            images,
-            spaces,
-            groups,
-            left_out,
-            risk=settings.slide_risk,
-            familiar=settings.familiar,
+        slides = (
+            None
+            if not frozen
+            else _slide_limits(
+                images,
+                spaces,
+                groups,
+                left_out,
+                risk=settings.slide_risk,
+                familiar=settings.familiar,
+            )
         )
         notes += notes_on_slides(classes, groups, _slides_of_class(images), slides)
         trust = replace(trust, slides=slides)
@@ -168,10 +178,21 @@ def _slide_limits(
     risk: float,
     familiar: float,
 ) -> SlideLimits | None:
-    """Return the limits for unseen slides; `None` where no slide could be left out."""
-    if spaces is None or not left_out or images.slides is None or images.same_field is None:
-        return None
+    """Return the limits for unseen slides; `None` where known ones cannot be told from others.
+
+    Where no slide could be left out they are infinite, and only known slides are recognised.
+    """
     every = np.arange(len(images.labels), dtype=np.int64)
+    classes = len(images.classes)
+    if spaces is None or images.same_field is None:
+        return None
+    if images.slides is None:
+        # Groups may be slides or parts of them: then how unlike known slides are is not known either.
+        if images.grouped:
+            return None
+        return limits_of_known_slides(
+            spaces.ood_scores(every, images.labels), classes, groups, risk
+        )
     known = _scores_on_known_slides(images, spaces, images.slides)
     if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
         # Each slide is one group, so fields of known slides are those that other fields are left of.
@@ -182,8 +203,9 @@ def _slide_limits(
         known = _scores_on_known_slides(alike, by_field, images.slides)
         if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
             return None
+    if not left_out:
+        return limits_of_known_slides(known, classes, groups, risk)
     appearance = np.full(len(every), np.inf)
-    classes = len(images.classes)
     for part in left_out:
         if len(part.slides) > 1:
             continue

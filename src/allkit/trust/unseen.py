@@ -13,7 +13,14 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits, bound, limit_of_slides
 from allkit.types import Doubles, Floats, Ints
 
-__all__ = ["LeftOut", "SlideEvidence", "fit_slide_limits", "notes_on_slides", "raised"]
+__all__ = [
+    "LeftOut",
+    "SlideEvidence",
+    "fit_slide_limits",
+    "limits_of_known_slides",
+    "notes_on_slides",
+    "raised",
+]
 
 FIELD_ERROR = 0.005
 """Share of a slide's fields that a limit may let pass with a wrong answer: it is a quantile."""
@@ -108,7 +115,7 @@ def fit_slide_limits(
         of_fields=np.minimum.accumulate([[limit for limit, _ in row] for row in limits], axis=0),
         temperatures=temperatures,
         appearance=_recognised(images, left_out),
-        total=float(np.nanquantile(images.known_total, KNOWN_IN_ALL)),
+        total=_quantile_of(images.known_total, KNOWN_IN_ALL),
         counts=counts,
         wrong=wrong_slides,
         one_slide=np.array([len(slides) == 1 for slides in slides_of], dtype=np.float64),
@@ -116,6 +123,34 @@ def fit_slide_limits(
         margin=MARGIN,
         empirical=any(empirical for _, empirical in limits[0]),
     )
+
+
+def limits_of_known_slides(
+    known: Floats, classes: int, groups: ClassGroups, risk: float
+) -> SlideLimits:
+    """Return the limits where no slide was left out: infinite, but known slides are recognised.
+
+    `known` `(2, N)` are OOD scores of known fields by appearance and content, NaN where unknown.
+    """
+    count = len(groups)
+    return SlideLimits(
+        of_group=np.full(count, np.inf),
+        of_fields=np.full((len(SIZES), count), np.inf),
+        temperatures=np.ones(len(SIZES)),
+        appearance=_quantile_of(known[0], KNOWN[1]),
+        total=_quantile_of(known.sum(axis=0), KNOWN_IN_ALL),
+        counts=np.zeros(count),
+        wrong=np.zeros(count),
+        one_slide=np.zeros(classes),
+        risk=risk,
+        margin=MARGIN,
+    )
+
+
+def _quantile_of(scores: Floats, share: float) -> float:
+    """Return a quantile of the scores that are known; infinite where none is."""
+    finite = scores[np.isfinite(scores)]
+    return float(np.quantile(finite, share)) if len(finite) else math.inf
 
 
 def raised(limits: SlideLimits, evidence: Floats, group: Ints) -> SlideLimits:
@@ -157,7 +192,7 @@ def notes_on_slides(
             f"{', '.join(one)}: seen on one slide only. How the class looks on another slide is not known, "
             f"and no figure here says it."
         )
-    if limits is None:
+    if limits is None or not limits.counts.any():
         few = [
             name
             for name, members in zip(groups.names, groups.members, strict=True)
