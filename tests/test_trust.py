@@ -347,7 +347,9 @@ def test_the_module_that_is_exported_calibrates_as_the_runtime_does():
 def test_what_a_model_knows_of_itself_survives_as_arrays():
     trust = trusting()
     arrays = trust.to_arrays()
-    assert all(name.startswith(("calibration.", "familiarity.", "groups.", "slides.")) for name in arrays)
+    assert all(
+        name.startswith(("calibration.", "familiarity.", "groups.", "slides.")) for name in arrays
+    )
     again = Trust.from_arrays(CLASSES, arrays)
     assert decided(again) == decided(trust)
     assert (again.familiar, again.density_slope) == (trust.familiar, trust.density_slope)

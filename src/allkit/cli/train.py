@@ -105,7 +105,8 @@ def train(
 
     _require_plugins(settings)
     dataset = open_data(data, slide_pattern=settings.slide)
-    announce_slides(dataset)
+    if dataset.has_slides:  # where they are unknown, the notes of the model say what that costs
+        announce_slides(dataset)
     train_set, val_set = training_parts(dataset, settings)
     was_finished = resume and out is not None and is_finished(out)
     with bars() as progress:

@@ -182,8 +182,8 @@ def notes_on_slides(
     if slides_of_class is None:
         return [
             f"Unseen slides: the slides of the training images are not known, so it cannot be measured how "
-            f"the model does on others. Whether {' or '.join(groups.names)} is never accepted by that "
-            f"alone. Give a column `slide`, or `--slide REGEX`."
+            f"the model does on others. On an unknown slide neither {' nor '.join(groups.names)} is "
+            f"accepted by itself. Give a column `slide`, or `--slide REGEX`."
         ]
     one = [name for name, count in zip(classes, slides_of_class, strict=True) if count == 1]
     notes = []
