@@ -126,7 +126,7 @@ def _predictions(
 ) -> list[allkit.Prediction]:
     """Return judged images in the form of answers, which `allkit.combine` takes."""
     return [
-        answer(sample.image, row, decision, model.trust.classes)
+        answer(sample.image, row, decision, model.trust.classes, groups=model.trust.groups)
         for sample, row, decision in zip(
             images, judged.probabilities, judged.decisions, strict=True
         )
