@@ -71,6 +71,7 @@ def slides_like(shifts, fields=60, seed=0):
         slides=np.array(slides),
         fields=np.arange(start),
         known_appearance=known,
+        known_content=known,
         known_total=known,
         appearance=np.full(start, np.inf),
     )

@@ -222,6 +222,7 @@ def _slide_limits(
         slides=images.slides,
         fields=images.same_field,
         known_appearance=known[0],
+        known_content=known[1],
         known_total=known.sum(axis=0),
         appearance=appearance,
     )

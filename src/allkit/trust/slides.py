@@ -86,7 +86,7 @@ class SlideLimits:
     limits for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
     evidence of so many fields into log-odds that are calibrated over the slides left out.
     `appearance` and `total` are the OOD scores, by appearance and in all, up to which a field counts
-    as one of a known slide.
+    as one of a known slide; above that of `content`, what the head sees is unlike anything it learnt.
     `counts` `(G,)` are the numbers of slides of each group that were left out, and `wrong` `(G,)` on how
     many a limit that was chosen without them accepted a wrong answer. `one_slide` `(K,)` says
     which classes were seen on one slide only.
@@ -96,6 +96,7 @@ class SlideLimits:
     of_fields: Floats
     temperatures: Floats
     appearance: float
+    content: float
     total: float
     counts: Floats
     wrong: Floats

@@ -34,6 +34,8 @@ DRAWS = 300
 """Random draws of so many fields of a slide that was left out."""
 KNOWN = (0.965, 0.985)
 """Shares of the fields of known slides that are to be recognised, at least and at most."""
+KNOWN_CONTENT = 0.99
+"""Share of the fields of known slides whose content counts as like that of the training."""
 KNOWN_IN_ALL = 0.98
 """Share of the fields of known slides that are to be recognised by content as well."""
 LIKELY = 0.8
@@ -51,16 +53,17 @@ class SlideEvidence(NamedTuple):
     """What is known of N training images for the limits.
 
     `labels`, `slides` and `fields` `(N,)` number classes, slides and what shows the same field.
-    `known_appearance` and `known_total` `(N,)` are OOD scores of each image among the others of
-    known slides, by appearance and in all, NaN where they are not known. `appearance` `(N,)` is that
-    of an image when its slide was left out, infinite where the class that was answered is not the
-    nearest.
+    `known_appearance`, `known_content` and `known_total` `(N,)` are OOD scores of each image among the
+    others of known slides, by appearance, by content and in all, NaN where they are not known.
+    `appearance` `(N,)` is that of an image when its slide was left out, infinite where the class that
+    was answered is not the nearest.
     """
 
     labels: Ints
     slides: Ints
     fields: Ints
     known_appearance: Floats
+    known_content: Floats
     known_total: Floats
     appearance: Floats
 
@@ -115,6 +118,7 @@ def fit_slide_limits(
         of_fields=np.minimum.accumulate([[limit for limit, _ in row] for row in limits], axis=0),
         temperatures=temperatures,
         appearance=_recognised(images, left_out),
+        content=_quantile_of(images.known_content, KNOWN_CONTENT),
         total=_quantile_of(images.known_total, KNOWN_IN_ALL),
         counts=counts,
         wrong=wrong_slides,
@@ -138,6 +142,7 @@ def limits_of_known_slides(
         of_fields=np.full((len(SIZES), count), np.inf),
         temperatures=np.ones(len(SIZES)),
         appearance=_quantile_of(known[0], KNOWN[1]),
+        content=_quantile_of(known[1], KNOWN_CONTENT),
         total=_quantile_of(known.sum(axis=0), KNOWN_IN_ALL),
         counts=np.zeros(count),
         wrong=np.zeros(count),

@@ -165,7 +165,7 @@ class Trust:
         answered = outputs.logits.argmax(axis=1)
         confidence = probabilities[np.arange(len(members)), answered]
         recognised = self._recognised(ood)
-        coarse = self._coarse(outputs, probabilities, recognised)
+        coarse = self._coarse(outputs, probabilities, recognised, far=self._far(ood))
         clear = recognised | self._named_by_group(coarse)
         doubts = (
             *self._rules_of_the_image(outputs, statistics, ood, clear),
@@ -187,11 +187,19 @@ class Trust:
         near = (ood.appearance <= self.slides.appearance) & (ood.total <= self.slides.total)
         return near & ood.nearest & ~ood.foreign
 
+    def _far(self, ood: _Ood) -> npt.NDArray[np.bool_]:
+        """Return which of N images show the head what is unlike anything it learnt."""
+        if self.slides is None:
+            return np.zeros(len(ood.content), dtype=bool)
+        return ~(ood.content <= self.slides.content)
+
     def _coarse(
         self,
         outputs: Outputs,
         probabilities: npt.NDArray[np.float32],
         recognised: npt.NDArray[np.bool_],
+        *,
+        far: npt.NDArray[np.bool_],
     ) -> _Coarse | None:
         """Return the coarse answers of N images; `None` where the classes are in no groups."""
         if self.groups is None:
@@ -210,7 +218,9 @@ class Trust:
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
         accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
-        return _Coarse(evidence, table, group, accepted & alike & self.calibrated)
+        return _Coarse(
+            evidence, table, group, accepted & alike & (recognised | ~far) & self.calibrated
+        )
 
     def _rules_of_the_image(
         self,
@@ -221,7 +231,7 @@ class Trust:
     ) -> tuple[Rule, ...]:
         """Return what may stand against N images, whatever was answered, in order."""
         every = np.ones(len(statistics), dtype=bool)
-        unfamiliar = ~clear
+        unfamiliar, far = ~clear, self._far(ood)
         seen = self._seen(outputs, statistics)
         no_space = self.appearance is None and self.content is None
         # What was shown without labels is a smear, and stays for review: nobody said of which class.
@@ -230,7 +240,8 @@ class Trust:
             Rule(reasons.UNLIKE_TRAINING, ood.foreign & ~seen, "refused", aspects=True),
             Rule(reasons.NOT_CALIBRATED, every & (not self.calibrated), "review"),
             Rule(reasons.NO_OOD_DETECTION, every & no_space, "review"),
-            Rule(reasons.UNFAMILIAR_SLIDE, unfamiliar, "review", aspects=True),
+            Rule(reasons.UNLIKE_TRAINING, unfamiliar & far, "review", aspects=True),
+            Rule(reasons.UNFAMILIAR_SLIDE, unfamiliar & ~far, "review", aspects=True),
             Rule(reasons.SEEN_WITHOUT_LABELS, unfamiliar & seen, "review"),
         )
 
