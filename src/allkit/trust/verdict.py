@@ -213,7 +213,8 @@ class Trust:
         if self.slides is None:
             return _Coarse(evidence, by_class, group, np.zeros(len(group), dtype=bool))
         by_slide = self.slides.probabilities(evidence)
-        table = np.where(recognised[:, None], by_class, by_slide)
+        # The temperature of unseen slides knows nothing of what is far from all of them.
+        table = np.where((recognised | far)[:, None], by_class, by_slide)
         likely = table[rows, group] >= LEAST_COARSE
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
