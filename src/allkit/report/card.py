@@ -284,7 +284,18 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
                 f"images in {space['dimensions']} dimensions; an image farther than "
                 f"{space['foreign']:.1f} from all of them is refused as no known smear."
             )
-    if trust["familiarity"]:
+    slides = trust.get("slides")
+    if slides:
+        limits = ", ".join(
+            f"{name} above {of['limit']:.1f}" for name, of in slides["groups"].items()
+        )
+        lines.append(
+            f"On a slide that is not recognised as one of the training only the group of classes is "
+            f"accepted, by the log-odds of the group: {limits}; never below a probability of 0.9. "
+            f"What is farther from the training by the network's features than 99 % of the fields of "
+            f"known slides is not accepted at all."
+        )
+    elif trust["familiarity"]:
         lines.append(
             f"A slide is unfamiliar when its OOD score, the sum of these parts, is above "
             f"{trust['familiar']:.1f}; 0 is usual."
