@@ -276,26 +276,30 @@ class Prediction:
 
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the answer as one flat row: a column `p_<class>` for every class of the model."""
-        return {
-            "image": self.image,
-            "label": self.label,
-            "probability": self.probability,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "reason_codes": list(self.reason_codes),
-            "prediction_set": list(self.prediction_set),
-            **{f"p_{name}": self.probabilities.get(name) for name in classes},
-            "coarse": self.coarse,
-            "coarse_probability": self.coarse_probability,
-            "coarse_verdict": self.coarse_verdict,
-            "error": self.error,
-        }
+        return {"image": self.image} | _answer_columns(self, classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""
         lists = ("reasons", "reason_codes", "prediction_set")
         values = asdict(self)
         return values | {name: list(values[name]) for name in lists}
+
+
+def _answer_columns(answer: Prediction | CasePrediction, classes: Sequence[str]) -> dict[str, Any]:
+    """Return the columns that a row of a field and one of a slide or case share, in order."""
+    return {
+        "label": answer.label,
+        "probability": answer.probability,
+        "verdict": answer.verdict,
+        "reasons": list(answer.reasons),
+        "reason_codes": list(answer.reason_codes),
+        "prediction_set": list(answer.prediction_set),
+        **{f"p_{name}": answer.probabilities.get(name) for name in classes},
+        "coarse": answer.coarse,
+        "coarse_probability": answer.coarse_probability,
+        "coarse_verdict": answer.coarse_verdict,
+        "error": answer.error,
+    }
 
 
 @dataclass(frozen=True)
@@ -346,18 +350,7 @@ class CasePrediction:
             "fields": self.fields,
             "used": self.used,
             "fields_needed": self.fields_needed,
-            "label": self.label,
-            "probability": self.probability,
-            "verdict": self.verdict,
-            "reasons": list(self.reasons),
-            "reason_codes": list(self.reason_codes),
-            "prediction_set": list(self.prediction_set),
-            **{f"p_{name}": self.probabilities.get(name) for name in classes},
-            "coarse": self.coarse,
-            "coarse_probability": self.coarse_probability,
-            "coarse_verdict": self.coarse_verdict,
-            "error": self.error,
-        }
+        } | _answer_columns(self, classes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, ready for JSON."""

@@ -9,12 +9,22 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from allkit.data.sources import ZipSource, image_members
 from allkit.errors import ConfigError, DatasetError
 
-__all__ = ["TABLES", "ZIP", "is_table", "is_zip", "table_images", "zip_images", "zip_member"]
+__all__ = [
+    "TABLES",
+    "ZIP",
+    "is_table",
+    "is_zip",
+    "open_text",
+    "table_images",
+    "zip_images",
+    "zip_member",
+]
 
 TABLES = (".csv", ".tsv", ".parquet")
 """What the names of tables end with."""
@@ -57,21 +67,27 @@ def table_images(
         raise DatasetError(f"{path} has no rows. Give one row per image.")
 
 
-def _text(path: Path, wanted: list[str]) -> Iterator[list[str]]:
+@contextmanager
+def open_text(path: Path) -> Iterator[csv.DictReader[str]]:
+    """Give the reader of a CSV or TSV file; raise `DatasetError` where it cannot be read as one."""
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
         # -sig: spreadsheets write a mark at the beginning.
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            _require(path, list(reader.fieldnames or []), wanted)
-            for row in reader:
-                yield [(row[name] or "").strip() for name in wanted]
+            yield csv.DictReader(stream, delimiter=delimiter)
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist. Check the path of the table.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DatasetError(
             f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV."
         ) from None
+
+
+def _text(path: Path, wanted: list[str]) -> Iterator[list[str]]:
+    with open_text(path) as reader:
+        _require(path, list(reader.fieldnames or []), wanted)
+        for row in reader:
+            yield [(row[name] or "").strip() for name in wanted]
 
 
 def _parquet(path: Path, wanted: list[str]) -> Iterator[list[str]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from allkit.data.listed import open_text
 from allkit.data.rows import PARTS, Sample, Table, check_labels
 from allkit.data.sources import BytesSource, FileSource, Source
 from allkit.errors import DatasetError
@@ -38,20 +38,8 @@ def read_table(path: Path) -> Table:
 
 def text_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and the rows of a CSV or TSV file."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    try:
-        with path.open(
-            newline="", encoding="utf-8-sig"
-        ) as stream:  # -sig: spreadsheets write a BOM
-            reader = csv.DictReader(stream, delimiter=delimiter)
-            columns = list(reader.fieldnames or [])
-            return columns, list(reader)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist. Check the path of the table.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV."
-        ) from None
+    with open_text(path) as reader:
+        return list(reader.fieldnames or []), list(reader)
 
 
 def read_parquet(path: Path) -> Table:

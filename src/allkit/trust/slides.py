@@ -24,6 +24,8 @@ __all__ = [
 
 SIZES = (1, 3, 5, 10, 20)
 """Numbers of fields for which a verdict on a slide is fitted."""
+LEAST = 0.8
+"""Probability of a class below which no reader takes an answer for more than a guess."""
 LEAST_COARSE = 0.9
 """Probability of a group of classes below which a reader would call the answer a guess."""
 

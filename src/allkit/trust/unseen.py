@@ -10,7 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from allkit.trust.groups import ClassGroups
-from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits, bound, limit_of_slides
+from allkit.trust.slides import (
+    LEAST,
+    LEAST_COARSE,
+    SIZES,
+    SlideLimits,
+    bound,
+    limit_of_slides,
+)
+from allkit.trust.softmax import softmax
 from allkit.types import Doubles, Floats, Ints
 
 __all__ = [
@@ -38,7 +46,6 @@ KNOWN_CONTENT = 0.99
 """Share of the fields of known slides whose content counts as like that of the training."""
 KNOWN_IN_ALL = 0.98
 """Share of the fields of known slides that are to be recognised by content as well."""
-LIKELY = 0.8
 
 
 class LeftOut(NamedTuple):
@@ -334,11 +341,8 @@ def _recognised(images: SlideEvidence, left_out: Sequence[LeftOut]) -> float:
     for part in left_out:
         if len(part.slides) > 1:
             continue
-        odds = ClassGroups(
-            tuple(map(str, range(part.logits.shape[1]))), tuple(range(part.logits.shape[1]))
-        ).log_odds(part.logits)
         wrong = part.logits.argmax(axis=1) != images.labels[part.rows]
-        sure = odds.max(axis=1) > np.log(LIKELY / (1 - LIKELY))
+        sure = softmax(part.logits.astype(np.float64)).max(axis=1) > LEAST
         scores = np.sort(images.appearance[part.rows[wrong & sure]])
         allowed = int(FIELD_ERROR * len(part.rows))
         if len(scores) > allowed and np.isfinite(scores[allowed]):

@@ -27,7 +27,7 @@ from allkit.trust.decision import (
     set_table,
 )
 from allkit.trust.groups import ClassGroups, groups_of
-from allkit.trust.slides import LEAST_COARSE, SlideLimits
+from allkit.trust.slides import LEAST, LEAST_COARSE, SlideLimits
 from allkit.trust.softmax import softmax
 from allkit.trust.space import HIGHEST_SCORE, Space, signed_sqrt
 from allkit.types import Floats
@@ -40,8 +40,6 @@ __all__ = ["CoarseDecision", "Decision", "Outputs", "Trust", "set_table"]
 
 FLAT = 0.05
 """Optical density between the background and the dark end below which a picture is empty."""
-LEAST = 0.8
-"""Probability below which no reader takes an answer for more than a guess."""
 MOST_ASPECTS = 2
 """Unusual aspects that are named of an image, those farthest from the training images."""
 
