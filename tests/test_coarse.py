@@ -37,6 +37,7 @@ def limits():
         "of_group": np.full(2, 4.0),
         "of_fields": np.stack([of_fields, of_fields], axis=1),
         "temperatures": np.full(len(SIZES), 0.5),
+        "content": np.full(2, 1.0),
     }
     return SlideLimits(**values)
 

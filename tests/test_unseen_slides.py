@@ -61,7 +61,7 @@ def slides_like(shifts, fields=60, seed=0):
         odds = (1 if label else -1) * 4.0 + shift + rng.normal(0, 1, fields)
         rows = np.arange(start, start + fields)
         logits = np.stack([np.zeros(fields), odds], axis=1)
-        left_out.append(LeftOut((slide,), rows, logits))
+        left_out.append(LeftOut((slide,), rows, logits, np.zeros(fields)))
         labels += [label] * fields
         slides += [slide] * fields
         start += fields
@@ -116,18 +116,47 @@ def test_more_fields_of_a_slide_need_less_evidence_and_settle_it():
     assert (np.diff(limits.of_fields, axis=0) <= 0).all()
     assert limits.of_fields.shape == (len(SIZES), 2)
     weak = np.array([[1.0, -1.0]])  # benign, a little
-    one = limits.slide(weak)
+    one = limits.slide(weak, np.zeros(1))
     assert not one.accepted
     assert one.group == 0
     assert one.fields_needed in (2, 4, 9, 19)
-    more = limits.slide(np.repeat(weak, 1 + one.fields_needed, axis=0))
+    count = 1 + one.fields_needed
+    more = limits.slide(np.repeat(weak, count, axis=0), np.zeros(count))
     assert more.accepted
     assert more.fields_needed == 0
     assert more.probability >= 0.9
 
 
+def test_fields_unlike_the_training_say_nothing_of_their_slide():
+    limits = fitted(EASY)
+    sure = np.array([[9.0, -9.0]] * 3)
+    assert limits.slide(sure, np.zeros(3)).accepted
+    verdict = limits.slide(sure, np.full(3, 9.0))
+    assert not verdict.accepted
+    assert verdict.fields_needed is None  # more such fields would not settle it
+
+
+def test_a_group_of_several_classes_may_look_less_like_the_training_than_one_of_a_single_class():
+    images, left_out = slides_like(EASY)
+    classes = ClassGroups(("benign", "malignant"), (0, 1, 1))
+    third = [
+        part._replace(logits=np.column_stack([part.logits, part.logits[:, 1] - 9]))
+        for part in left_out
+    ]
+    limits = fit_slide_limits(images, 3, classes, third, risk=0.05)
+    assert limits.content[0] < limits.content[1]
+
+
+def test_wrong_answers_on_what_is_too_unlike_the_training_need_no_evidence_against_them():
+    images, left_out = slides_like([*EASY, (1, -6.0)])  # leukaemia that looks benign
+    near = fit_slide_limits(images, 2, GROUPS, left_out, risk=0.05)
+    left_out[-1] = left_out[-1]._replace(content=np.full(60, 9.0))
+    far = fit_slide_limits(images, 2, GROUPS, left_out, risk=0.05)
+    assert far.of_group[0] < near.of_group[0] - 2
+
+
 def test_evidence_for_neither_group_is_settled_by_no_number_of_fields():
-    verdict = fitted(EASY).slide(np.zeros((4, 2)))
+    verdict = fitted(EASY).slide(np.zeros((4, 2)), np.zeros(4))
     assert not verdict.accepted
     assert verdict.fields_needed is None
 
@@ -135,7 +164,7 @@ def test_evidence_for_neither_group_is_settled_by_no_number_of_fields():
 def test_no_answer_is_accepted_at_a_probability_that_is_a_guess():
     limits = fitted(EASY)
     for odds in np.linspace(0, 12, 60):
-        verdict = limits.slide(np.array([[-odds, odds]]))
+        verdict = limits.slide(np.array([[-odds, odds]]), np.zeros(1))
         assert not verdict.accepted or verdict.probability >= 0.9
 
 

@@ -248,8 +248,9 @@ class Prediction:
     white cells that the answer rests on, where the model looks at cells.
 
     `coarse` is the group of classes (such as malignant) that was answered, with its probability and
-    a verdict of its own, and `coarse_evidence` the log-odds of every group against the others; they
-    are `None` and empty where the classes are in no groups, and for an image that cannot be read.
+    a verdict of its own, `coarse_evidence` the log-odds of every group against the others, and
+    `ood_score` how unlike the training images the content is (higher: more unlike); they are
+    `None` and empty where the classes are in no groups, and for an image that cannot be read.
     Where the model looks at cells, `red_cell` is the diameter of the red cells in pixels,
     `nucleus_ratio` the median diameter of the nuclei over it (both `None` where it cannot be
     measured), and `white_cells` the number of white cells: plain measurements, by no network.
@@ -270,6 +271,7 @@ class Prediction:
     coarse_probability: float | None = field(default=None, kw_only=True)
     coarse_verdict: Verdict | None = field(default=None, kw_only=True)
     coarse_evidence: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    ood_score: float | None = field(default=None, kw_only=True)
     red_cell: float | None = field(default=None, kw_only=True)
     nucleus_ratio: float | None = field(default=None, kw_only=True)
     white_cells: int | None = field(default=None, kw_only=True)

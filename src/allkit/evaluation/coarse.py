@@ -84,6 +84,7 @@ def coarse_decision(
     verdict: Any,
     *,
     evidence: Mapping[str, float],
+    ood_score: float | None,
     groups: ClassGroups | None,
 ) -> CoarseDecision | None:
     """Return the coarse part of a `Prediction` as the decision it came from.
@@ -95,7 +96,9 @@ def coarse_decision(
     if coarse not in names or probability is None or verdict is None:
         return None
     values = tuple(evidence[name] for name in names) if set(names) == set(evidence) else ()
-    return CoarseDecision(names.index(coarse), probability, verdict, values)
+    return CoarseDecision(
+        names.index(coarse), probability, verdict, evidence=values, ood_score=ood_score or 0.0
+    )
 
 
 def mapped_groups(

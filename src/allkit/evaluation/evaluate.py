@@ -87,6 +87,7 @@ def ask(
                 a.coarse_probability,
                 a.coarse_verdict,
                 evidence=a.coarse_evidence,
+                ood_score=a.ood_score,
                 groups=None if trust is None else trust.groups,
             ),
         )

@@ -69,6 +69,7 @@ def answer(
         coarse_evidence={}
         if groups is None or coarse is None
         else dict(zip(groups.names, coarse.evidence, strict=True)),
+        ood_score=None if groups is None or coarse is None else coarse.ood_score,
         red_cell=None if cells is None else cells.red_cell,
         nucleus_ratio=None if cells is None else cells.nucleus_ratio,
         white_cells=None if cells is None else cells.count,

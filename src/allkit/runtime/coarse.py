@@ -61,8 +61,8 @@ def answer_coarsely(
 
     It is accepted where the mean evidence of the fields exceeds what slides that were left out of the
     training needed, or where `fine` is accepted by the fields alone and lies in that group: then the
-    slide is a known one. Fields that are unlike the training do not count, and where most are,
-    nothing is accepted. `None` where the classes are in no groups.
+    slide is a known one. Where the fields are on average unlike the training, nothing is accepted.
+    `None` where the classes are in no groups.
     """
     groups = trust.groups
     if groups is None or any(set(p.coarse_evidence) != set(groups.names) for p in fields):
@@ -73,18 +73,15 @@ def answer_coarsely(
         best = int(by_class.argmax())
         unknown = _for_review(trust.classes, groups, best)
         return unknown._replace(probability=float(by_class[best]), code=NOT_CALIBRATED_FOR_SLIDES)
-    near = [p for p in fields if UNLIKE_TRAINING not in p.reason_codes]
-    strange = 2 * len(near) < len(fields)
-    evidence = np.array(
-        [[p.coarse_evidence[name] for name in groups.names] for p in (fields if strange else near)]
-    )
-    slide = trust.slides.slide(evidence)
+    evidence = np.array([[p.coarse_evidence[name] for name in groups.names] for p in fields])
+    scores = np.array([np.inf if p.ood_score is None else p.ood_score for p in fields])
+    slide = trust.slides.slide(evidence, scores)
     uncertain = _for_review(trust.classes, groups, slide.group)._replace(
         probability=slide.probability
     )
     if len({p.coarse for p in fields if p.coarse_verdict == "accepted"}) > 1:
         return uncertain._replace(code=FIELDS_DISAGREE)
-    if strange:
+    if not scores.mean() <= trust.slides.content.max():
         return uncertain._replace(code=UNLIKE_TRAINING)
     accepted = uncertain._replace(verdict="accepted", fields_needed=0, code=None)
     alike = groups.of_class[int(fine.probabilities.argmax())] == slide.group

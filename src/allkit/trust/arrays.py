@@ -85,7 +85,7 @@ def unpack(arrays: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _to_slides(arrays: Mapping[str, Any]) -> SlideLimits:
-    numbers = ("appearance", "content", "total", "risk", "margin")
+    numbers = ("appearance", "total", "risk", "margin")
     parts: dict[str, Any] = {
         part.name: arrays[f"slides.{part.name}"] for part in fields(SlideLimits)
     }

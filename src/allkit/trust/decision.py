@@ -36,12 +36,14 @@ class Outputs(NamedTuple):
 
 class CoarseDecision(NamedTuple):
     """The answer to the coarse question: the position of the group of classes, its probability, and
-    what may be done with it. `evidence` holds the log-odds of every group, in order."""
+    what may be done with it. `evidence` holds the log-odds of every group, in order, and `ood_score`
+    says how unlike the training images the content is."""
 
     group: int
     probability: float
     verdict: Verdict
     evidence: tuple[float, ...]
+    ood_score: float = 0.0
 
 
 class Decision(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import (
     FittedSpaces,
     Part,
+    Rows,
     SpaceInput,
     cell_floor,
     distances_without,
@@ -205,18 +206,20 @@ def _slide_limits(
             return None
     if not left_out:
         return limits_of_known_slides(known, classes, groups, risk)
-    appearance = np.full(len(every), np.inf)
+    appearance, scored = np.full(len(every), np.inf), []
+    by_appearance, by_content = spaces.spaces
     for part in left_out:
-        if len(part.slides) > 1:
-            continue
-        # In the space of the training without the slide, on the scale of the space of all.
-        distances = distances_without(
-            images.statistics, images.labels, images.units, part.rows, classes=classes
-        )
-        answered = part.logits.argmax(axis=1)
-        scores = spaces.spaces[0].ood_score(distances[np.arange(len(part.rows)), answered])
-        nearest = distances.argmin(axis=1) == answered
-        appearance[part.rows] = np.where(nearest, scores, np.inf)
+        # In the spaces of the training without the slide, on the scale of those of all.
+        answered = np.arange(len(part.rows)), part.logits.argmax(axis=1)
+        distances = _distances_without(images, part.rows, "content")
+        # Of a class that is left out whole there is nothing to be near to but the other classes.
+        nearest_one = np.where(np.isinf(distances), distances.min(axis=1)[:, None], distances)
+        scored.append(part._replace(content=by_content.ood_score(nearest_one[answered])))
+        if len(part.slides) == 1:
+            distances = _distances_without(images, part.rows, "appearance")
+            nearest = distances.argmin(axis=1) == answered[1]
+            scores = by_appearance.ood_score(distances[answered])
+            appearance[part.rows] = np.where(nearest, scores, np.inf)
     evidence = SlideEvidence(
         labels=images.labels,
         slides=images.slides,
@@ -226,26 +229,24 @@ def _slide_limits(
         known_total=known.sum(axis=0),
         appearance=appearance,
     )
-    return fit_slide_limits(evidence, classes, groups, left_out, risk=risk)
+    return fit_slide_limits(evidence, classes, groups, scored, risk=risk)
 
 
 def _spaces(
     images: TrainingImages, divisions: Sequence[Part], *, frozen: bool, familiar: float
 ) -> FittedSpaces | None:
     """Return the spaces of appearance and content; `None` when there are too few images."""
-    labels, statistics = images.labels, images.statistics
+    labels = images.labels
     every = np.arange(len(labels), dtype=np.int64)
     folds = grouped_parts(labels, images.fields)
     by_appearance = SpaceInput(
-        read=lambda rows: statistics[rows],
-        width=statistics.shape[1],
+        *_vectors(images, "appearance"),
         divisions=folds,
         references=every,
     )
     learnt = every if frozen else np.unique(np.concatenate([a for a, _ in divisions]))
     by_content = SpaceInput(
-        read=lambda rows: signed_sqrt(np.asarray(images.features[rows])),
-        width=CONTENT_WIDTH,
+        *_vectors(images, "content"),
         divisions=folds if frozen else list(divisions),
         references=learnt,
     )
@@ -255,6 +256,23 @@ def _spaces(
         images.units,
         classes=len(images.classes),
         familiar=familiar,
+    )
+
+
+def _vectors(images: TrainingImages, of: Literal["appearance", "content"]) -> tuple[Rows, int]:
+    """Return what reads the vectors of a space by the positions of images, and its dimensions at most."""
+    if of == "appearance":
+        return (lambda rows: images.statistics[rows]), images.statistics.shape[1]
+    return (lambda rows: signed_sqrt(np.asarray(images.features[rows]))), CONTENT_WIDTH
+
+
+def _distances_without(
+    images: TrainingImages, left_out: Ints, of: Literal["appearance", "content"]
+) -> Floats:
+    """Return the distances `(n, K)` of the images `left_out` `(n,)` in a space of the others."""
+    read, width = _vectors(images, of)
+    return distances_without(
+        read, images.labels, images.units, left_out, classes=len(images.classes), width=width
     )
 
 

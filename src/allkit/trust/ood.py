@@ -149,16 +149,17 @@ def fit_spaces(
 
 
 def distances_without(
-    vectors: Floats, labels: Ints, units: Ints, left_out: Ints, *, classes: int
+    read: Rows, labels: Ints, units: Ints, left_out: Ints, *, classes: int, width: int
 ) -> Floats:
     """Return the distances `(n, K)` of the images `left_out` `(n,)` in a space of the others' vectors.
 
-    `vectors` are `(N, D)`. Images that share a unit with those left out are not in the space.
+    `read` and `width` are those of `SpaceInput`. Images that share a unit with those left out are not
+    in the space.
     """
-    rest = ~np.isin(units, units[left_out])
-    rows = np.flatnonzero(rest)
-    space = _space(vectors[rows], labels[rows], units[rows], vectors.shape[1])
-    return space.distances(vectors[left_out], classes)
+    rest = np.flatnonzero(~np.isin(units, units[left_out]))
+    rows = _sampled(rest, labels, np.random.default_rng(0))
+    space = _space(read(rows), labels[rows], units[rows], width)
+    return space.distances(read(left_out), classes)
 
 
 def _median_and_spread(values: Floats) -> tuple[float, float]:

@@ -88,7 +88,8 @@ class SlideLimits:
     limits for the mean evidence over `SIZES[s]` fields of one slide. `temperatures` `(S,)` divide the
     evidence of so many fields into log-odds that are calibrated over the slides left out.
     `appearance` and `total` are the OOD scores, by appearance and in all, up to which a field counts
-    as one of a known slide; above that of `content`, what the head sees is unlike anything it learnt.
+    as one of a known slide. `content` `(G,)` is the OOD score by content, of a field or the mean over
+    several, up to which what is shown may be answered with each group.
     `counts` `(G,)` are the numbers of slides of each group that were left out, and `wrong` `(G,)` on how
     many a limit that was chosen without them accepted a wrong answer. `one_slide` `(K,)` says
     which classes were seen on one slide only.
@@ -98,7 +99,7 @@ class SlideLimits:
     of_fields: Floats
     temperatures: Floats
     appearance: float
-    content: float
+    content: Floats
     total: float
     counts: Floats
     wrong: Floats
@@ -115,12 +116,17 @@ class SlideLimits:
             return softmax(evidence / (2 * temperature))
         return softmax(evidence / temperature)
 
-    def slide(self, evidence: Floats) -> SlideVerdict:
-        """Return the coarse answer for a slide from the evidence `(n, G)` of its n fields."""
+    def slide(self, evidence: Floats, ood_scores: Floats) -> SlideVerdict:
+        """Return the coarse answer for a slide.
+
+        It rests on the evidence `(n, G)` of its n fields and their OOD scores by content `(n,)`.
+        """
         fields = len(evidence)
         mean = evidence.mean(axis=0)
         group = int(mean.argmax())
         probability = float(self.probabilities(mean[None], fields)[0, group])
+        if not ood_scores.mean() <= self.content[group]:
+            return SlideVerdict(group, probability, False, None)
         accepted = self._suffices(mean, group, fields)
         if accepted:
             return SlideVerdict(group, probability, True, 0)

@@ -44,16 +44,24 @@ KNOWN = (0.965, 0.985)
 """Shares of the fields of known slides that are to be recognised, at least and at most."""
 KNOWN_CONTENT = 0.99
 """Share of the fields of known slides whose content counts as like that of the training."""
+CONTENT_OF_ONE, CONTENT_OF_SEVERAL = 0.8, 1.2
+"""The OOD score by content up to which a group may be answered, in scores that `KNOWN_CONTENT` of the
+fields keep: a group of one class, and one of several, which may have a subtype that was not seen."""
 KNOWN_IN_ALL = 0.98
 """Share of the fields of known slides that are to be recognised by content as well."""
 
 
 class LeftOut(NamedTuple):
-    """Logits `(n, K)` for the images `rows` `(n,)` of `slides`, by a head that learnt without these."""
+    """Logits `(n, K)` for the images `rows` `(n,)` of `slides`, by a head that learnt without these.
+
+    `content` `(n,)` are their OOD scores by content among the other images, of the class that was
+    answered; `fit_trust` finds them.
+    """
 
     slides: tuple[int, ...]
     rows: Ints
     logits: Floats
+    content: Floats = np.zeros(0)
 
 
 class SlideEvidence(NamedTuple):
@@ -92,23 +100,28 @@ def fit_slide_limits(
     of_class = np.array(groups.of_class)
     needs = _Needs(len(groups))
     rng = np.random.default_rng(seed)
-    alone: dict[int, tuple[Floats, int]] = {}
+    content = _content_limits(images.known_content, groups)
+    alone: dict[int, _Alone] = {}
     for part in left_out:
         by_group = groups.log_odds(part.logits)
+        table = np.column_stack([by_group, part.content])
         for slide in part.slides:
             rows = np.flatnonzero(images.slides[part.rows] == slide)
             group = int(of_class[images.labels[part.rows[rows[0]]]])
             if len(part.slides) == 1:
-                alone[slide] = by_group[rows], group
+                alone[slide] = _Alone(by_group[rows], part.content[rows], group)
             clusters = images.fields[part.rows[rows]]
-            means = [_means(by_group[rows], clusters, size, rng) for size in SIZES[1:]]
+            means = [_means(table[rows], clusters, size, rng) for size in SIZES[1:]]
             for wrong in range(len(groups)):
                 if wrong == group:
                     continue
-                needs.add(0, wrong, slide, _quantile(by_group[rows, wrong]))
+                # What is too unlike the training to be answered so needs no evidence against it.
+                near = part.content[rows] <= content[wrong]
+                needs.add(0, wrong, slide, _quantile(np.where(near, by_group[rows, wrong], 0.0)))
                 for size, of_size in enumerate(means, start=1):
-                    needs.add(size, wrong, slide, float(of_size[:, wrong].max()))
-    temperatures = _temperatures(list(alone.values()))
+                    near = of_size[:, -1] <= content[wrong]
+                    needs.add(size, wrong, slide, float(of_size[near, wrong].max(initial=0.0)))
+    temperatures = _temperatures([(part.evidence, part.group) for part in alone.values()])
     # Nothing is accepted at a probability that is a guess, however easy the slides were.
     needs.least = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
     limits = [
@@ -116,16 +129,18 @@ def fit_slide_limits(
     ]
     slides_of = [np.unique(images.slides[images.labels == k]) for k in range(classes)]
     counts, wrong_slides = np.zeros(len(groups)), np.zeros(len(groups))
-    for slide, (evidence, group) in alone.items():
-        counts[group] += 1
-        wrong_slides[group] += needs.wrong_share(slide, evidence, group, risk) > SLIDE_ERROR
+    for slide, answered in alone.items():
+        counts[answered.group] += 1
+        wrong_slides[answered.group] += (
+            needs.wrong_share(slide, answered, content, risk=risk) > SLIDE_ERROR
+        )
     return SlideLimits(
         of_group=np.array([limit for limit, _ in limits[0]]),
         # More fields never need more evidence.
         of_fields=np.minimum.accumulate([[limit for limit, _ in row] for row in limits], axis=0),
         temperatures=temperatures,
         appearance=_recognised(images, left_out),
-        content=_quantile_of(images.known_content, KNOWN_CONTENT),
+        content=content,
         total=_quantile_of(images.known_total, KNOWN_IN_ALL),
         counts=counts,
         wrong=wrong_slides,
@@ -149,7 +164,7 @@ def limits_of_known_slides(
         of_fields=np.full((len(SIZES), count), np.inf),
         temperatures=np.ones(len(SIZES)),
         appearance=_quantile_of(known[0], KNOWN[1]),
-        content=_quantile_of(known[1], KNOWN_CONTENT),
+        content=_content_limits(known[1], groups),
         total=_quantile_of(known.sum(axis=0), KNOWN_IN_ALL),
         counts=np.zeros(count),
         wrong=np.zeros(count),
@@ -157,6 +172,13 @@ def limits_of_known_slides(
         risk=risk,
         margin=MARGIN,
     )
+
+
+def _content_limits(known: Floats, groups: ClassGroups) -> Doubles:
+    """Return the OOD scores by content `(G,)` up to which each group may be answered."""
+    factors = np.where(groups.single, CONTENT_OF_ONE, CONTENT_OF_SEVERAL)
+    limits: Doubles = factors * _quantile_of(known, KNOWN_CONTENT)
+    return limits
 
 
 def _quantile_of(scores: Floats, share: float) -> float:
@@ -244,6 +266,15 @@ def notes_on_slides(
     return notes
 
 
+class _Alone(NamedTuple):
+    """The evidence `(n, G)` and OOD scores by content `(n,)` of a slide that was left out alone, and
+    its group."""
+
+    evidence: Floats
+    content: Floats
+    group: int
+
+
 class _Needs:
     """The limits that slides need: for each number of fields, group and slide the strictest one."""
 
@@ -271,12 +302,13 @@ class _Needs:
         limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
         return max(limit, float(self.least[size])), empirical
 
-    def wrong_share(self, slide: int, evidence: Floats, group: int, risk: float) -> float:
+    def wrong_share(self, slide: int, fields: _Alone, content: Floats, *, risk: float) -> float:
         """Return the share of a slide's fields that limits chosen without it accept wrongly."""
         beyond = [
-            evidence[:, g] > self.limit(0, g, risk, without=slide)[0]
+            (fields.evidence[:, g] > self.limit(0, g, risk, without=slide)[0])
+            & (fields.content <= content[g])
             for g in range(self.groups)
-            if g != group
+            if g != fields.group
         ]
         return float(np.any(beyond, axis=0).mean())
 
@@ -286,10 +318,11 @@ def _quantile(values: Floats) -> float:
     return float(np.quantile(values, 1 - FIELD_ERROR, method="higher"))
 
 
-def _means(evidence: Floats, clusters: Ints, size: int, rng: np.random.Generator) -> Doubles:
-    """Return mean evidence `(D, G)` over draws of `size` fields, one of each cluster, without replacement.
+def _means(table: Floats, clusters: Ints, size: int, rng: np.random.Generator) -> Doubles:
+    """Return means `(D, C)` of a table `(n, C)` over draws of `size` fields, one of each cluster.
 
-    Draws are random, and all runs of consecutive fields. With fewer clusters all of them are taken.
+    Draws are random, without replacement, and all runs of consecutive fields. With fewer clusters all
+    of them are taken.
     """
     _, first, owner, sizes = np.unique(
         clusters, return_index=True, return_inverse=True, return_counts=True
@@ -300,9 +333,9 @@ def _means(evidence: Floats, clusters: Ints, size: int, rng: np.random.Generator
     draws = DRAWS if size < count else 1
     chosen = np.argsort(rng.random((draws, count)), axis=1)[:, :size]
     member = starts[chosen] + (rng.random((draws, size)) * sizes[chosen]).astype(np.int64)
-    random = evidence[by_cluster[member]].mean(axis=1)
+    random = table[by_cluster[member]].mean(axis=1)
     # Runs of consecutive fields: the first of each cluster, in the order of the images.
-    one = evidence[np.sort(first)].astype(np.float64)
+    one = table[np.sort(first)].astype(np.float64)
     sums = np.concatenate([np.zeros((1, one.shape[1])), np.cumsum(one, axis=0)])
     runs = (sums[size:] - sums[:-size]) / size
     return np.concatenate([random, runs])
@@ -311,8 +344,8 @@ def _means(evidence: Floats, clusters: Ints, size: int, rng: np.random.Generator
 def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
     """Return the temperature of the evidence of a field, and those of the mean over more fields.
 
-    Each slide counts alike. The evidence of n fields deserves at least the temperature of one, less
-    the noise that a mean of n independent fields loses.
+    Each slide counts alike. The noise of fields goes from their mean with the square root of their
+    number, that of the slide stays: the temperature falls with the fourth root.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -325,7 +358,7 @@ def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
         return total
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(50.0)), method="bounded")
-    result: Doubles = float(np.exp(best.x)) / np.sqrt(np.array(SIZES, dtype=np.float64))
+    result: Doubles = float(np.exp(best.x)) * np.array(SIZES, dtype=np.float64) ** -0.25
     return result
 
 

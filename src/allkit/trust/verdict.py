@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +31,6 @@ from allkit.trust.slides import LEAST, LEAST_COARSE, SlideLimits
 from allkit.trust.softmax import softmax
 from allkit.trust.space import HIGHEST_SCORE, Space, signed_sqrt
 from allkit.types import Floats
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CoarseDecision", "Decision", "Outputs", "Trust", "set_table"]
 
@@ -62,12 +59,14 @@ class _Ood(NamedTuple):
 
 class _Coarse(NamedTuple):
     """The coarse answers of N images: evidence and probabilities `(N, G)`, the answered groups
-    `(N,)`, and which answers may be accepted if nothing stands against the image."""
+    `(N,)`, which answers may be accepted if nothing stands against the image, and the OOD scores by
+    content `(N,)`."""
 
     evidence: Floats
     probabilities: Floats
     group: npt.NDArray[np.int64]
     accepted: npt.NDArray[np.bool_]
+    content: Floats
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Trust:
         answered = outputs.logits.argmax(axis=1)
         confidence = probabilities[np.arange(len(members)), answered]
         recognised = self._recognised(ood)
-        coarse = self._coarse(outputs, probabilities, recognised, far=self._far(ood))
+        coarse = self._coarse(outputs, probabilities, recognised, ood=ood)
         clear = recognised | self._named_by_group(coarse)
         doubts = (
             *self._rules_of_the_image(outputs, statistics, ood, clear),
@@ -186,10 +185,11 @@ class Trust:
         return near & ood.nearest & ~ood.foreign
 
     def _far(self, ood: _Ood) -> npt.NDArray[np.bool_]:
-        """Return which of N images show the head what is unlike anything it learnt."""
+        """Return which of N images show the head what is unlike anything it learnt of any group."""
         if self.slides is None:
             return np.zeros(len(ood.content), dtype=bool)
-        return ~(ood.content <= self.slides.content)
+        far: npt.NDArray[np.bool_] = ~(ood.content <= self.slides.content.max())
+        return far
 
     def _coarse(
         self,
@@ -197,7 +197,7 @@ class Trust:
         probabilities: npt.NDArray[np.float32],
         recognised: npt.NDArray[np.bool_],
         *,
-        far: npt.NDArray[np.bool_],
+        ood: _Ood,
     ) -> _Coarse | None:
         """Return the coarse answers of N images; `None` where the classes are in no groups."""
         if self.groups is None:
@@ -209,7 +209,9 @@ class Trust:
         alike = np.array(self.groups.of_class)[outputs.logits.argmax(axis=1)] == group
         by_class = self.groups.probabilities(probabilities)
         if self.slides is None:
-            return _Coarse(evidence, by_class, group, np.zeros(len(group), dtype=bool))
+            none = np.zeros(len(group), dtype=bool)
+            return _Coarse(evidence, by_class, group, accepted=none, content=ood.content)
+        far = ~(ood.content <= self.slides.content[group])
         by_slide = self.slides.probabilities(evidence)
         # The temperature of unseen slides knows nothing of what is far from all of them.
         table = np.where((recognised | far)[:, None], by_class, by_slide)
@@ -217,9 +219,8 @@ class Trust:
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
         accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
-        return _Coarse(
-            evidence, table, group, accepted & alike & (recognised | ~far) & self.calibrated
-        )
+        accepted &= alike & (recognised | ~far) & self.calibrated
+        return _Coarse(evidence, table, group, accepted=accepted, content=ood.content)
 
     def _rules_of_the_image(
         self,
@@ -324,7 +325,8 @@ class Trust:
                 group,
                 float(coarse.probabilities[row, group]),
                 verdict,
-                tuple(float(value) for value in coarse.evidence[row]),
+                evidence=tuple(float(value) for value in coarse.evidence[row]),
+                ood_score=float(coarse.content[row]),
             )
         )
 
