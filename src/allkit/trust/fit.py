@@ -27,7 +27,7 @@ from allkit.trust.ood import (
     grouped_parts,
     statistic_ranges,
 )
-from allkit.trust.slides import SlideLimits
+from allkit.trust.slides import LEAST, SlideLimits
 from allkit.trust.space import signed_sqrt
 from allkit.trust.unseen import (
     LeftOut,
@@ -160,9 +160,9 @@ def fit_trust(
     temperature, density_slope = fit_temperature(logits, labels[rows], by_content)
     trust = replace(trust, temperature=temperature, density_slope=density_slope)
     probabilities = trust.probabilities_at(logits, by_content)
-    trust = replace(
-        trust, thresholds=conformal_thresholds(probabilities, labels[rows], settings.coverage)
-    )
+    thresholds = conformal_thresholds(probabilities, labels[rows], settings.coverage)
+    # Where nearly all answers are right, few sets would hold 95 % of the truths, and many would be empty.
+    trust = replace(trust, thresholds=np.maximum(thresholds, 1 - LEAST))
     single = trust.sets(probabilities).sum(axis=1) == 1
     floor = confidence_floor(probabilities, labels[rows], single & familiar, settings.error)
     notes += _too_few(labels[rows], classes, settings.coverage)
