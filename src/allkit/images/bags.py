@@ -102,7 +102,13 @@ def _bags(
         first += len(tiles)
     if not places:
         places, owners = [(-1.0, 0.0, 0.0)], [-1]
-    return Bags(indices, pixels, np.array(places, np.float32), np.array(owners), shares)
+    return Bags(
+        indices,
+        pixels,
+        places=np.array(places, np.float32),
+        owners=np.array(owners),
+        shares=shares,
+    )
 
 
 def _tile_of_each(cells: Cells, tiles: Sequence[Tile]) -> Ints:
