@@ -1,5 +1,6 @@
 """Large fields: cut into tiles as large as the fields of the training, and answered as their mean."""
 
+import importlib.util
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,8 +274,8 @@ def test_a_graph_without_the_mark_sees_a_large_field_whole(older, mixed):
     ],
 )
 def test_an_exported_file_answers_large_fields_as_the_model_does(format, model, mixed, tmp_path):
-    if format == "openvino":
-        pytest.importorskip("openvino")
+    if format == "openvino" and importlib.util.find_spec("openvino") is None:
+        pytest.skip("the extra `openvino` is not installed")
     exporter = registry().get("exporter", format)
     path = tmp_path / f"m{exporter.suffix}"
     exporter.write(model, path, precision="float32", calibration=None)
