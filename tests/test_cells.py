@@ -145,6 +145,7 @@ def test_a_model_of_cells_is_saved_loaded_and_exported(bag, drawn, tmp_path, tin
     model = allkit.Trainer(**tiny_settings | {"view": "haematoxylin", "bag": bag}).fit(data)
     images = [data.read(i) for i in range(5)]
     images += [np.full((80, 100, 3), 255, np.uint8), field[:180, :200]]
+    images += [np.tile(field, (2, 2, 1))]  # as large as four fields
     expected = model.probabilities(images)
     loaded = allkit.Classifier.load(model.save(tmp_path / "m"))
     np.testing.assert_array_equal(loaded.probabilities(images), expected)

@@ -187,19 +187,19 @@ def test_a_field_as_large_as_those_of_the_training_is_one_tile(field):
 
 
 @pytest.mark.parametrize("shape", [(224, 224), (225, 300), (700, 1000), (90, 500)])
-def test_tiles_cover_a_large_field_evenly(field, shape):
+def test_squares_cover_a_large_field_evenly(field, shape):
     cells = find_cells(field)
     large = type(cells)(
         np.zeros((*shape, 3), np.uint8), cells.centres, cells.diameters, scale=1.0, red_cell=15.0
     )
-    tiles = large.tiles()
+    squares = large.squares(224)
     seen = np.zeros(shape, int)
-    for tile in tiles:
-        seen[tile] += 1
-        assert large.image[tile].shape[:2] == (min(224, shape[0]), min(224, shape[1]))
+    for square in squares:
+        seen[square] += 1
+        assert large.image[square].shape[:2] == (min(224, shape[0]), min(224, shape[1]))
     assert seen.min() == 1
-    assert len(tiles) == np.prod([-(-side // 224) for side in shape])
-    starts = sorted({column.start for _, column in tiles})
+    assert len(squares) == np.prod([-(-side // 224) for side in shape])
+    starts = sorted({column.start for _, column in squares})
     gaps = np.diff(starts)
     assert not len(gaps) or np.ptp(gaps) <= 1
 

@@ -244,7 +244,7 @@ def test_a_program_of_a_newer_allkit_is_refused(program, tmp_path):
     assert len(text) <= len(data) - start
     data = data[:start] + text.ljust(len(data) - start)
     (tmp_path / "m.pt2").write_bytes(seal(data))
-    with pytest.raises(ExportError, match=r"format 9; this allkit reads up to 1\. Update"):
+    with pytest.raises(ExportError, match=r"format 9; this allkit reads up to 2\. Update"):
         ProgramPredictor(tmp_path / "m.pt2")
 
 

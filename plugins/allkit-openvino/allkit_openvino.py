@@ -20,12 +20,11 @@ import numpy.typing as npt
 
 from allkit import Exporter, hookimpl
 from allkit.errors import ExportError
-from allkit.runtime.graph import GraphPredictor, require_format
+from allkit.runtime.graph import FORMAT, GraphPredictor, format_of, require_format
 from allkit.telemetry import import_silent
 
 api_version = 1
 
-FORMAT = 1
 Image = npt.NDArray[np.uint8]
 
 
@@ -47,7 +46,7 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
         openvino.serialize(
             openvino.Core().read_model(graph), Path(folder) / "m.xml", Path(folder) / "m.bin"
         )
-        description = describe(model.info, format=FORMAT, precision=precision)
+        description = describe(model.info, format=format_of(model.info), precision=precision)
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for name in ("m.xml", "m.bin"):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
 from allkit.records import Exporter, Predictor
-from allkit.runtime.graph import feeds
-from allkit.runtime.onnx import FORMAT, METADATA_KEY, OnnxPredictor
+from allkit.runtime.graph import feeds, format_of
+from allkit.runtime.onnx import METADATA_KEY, OnnxPredictor
 from allkit.runtime.seal import describe, seal
 
 if TYPE_CHECKING:
@@ -43,16 +43,18 @@ def _write_onnx(
 
         images = list(calibration or [])
         cells = model.find(images)
+        tiled = model.info.backbone.tiles
         inputs = [
             feed
             for i, image in enumerate(images)
-            for _, feed in feeds([image], None if cells is None else cells[i : i + 1])
+            for _, feed in feeds([image], None if cells is None else cells[i : i + 1], tiled=tiled)
         ]
         proto = quantised(proto, inputs)
     for node in proto.graph.node:  # among them are paths of the machine that exports
         del node.metadata_props[:]
     trust = base64.b64encode(model.trust.to_bytes()).decode()
-    description = describe(model.info, format=FORMAT, precision=precision, trust=trust)
+    format = format_of(model.info)
+    description = describe(model.info, format=format, precision=precision, trust=trust)
     entry = proto.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(description)
     path.write_bytes(seal(proto.SerializeToString()))
@@ -110,7 +112,8 @@ def _write_pt2(
             node.meta.pop("stack_trace", None)
         torch.export.save(program, packed, extra_files={"trust": trust})
     # A zip may end in a comment, which torch passes over.
-    comment = json.dumps(describe(model.info, format=FORMAT, precision=precision)).encode()
+    description = describe(model.info, format=format_of(model.info), precision=precision)
+    comment = json.dumps(description).encode()
     data = packed.getvalue()[:-2] + struct.pack("<H", len(comment)) + comment
     path.write_bytes(seal(data))
 

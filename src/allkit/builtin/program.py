@@ -15,8 +15,7 @@ import numpy.typing as npt
 import torch
 
 from allkit.errors import ExportError
-from allkit.runtime.graph import GraphPredictor, require_format
-from allkit.runtime.onnx import FORMAT
+from allkit.runtime.graph import FORMAT, GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
 
 __all__ = ["ProgramPredictor"]

@@ -75,7 +75,8 @@ class Extractor:
     """Computes features of images with one frozen backbone.
 
     `identity` distinguishes this backbone from all others: its name, plugin and version, and the
-    hash of its weights. `engine` is one of `ENGINES`, `finder` the version of the finder of cells.
+    hash of its weights. `engine` is one of `ENGINES`, `finder` the version of the finder of cells,
+    `tiled` whether large fields are cut into tiles.
     """
 
     backbone: nn.Module
@@ -86,6 +87,7 @@ class Extractor:
     cache: FeatureCache | None = None
     engine: str = "torch"
     finder: str = FINDER
+    tiled: bool = True
 
     def __post_init__(self) -> None:
         self.frozen = pass_through(
@@ -95,6 +97,7 @@ class Extractor:
             precision=self.precision,
             engine=self.engine,
             finder=self.finder,
+            tiled=self.tiled,
         )
 
     def key(self, image_hash: str, copy: AugmentedCopy | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""The white cells of a field: what the finder says of them, and what networks are given of them.
+"""The white cells of a field: what the finder says of them.
 
 White cells differ from red ones by their nuclear stain, and are measured in diameters of the red
 cells, so neither the stain of a laboratory nor the magnification of its microscope matters.
@@ -7,14 +7,13 @@ cells, so neither the stain of a laboratory nor the magnification of its microsc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from allkit.errors import ConfigError
-from allkit.images.batches import by_shape
 from allkit.images.finder import Search, search
 from allkit.images.first_finder import first_search
 from allkit.images.given import one
@@ -26,8 +25,9 @@ __all__ = [
     "FINDERS",
     "NO_CELLS",
     "NO_SCALE",
+    "TILE",
     "Cells",
-    "bags",
+    "Tile",
     "find_cells",
     "shortcomings",
 ]
@@ -44,10 +44,13 @@ FINDERS: Mapping[str, Callable[[Pixels], Search]] = {
 NO_CELLS = "no_white_cells"
 NO_SCALE = "unknown_magnification"
 
-MOST = 24
-"""Number of white cells of a field that a network sees, the largest ones: each costs time."""
 TILE = 224
-"""Pixels a side of a tile: a field of the training, at the scale of the search."""
+"""Pixels a side of a tile, more or less: a field of the training, at the scale of the search."""
+ONE_TILE = 1.5
+"""A side of so many times `TILE` is cut into two; what is shorter stays whole."""
+
+Tile = tuple[slice, slice]
+"""The rows and columns of an image that are a tile: `image[tile]`."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,29 @@ class Cells:
             return None
         return float(np.median(self.diameters)) / self.scale / self.red_cell
 
-    def tiles(self, side: int = TILE) -> tuple[tuple[slice, slice], ...]:
+    def tiles(self) -> tuple[Tile, ...]:
+        """Return the tiles into which `image` is cut, row by row: all of one shape, none left out.
+
+        Each side is divided into as many equal parts as come nearest to `TILE` pixels, so that a
+        tile is about as large as a field of the training. They overlap by one pixel at most, where
+        the division leaves a rest. The whole image is the only tile where both sides of the field
+        have less than 1.5 times `TILE` of its own pixels, since to enlarge a field adds nothing to
+        it, and where the scale is not known.
+        """
+        height, width = self.image.shape[:2]
+        if self.red_cell is None or max(height, width) / self.scale < ONE_TILE * TILE:
+            return ((slice(0, height), slice(0, width)),)
+        rows, columns = (_parts(length) for length in (height, width))
+        return tuple((row, column) for row in rows for column in columns)
+
+    def squares(self, side: int) -> tuple[Tile, ...]:
         """Return the rows and columns of squares that cover `image`, row by row.
 
-        `image[tile]` is a tile: `side` pixels a side, a field as large as those of the training, or
-        the whole width or height where the image has less. They are evenly spaced and overlap where
-        the image is no multiple of them.
+        They have `side` pixels a side, or the whole width or height where the image has less, are
+        evenly spaced, and overlap where the image is no multiple of them. Statistics are measured
+        in them, which no pixel may change by a resize.
         """
-        rows, columns = (_spans(length, side) for length in self.image.shape[:2])
+        rows, columns = (_squares(length, side) for length in self.image.shape[:2])
         return tuple((row, column) for row in rows for column in columns)
 
 
@@ -116,27 +134,21 @@ def find_cells(image: Any, finder: str = FINDER) -> Cells:
     return Cells(**FINDERS[finder](one(image).read())._asdict(), finder=finder)
 
 
-def _spans(length: int, side: int) -> list[slice]:
-    """Return evenly spaced spans of `side` pixels that cover `length`."""
-    number = -(-length // side)
-    starts = np.linspace(0, max(0, length - side), number).round().astype(int)
-    return [slice(start, min(start + side, length)) for start in starts.tolist()]
+def _parts(length: int) -> list[slice]:
+    """Return the equal parts of a side, as many as come nearest to `TILE` pixels each."""
+    number = max(1, int(length / TILE + 0.5))
+    return _spans(length, number, -(-length // number))
 
 
-def bags(fields: Sequence[Cells]) -> Iterator[tuple[list[int], Pixels, Singles]]:
-    """Yield (positions in `fields`, images `(n, H, W, 3)`, places `(m, 3)`) for each image shape.
+def _squares(length: int, side: int) -> list[slice]:
+    """Return as few spans of `side` pixels as cover `length`."""
+    return _spans(length, -(-length // side), min(side, length))
 
-    A place is the position of the image among these n, and x and y of the cell, float32, for the
-    `MOST` largest cells of each image: the input of a network of cells. If no image has a cell
-    there is one place, of no image (-1).
-    """
-    for indices, images in by_shape([cells.image for cells in fields]):
-        places = [
-            (float(number), x, y)
-            for number, index in enumerate(indices)
-            for x, y in fields[index].centres[:MOST].tolist()
-        ]
-        yield indices, images, np.array(places or [(-1.0, 0.0, 0.0)], np.float32)
+
+def _spans(length: int, number: int, size: int) -> list[slice]:
+    """Return a number of spans of `size` pixels, evenly spaced from one end to the other."""
+    starts = np.linspace(0, length - size, number).round().astype(int)
+    return [slice(start, start + size) for start in starts.tolist()]
 
 
 def shortcomings(cells: Cells) -> tuple[str, ...]:

@@ -87,15 +87,15 @@ def image_statistics(image: Pixels) -> Singles:
 def statistics_at_scale(cells: Cells) -> Singles:
     """Return the statistics of a field at the scale of its search, `(M,)` as `image_statistics`.
 
-    They are the mean over its tiles, none of them resized, so that the size of the cells and the
+    They are the mean over squares that cover it, none of them resized, so that the size of the cells and the
     strength of edges say something of the smear and not of the magnification. Where the scale is not
     known they are those of the image as it was searched, resized as any other.
     """
     if cells.red_cell is None:
         return image_statistics(cells.image)
-    tiles = [_statistics(cells.image[tile]) for tile in cells.tiles(SIDE)]
-    mean: Singles = np.mean(tiles, axis=0, dtype=np.float32)
-    return mean if len(tiles) > 1 else tiles[0]
+    squares = [_statistics(cells.image[tile]) for tile in cells.squares(SIDE)]
+    mean: Singles = np.mean(squares, axis=0, dtype=np.float32)
+    return mean if len(squares) > 1 else squares[0]
 
 
 def _statistics(image: Pixels) -> Singles:

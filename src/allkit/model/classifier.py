@@ -81,6 +81,7 @@ class Classifier:
             info.backbone.identity,
             self.device,
             finder=self.finder,
+            tiled=self.tiled,
         )
         self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
 
@@ -101,6 +102,11 @@ class Classifier:
     def finder(self) -> str:
         """The version of the finder of white cells that the model was trained with."""
         return self.info.backbone.finder or FINDER
+
+    @property
+    def tiled(self) -> bool:
+        """Whether large fields are cut into tiles, as since there are any."""
+        return self.info.backbone.tiles
 
     @property
     def validation_sentence(self) -> str:
@@ -266,6 +272,7 @@ class Classifier:
             self.device,
             cache=cache,
             finder=self.finder,
+            tiled=self.tiled,
         )
         return extractor.extract(dataset, measures=also, progress=progress)
 
@@ -361,7 +368,8 @@ class Classifier:
     def content_hash(self) -> str:
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
         digest = hashlib.sha256(self.trust.to_bytes())
-        digest.update(repr((self.spec, self.info.backbone.finder)).encode())
+        tiles = ("tiles",) if self.tiled else ()  # models of older versions keep their hash
+        digest.update(repr((self.spec, self.info.backbone.finder, *tiles)).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor_bytes(tensor))
@@ -373,4 +381,5 @@ class Classifier:
         Its outputs: probabilities and logits `(N, K)`, features `(N, D)`.
         """
         # A copy: moving the network itself would disturb threads that answer with it.
-        return Pipeline(self.spec, copy.deepcopy(self.network).cpu(), self.trust).eval()
+        network = copy.deepcopy(self.network).cpu()
+        return Pipeline(self.spec, network, self.trust, tiled=self.tiled).eval()

@@ -137,11 +137,11 @@ class Explainer:
         if not isinstance(self._frozen, BagPass) or not len(cells.centres):
             return np.zeros(shape[:2], np.float32)
         with torch.inference_mode():
-            features = self._frozen.without_each(cells).to(self._device)
-            without = self._network.classify(features).float().cpu()
+            features, seen = self._frozen.without_each(cells)
+            without = self._network.classify(features.to(self._device)).float().cpu()
         logits = torch.cat([torch.from_numpy(outputs.logits), without])
         logs = torch.log_softmax(logits, dim=1)[:, index].numpy()
-        falls = by_cells(cells, logs[0] - logs[1:], (shape[0], shape[1]))
+        falls = by_cells(seen, logs[0] - logs[1:], (shape[0], shape[1]))
         strongest = float(falls.max())
         return falls / strongest if strongest > 0 else falls
 

@@ -78,6 +78,8 @@ class BackboneInfo(_Part):
     """How an image is standardised, and what the network sees of it."""
     finder: str = ""
     """Which finder of white cells it was trained with; empty where the bag holds none."""
+    tiles: bool = False
+    """Whether large fields are cut into tiles; false in models of versions that did not."""
     fingerprint: tuple[float, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -12,8 +14,8 @@ import torch
 from torch import nn
 
 from allkit.errors import ConfigError, PluginError
-from allkit.images.cells import Cells
 from allkit.model.explanation import Faithfulness
+from allkit.records import Cell
 from allkit.types import Singles
 
 __all__ = ["METHODS", "Mapper", "Method", "by_cells", "enlarge", "share_on"]
@@ -240,16 +242,23 @@ def occlusion(network: MappedNetwork, inputs: torch.Tensor, target: int) -> Sing
     return result
 
 
-def by_cells(cells: Cells, falls: Singles, shape: tuple[int, int]) -> Singles:
+def by_cells(places: Sequence[Cell], falls: Singles, shape: tuple[int, int]) -> Singles:
     """Return a map `(H, W)` of what each cell adds: a disc on each, as strong as its fall.
 
     `falls` `(M,)` is how much the log-probability falls when the cell is left out.
     """
     result = np.zeros(shape, np.float32)
-    rows, columns = np.indices(shape, dtype=np.float32)
-    for place, fall in zip(cells.cells, falls, strict=False):
-        inside = (rows - place.y) ** 2 + (columns - place.x) ** 2 <= (place.diameter / 2) ** 2
-        result[inside] = np.maximum(result[inside], max(0.0, float(fall)))
+    for place, fall in zip(places, falls, strict=True):
+        radius = place.diameter / 2
+        near = tuple(
+            slice(max(0, math.floor(middle - radius)), max(0, math.ceil(middle + radius) + 1))
+            for middle in (place.y, place.x)
+        )
+        part = result[near]
+        rows, columns = np.indices(part.shape, dtype=np.float32)
+        dy, dx = rows + near[0].start - place.y, columns + near[1].start - place.x
+        inside = dy**2 + dx**2 <= radius**2
+        part[inside] = np.maximum(part[inside], max(0.0, float(fall)))
     return result
 
 

@@ -63,12 +63,15 @@ class Pipeline(nn.Module):
     """The whole way from uint8 pixels to probabilities, as one module: what exporters write.
 
     Where the bag holds cells, they are found outside, by `allkit.images.cells`, and `places` says
-    where they are.
+    where they are. `tiled`, the pixels are those of tiles, and `shares` says of which images.
     """
 
-    def __init__(self, spec: InputSpec, network: Network, trust: Trust) -> None:
+    def __init__(
+        self, spec: InputSpec, network: Network, trust: Trust, *, tiled: bool = False
+    ) -> None:
         super().__init__()
         self.bag = spec.bag
+        self.tiled = tiled and spec.bag != "field"
         self.standardise = Standardise(spec)
         self.network = network
         self.calibrated = Calibrated(trust)
@@ -76,33 +79,48 @@ class Pipeline(nn.Module):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the inputs, in order."""
-        return ("pixels",) if self.bag == "field" else ("pixels", "places")
+        if self.bag == "field":
+            return ("pixels",)
+        return ("pixels", "places", "shares") if self.tiled else ("pixels", "places")
 
     def example(self) -> tuple[torch.Tensor, ...]:
         """Return inputs as they may be, to trace the module with."""
-        pixels = torch.zeros(2, 224, 320, 3, dtype=torch.uint8)
+        # Of tiles there are more than images: sizes that are alike could be taken for one.
+        pixels = torch.zeros(4 if self.tiled else 2, 224, 320, 3, dtype=torch.uint8)
         places = torch.tensor([[0.0, 60.0, 70.0], [1.0, 90.0, 20.0], [1.0, 150.0, 110.0]])
-        return (pixels, places)[: len(self.names)]
+        shares = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1 / 3, 1 / 3, 1 / 3]])
+        return (pixels, places, shares)[: len(self.names)]
 
     def dynamic_shapes(self) -> tuple[dict[int, Any], ...]:
         """Return which sizes of the inputs are free, for `torch.export`."""
         free = torch.export.Dim.DYNAMIC
-        return ({0: free, 1: free, 2: free}, {0: free})[: len(self.names)]
+        return ({0: free, 1: free, 2: free}, {0: free}, {0: free, 1: free})[: len(self.names)]
 
     def forward(
-        self, pixels: torch.Tensor, places: torch.Tensor | None = None
+        self,
+        pixels: torch.Tensor,
+        places: torch.Tensor | None = None,
+        shares: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Map `(N, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`.
+        """Map `(T, H, W, 3)` uint8 RGB to probabilities, logits `(N, K)`, features `(N, D)`.
 
-        `places` `(M, 3)` float32 is the position of the image, x and y of each cell.
+        `places` `(M, 3)` float32 is the position among these T, x and y of each cell. Without
+        `shares` the T are the N images themselves. `shares` `(N, T)` float32 is how much each counts
+        for each image: those of one image alike and 1 in all, those of others 0.
         """
         parts = []
         if self.bag != "cells":
-            parts.append(self.network.features(self.standardise(pixels)))
+            of_tiles = self.network.features(self.standardise(pixels))
+            parts.append(of_tiles if shares is None else shares @ of_tiles)
         if places is not None:
             crops = self.standardise.cells(pixels, places)
             owners = places[:, 0].round().long()
-            parts.append(pool(self.network.features(crops), owners, pixels.shape[0]))
+            count = pixels.shape[0]
+            if shares is not None:
+                image_of_tile = shares.argmax(dim=0)
+                owners = torch.where(owners < 0, -1, image_of_tile[owners.clamp(min=0)])
+                count = shares.shape[0]
+            parts.append(pool(self.network.features(crops), owners, count))
         features = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         logits = self.network.classify(features)
         return self.calibrated(logits, features), logits, features

@@ -20,7 +20,10 @@ from allkit.trust.verdict import Outputs, Trust
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["GraphPredictor", "feeds", "require_format"]
+__all__ = ["FORMAT", "GraphPredictor", "feeds", "format_of", "require_format"]
+
+FORMAT = 2
+"""The newest form of the inputs: 2 has `shares`, how much each tile counts for each image."""
 
 Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -72,7 +75,7 @@ class GraphPredictor(ABC):
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(images)
-        for indices, feed in feeds(images, cells):
+        for indices, feed in feeds(images, cells, tiled=bool(self.info.get("tiles", False))):
             columns = self.compute(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
@@ -90,19 +93,31 @@ class GraphPredictor(ABC):
         return list(self.stream(images, batch_size=batch_size))
 
 
-def feeds(images: Images, cells: Sequence[Cells] | None) -> Iterator[tuple[list[int], Arrays]]:
+def format_of(info: Any) -> int:
+    """Return the format of the file that a model is exported to; `info` is that of a `Classifier`.
+
+    Without tiles it is 1, so that versions that know no other open it.
+    """
+    return FORMAT if info.backbone.tiles else 1
+
+
+def feeds(
+    images: Images, cells: Sequence[Cells] | None, *, tiled: bool = False
+) -> Iterator[tuple[list[int], Arrays]]:
     """Yield (positions in `images`, the inputs of the graph by name) for each shape there is.
 
-    `cells` are the cells of each image, `None` for a graph that takes whole fields only.
+    `cells` are the cells of each image, `None` for a graph that takes whole fields only. For one
+    that is given large fields in tiles (`tiled`), each such field comes alone.
     """
     if cells is None:
         for indices, pixels in by_shape(images):
             yield indices, {"pixels": pixels}
         return
-    from allkit.images.cells import bags
+    from allkit.images.bags import bags
 
-    for indices, pixels, places in bags(cells):
-        yield indices, {"pixels": pixels, "places": places}
+    for bag in bags(cells, tiled=tiled):
+        feed: Arrays = {"pixels": bag.pixels, "places": bag.places}
+        yield bag.indices, feed | ({"shares": bag.shares} if tiled else {})
 
 
 def require_format(path: Path, version: int, newest: int, reader: str = "allkit") -> None:

@@ -13,14 +13,13 @@ import numpy.typing as npt
 
 from allkit.errors import ExportError
 from allkit.images.batches import cores
-from allkit.runtime.graph import GraphPredictor, require_format
+from allkit.runtime.graph import FORMAT, GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
 from allkit.telemetry import import_silent
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
 
 METADATA_KEY = "allkit"
-FORMAT = 1
 
 
 class OnnxPredictor(GraphPredictor):

@@ -42,6 +42,7 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "precision": precision,
         "bag": info.backbone.input.bag,
         "finder": info.backbone.finder,
+        "tiles": info.backbone.tiles,
         "data": info.data.fingerprint,
         **further,
         "proof": "~" * (_ROOM + _ROOM_PER_CLASS * len(info.classes)),

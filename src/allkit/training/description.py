@@ -113,6 +113,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         orientations=network.orientations,
         input=record.input,
         finder="" if record.input.bag == "field" else FINDER,
+        tiles=record.input.bag != "field",
         fingerprint=fingerprint(network.backbone, record.input),
     )
 
