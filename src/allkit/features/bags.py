@@ -10,7 +10,7 @@ from torch import nn
 
 from allkit.features.engines import BLOCK, CHECKED, FrozenPass
 from allkit.images.bags import bags, shown
-from allkit.images.cells import FINDER, Cells, find_cells
+from allkit.images.cells import FINDER, FIRST_FINDER, Cells, find_cells
 from allkit.network.standardise import CELL_SIZE, Standardise
 from allkit.records import Cell, InputSpec
 from allkit.types import Pixels
@@ -75,14 +75,14 @@ class BagPass:
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """Engine, version, device and precision of each part, the finder, and whether it tiles.
+        """Engine, version, device and precision of each part, the finder, and whether it does not tile.
 
         Keys in the cache are made before an image is read, so those of small fields, whose features
-        are the same either way, differ as well.
+        are the same either way, differ as well. The first finder never tiled.
         """
         field = self._field.signature if self._field else ()
-        tiles = ("tiles",) if self._tiled else ()
-        return (*field, *self._cells.signature, self._finder, *tiles)
+        whole = () if self._tiled or self._finder == FIRST_FINDER else ("whole",)
+        return (*field, *self._cells.signature, self._finder, *whole)
 
     @property
     def settled(self) -> bool:

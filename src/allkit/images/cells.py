@@ -23,6 +23,7 @@ from allkit.types import Pixels, Singles
 __all__ = [
     "FINDER",
     "FINDERS",
+    "FIRST_FINDER",
     "NO_CELLS",
     "NO_SCALE",
     "TILE",

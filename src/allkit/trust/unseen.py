@@ -42,11 +42,10 @@ DRAWS = 300
 """Random draws of so many fields of a slide that was left out."""
 KNOWN = (0.965, 0.985)
 """Shares of the fields of known slides that are to be recognised, at least and at most."""
-KNOWN_CONTENT = 0.99
-"""Share of the fields of known slides whose content counts as like that of the training."""
-CONTENT_OF_ONE, CONTENT_OF_SEVERAL = 0.8, 1.2
-"""The OOD score by content up to which a group may be answered, in scores that `KNOWN_CONTENT` of the
-fields keep: a group of one class, and one of several, which may have a subtype that was not seen."""
+CONTENT_OF_ONE, CONTENT_OF_SEVERAL = (0.965, 1.0), (0.99, 1.2)
+"""The OOD score by content up to which a group may be answered: what this share of the fields of known
+slides keep, times a factor. For a group of one class, and for one of several, which may have a subtype
+that was not seen and so is farther from those that were."""
 KNOWN_IN_ALL = 0.98
 """Share of the fields of known slides that are to be recognised by content as well."""
 
@@ -176,9 +175,8 @@ def limits_of_known_slides(
 
 def _content_limits(known: Floats, groups: ClassGroups) -> Doubles:
     """Return the OOD scores by content `(G,)` up to which each group may be answered."""
-    factors = np.where(groups.single, CONTENT_OF_ONE, CONTENT_OF_SEVERAL)
-    limits: Doubles = factors * _quantile_of(known, KNOWN_CONTENT)
-    return limits
+    kinds = [CONTENT_OF_ONE if single else CONTENT_OF_SEVERAL for single in groups.single]
+    return np.array([factor * _quantile_of(known, share) for share, factor in kinds])
 
 
 def _quantile_of(scores: Floats, share: float) -> float:
