@@ -13,6 +13,7 @@ from allkit.trust.unseen import (
     LeftOut,
     SlideEvidence,
     fit_slide_limits,
+    limits_of_known_slides,
     notes_on_slides,
     raised,
 )
@@ -262,6 +263,13 @@ def test_one_slide_a_class_promises_nothing(slides_known, settings):
     # Without its one slide there is no benign image left, so nothing bounds what is called malignant.
     assert "malignant is not accepted on unseen slides" in notes
     assert model.trust.slides.of_group[1] == np.inf
+
+
+def test_a_class_of_one_slide_is_known_as_such_also_where_no_slide_could_be_left_out():
+    known = np.zeros((2, 30))
+    limits = limits_of_known_slides(known, [1, 2], GROUPS, 0.05)
+    assert limits.one_slide.tolist() == [1, 0]
+    assert np.isinf(limits.of_group).all()
 
 
 def test_a_subtype_that_was_never_seen_is_not_named(slides_known, settings):

@@ -191,9 +191,7 @@ def _slide_limits(
         # Groups may be slides or parts of them: then how unlike known slides are is not known either.
         if images.grouped:
             return None
-        return limits_of_known_slides(
-            spaces.ood_scores(every, images.labels), classes, groups, risk
-        )
+        return limits_of_known_slides(spaces.ood_scores(every, images.labels), None, groups, risk)
     known = _scores_on_known_slides(images, spaces, images.slides)
     if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
         # Each slide is one group, so fields of known slides are those that other fields are left of.
@@ -205,7 +203,7 @@ def _slide_limits(
         if np.isfinite(known).all(axis=0).sum() < FEWEST_TO_CALIBRATE:
             return None
     if not left_out:
-        return limits_of_known_slides(known, classes, groups, risk)
+        return limits_of_known_slides(known, _slides_of_class(images), groups, risk)
     appearance, scored = np.full(len(every), np.inf), []
     by_appearance, by_content = spaces.spaces
     for part in left_out:

@@ -126,7 +126,7 @@ def fit_slide_limits(
     limits = [
         [needs.limit(size, g, risk) for g in range(len(groups))] for size in range(len(SIZES))
     ]
-    slides_of = [np.unique(images.slides[images.labels == k]) for k in range(classes)]
+    slides_of = [len(np.unique(images.slides[images.labels == k])) for k in range(classes)]
     counts, wrong_slides = np.zeros(len(groups)), np.zeros(len(groups))
     for slide, answered in alone.items():
         counts[answered.group] += 1
@@ -143,7 +143,7 @@ def fit_slide_limits(
         total=_quantile_of(images.known_total, KNOWN_IN_ALL),
         counts=counts,
         wrong=wrong_slides,
-        one_slide=np.array([len(slides) == 1 for slides in slides_of], dtype=np.float64),
+        one_slide=_one_slide(slides_of),
         risk=risk,
         margin=MARGIN,
         empirical=any(empirical for _, empirical in limits[0]),
@@ -151,11 +151,12 @@ def fit_slide_limits(
 
 
 def limits_of_known_slides(
-    known: Floats, classes: int, groups: ClassGroups, risk: float
+    known: Floats, slides_of_class: Sequence[int] | None, groups: ClassGroups, risk: float
 ) -> SlideLimits:
     """Return the limits where no slide was left out: infinite, but known slides are recognised.
 
     `known` `(2, N)` are OOD scores of known fields by appearance and content, NaN where unknown.
+    `slides_of_class` `(K,)` are the numbers of slides of each class, `None` where slides are unknown.
     """
     count = len(groups)
     return SlideLimits(
@@ -167,10 +168,15 @@ def limits_of_known_slides(
         total=_quantile_of(known.sum(axis=0), KNOWN_IN_ALL),
         counts=np.zeros(count),
         wrong=np.zeros(count),
-        one_slide=np.zeros(classes),
+        one_slide=_one_slide(slides_of_class or [0] * len(groups.of_class)),
         risk=risk,
         margin=MARGIN,
     )
+
+
+def _one_slide(slides_of_class: Sequence[int]) -> Doubles:
+    """Return 1 for each class `(K,)` that was seen on one slide only, else 0."""
+    return np.array([count == 1 for count in slides_of_class], dtype=np.float64)
 
 
 def _content_limits(known: Floats, groups: ClassGroups) -> Doubles:
