@@ -70,8 +70,8 @@ def adapt(
     `strong`); by default the best on groups that are held out in turn is used. For
     out-of-distribution detection the slides become familiar ones of the classes of their labels.
     The calibration is fitted again if there are enough fields. The rows `test` of a set with parts
-    are only judged. `column` names what is held out together (by default groups, cases and
-    fields). Where groups coincide with classes no improvement is claimed, and where no group can
+    are only judged. What is held out together are slides, groups, cases and fields, and the values of
+    `column`. Where groups coincide with classes no improvement is claimed, and where no group can
     be held out the strength is `medium`.
 
     *Without labels*: the mean that the head subtracts is adapted to the stain, and
@@ -128,7 +128,7 @@ def _from_labels(
     held_out = judge_held_out(model, lab, test, strength)
     compared = None
     if held_out is not None:
-        units = held_out.lab.units if held_out.lab.data.has_groups else None
+        units = held_out.lab.units if held_out.lab.grouped else None
         compared = compare(held_out.before, held_out.after, units)
     claim = _claim(compared, why)
     if strength is None and (claim == "worse" or len(lab.data.counts) < 2):
@@ -253,10 +253,10 @@ def _notes(model: Classifier, lab: LabFields) -> list[str]:
             f"No fields of {', '.join(missing)}: for these classes the head only keeps its answers "
             f"on the training images."
         )
-    if not lab.data.has_groups:
+    if not lab.grouped:
         notes.append(
             "No groups are known, so fields of one slide may have been on both sides. Give a column "
-            "`group` or `case`."
+            "`group`, `case` or `slide`."
         )
     return notes
 
