@@ -40,6 +40,7 @@ from left_out import Answers, Parts, Protocol, counts, joined, over_slides, with
 from slide_draws import clusters_of
 
 import allkit
+from allkit.adaptation.adapt import adapt
 from allkit.config import TrainConfig
 from allkit.config.files import override
 from allkit.features import FeatureCache
@@ -65,27 +66,35 @@ SHOWN = {
 
 
 class Bench:
-    """A set and the models that were trained without some of its slides."""
+    """A set, and the models that were trained without some of its slides."""
 
     def __init__(self, protocol: Protocol, models: Path) -> None:
         self.protocol, self.models = protocol, models
         # Searched for once: parts of the set keep what was measured on it.
         _ = protocol.data.fields
 
+    def train(self, left_out: Sequence[Sequence[str]]) -> None:
+        """Train the models that are not there yet; nothing is judged by them."""
+        for slides in left_out:
+            folder, start = self.models / "+".join(slides), time.perf_counter()
+            if not folder.exists():
+                self.protocol.train(without(self.protocol.data, slides).train).save(folder)
+                print(
+                    f"trained without {folder.name}: {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
+
     def left_out(self, slides: Sequence[str]) -> tuple[Classifier, Parts]:
         """Return the model that was trained without `slides`, and the division."""
-        division = without(self.protocol.data, slides)
-        folder = self.models / "+".join(slides)
-        if not folder.exists():
-            self.protocol.train(division.train).save(folder)
-        return Classifier.load(folder), division
+        model = Classifier.load(self.models / "+".join(slides))
+        return model, without(self.protocol.data, slides)
 
     def adapted(self, model: Classifier, images: allkit.Dataset, *, labels: bool) -> Classifier:
         """Return the model adapted with the defaults."""
         if not labels:
             bare = [replace(sample, label=None) for sample in images]
             images = allkit.Dataset(bare, (), measured=images.passes.measured)
-        return allkit.adapt(model, images, cache=self.protocol.cache)
+        return adapt(model, images, cache=self.protocol.cache)
 
     def look(
         self, model: Classifier, images: allkit.Dataset, slides: Sequence[str], way: str
@@ -144,9 +153,9 @@ def of_pairs(bench: Bench) -> Figures:
     protocol = bench.protocol
     ways: dict[str, list[tuple[Answers, Answers]]] = {}
     pairs: Figures = {}
-    every = itertools.product(protocol.benign_slides, protocol.malignant_slides)
+    every = list(itertools.product(protocol.benign_slides, protocol.malignant_slides))
+    bench.train(every)
     for number, pair in enumerate(every):
-        start = time.perf_counter()
         model, division = bench.left_out(pair)
         images = division.test
         before = bench.look(model, images, pair, "before")
@@ -174,7 +183,6 @@ def of_pairs(bench: Bench) -> Figures:
                 "strength": adapted.info.adaptations[-1].strength,
             }
         pairs["+".join(pair)] = row
-        print("+".join(pair), f"{time.perf_counter() - start:.0f} s", flush=True)
     return {"ways": dict(_compared(ways)), "pairs": pairs}
 
 
@@ -182,12 +190,16 @@ def of_the_next(bench: Bench, malignant: Sequence[str]) -> Figures:
     """Adapt to a benign and a malignant slide, and judge another benign slide."""
     ways: dict[str, list[tuple[Answers, Answers]]] = {}
     rows: Figures = {}
-    every = itertools.product(itertools.combinations(bench.protocol.benign_slides, 2), malignant)
+    every = []
+    for benign in itertools.combinations(bench.protocol.benign_slides, 2):
+        for third in malignant:
+            left = without(bench.protocol.data, (*benign, third))
+            # A class that is never seen is none that could be learnt from labels.
+            if set(left.test.label_names) <= set(left.train.classes):
+                every.append((benign, third))
+    bench.train([(*benign, third) for benign, third in every])
     for number, (benign, third) in enumerate(every):
         slides = (*benign, third)
-        left = without(bench.protocol.data, slides)
-        if not set(left.test.label_names) <= set(left.train.classes):
-            continue
         model, division = bench.left_out(slides)
         names = np.array(division.test.column("slide"))
         for place, (ours, following) in enumerate((benign, benign[::-1])):
@@ -204,7 +216,6 @@ def of_the_next(bench: Bench, malignant: Sequence[str]) -> Figures:
                     "before": counts(before),
                     "after": counts(after),
                 }
-        print("+".join(slides), flush=True)
     return {"ways": dict(_compared(ways)), "rows": rows}
 
 
