@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from allkit.adaptation.fields import LabFields
 from allkit.adaptation.held_out import choose_strength
@@ -20,7 +22,7 @@ from allkit.model.classifier import Classifier
 from allkit.trust.fit import FEWEST_TO_CALIBRATE
 from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import grouped_parts
-from allkit.trust.slides import SlideLimits
+from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits
 from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
@@ -64,45 +66,66 @@ def fit_limits(
         )
     group_of, remarks = _usable_slides(model, lab, groups)
     why = _too_few_slides(groups, list(group_of.values()))
-    same_field = _fields_alone(lab)
-    known = _scores_on_known_slides(trust, lab, same_field)
-    measurable = int(np.isfinite(known).all(axis=0).sum())
-    if not why and measurable < FEWEST_TO_CALIBRATE:
-        why = (
-            f"{measurable} fields could be compared with others of their slide, and "
-            f"{FEWEST_TO_CALIBRATE} are needed to recognise a slide"
-        )
+    if not why and (trust.appearance is None or trust.content is None):
+        why = "the model has no out-of-distribution detection to recognise a slide by"
     if why:
         return FittedLimits(None, (*remarks, _no_limits(groups, why)))
+    same_field = _fields_alone(lab)
+    known = _scores_on_known_slides(trust, lab, same_field)
     left_out, appearance = _answers_without(model, lab, group_of, strength=strength, chosen=chosen)
+    appearance_known, content_known, total_known = _with_training(model, known)
     evidence = SlideEvidence(
         labels=lab.labels,
         slides=lab.data.slides,
         fields=same_field,
-        known_appearance=known[0],
-        known_content=known[1],
-        known_total=known.sum(axis=0),
+        known_appearance=appearance_known,
+        known_content=content_known,
+        known_total=total_known,
         appearance=appearance,
     )
     classes = model.classes
     risk = model.info.config.slide_risk
     limits = fit_slide_limits(evidence, len(classes), groups, left_out, risk=risk)
-    limits = replace(
+    limits = _no_surer_than(limits, trust)
+    fields = int(np.isin(lab.data.slides, list(group_of)).sum())
+    several = [FEWEST_SLIDES] * len(classes)
+    seen = {int(lab.labels[lab.data.slides == slide][0]) for slide in group_of}
+    never = [name for index, name in enumerate(classes) if index not in seen]
+    if never:
+        remarks.append(
+            f"Unseen slides: no slide of {', '.join(never)} was left out, so the limits do not say what "
+            f"fields of {'this class' if len(never) == 1 else 'these classes'} need."
+        )
+    notes = (
+        *remarks,
+        *notes_on_slides(classes, groups, several, limits),
+        f"Unseen slides: these limits rest on {fields} fields of {len(group_of)} slides of one laboratory. "
+        f"What slides of another laboratory need is not known.",
+    )
+    return FittedLimits(limits, notes)
+
+
+def _no_surer_than(limits: SlideLimits, trust: Trust) -> SlideLimits:
+    """Return limits by which nothing is surer, or more like known slides, than by `trust`.
+
+    A few fields that are all right would make the smallest temperature fit best, and any answer sure.
+    On an unseen slide an answer is no surer than the calibration makes it on a known one.
+    """
+    least = (trust.temperature or 1.0) / np.sqrt(np.array(SIZES, dtype=np.float64))
+    temperatures = np.maximum(limits.temperatures, least)
+    not_a_guess = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
+    of_fields = np.maximum(limits.of_fields, not_a_guess[:, None])
+    return replace(
         limits,
+        of_group=of_fields[0],
+        of_fields=of_fields,
+        temperatures=temperatures,
         appearance=min(limits.appearance, trust.familiar),
         content=min(limits.content, trust.familiar),
         total=min(limits.total, trust.familiar),
         # The training had a slide of each class, and which slides it had is not known.
-        one_slide=np.zeros(len(classes)),
+        one_slide=np.zeros(len(limits.one_slide)),
     )
-    several = [FEWEST_SLIDES] * len(classes)
-    notes = (
-        *remarks,
-        *notes_on_slides(classes, groups, several, limits),
-        "Unseen slides: these limits rest on slides of the laboratory alone. What slides of another "
-        "laboratory need is not known.",
-    )
-    return FittedLimits(limits, notes)
 
 
 # ── which slides can be left out ───────────────────────────────────────────────────────────────
@@ -124,6 +147,8 @@ def _usable_slides(
         else:
             group_of[slide] = groups.of_class[int(lab.labels[rows][0])]
     remarks = []
+    if lab.data.slides_suggested:
+        remarks.append(f"Unseen slides: {lab.data.slides_caution}")
     if old:
         remarks.append(
             f"Unseen slides: {len(old)} of {len(names)} slides were trained on before, or have a group of "
@@ -137,7 +162,7 @@ def _usable_slides(
     return group_of, remarks
 
 
-def _trained_on(model: Classifier, lab: LabFields) -> np.ndarray:
+def _trained_on(model: Classifier, lab: LabFields) -> npt.NDArray[np.bool_]:
     """Return `(N,)` which images, their groups or their fields the model was trained on."""
     data = model.info.data
     images, known_groups = set(data.images_sha256), set(data.groups_sha256)
@@ -166,8 +191,7 @@ def _too_few_slides(groups: ClassGroups, group_of_slides: Sequence[int]) -> str:
 def _no_limits(groups: ClassGroups, why: str) -> str:
     return (
         f"Unseen slides: {why}, so no limits could be chosen, and {' or '.join(groups.names)} is not "
-        f"accepted on a slide that is not known. Each group of classes needs two new slides, with "
-        f"five fields each or more."
+        f"accepted on a slide that is not known. Each group of classes needs two new slides."
     )
 
 
@@ -235,6 +259,26 @@ def _fields_alone(lab: LabFields) -> Ints:
     return fields_of(lab.data.samples, count, lab.data.duplicates)
 
 
+def _with_training(model: Classifier, known: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return the OOD scores of known fields by appearance, by content and in all, `(N + R,)` each.
+
+    `known` `(2, N)` are those of the laboratory. To these come R of the training, as many as it has
+    references: their scores are not kept, but their median (0) and deviation (1) are, and the share of
+    them that lies within the limit `familiar`. So they are those of a normal distribution.
+    """
+    from scipy.stats import norm
+
+    trust = model.trust
+    count = 0 if trust.appearance is None else len(trust.appearance.references)
+    usual = norm.ppf((np.arange(count) + 0.5) / count)
+    in_all = usual * trust.familiar / norm.ppf(model.info.config.familiar)
+    return (
+        np.concatenate([known[0], usual]),
+        np.concatenate([known[1], usual]),
+        np.concatenate([known.sum(axis=0), in_all]),
+    )
+
+
 def _scores_on_known_slides(trust: Trust, lab: LabFields, same_field: Ints) -> Floats:
     """Return OOD scores `(2, N)` by appearance and content, among references with other fields of a slide.
 
@@ -245,7 +289,6 @@ def _scores_on_known_slides(trust: Trust, lab: LabFields, same_field: Ints) -> F
     if trust.appearance is None or trust.content is None:
         return scores
     slides = lab.data.slides
-    every = np.arange(len(lab.data))
     for units in (lab.data.fields, same_field):
         scores = np.full((2, len(lab.data)), np.nan)
         for references, kept_out in grouped_parts(lab.labels, units):
@@ -262,6 +305,6 @@ def _scores_on_known_slides(trust: Trust, lab: LabFields, same_field: Ints) -> F
                     scores[place, rows] = space.ood_score(
                         distances[np.arange(len(rows)), lab.labels[rows]]
                     )
-        if np.isfinite(scores[:, every]).all(axis=0).sum() >= FEWEST_TO_CALIBRATE:
+        if np.isfinite(scores).all(axis=0).sum() >= FEWEST_TO_CALIBRATE:
             break
     return scores
