@@ -144,6 +144,14 @@ def test_slides_that_were_trained_on_are_no_unseen_ones(old, home):
     assert "benign has no slide and malignant has no slide" in notes_of(adapted)
 
 
+def test_slides_of_one_patient_are_not_independent(old, hospital):
+    ours, _ = slides(hospital, Benign=2, Pre=2)
+    patient = [replace(s, case="patient 1" if s.label == "Benign" else None) for s in ours]
+    adapted = allkit.adapt(old, allkit.Dataset(patient, ours.classes), strength="weak", cache=None)
+    assert adapted.trust.slides is None
+    assert "benign has no slide that shares no case, group or field" in notes_of(adapted)
+
+
 def test_groups_of_one_slide_are_held_out_together(old, hospital):
     """Eight groups of two slides are two slides: nothing can be held out of each class."""
     ours, _ = slides(hospital, Benign=1, Pre=1)

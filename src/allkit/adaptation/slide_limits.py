@@ -73,6 +73,11 @@ def fit_limits(
     same_field = _fields_alone(lab)
     known = _scores_on_known_slides(trust, lab, same_field)
     left_out, appearance = _answers_without(model, lab, group_of, strength=strength, chosen=chosen)
+    alone = [part.slides[0] for part in left_out if len(part.slides) == 1]
+    why = _too_few_slides(groups, [group_of[slide] for slide in alone])
+    if why:
+        why += " that shares no case, group or field with the others"
+        return FittedLimits(None, (*remarks, _no_limits(groups, why)))
     appearance_known, content_known, total_known = _with_training(model, known)
     evidence = SlideEvidence(
         labels=lab.labels,
