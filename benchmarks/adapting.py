@@ -5,14 +5,14 @@
 The table must have the column `slide`. Images that share a group, a case or a field with a slide left
 out are in no part of a training. Trained models are kept in FOLDER and taken from there the next time.
 
-*pairs*: every pair of one benign and one malignant slide left out together, and the model of the others
-adapted to them, with the defaults of `allkit adapt`.
+*unlabelled*, *labelled*: every pair of one benign and one malignant slide left out together, and the
+model of the others adapted to them, with the defaults of `allkit adapt`.
 Without labels: to a half of the fields of each slide, or to 20 fields of that half; judged on the
-other half. With labels: to 5, 10 and 20 fields of each slide, no two of one field, at most half of a
-slide; judged on the fields of which no image was drawn, the same ones for every number. These are fields
-of slides that the model was adapted to: they say what a laboratory gets on slides it labelled a few
-fields of, and nothing about its next slide. Where the class of the malignant slide has no other slide the
-model does not know the label, and is not adapted with it.
+other half, and the other way round. With labels: to 5, 10 and 20 fields of each slide, no two of one
+field, at most half of a slide; judged on the fields of which no image was drawn, the same ones for every
+number. These are fields of slides that the model was adapted to: they say what a laboratory gets on slides it
+labelled a few fields of, and nothing about its next slide. Where the class of the malignant slide has no
+other slide the model does not know the label, and is not adapted with it.
 
 *next*: two benign slides and a malignant one left out together; the model adapted with labels to the
 first benign and the malignant one, and judged on the second benign slide, which it never saw. Every order.
@@ -48,7 +48,7 @@ from allkit.model.classifier import Classifier
 
 Rows = npt.NDArray[np.int64]
 Figures = dict[str, Any]
-PARTS = ("pairs", "next")
+PARTS = ("unlabelled", "labelled", "next")
 FIELDS = (5, 10, 20)
 """Labelled fields of each slide."""
 FEW = 20
@@ -103,25 +103,25 @@ class Bench:
         return self.protocol.look(model, images, slides, step=f"adapting: {way}")[1]
 
 
-def halves(images: allkit.Dataset, rng: np.random.Generator) -> tuple[Rows, Rows]:
+def halves(images: allkit.Dataset) -> tuple[Rows, Rows]:
     """Return two halves of the fields of each slide, what was acquired together in one of them.
 
-    A slide of one group is divided by its fields.
+    A slide of which one group is the larger part is divided by its fields.
     """
     slides, groups = images.slides, images.fields
-    first: list[int] = []
+    sides: tuple[list[int], list[int]] = ([], [])
     for slide in np.unique(slides):
         rows = np.flatnonzero(slides == slide)
-        of_groups = [rows[groups[rows] == group] for group in np.unique(groups[rows])]
-        if len(of_groups) == 1:
-            of_groups = [rows[cluster] for cluster in clusters_of(images.subset(rows))]
-        chosen = 0
-        for place in rng.permutation(len(of_groups)):
-            if chosen < len(rows) / 2:
-                first += of_groups[place].tolist()
-                chosen += len(of_groups[place])
-    learn = np.sort(np.array(first, dtype=np.int64))
-    return learn, np.setdiff1d(np.arange(len(images)), learn)
+        parts = [rows[groups[rows] == group] for group in np.unique(groups[rows])]
+        if max(map(len, parts)) > 2 * len(rows) / 3:
+            parts = [rows[cluster] for cluster in clusters_of(images.subset(rows))]
+        taken = [0, 0]
+        for part in sorted(parts, key=len, reverse=True):
+            smaller = int(taken[1] < taken[0])
+            sides[smaller].extend(part.tolist())
+            taken[smaller] += len(part)
+    first, second = (np.sort(np.array(side, dtype=np.int64)) for side in sides)
+    return first, second
 
 
 def labelled_fields(
@@ -148,7 +148,7 @@ def labelled_fields(
 # ── the parts ───────────────────────────────────────────────────────────────────────────────────
 
 
-def of_pairs(bench: Bench) -> Figures:
+def of_pairs(bench: Bench, *, labels: bool) -> Figures:
     """Adapt to every pair of a benign and a malignant slide that were left out together."""
     protocol = bench.protocol
     ways: dict[str, list[tuple[Answers, Answers]]] = {}
@@ -158,32 +158,39 @@ def of_pairs(bench: Bench) -> Figures:
     for number, pair in enumerate(every):
         model, division = bench.left_out(pair)
         images = division.test
+        if labels and not set(images.label_names) <= set(model.classes):
+            continue
         before = bench.look(model, images, pair, "before")
         rng = np.random.default_rng([0, number])
         row: Figures = {}
-
-        learn, rest = halves(images, rng)
-        shown = {
-            "without labels, half": learn,
-            f"without labels, {FEW} fields": rng.choice(learn, min(FEW, len(learn)), replace=False),
-        }
-        labelled, untouched = labelled_fields(images, rng)
-        jobs = [(way, rows, rest, False) for way, rows in shown.items()]
-        if before.seen.all():
-            jobs += [
-                (f"{n} labelled fields", rows, untouched, True) for n, rows in labelled.items()
-            ]
-        for way, rows, judged, labels in jobs:
-            adapted = bench.adapted(model, images.subset(rows), labels=labels)
-            after = bench.look(adapted, images.subset(judged), pair, way)
-            ways.setdefault(way, []).append((before.at(judged), after))
-            row[way] = {
-                "before": counts(before.at(judged)),
-                "after": counts(after),
-                "strength": adapted.info.adaptations[-1].strength,
-            }
+        for way, parts in (_with_labels if labels else _without_labels)(images, rng).items():
+            answers, strengths = [], []
+            for rows, judged in parts:
+                adapted = bench.adapted(model, images.subset(rows), labels=labels)
+                strengths.append(adapted.info.adaptations[-1].strength)
+                after = bench.look(adapted, images.subset(judged), pair, way)
+                answers.append((before.at(judged), after))
+            both = tuple(joined(side) for side in zip(*answers, strict=True))
+            ways.setdefault(way, []).append((both[0], both[1]))
+            row[way] = {"before": counts(both[0]), "after": counts(both[1]), "strength": strengths}
         pairs["+".join(pair)] = row
     return {"ways": dict(_compared(ways)), "pairs": pairs}
+
+
+Divided = dict[str, list[tuple[Rows, Rows]]]
+"""For each way the images that are shown, and those that are judged then."""
+
+
+def _without_labels(images: allkit.Dataset, rng: np.random.Generator) -> Divided:
+    first, second = halves(images)
+    turns = [(first, second), (second, first)]
+    few = [(rng.choice(shown, min(FEW, len(shown)), replace=False), rest) for shown, rest in turns]
+    return {"without labels, half": turns, f"without labels, {FEW} fields": few}
+
+
+def _with_labels(images: allkit.Dataset, rng: np.random.Generator) -> Divided:
+    labelled, untouched = labelled_fields(images, rng)
+    return {f"{count} labelled fields": [(rows, untouched)] for count, rows in labelled.items()}
 
 
 def of_the_next(bench: Bench, malignant: Sequence[str]) -> Figures:
@@ -296,7 +303,11 @@ def main(arguments: Sequence[str] | None = None, *, log: Path = looks.LOOKS) -> 
         "date": looks.now(),
     }
     malignant = options.malignant or protocol.malignant_slides
-    parts = {"pairs": lambda: of_pairs(bench), "next": lambda: of_the_next(bench, malignant)}
+    parts = {
+        "unlabelled": lambda: of_pairs(bench, labels=False),
+        "labelled": lambda: of_pairs(bench, labels=True),
+        "next": lambda: of_the_next(bench, malignant),
+    }
     for name in options.only:
         figures[name] = parts[name]()
         options.out.write_text(json.dumps(figures, indent=1) + "\n")

@@ -56,11 +56,12 @@ def test_labelled_fields_are_of_every_slide_and_none_is_judged(adapting, slides)
 
 
 def test_halves_keep_fields_whole_and_have_both_slides(adapting, slides):
-    learn, judged = adapting.halves(slides, np.random.default_rng(0))
+    learn, judged = adapting.halves(slides)
     assert sorted([*learn, *judged]) == list(range(len(slides)))
     assert not fields_of(slides, learn) & fields_of(slides, judged)
     for rows in (learn, judged):
         assert set(slides.subset(rows).slide_names) == {"B", "M"}
+        assert 2 <= sum(slides.column("slide")[row] == "B" for row in rows) <= 4
 
 
 def test_what_is_seen_of_a_slide_left_out_is_in_the_log(adapting, slides, trained, tmp_path):
