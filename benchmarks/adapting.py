@@ -1,20 +1,24 @@
-"""What adapting to a laboratory is worth on slides that took no part in it.
+"""What adapting to a laboratory is worth, by slides that were left out of the training.
 
-    python benchmarks/adapting.py --data index.csv --column series --out figures.json --models FOLDER
+    python benchmarks/adapting.py --data index.csv --models FOLDER --out figures.json
 
-Protocol, for the classes that have several series (values of the column), of which one is benign:
+The table must have the column `slide`. Images that share a group, a case or a field with a slide left
+out are in no part of a training. Trained models are kept in FOLDER and taken from there the next time.
 
-*Without labels*: each series left out in turn, a model trained on the rest. The model is adapted
-without labels to half of the series' groups and judged on the other half, and the other way round (a
-series of one group: on its own images). With all images of a half, and with 20 of them. The same with
-one benign and one malignant series left out together. Recalls pooled over images.
+*unlabelled*, *labelled*: every pair of one benign and one malignant slide left out together, and the
+model of the others adapted to them, with the defaults of `allkit adapt`.
+Without labels: to a half of the fields of each slide, or to 20 fields of that half; judged on the
+other half, and the other way round. With labels: to 5, 10 and 20 fields of each slide, no two of one
+field, at most half of a slide; judged on the fields of which no image was drawn, the same ones for every
+number. These are fields of slides that the model was adapted to: they say what a laboratory gets on slides it
+labelled a few fields of, and nothing about its next slide. Where the class of the malignant slide has no
+other slide the model does not know the label, and is not adapted with it.
 
-*With labels*: two benign series and one malignant are left out. The model is adapted with 5, 10 or 20
-labelled fields of the first benign and of the malignant one, and judged on the second benign series,
-which took part in neither; every order. Figures are means over these, beside those on the rest of the
-slides that were adapted with, which mean nothing, and on the images that were trained on.
+*next*: two benign slides and a malignant one left out together; the model adapted with labels to the
+first benign and the malignant one, and judged on the second benign slide, which it never saw. Every order.
 
-Trained models are kept in FOLDER and taken from there the next time.
+Each figure is the mean over slides, with the worst slide, before and after on the same images. Whatever
+judges a slide left out is written into `benchmarks/looks.csv` before it is shown.
 """
 
 from __future__ import annotations
@@ -22,203 +26,293 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 import warnings
-from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import looks
 import numpy as np
 import numpy.typing as npt
+from left_out import Answers, Parts, Protocol, counts, joined, over_slides, without
+from slide_draws import clusters_of
 
 import allkit
+from allkit.adaptation.adapt import adapt
 from allkit.config import TrainConfig
+from allkit.config.files import override
 from allkit.features import FeatureCache
-from allkit.trust.ood import grouped_parts
+from allkit.model.classifier import Classifier
 
 Rows = npt.NDArray[np.int64]
-PARTS = ["one series", "a benign and a malignant series", "labelled"]
+Figures = dict[str, Any]
+PARTS = ("unlabelled", "labelled", "next")
+FIELDS = (5, 10, 20)
+"""Labelled fields of each slide."""
+FEW = 20
+"""Fields without labels, where not half of a slide is shown."""
+SHOWN = {
+    "coarse right": "right",
+    "coarse accepted right": "accepted rightly",
+    "coarse accepted wrong": "accepted wrongly",
+    "fine right": "class right",
+    "fine accepted right": "class accepted rightly",
+    "fine accepted wrong, class seen": "class accepted wrongly, seen",
+    "fine accepted wrong, class never seen": "class accepted wrongly, never seen",
+}
+"""The figures of the printed table, and what they are called there."""
 
 
 class Bench:
-    """A set, its series, and the models that were trained without some of them."""
+    """A set, and the models that were trained without some of its slides."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.data = allkit.Dataset.open(options.data)
-        self.series = np.array(self.data.column(options.column), dtype=str)
-        self.labels = np.array([s.label for s in self.data])
-        self.benign, self.models = options.benign, options.models
-        self.config = TrainConfig(
-            backbone=options.backbone, weights=options.weights, view=options.view
-        )
-        self.cache = FeatureCache()
-        of = {name: sorted(set(self.series[self.labels == name])) for name in self.data.classes}
-        self.of = {name: own for name, own in of.items() if len(own) > 1}
+    def __init__(self, protocol: Protocol, models: Path) -> None:
+        self.protocol, self.models = protocol, models
+        # Searched for once: parts of the set keep what was measured on it.
+        _ = protocol.data.fields
 
-    def rows(self, *series: str) -> Rows:
-        return np.flatnonzero(np.isin(self.series, series))
+    def train(self, left_out: Sequence[Sequence[str]]) -> None:
+        """Train the models that are not there yet; nothing is judged by them."""
+        for slides in left_out:
+            folder, start = self.models / "+".join(slides), time.perf_counter()
+            if not folder.exists():
+                self.protocol.train(without(self.protocol.data, slides).train).save(folder)
+                print(
+                    f"trained without {folder.name}: {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
 
-    def without(self, *series: str) -> allkit.Classifier:
-        folder = self.models / "+".join(series)
-        if not folder.exists():
-            out = self.rows(*series)
-            related = np.isin(self.data.fields, self.data.fields[out])
-            rest = np.flatnonzero(~related)
-            known = [c for c in self.data.classes if (self.labels[rest] == c).any()]
-            train = self.data.subset(rest, classes=known)
-            allkit.Trainer(self.config, cache=self.cache).fit(train).save(folder)
-        return allkit.Classifier.load(folder)
+    def left_out(self, slides: Sequence[str]) -> tuple[Classifier, Parts]:
+        """Return the model that was trained without `slides`, and the division."""
+        model = Classifier.load(self.models / "+".join(slides))
+        return model, without(self.protocol.data, slides)
 
-    def adapted(
-        self, model: allkit.Classifier, rows: Rows, *, labels: bool, strength: str | None = None
-    ) -> allkit.Classifier:
-        part = self.data.subset(rows)
-        if labels:
-            whole = [replace(s, group=self.series[i]) for s, i in zip(part, rows, strict=True)]
-            part = allkit.Dataset(whole, part.classes)
-        else:
-            part = allkit.Dataset([replace(s, label="") for s in part], ("",))
-        return allkit.adapt(model, part, strength=strength, cache=self.cache)
+    def adapted(self, model: Classifier, images: allkit.Dataset, *, labels: bool) -> Classifier:
+        """Return the model adapted with the defaults."""
+        if not labels:
+            bare = [replace(sample, label=None) for sample in images]
+            images = allkit.Dataset(bare, (), measured=images.passes.measured)
+        return adapt(model, images, cache=self.protocol.cache)
 
-    def said(self, model: allkit.Classifier, rows: Rows) -> tuple[npt.NDArray[Any], list[str]]:
-        judged = model.judge(self.data.subset(rows), cache=self.cache)
-        names = np.array(model.classes)[judged.probabilities.argmax(axis=1)]
-        return names, [d.verdict for d in judged.decisions]
+    def look(
+        self, model: Classifier, images: allkit.Dataset, slides: Sequence[str], way: str
+    ) -> Answers:
+        """Judge images of slides left out; the log has it under `adapting: way`."""
+        return self.protocol.look(model, images, slides, step=f"adapting: {way}")[1]
 
 
-def recalls(bench: Bench, rows: Rows, said: npt.NDArray[Any]) -> dict[str, float]:
-    """Return the balanced figures of pooled answers, over the classes that have several series."""
-    truth = bench.labels[rows]
-    right = {c: float((said[truth == c] == c).mean()) for c in bench.of}
-    benign, other = (
-        truth == bench.benign,
-        np.isin(truth, [c for c in bench.of if c != bench.benign]),
-    )
-    sides = [(said[benign] == bench.benign).mean(), (said[other] != bench.benign).mean()]
-    return {
-        "balanced": float(np.mean(list(right.values()))),
-        "benign_against_malignant": float(np.mean(sides)),
-    }
+def halves(images: allkit.Dataset) -> tuple[Rows, Rows]:
+    """Return two halves of the fields of each slide, what was acquired together in one of them.
+
+    A slide of which one group is the larger part is divided by its fields.
+    """
+    slides, groups = images.slides, images.fields
+    sides: tuple[list[int], list[int]] = ([], [])
+    for slide in np.unique(slides):
+        rows = np.flatnonzero(slides == slide)
+        parts = [rows[groups[rows] == group] for group in np.unique(groups[rows])]
+        if max(map(len, parts)) > 2 * len(rows) / 3:
+            parts = [rows[cluster] for cluster in clusters_of(images.subset(rows))]
+        taken = [0, 0]
+        for part in sorted(parts, key=len, reverse=True):
+            smaller = int(taken[1] < taken[0])
+            sides[smaller].extend(part.tolist())
+            taken[smaller] += len(part)
+    first, second = (np.sort(np.array(side, dtype=np.int64)) for side in sides)
+    return first, second
 
 
-def unlabelled(bench: Bench, left_out: list[tuple[str, ...]]) -> dict[str, Any]:
-    """Return the figures before and after adapting without labels, on groups of the other half."""
-    ways = ("before", "after", "after, 20 images")
-    pooled: dict[str, list[Any]] = {way: [] for way in ways}
-    verdicts: Counter[str] = Counter()
-    every, detail = [], {}
-    for series in left_out:
-        model, rows = bench.without(*series), bench.rows(*series)
-        names, first = bench.said(model, rows)
-        kinds = np.unique(bench.labels[rows], return_inverse=True)[1]
-        halves = grouped_parts(kinds, bench.data.fields[rows], 2)
-        halves = halves or [(np.arange(len(rows)), np.arange(len(rows)))]
-        found = {way: names.copy() for way in ways}
-        rng = np.random.default_rng(0)
-        for learn, kept in halves:
-            few = rng.choice(learn, min(20, len(learn)), replace=False)
-            for way, some in (("after", learn), ("after, 20 images", few)):
-                adapted = bench.adapted(model, rows[some], labels=False)
-                found[way][kept], second = bench.said(adapted, rows[kept])
-                if way == "after":
-                    truth = bench.labels[rows[kept]]
-                    was = [first[i] for i in kept]
-                    right = found[way][kept] == truth
-                    verdicts["images"] += len(kept)
-                    for a, b, hit, old in zip(
-                        was, second, right, names[kept] == truth, strict=True
-                    ):
-                        verdicts[f"{a} to {b}"] += 1
-                        verdicts["silent errors before"] += a == "accepted" and not old
-                        verdicts["silent errors after"] += b == "accepted" and not hit
-        every.append(rows)
-        for way in ways:
-            pooled[way].append(found[way])
-        detail["+".join(series)] = {
-            way: float((found[way] == bench.labels[rows]).mean()) for way in ways
-        }
-        print(series, detail["+".join(series)], flush=True)
-    images = np.concatenate(every)
-    figures = {way: recalls(bench, images, np.concatenate(pooled[way])) for way in ways}
-    return figures | {"right": detail, "verdicts": dict(sorted(verdicts.items()))}
+def labelled_fields(
+    images: allkit.Dataset, rng: np.random.Generator
+) -> tuple[dict[int, Rows], Rows]:
+    """Return for each number of `FIELDS` so many fields of each slide, and the images to judge.
+
+    The judged ones show none of the fields that were drawn.
+    """
+    slides = images.slides
+    drawn: dict[int, list[int]] = {count: [] for count in FIELDS}
+    touched: list[int] = []
+    for slide in np.unique(slides):
+        rows = np.flatnonzero(slides == slide)
+        clusters = clusters_of(images.subset(rows))
+        order = rng.permutation(len(clusters))[: min(max(FIELDS), len(clusters) // 2)]
+        for count in FIELDS:
+            drawn[count] += [int(rows[clusters[place][0]]) for place in order[:count]]
+        touched += [int(row) for place in order for row in rows[clusters[place]]]
+    rest = np.setdiff1d(np.arange(len(images)), touched)
+    return {count: np.sort(np.array(rows)) for count, rows in drawn.items()}, rest
 
 
-def labelled(bench: Bench, malignant: str, least: int = 50) -> dict[str, Any]:
-    """Return the figures of adapting with labels, on a benign series of neither side."""
-    enough = [s for s in bench.of[malignant] if (bench.series == s).sum() > least]
-    rng, table = np.random.default_rng(0), []
-    for pair in itertools.combinations(bench.of[bench.benign], 2):
-        for third in enough:
-            model = bench.without(*pair, third)
-            trained = np.flatnonzero(~np.isin(bench.series, [*pair, third]))
-            for own, other in (pair, pair[::-1]):
-                for count in (0, 5, 10, 20):
-                    some = np.concatenate(
-                        [rng.choice(bench.rows(s), count, replace=False) for s in (own, third)]
-                    )
-                    for strength in ("medium", "strong") if count else ("unchanged",):
-                        after = model
-                        if count:
-                            after = bench.adapted(model, some, labels=True, strength=strength)
-                        rest = np.setdiff1d(bench.rows(own, third), some)
-                        row: dict[str, Any] = {"fields": count, "strength": strength, "to": own}
-                        row |= {"judged": other, "with": third}
-                        for name, rows in (
-                            ("other slide", bench.rows(other)), ("same slides", rest),
-                            ("trained on", trained),
-                        ):  # fmt: skip
-                            said, verdicts = bench.said(after, rows)
-                            right = said == bench.labels[rows]
-                            row[name] = float(right.mean())
-                            accepted = np.array(verdicts) == "accepted"
-                            row[f"{name}, silent errors"] = float((accepted & ~right).mean())
-                        table.append(row)
-            print(pair, third, flush=True)
-    kinds = list(dict.fromkeys((row["fields"], row["strength"]) for row in table))
-    keys = ("other slide", "same slides", "trained on", "other slide, silent errors")
-    means = []
-    for count, strength in kinds:
-        own = [r for r in table if (r["fields"], r["strength"]) == (count, strength)]
-        means.append(
-            {"fields": count, "strength": strength}
-            | {key: float(np.mean([row[key] for row in own])) for key in keys}
-            | {"worst other slide": min(row["other slide"] for row in own)}
-        )
-    return {"means": means, "rows": table}
+# ── the parts ───────────────────────────────────────────────────────────────────────────────────
 
 
-def main() -> None:
-    """Measure and write the figures."""
+def of_pairs(bench: Bench, *, labels: bool) -> Figures:
+    """Adapt to every pair of a benign and a malignant slide that were left out together."""
+    protocol = bench.protocol
+    ways: dict[str, list[tuple[Answers, Answers]]] = {}
+    pairs: Figures = {}
+    every = list(itertools.product(protocol.benign_slides, protocol.malignant_slides))
+    bench.train(every)
+    for number, pair in enumerate(every):
+        model, division = bench.left_out(pair)
+        images = division.test
+        if labels and not set(images.label_names) <= set(model.classes):
+            continue
+        before = bench.look(model, images, pair, "before")
+        rng = np.random.default_rng([0, number])
+        row: Figures = {}
+        for way, parts in (_with_labels if labels else _without_labels)(images, rng).items():
+            answers, strengths = [], []
+            for rows, judged in parts:
+                adapted = bench.adapted(model, images.subset(rows), labels=labels)
+                strengths.append(adapted.info.adaptations[-1].strength)
+                after = bench.look(adapted, images.subset(judged), pair, way)
+                answers.append((before.at(judged), after))
+            both = tuple(joined(side) for side in zip(*answers, strict=True))
+            ways.setdefault(way, []).append((both[0], both[1]))
+            row[way] = {"before": counts(both[0]), "after": counts(both[1]), "strength": strengths}
+        pairs["+".join(pair)] = row
+    return {"ways": dict(_compared(ways)), "pairs": pairs}
+
+
+Divided = dict[str, list[tuple[Rows, Rows]]]
+"""For each way the images that are shown, and those that are judged then."""
+
+
+def _without_labels(images: allkit.Dataset, rng: np.random.Generator) -> Divided:
+    first, second = halves(images)
+    turns = [(first, second), (second, first)]
+    few = [(rng.choice(shown, min(FEW, len(shown)), replace=False), rest) for shown, rest in turns]
+    return {"without labels, half": turns, f"without labels, {FEW} fields": few}
+
+
+def _with_labels(images: allkit.Dataset, rng: np.random.Generator) -> Divided:
+    labelled, untouched = labelled_fields(images, rng)
+    return {f"{count} labelled fields": [(rows, untouched)] for count, rows in labelled.items()}
+
+
+def of_the_next(bench: Bench, malignant: Sequence[str]) -> Figures:
+    """Adapt to a benign and a malignant slide, and judge another benign slide."""
+    ways: dict[str, list[tuple[Answers, Answers]]] = {}
+    rows: Figures = {}
+    every = []
+    for benign in itertools.combinations(bench.protocol.benign_slides, 2):
+        for third in malignant:
+            left = without(bench.protocol.data, (*benign, third))
+            # A class that is never seen is none that could be learnt from labels.
+            if set(left.test.label_names) <= set(left.train.classes):
+                every.append((benign, third))
+    bench.train([(*benign, third) for benign, third in every])
+    for number, (benign, third) in enumerate(every):
+        slides = (*benign, third)
+        model, division = bench.left_out(slides)
+        names = np.array(division.test.column("slide"))
+        for place, (ours, following) in enumerate((benign, benign[::-1])):
+            unseen = division.test.subset(np.flatnonzero(names == following))
+            before = bench.look(model, unseen, slides, "next slide, before")
+            own = division.test.subset(np.flatnonzero(np.isin(names, [ours, third])))
+            labelled, _ = labelled_fields(own, np.random.default_rng([1, number, place]))
+            for count, drawn in labelled.items():
+                way = f"next slide, {count} labelled fields"
+                adapted = bench.adapted(model, own.subset(drawn), labels=True)
+                after = bench.look(adapted, unseen, slides, way)
+                ways.setdefault(way, []).append((before, after))
+                rows[f"{ours}+{third}, {following}, {count}"] = {
+                    "before": counts(before),
+                    "after": counts(after),
+                }
+    return {"ways": dict(_compared(ways)), "rows": rows}
+
+
+def _compared(ways: dict[str, list[tuple[Answers, Answers]]]) -> Iterator[tuple[str, Figures]]:
+    """Yield each way with the figures before and after, and the coarse question in the worst set."""
+    for way, parts in ways.items():
+        sides: Figures = {}
+        for name, answers in zip(("before", "after"), zip(*parts, strict=True), strict=True):
+            # Where only one side is judged, as on the next slide, that side is all there is.
+            right = [
+                float(np.mean([a.at(side).coarse_right.mean() for side in _sides(a)]))
+                for a in answers
+            ]
+            sides[name] = {
+                "shares": over_slides(joined(answers)),
+                "counts": counts(joined(answers)),
+                "sets": {"mean": float(np.mean(right)), "worst": min(right)},
+            }
+        yield way, sides
+
+
+def _sides(answers: Answers) -> list[npt.NDArray[np.bool_]]:
+    return [side for side in (answers.malignant, ~answers.malignant) if side.any()]
+
+
+# ── the command ─────────────────────────────────────────────────────────────────────────────────
+
+
+def table_of(ways: Figures) -> str:
+    """Return the figures as a markdown table: means over slides before → after, in per cent."""
+    head = ["adapted to", "benign against malignant", "worst", *SHOWN.values()]
+    head.append("leukaemia accepted as benign, fields")
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for way, sides in ways.items():
+        before, after = sides["before"], sides["after"]
+        cells = [
+            f"{before['sets'][key]:.3f} → {after['sets'][key]:.3f}" for key in ("mean", "worst")
+        ]
+        for name in SHOWN:
+            both = [side["shares"].get(name) for side in (before, after)]
+            cells.append(
+                " → ".join("–" if s is None else f"{100 * s['macro'][0]:.1f}" for s in both)
+            )
+        hits = [side["counts"]["leukaemia accepted as benign"] for side in (before, after)]
+        cells.append(f"{hits[0][0]} → {hits[1][0]} of {hits[1][1]}")
+        lines.append(f"| {way} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--column", default="series")
-    parser.add_argument("--benign", default="Benign")
-    parser.add_argument("--malignant", default="Pre")
+    parser.add_argument("--data", type=Path, required=True, help="a table with the column slide")
+    parser.add_argument("--benign", nargs="+", default=["Benign"], help="classes that are benign")
     parser.add_argument("--backbone", default="efficientnet-lite0")
     parser.add_argument("--weights", default="default")
-    parser.add_argument("--view", default="haematoxylin")
-    parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--set", dest="changes", nargs="+", action="extend", default=[])
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=PARTS)
+    parser.add_argument("--malignant", nargs="+", help="malignant slides of the part next")
+    parser.add_argument("--models", type=Path, required=True, help="where models are kept")
     parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    warnings.simplefilter("ignore")
-    options.models.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options)
-    figures: dict[str, Any] = {"view": options.view, "backbone": options.backbone}
+    return parser.parse_args(arguments)
 
-    large = [s for s in bench.of[options.malignant] if (bench.series == s).sum() > 50]
-    pairs = list(itertools.product(bench.of[options.benign], large))
-    measures = {
-        "one series": lambda: unlabelled(bench, [(s,) for s in sorted(set(bench.series))]),
-        "a benign and a malignant series": lambda: unlabelled(bench, pairs),
-        "labelled": lambda: labelled(bench, options.malignant),
+
+def main(arguments: Sequence[str] | None = None, *, log: Path = looks.LOOKS) -> Figures:
+    """Measure, print, and write the figures; `log` is another file only in tests."""
+    options = options_of(arguments)
+    warnings.simplefilter("ignore")
+    settings = {"backbone": options.backbone, "weights": options.weights}
+    config = TrainConfig.parse(override(settings, options.changes), source="--set")
+    data = allkit.Dataset.open(options.data)
+    protocol = Protocol(data, config, options.benign, cache=FeatureCache(), log=log)
+    options.models.mkdir(parents=True, exist_ok=True)
+    bench = Bench(protocol, options.models)
+    figures: Figures = {
+        "backbone": config.backbone,
+        "configuration": looks.configuration(config),
+        "commit": protocol.commit,
+        "date": looks.now(),
+    }
+    malignant = options.malignant or protocol.malignant_slides
+    parts = {
+        "unlabelled": lambda: of_pairs(bench, labels=False),
+        "labelled": lambda: of_pairs(bench, labels=True),
+        "next": lambda: of_the_next(bench, malignant),
     }
     for name in options.only:
-        found = figures[name] = measures[name]()
-        print(
-            name, json.dumps({k: v for k, v in found.items() if k != "rows"}, indent=1), flush=True
-        )
+        figures[name] = parts[name]()
         options.out.write_text(json.dumps(figures, indent=1) + "\n")
+        print(table_of(figures[name]["ways"]), flush=True)
+    return figures
 
 
 if __name__ == "__main__":

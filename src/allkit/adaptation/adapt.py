@@ -23,6 +23,7 @@ from allkit.adaptation.refit import (
     head_logits,
     move_mean,
 )
+from allkit.adaptation.slide_limits import fit_limits
 from allkit.adaptation.trust import recalibrate, with_known_slides, with_seen_images
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
@@ -49,6 +50,8 @@ METRICS = (
 )
 """The metrics that are shown before and after."""
 ALIGNED = "aligned"
+ON_UNSEEN = "Unseen slides:"
+"""How the notes of a model on unseen slides begin."""
 
 
 def adapt(
@@ -69,10 +72,12 @@ def adapt(
     *Labelled*: `strength` says how far the head may change (`unchanged`, `weak`, `medium`,
     `strong`); by default the best on groups that are held out in turn is used. For
     out-of-distribution detection the slides become familiar ones of the classes of their labels.
-    The calibration is fitted again if there are enough fields. The rows `test` of a set with parts
-    are only judged. `column` names what is held out together (by default groups, cases and
-    fields). Where groups coincide with classes no improvement is claimed, and where no group can
-    be held out the strength is `medium`.
+    The calibration is fitted again if there are enough fields. A model without limits for unseen
+    slides gets them where each group of classes has two slides that are known and new to it; limits
+    that there are only rise. The rows `test` of a set with parts are only judged. What is held out
+    together are slides, groups, cases and fields, and the values of `column`. Where groups coincide
+    with classes no improvement is claimed, and where no group can be held out the strength is
+    `medium`.
 
     *Without labels*: the mean that the head subtracts is adapted to the stain, and
     out-of-distribution detection learns that these are smears: images that it would have refused
@@ -128,7 +133,7 @@ def _from_labels(
     held_out = judge_held_out(model, lab, test, strength)
     compared = None
     if held_out is not None:
-        units = held_out.lab.units if held_out.lab.data.has_groups else None
+        units = held_out.lab.units if held_out.lab.grouped else None
         compared = compare(held_out.before, held_out.after, units)
     claim = _claim(compared, why)
     if strength is None and (claim == "worse" or len(lab.data.counts) < 2):
@@ -155,6 +160,11 @@ def _from_labels(
             familiar=held_out.familiar,
         )
         notes += kept_as_it_was
+    unseen: tuple[str, ...] = ()
+    if model.trust.slides is None:
+        limits, unseen = fit_limits(model, lab, strength=strength, chosen=chosen)
+        trust = replace(trust, slides=limits)
+        notes += unseen
     if trust.content is None:
         notes.append(
             "The model has no out-of-distribution detection, and a few fields are not enough for it."
@@ -172,7 +182,7 @@ def _from_labels(
         notes=tuple(notes),
         **_table(held_out, compared),
     )
-    return _classifier(model, network, trust, record=record, lab=lab)
+    return _classifier(model, network, trust, record=record, lab=lab, unseen=unseen)
 
 
 def _claim(compared: Comparison | None, why: str | None) -> Claim:
@@ -253,10 +263,10 @@ def _notes(model: Classifier, lab: LabFields) -> list[str]:
             f"No fields of {', '.join(missing)}: for these classes the head only keeps its answers "
             f"on the training images."
         )
-    if not lab.data.has_groups:
+    if not lab.grouped:
         notes.append(
             "No groups are known, so fields of one slide may have been on both sides. Give a column "
-            "`group` or `case`."
+            "`group`, `case` or `slide`."
         )
     return notes
 
@@ -312,9 +322,18 @@ def _unlabelled(model: Classifier, lab: LabFields) -> Classifier:
 
 
 def _classifier(
-    model: Classifier, network: Network, trust: Trust, *, record: Adaptation, lab: LabFields
+    model: Classifier,
+    network: Network,
+    trust: Trust,
+    *,
+    record: Adaptation,
+    lab: LabFields,
+    unseen: tuple[str, ...] = (),
 ) -> Classifier:
-    """Return the adapted model; labelled images count as trained on from now on."""
+    """Return the adapted model; labelled images count as trained on from now on.
+
+    `unseen` are the notes on unseen slides, in place of those of the training.
+    """
     info, training = model.info, model.training
     data = info.data
     if record.labelled:
@@ -327,7 +346,15 @@ def _classifier(
             }
         )
         training = pack([*unpack(training), *lab.data.signatures])
+    notes = info.trust_notes
+    if unseen:
+        notes = (*(note for note in notes if not note.startswith(ON_UNSEEN)), *unseen)
     info = info.model_copy(
-        update={"data": data, "provenance": None, "adaptations": (*info.adaptations, record)}
+        update={
+            "data": data,
+            "provenance": None,
+            "trust_notes": notes,
+            "adaptations": (*info.adaptations, record),
+        }
     )
     return Classifier(network, info, trust=trust, device=model.device, training=training)

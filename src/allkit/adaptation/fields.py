@@ -77,7 +77,9 @@ class LabFields:
         position: dict[str | None, int] = {name: i for i, name in enumerate(model.classes)}
         labels = np.array([position.get(s.label, -1) for s in data], dtype=np.int64)
         values = data.column(column) if column is not None else [None] * len(data)
-        units = joined_units(len(data), data.fields.tolist(), values)
+        # Fields of one slide are alike, whatever groups it was divided into.
+        slides = [sample.slide for sample in data]
+        units = joined_units(len(data), data.fields.tolist(), values, slides)
         return cls(
             data=data,
             features=features,
@@ -89,9 +91,14 @@ class LabFields:
         )
 
     @property
+    def grouped(self) -> bool:
+        """Whether groups, cases or slides are known."""
+        return self.data.has_groups or any(sample.slide is not None for sample in self.data)
+
+    @property
     def groups(self) -> int:
         """Number of groups, or 0 where none are known."""
-        return len(np.unique(self.units)) if self.data.has_groups else 0
+        return len(np.unique(self.units)) if self.grouped else 0
 
     def at(self, rows: Ints) -> LabFields:
         """Return the images at positions `rows`."""
@@ -155,7 +162,7 @@ def confound(lab: LabFields) -> str | None:
     units = lab.units.tolist()
     if not nested(labels, units):
         return None
-    every = "Every group holds one class" if lab.data.has_groups else "No groups are known"
+    every = "Every group holds one class" if lab.grouped else "No groups are known"
     few = alone(labels, units, FEWEST_GROUPS)
     if few:
         return (
