@@ -87,7 +87,7 @@ def test_nothing_is_surer_or_more_familiar_by_the_few_fields_than_it_was(old, tw
     guess = limits.temperatures * np.log(LEAST_COARSE / (1 - LEAST_COARSE))
     assert (limits.of_fields >= guess[:, None] - 1e-9).all()
     assert (limits.of_fields[0] == limits.of_group).all()
-    assert max(limits.appearance, limits.content, limits.total) <= old.trust.familiar
+    assert max(limits.appearance, *limits.content, limits.total) <= old.trust.familiar
 
 
 def test_what_the_limits_rest_on_is_in_the_output_and_on_the_card(two_of_each, tmp_path):
@@ -96,7 +96,7 @@ def test_what_the_limits_rest_on_is_in_the_output_and_on_the_card(two_of_each, t
     folder = adapted.save(tmp_path / "model")
     card = (folder / "README.md").read_text()
     for text in (record.to_text(), card):
-        assert "of 4 slides, each left out" in text
+        assert "for 4 of 4 slides that were left out the others were too few" in text
         assert "limits are empirical" in text
         assert "no slide of Early, Pro was left out" in text
         assert "16 fields of 4 slides of one laboratory" in text

@@ -22,7 +22,7 @@ from allkit.model.classifier import Classifier
 from allkit.trust.fit import FEWEST_TO_CALIBRATE
 from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import grouped_parts
-from allkit.trust.slides import LEAST_COARSE, SIZES, SlideLimits
+from allkit.trust.slides import LEAST_COARSE, SlideLimits, cooled
 from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
@@ -116,7 +116,7 @@ def _no_surer_than(limits: SlideLimits, trust: Trust) -> SlideLimits:
     A few fields that are all right would make the smallest temperature fit best, and any answer sure.
     On an unseen slide an answer is no surer than the calibration makes it on a known one.
     """
-    least = (trust.temperature or 1.0) / np.sqrt(np.array(SIZES, dtype=np.float64))
+    least = cooled(trust.temperature or 1.0)
     temperatures = np.maximum(limits.temperatures, least)
     not_a_guess = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
     of_fields = np.maximum(limits.of_fields, not_a_guess[:, None])
@@ -126,7 +126,7 @@ def _no_surer_than(limits: SlideLimits, trust: Trust) -> SlideLimits:
         of_fields=of_fields,
         temperatures=temperatures,
         appearance=min(limits.appearance, trust.familiar),
-        content=min(limits.content, trust.familiar),
+        content=np.minimum(limits.content, trust.familiar),
         total=min(limits.total, trust.familiar),
         # The training had a slide of each class, and which slides it had is not known.
         one_slide=np.zeros(len(limits.one_slide)),
@@ -238,13 +238,17 @@ def _answers_without(
             anchors=anchors,
         )
         logits = before[rows] + change.logits([table[rows] for table in inputs])
-        left_out.append(LeftOut(together, rows, logits))
-        space = with_known_slides(model.trust, rest.statistics, rest.roots, rest.labels).appearance
-        if len(together) == 1 and space is not None:
-            distances = space.distances(lab.statistics[rows], classes)
-            answered = logits.argmax(axis=1)
-            scores = space.ood_score(distances[np.arange(len(rows)), answered])
-            appearance[rows] = np.where(distances.argmin(axis=1) == answered, scores, np.inf)
+        answered = np.arange(len(rows)), logits.argmax(axis=1)
+        spaces = with_known_slides(model.trust, rest.statistics, rest.roots, rest.labels)
+        if spaces.appearance is None or spaces.content is None:
+            continue
+        content = spaces.content.distances(lab.roots[rows], classes)[answered]
+        left_out.append(LeftOut(together, rows, logits, spaces.content.ood_score(content)))
+        if len(together) == 1:
+            distances = spaces.appearance.distances(lab.statistics[rows], classes)
+            scores = spaces.appearance.ood_score(distances[answered])
+            nearest = distances.argmin(axis=1) == answered[1]
+            appearance[rows] = np.where(nearest, scores, np.inf)
     return left_out, appearance
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from allkit.trust.softmax import softmax
-from allkit.types import Floats
+from allkit.types import Doubles, Floats
 
 __all__ = [
     "LEAST_COARSE",
@@ -19,6 +19,7 @@ __all__ = [
     "SlideLimits",
     "SlideVerdict",
     "bound",
+    "cooled",
     "limit_of_slides",
 ]
 
@@ -56,6 +57,16 @@ def limit_of_slides(needs: Floats, risk: float, margin: float) -> Limit:
     return Limit(float(np.sort(needs)[rank - 1]), False)
 
 
+def cooled(temperature: float) -> Doubles:
+    """Return the temperatures `(S,)` of the mean evidence over `SIZES` fields, from that of one.
+
+    The noise of fields goes from their mean with the square root of their number, that of their slide
+    stays: the temperature falls with the fourth root.
+    """
+    temperatures: Doubles = temperature * np.array(SIZES, dtype=np.float64) ** -0.25
+    return temperatures
+
+
 def bound(wrong: int, count: int, level: float = 0.95) -> float:
     """Return the exact one-sided upper bound of a share of which `wrong` of `count` were seen.
 
@@ -90,9 +101,9 @@ class SlideLimits:
     `appearance` and `total` are the OOD scores, by appearance and in all, up to which a field counts
     as one of a known slide. `content` `(G,)` is the OOD score by content, of a field or the mean over
     several, up to which what is shown may be answered with each group.
-    `counts` `(G,)` are the numbers of slides of each group that were left out, and `wrong` `(G,)` on how
-    many a limit that was chosen without them accepted a wrong answer. `one_slide` `(K,)` says
-    which classes were seen on one slide only.
+    `counts` `(G,)` are the numbers of slides of each group that were left out, `tested` `(G,)` for how many
+    the others sufficed to choose a limit without them, and `wrong` `(G,)` on how many of these that
+    limit accepted a wrong answer. `one_slide` `(K,)` says which classes were seen on one slide only.
     """
 
     of_group: Floats
@@ -102,6 +113,7 @@ class SlideLimits:
     content: Floats
     total: float
     counts: Floats
+    tested: Floats
     wrong: Floats
     one_slide: Floats
     risk: float
@@ -139,13 +151,12 @@ class SlideLimits:
         return {
             "groups": {
                 name: {
-                    "left_out": int(count),
-                    "accepted_wrongly": int(wrong),
-                    "limit": float(limit),
+                    "left_out": int(self.counts[group]),
+                    "tested": int(self.tested[group]),
+                    "accepted_wrongly": int(self.wrong[group]),
+                    "limit": float(self.of_group[group]),
                 }
-                for name, count, wrong, limit in zip(
-                    groups, self.counts, self.wrong, self.of_group, strict=True
-                )
+                for group, name in enumerate(groups)
             },
             "risk": self.risk,
             "margin": self.margin,

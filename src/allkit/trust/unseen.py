@@ -16,6 +16,7 @@ from allkit.trust.slides import (
     SIZES,
     SlideLimits,
     bound,
+    cooled,
     limit_of_slides,
 )
 from allkit.trust.softmax import softmax
@@ -46,8 +47,8 @@ CONTENT_OF_ONE, CONTENT_OF_SEVERAL = (0.965, 1.0), (0.99, 1.2)
 """The OOD score by content up to which a group may be answered: what this share of the fields of known
 slides keep, times a factor. For a group of one class, and for one of several, which may have a subtype
 that was not seen and so is farther from those that were."""
-KNOWN_IN_ALL = 0.98
-"""Share of the fields of known slides that are to be recognised by content as well."""
+KNOWN_IN_ALL = 0.95
+"""Share of the fields of known slides that are recognised by both scores together."""
 
 
 class LeftOut(NamedTuple):
@@ -127,9 +128,12 @@ def fit_slide_limits(
         [needs.limit(size, g, risk) for g in range(len(groups))] for size in range(len(SIZES))
     ]
     slides_of = [len(np.unique(images.slides[images.labels == k])) for k in range(classes)]
-    counts, wrong_slides = np.zeros(len(groups)), np.zeros(len(groups))
+    counts, tested, wrong_slides = np.zeros((3, len(groups)))
     for slide, answered in alone.items():
         counts[answered.group] += 1
+        if needs.none_without(slide, answered.group, risk):
+            continue
+        tested[answered.group] += 1
         wrong_slides[answered.group] += (
             needs.wrong_share(slide, answered, content, risk=risk) > SLIDE_ERROR
         )
@@ -142,6 +146,7 @@ def fit_slide_limits(
         content=content,
         total=_quantile_of(images.known_total, KNOWN_IN_ALL),
         counts=counts,
+        tested=tested,
         wrong=wrong_slides,
         one_slide=_one_slide(slides_of),
         risk=risk,
@@ -167,6 +172,7 @@ def limits_of_known_slides(
         content=_content_limits(known[1], groups),
         total=_quantile_of(known.sum(axis=0), KNOWN_IN_ALL),
         counts=np.zeros(count),
+        tested=np.zeros(count),
         wrong=np.zeros(count),
         one_slide=_one_slide(slides_of_class or [0] * len(groups.of_class)),
         risk=risk,
@@ -242,16 +248,23 @@ def notes_on_slides(
             f"accepted on a slide that is not known. Each group of classes needs two slides."
         )
         return notes
-    total, wrong = int(limits.counts.sum()), int(limits.wrong.sum())
+    total, wrong = int(limits.tested.sum()), int(limits.wrong.sum())
     parts = [
         f"{name}: {int(w)} of {int(n)}, up to {bound(int(w), int(n)):.0%}"
-        for name, n, w in zip(groups.names, limits.counts, limits.wrong, strict=True)
+        for name, n, w in zip(groups.names, limits.tested, limits.wrong, strict=True)
     ]
-    notes.append(
-        f"Unseen slides: wrong answers accepted, in over {SLIDE_ERROR:.0%} of the fields, on {wrong} of "
-        f"{total} slides, each left out of the training and of the choice of limits; up to "
-        f"{bound(wrong, total):.0%} of slides possible (exact, 95 %). By group: {'; '.join(parts)}."
-    )
+    if total:
+        notes.append(
+            f"Unseen slides: wrong answers accepted, in over {SLIDE_ERROR:.0%} of the fields, on {wrong} "
+            f"of {total} slides, each left out of the training and of the choice of limits; up to "
+            f"{bound(wrong, total):.0%} of slides possible (exact, 95 %). By group: {'; '.join(parts)}."
+        )
+    untested = int(limits.counts.sum()) - total
+    if untested:
+        notes.append(
+            f"Unseen slides: for {untested} of {int(limits.counts.sum())} slides that were left out the "
+            f"others were too few to choose limits without them, so nothing is measured on them."
+        )
     if limits.empirical:
         fewest = int(limits.counts.min())
         notes.append(
@@ -306,6 +319,12 @@ class _Needs:
         limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
         return max(limit, float(self.least[size])), empirical
 
+    def none_without(self, slide: int, group: int, risk: float) -> bool:
+        """Return whether the other slides are too few to choose any limit against which this one, of
+        `group`, could be answered wrongly."""
+        others = [g for g in range(self.groups) if g != group]
+        return all(math.isinf(self.limit(0, g, risk, without=slide)[0]) for g in others)
+
     def wrong_share(self, slide: int, fields: _Alone, content: Floats, *, risk: float) -> float:
         """Return the share of a slide's fields that limits chosen without it accept wrongly."""
         beyond = [
@@ -348,8 +367,7 @@ def _means(table: Floats, clusters: Ints, size: int, rng: np.random.Generator) -
 def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
     """Return the temperature of the evidence of a field, and those of the mean over more fields.
 
-    Each slide counts alike. The noise of fields goes from their mean with the square root of their
-    number, that of the slide stays: the temperature falls with the fourth root.
+    Each slide counts alike.
     """
     from scipy.optimize import minimize_scalar
     from scipy.special import log_softmax
@@ -362,8 +380,7 @@ def _temperatures(alone: Sequence[tuple[Floats, int]]) -> Doubles:
         return total
 
     best = minimize_scalar(loss, bounds=(np.log(0.05), np.log(50.0)), method="bounded")
-    result: Doubles = float(np.exp(best.x)) * np.array(SIZES, dtype=np.float64) ** -0.25
-    return result
+    return cooled(float(np.exp(best.x)))
 
 
 def _recognised(images: SlideEvidence, left_out: Sequence[LeftOut]) -> float:

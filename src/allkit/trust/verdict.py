@@ -211,7 +211,8 @@ class Trust:
         if self.slides is None:
             none = np.zeros(len(group), dtype=bool)
             return _Coarse(evidence, by_class, group, accepted=none, content=ood.content)
-        far = ~(ood.content <= self.slides.content[group])
+        # What was shown without labels is no longer refused as foreign, but nobody said what it is.
+        far = ~(ood.content <= self.slides.content[group]) | ood.foreign
         by_slide = self.slides.probabilities(evidence)
         # The temperature of unseen slides knows nothing of what is far from all of them.
         table = np.where((recognised | far)[:, None], by_class, by_slide)
