@@ -15,14 +15,16 @@ from allkit.errors import ConfigError
 from allkit.evaluation.coarse import mapped_groups
 from allkit.evaluation.text import evaluation_text
 from allkit.images.cells import NO_CELLS, NO_SCALE, Cells
+from allkit.images.statistics import STATISTIC_NAMES
 from allkit.plugins import registry
 from allkit.report.card import model_card
 from allkit.runtime.answers import answer, refuse
 from allkit.trust import reasons
 from allkit.trust.groups import ClassGroups, groups_of
 from allkit.trust.slides import SIZES, SlideLimits
+from allkit.trust.space import Space
 from allkit.trust.unseen import notes_on_slides
-from allkit.trust.verdict import CoarseDecision, Decision, Trust
+from allkit.trust.verdict import CoarseDecision, Decision, Outputs, Trust
 from allkit.volume.tables import FORMATS
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
@@ -324,3 +326,37 @@ def test_a_mapped_class_of_two_groups_is_not_judged_and_that_is_said():
     none, notes = mapped_groups(groups, np.array([[1, 0], [1, 0], [0, 1]]), ("mixed", "rest"))
     assert none is None
     assert "Benign against malignant is not judged: mixed" in notes[0]
+
+
+def test_what_was_only_shown_without_labels_is_accepted_by_no_group():
+    def space(width, seen):
+        nothing = np.zeros((8, 2), np.float32)
+        return Space(
+            mean=np.zeros(width, np.float32),
+            projection=np.eye(width, 2, dtype=np.float32),
+            references=nothing,
+            owners=np.repeat(np.arange(4), 2),
+            centre=0.0,
+            scale=1.0,
+            foreign=1.0,
+            seen=np.full((8, 2), 5.0, np.float32) if seen else np.zeros((0, 0), np.float32),
+        )
+
+    statistics = np.zeros((1, len(STATISTIC_NAMES)), np.float32)
+    statistics[:, :2] = 5.0
+    statistics[:, [STATISTIC_NAMES.index(f"darkest_{c}") for c in "rgb"]] = 9.0
+    outputs = Outputs(np.array([[9.0, 0, 0, 0]], np.float32), np.full((1, 2), 25.0, np.float32))
+    anything = dataclasses.replace(
+        limits(), content=np.full(2, np.inf), one_slide=np.zeros(4), appearance=0.0
+    )
+    found = []
+    for seen in (False, True):
+        spaces = {
+            "appearance": space(statistics.shape[1], seen),
+            "content": space(2, seen),
+            "familiar": 99.0,
+        }
+        found += trust_of(slides=anything, **spaces).decide(outputs, statistics)
+    assert found[0].verdict == "refused"
+    assert reasons.SEEN_WITHOUT_LABELS in found[1].codes
+    assert (found[1].verdict, found[1].coarse.verdict) == ("review", "review")
