@@ -69,7 +69,8 @@ def test_an_old_model_accepts_coarse_answers_that_pass_the_limits_of_two_slides_
     assert all(NOT_CALIBRATED_FOR_SLIDES in d.codes for d in before if d.verdict != "refused")
     limits = adapted.trust.slides
     assert limits.counts.tolist() == [2, 2]
-    assert np.isfinite(limits.of_group).all()
+    # No slide of Early and Pro was left out, so nothing says what they need not to be called benign.
+    assert np.isinf(limits.of_group).tolist() == [True, False]
     accepted = [d.coarse for d in after if d.coarse.verdict == "accepted"]
     assert len(accepted) > 5
     assert all(a.evidence[a.group] > limits.of_group[a.group] for a in accepted)

@@ -66,11 +66,16 @@ def field(evidence, verdict="review", coarse_verdict="review", shares=(0.5, 0.3,
     return answer(f"{evidence}.png", table, decision, CLASSES, groups=GROUPS)
 
 
+def several(evidence, count):
+    """Answers on so many fields that differ a little: the same picture would count once."""
+    return [field(evidence + number / 1000) for number in range(count)]
+
+
 # ── several fields of one slide ───────────────────────────────────────────────────────────────
 
 
 def test_fields_that_are_each_uncertain_settle_together_that_a_slide_is_malignant():
-    case = allkit.combine([field(2.5)] * 5, "A", trust=trust_of())
+    case = allkit.combine(several(2.5, 5), "A", trust=trust_of())
     assert (case.coarse, case.coarse_verdict, case.fields_needed) == ("malignant", "accepted", 0)
     assert case.coarse_probability > 0.99
     assert case.verdict == "review"
@@ -83,18 +88,34 @@ def test_fields_that_are_each_uncertain_settle_together_that_a_slide_is_malignan
     ("evidence", "fields", "needed"), [(2.5, 1, 4), (3.5, 1, 2), (2.5, 3, 2), (1.5, 8, None)]
 )
 def test_how_many_more_fields_would_settle_it_is_said(evidence, fields, needed):
-    case = allkit.combine([field(evidence)] * fields, trust=trust_of())
+    case = allkit.combine(several(evidence, fields), trust=trust_of())
     assert (case.coarse, case.coarse_verdict) == ("malignant", "review")
     assert case.reason_codes[0] == reasons.GROUP_UNCERTAIN
     assert case.fields_needed == needed
 
 
 def test_to_name_a_group_of_one_class_is_to_name_the_class():
-    case = allkit.combine([field(-2.5)] * 5, trust=trust_of())
+    case = allkit.combine(several(-2.5, 5), trust=trust_of())
     assert (case.coarse, case.coarse_verdict) == ("benign", "accepted")
     assert (case.label, case.verdict, case.reasons) == ("Benign", "accepted", ())
     assert case.probability == pytest.approx(case.coarse_probability)
     assert sum(case.probabilities.values()) == pytest.approx(1)
+
+
+def test_the_same_picture_given_again_is_no_further_evidence():
+    once = allkit.combine([field(2.5)], trust=trust_of())
+    again = allkit.combine([field(2.5)] * 10, trust=trust_of())
+    assert (once.coarse_verdict, again.coarse_verdict) == ("review", "review")
+    assert allkit.combine(several(2.5, 10), trust=trust_of()).coarse_verdict == "accepted"
+
+
+def test_where_most_fields_are_unlike_the_training_their_sum_is_not_accepted():
+    near = several(5.0, 4)
+    far = [dataclasses.replace(one, ood_score=1.5) for one in several(6.0, 5)]
+    assert allkit.combine(near, trust=trust_of()).coarse_verdict == "accepted"
+    mostly = allkit.combine(near + far, trust=trust_of())
+    assert mostly.coarse_verdict == "review"
+    assert reasons.UNLIKE_TRAINING in mostly.reason_codes
 
 
 def test_fields_of_two_slides_settle_nothing():
@@ -115,7 +136,7 @@ def test_a_known_slide_is_accepted_by_its_fields_and_so_is_its_group():
 
 def test_refused_fields_do_not_count_and_without_others_nothing_is_answered():
     foreign = field(-9.0, "refused", "refused")
-    case = allkit.combine([*[field(2.5)] * 5, foreign], trust=trust_of())
+    case = allkit.combine([*several(2.5, 5), foreign], trust=trust_of())
     assert (case.coarse, case.coarse_verdict) == ("malignant", "accepted")
     nothing = allkit.combine([foreign], trust=trust_of())
     assert (nothing.coarse, nothing.coarse_verdict, nothing.verdict) == (None, "refused", "refused")
@@ -133,7 +154,7 @@ def test_without_limits_for_slides_the_group_is_for_review_and_the_class_as_befo
 
 def test_a_head_that_followed_a_stain_accepts_no_slide_by_its_sum():
     followed = trust_of(offset=np.zeros(4, np.float32))
-    case = allkit.combine([field(2.5)] * 5, trust=followed)
+    case = allkit.combine(several(2.5, 5), trust=followed)
     assert (case.coarse, case.coarse_verdict) == ("malignant", "review")
 
 
@@ -165,12 +186,12 @@ def test_all_uploaded_fields_together_say_what_the_slide_is_or_what_is_missing(a
         return answers.slide_line([answers.Field("a", f, b"") for f in fields], classifier)
 
     words = "The slide: malignant, 99 %, on 8 fields. Which subtype cannot be said on this slide."
-    assert said(*[field(2.5)] * 8) == words
+    assert said(*several(2.5, 8)) == words
     one_named = field(9.0, "accepted", "accepted", (0.98, 0.01, 0.01))
-    assert said(one_named, *[field(2.5)] * 7).endswith("Its fields do not settle which subtype.")
-    assert said(*[field(-2.5)] * 8).endswith("Class: Benign.")
-    assert said(*[field(2.5)] * 3) == "The slide: not settled: about 2 more fields."
-    assert "would not settle it" in said(*[field(1.0)] * 8)
+    assert said(one_named, *several(2.5, 7)).endswith("Its fields do not settle which subtype.")
+    assert said(*several(-2.5, 8)).endswith("Class: Benign.")
+    assert said(*several(2.5, 3)) == "The slide: not settled: about 2 more fields."
+    assert "would not settle it" in said(*several(1.0, 8))
     mixed = [field(9.0, "accepted", "accepted")] * 2 + [field(-9.0, "accepted", "accepted")] * 2
     assert "are they of one slide?" in said(*mixed)
     assert "never measured" in said(field(9.0), field(9.0), slides=None)
@@ -301,6 +322,12 @@ def test_what_cannot_be_promised_of_unseen_slides_is_said():
     one, few = notes_on_slides(CLASSES, GROUPS, [1, 1, 1, 1], None)
     assert one.startswith("Benign, Early, Pre, Pro: seen on one slide only.")
     assert "benign has one slide" in few
+
+
+def test_one_group_asks_nothing_and_is_an_error(drawn, tiny_settings):
+    groups = {"all": list(CLASSES)}
+    with pytest.raises(ConfigError, match="there is one group, all"):
+        allkit.Trainer(**tiny_settings, class_groups=groups).fit(allkit.Dataset.open(drawn))
 
 
 def test_groups_that_do_not_cover_the_classes_are_an_error(drawn, tiny_settings):

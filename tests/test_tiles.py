@@ -12,12 +12,17 @@ import allkit
 from allkit.features import Extractor
 from allkit.images.bags import shown
 from allkit.images.cells import FINDER, Cells, find_cells
+from allkit.images.statistics import STATISTIC_NAMES
 from allkit.model.info import ModelInfo
 from allkit.network.modules import Head, Network
 from allkit.network.standardise import Standardise
 from allkit.plugins import registry
 from allkit.runtime.graph import GraphPredictor, format_of
 from allkit.runtime.seal import describe
+from allkit.trust.groups import ClassGroups
+from allkit.trust.reasons import PARTS_DISAGREE
+from allkit.trust.slides import SlideLimits
+from allkit.trust.verdict import Outputs, Trust
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +300,55 @@ def test_an_8_bit_file_answers_large_fields(model, few, large, tmp_path):
     expected = model.outputs([large]).features
     outputs = exporter.open(tmp_path / "m.onnx").outputs([large])
     assert np.linalg.norm(outputs.features - expected) < 0.1 * np.linalg.norm(expected)
+
+
+# ── tiles that speak for different groups ──────────────────────────────────────────────────────
+
+
+def test_each_tile_is_answered_as_a_field_of_its_own(model, fields, large):
+    tiles, none = model.outputs([large, fields[0]]).tiles
+    assert none is None
+    assert tiles.shape == (4, len(model.classes))
+    # The cells at the borders differ, so the tiles are near the fields and not equal to them.
+    assert np.abs(tiles - model.outputs(fields).logits).max() < 0.5
+
+
+def test_a_field_whose_tiles_speak_for_different_groups_is_for_review():
+    groups = ClassGroups(("benign", "malignant"), (0, 1))
+    of_fields = np.full((5, 2), 0.5)
+    limits = SlideLimits(
+        of_group=of_fields[0],
+        of_fields=of_fields,
+        temperatures=np.ones(5),
+        appearance=np.inf,
+        content=np.full(2, np.inf),
+        total=np.inf,
+        counts=np.ones(2),
+        tested=np.ones(2),
+        wrong=np.zeros(2),
+        one_slide=np.zeros(2),
+        risk=0.05,
+        margin=0.1,
+    )
+    trust = Trust(
+        ("no", "yes"), temperature=1.0, thresholds=np.full(2, 0.5), groups=groups, slides=limits
+    )
+    statistics = np.full((1, len(STATISTIC_NAMES)), 5.0, np.float32)
+    statistics[:, [STATISTIC_NAMES.index(f"darkest_{c}") for c in "rgb"]] = 9.0
+    benign, features = np.array([[9.0, 0.0]], np.float32), np.ones((1, 4), np.float32)
+    tiles = {
+        "alike": [[9.0, 0.0], [5.0, 0.0]],
+        "a guess": [[9.0, 0.0], [0.0, 1.0]],
+        "one differs": [[9.0, 0.0], [9.0, 0.0], [9.0, 0.0], [0.0, 5.0]],
+    }
+    found = {
+        name: trust.decide(Outputs(benign, features, None, [np.array(logits)]), statistics)[0]
+        for name, logits in tiles.items()
+    }
+    assert {name: decision.coarse.verdict for name, decision in found.items()} == {
+        "alike": "accepted",
+        "a guess": "accepted",
+        "one differs": "review",
+    }
+    assert PARTS_DISAGREE in found["one differs"].codes
+    assert found["one differs"].verdict == "review"

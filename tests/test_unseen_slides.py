@@ -156,6 +156,19 @@ def test_wrong_answers_on_what_is_too_unlike_the_training_need_no_evidence_again
     assert far.of_group[0] < near.of_group[0] - 2
 
 
+def test_a_group_is_not_accepted_where_a_class_of_another_one_was_never_left_out():
+    images, left_out = slides_like(EASY)
+    third = [
+        part._replace(logits=np.column_stack([part.logits, part.logits[:, 1] - 9]))
+        for part in left_out
+    ]
+    classes = ClassGroups(("benign", "malignant"), (0, 1, 1))
+    limits = fit_slide_limits(images, 3, classes, third, risk=0.05)  # no slide of the third class
+    assert np.isinf(limits.of_group[0])
+    assert np.isinf(limits.of_fields[:, 0]).all()
+    assert np.isfinite(limits.of_group[1])
+
+
 def test_evidence_for_neither_group_is_settled_by_no_number_of_fields():
     verdict = fitted(EASY).slide(np.zeros((4, 2)), np.zeros(4))
     assert not verdict.accepted
@@ -261,7 +274,7 @@ def test_one_slide_a_class_promises_nothing(slides_known, settings):
     notes = " ".join(model.info.trust_notes)
     assert "seen on one slide only" in notes
     # Without its one slide there is no benign image left, so nothing bounds what is called malignant.
-    assert "malignant is not accepted on unseen slides" in notes
+    assert "malignant cannot be accepted on unseen slides" in notes
     assert model.trust.slides.of_group[1] == np.inf
 
 

@@ -29,6 +29,8 @@ from allkit.types import Floats, Ints
 
 __all__ = ["FittedLimits", "fit_limits"]
 
+FEWEST_FIELDS = 4
+"""Fields of a slide, so that to leave it out says something of it."""
 FEWEST_SLIDES = 2
 """Slides of each group of classes, so that one can be left out while another is learnt from."""
 MOST_PAIRS = 60
@@ -59,9 +61,9 @@ def fit_limits(
         return FittedLimits(
             None,
             (
-                f"Unseen slides: the slides of these fields are not known, so it cannot be measured how "
-                f"the model does on others. On an unknown slide neither {' nor '.join(groups.names)} is "
-                f"accepted by itself. Give a column `slide`, or `--slide REGEX`.",
+                f"Unseen slides: the slides of these fields are not known, or not all of them, so it cannot "
+                f"be measured how the model does on others; {' or '.join(groups.names)} stays for review. "
+                f"Give a column `slide`, or `--slide REGEX`.",
             ),
         )
     group_of, remarks = _usable_slides(model, lab, groups)
@@ -142,11 +144,13 @@ def _usable_slides(
     """Return the group of classes of each slide that can be left out, and why others cannot."""
     slides, names = lab.data.slides, lab.data.slide_names
     trained = _trained_on(model, lab)
-    old, mixed, group_of = [], [], {}
+    old, small, mixed, group_of = [], [], [], {}
     for slide in np.unique(slides).tolist():
         rows = slides == slide
         if trained[rows].any():
             old.append(slide)
+        elif rows.sum() < FEWEST_FIELDS:
+            small.append(slide)
         elif len(np.unique(lab.labels[rows])) > 1:
             mixed.append(slide)
         else:
@@ -158,6 +162,11 @@ def _usable_slides(
         remarks.append(
             f"Unseen slides: {len(old)} of {len(names)} slides were trained on before, or have a group of "
             f"the same name, so they say nothing about slides that are new."
+        )
+    if small:
+        remarks.append(
+            f"Unseen slides: {len(small)} of {len(names)} slides have fewer than {FEWEST_FIELDS} fields, so "
+            f"they were not left out."
         )
     if mixed:
         remarks.append(

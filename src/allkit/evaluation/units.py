@@ -126,7 +126,8 @@ def _column(dataset: Dataset, by: Unit) -> list[str]:
     if gaps == len(values):
         further = sorted({name for sample in dataset for name in sample.columns})
         raise DatasetError(
-            f"{dataset.name} has no column {by!r}. It has: {', '.join(['group', 'case', *further])}."
+            f"{dataset.name} has no column {by!r}, or nothing in it. Further columns: "
+            f"{', '.join(further) or 'none'}."
         )
     if gaps:
         raise DatasetError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from allkit.images.batches import by_shape
 from allkit.images.cells import Cells, Tile
 from allkit.types import Ints, Pixels, Singles
 
-__all__ = ["Bags", "Shown", "bags", "shown"]
+__all__ = ["Bags", "Shown", "bags", "of_tiles", "shown"]
 
 MOST = 24
 """Number of white cells of a tile that a network sees, the largest ones: each costs time."""
@@ -66,6 +67,38 @@ def shown(cells: Cells, *, tiled: bool) -> Shown:
     owners = np.repeat(np.arange(len(chosen)), [len(part) for part in of_tiles])
     order = np.argsort(positions)
     return Shown(tuple(tiles[i] for i in chosen.tolist()), positions[order], owners[order])
+
+
+def of_tiles(
+    fields: Sequence[Cells], classify: Callable[[list[Cells]], Singles], *, tiled: bool
+) -> list[Singles | None]:
+    """Return what `classify` says of each tile of a field by itself, `(T, K)`; `None` for one tile.
+
+    `classify` maps n fields to logits `(n, K)`.
+    """
+    apart = [_apart(cells, tiled=tiled) for cells in fields]
+    every = [tile for tiles in apart for tile in tiles]
+    if not every:
+        return [None] * len(fields)
+    rows = np.split(classify(every), np.cumsum([len(tiles) for tiles in apart])[:-1])
+    return [part if len(part) else None for part in rows]
+
+
+def _apart(cells: Cells, *, tiled: bool) -> list[Cells]:
+    """Return each tile that is shown of a field as a field of its own; none where it is one tile."""
+    tiles, positions, owners = shown(cells, tiled=tiled)
+    if len(tiles) == 1:
+        return []
+    return [
+        replace(
+            cells,
+            image=cells.image[rows, columns],
+            centres=cells.centres[inside] - np.array([columns.start, rows.start], np.float32),
+            diameters=cells.diameters[inside],
+        )
+        for number, (rows, columns) in enumerate(tiles)
+        for inside in [positions[owners == number]]
+    ]
 
 
 def bags(fields: Sequence[Cells], *, tiled: bool) -> Iterator[Bags]:

@@ -32,6 +32,7 @@ from allkit.evaluation.result import Evaluation
 from allkit.evaluation.text import accuracy_sentence
 from allkit.evaluation.units import Unit, require_unit
 from allkit.features import Extractor, FeatureCache
+from allkit.images.bags import of_tiles
 from allkit.images.cells import FINDER, Cells, find_cells
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
@@ -160,8 +161,15 @@ class Classifier:
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
         cells = self.find(images)
-        features = self._extractor.compute(list(images) if cells is None else list(cells))
-        return self._from_features(features)._replace(cells=cells)
+        if cells is None:
+            return self._from_features(self._extractor.compute(list(images)))
+
+        def logits(fields: list[Cells]) -> npt.NDArray[np.float32]:
+            return self._from_features(self._extractor.compute(list(fields))).logits
+
+        features = self._extractor.compute(list(cells))
+        tiles = of_tiles(cells, logits, tiled=self.tiled)
+        return self._from_features(features)._replace(cells=cells, tiles=tiles)
 
     def find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
         """Return the white cells of images `(H, W, 3)` uint8; `None` where the model needs none."""

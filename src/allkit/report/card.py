@@ -292,8 +292,8 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         lines.append(
             f"On a slide that is not recognised as one of the training only the group of classes is "
             f"accepted, by the log-odds of the group: {limits}; never below a probability of 0.9. "
-            f"What is farther from the training by the network's features than 99 % of the fields of "
-            f"known slides is not accepted at all."
+            f"What the network's features say is farther from the training than nearly all fields of known "
+            f"slides is not accepted at all; the limit of a group with one class is stricter."
         )
     elif trust["familiarity"]:
         lines.append(

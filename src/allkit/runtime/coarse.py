@@ -61,8 +61,9 @@ def answer_coarsely(
 
     It is accepted where the mean evidence of the fields exceeds what slides that were left out of the
     training needed, or where `fine` is accepted by the fields alone and lies in that group: then the
-    slide is a known one. Where the fields are on average unlike the training, nothing is accepted.
-    `None` where the classes are in no groups.
+    slide is a known one. The same picture counts once, however often it was given. Where the fields are
+    unlike the training, on average or most of them, nothing is accepted. `None` where the classes are
+    in no groups.
     """
     groups = trust.groups
     if groups is None or any(set(p.coarse_evidence) != set(groups.names) for p in fields):
@@ -73,15 +74,15 @@ def answer_coarsely(
         best = int(by_class.argmax())
         unknown = _for_review(trust.classes, groups, best)
         return unknown._replace(probability=float(by_class[best]), code=NOT_CALIBRATED_FOR_SLIDES)
-    evidence = np.array([[p.coarse_evidence[name] for name in groups.names] for p in fields])
-    scores = np.array([np.inf if p.ood_score is None else p.ood_score for p in fields])
+    evidence, scores = _of_each_picture(fields, groups)
     slide = trust.slides.slide(evidence, scores)
     uncertain = _for_review(trust.classes, groups, slide.group)._replace(
         probability=slide.probability
     )
     if len({p.coarse for p in fields if p.coarse_verdict == "accepted"}) > 1:
         return uncertain._replace(code=FIELDS_DISAGREE)
-    if not scores.mean() <= trust.slides.content.max():
+    near = scores <= trust.slides.content.max()
+    if 2 * near.sum() < len(near) or not scores.mean() <= trust.slides.content.max():
         return uncertain._replace(code=UNLIKE_TRAINING)
     accepted = uncertain._replace(verdict="accepted", fields_needed=0, code=None)
     alike = groups.of_class[int(fine.probabilities.argmax())] == slide.group
@@ -91,6 +92,20 @@ def answer_coarsely(
     if alike and slide.accepted and trust.calibrated and trust.offset is None:
         return accepted
     return uncertain._replace(fields_needed=slide.fields_needed or None)
+
+
+def _of_each_picture(fields: Sequence[Prediction], groups: ClassGroups) -> tuple[Doubles, Doubles]:
+    """Return the evidence `(n, G)` and the OOD scores `(n,)` of n pictures that differ.
+
+    Two answers with the same numbers, but for the last digits, are of the same pixels.
+    """
+    pictures: dict[tuple[float, ...], tuple[float, ...]] = {}
+    for p in fields:
+        score = np.inf if p.ood_score is None else p.ood_score
+        row = (*(p.coarse_evidence[name] for name in groups.names), score)
+        pictures.setdefault(tuple(np.round([*row, *p.probabilities.values()], 4)), row)
+    table = np.array(list(pictures.values()))
+    return table[:, :-1], table[:, -1]
 
 
 def _for_review(classes: Sequence[str], groups: ClassGroups, group: int) -> CoarseAnswer:

@@ -62,7 +62,16 @@ class GraphPredictor(ABC):
             return Outputs.of_probabilities(self.probabilities(images))
         cells = self._find(images)
         logits, features = self._run(images, ["logits", "features"], cells)
-        return Outputs(logits, features, cells)
+        if cells is None:
+            return Outputs(logits, features)
+        from allkit.images.bags import of_tiles
+
+        tiles = of_tiles(
+            cells,
+            lambda fields: self._run([field.image for field in fields], ["logits"], fields)[0],
+            tiled=bool(self.info.get("tiles", False)),
+        )
+        return Outputs(logits, features, cells, tiles)
 
     def _find(self, images: Images) -> list[Cells] | None:
         if self.info.get("bag", "field") == "field":

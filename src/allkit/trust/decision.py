@@ -8,24 +8,39 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
+from allkit.images.statistics import STATISTIC_NAMES
 from allkit.records import Verdict
 from allkit.trust import reasons
+from allkit.trust.groups import ClassGroups
+from allkit.trust.slides import LEAST_COARSE, SlideLimits
+from allkit.types import Floats
 
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["CoarseDecision", "Decision", "Outputs", "Rule", "no_more_than", "set_table"]
+__all__ = [
+    "CoarseDecision",
+    "Decision",
+    "Outputs",
+    "Rule",
+    "groups_disagree",
+    "no_more_than",
+    "set_table",
+    "unusual_aspects",
+]
 
 
 class Outputs(NamedTuple):
     """What a network gives for N images: logits `(N, K)` and pooled features `(N, D)`, float32.
 
-    Where the bag holds cells, `cells` are those of each image.
+    Where the bag holds cells, `cells` are those of each image, and `tiles` the logits `(T, K)` of each
+    tile of an image by itself, `None` for an image of one tile.
     """
 
     logits: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
     cells: Sequence[Cells] | None = None
+    tiles: Sequence[npt.NDArray[np.float32] | None] | None = None
 
     @classmethod
     def of_probabilities(cls, probabilities: npt.NDArray[np.float32]) -> Self:
@@ -77,6 +92,36 @@ class Rule(NamedTuple):
     holds: npt.NDArray[np.bool_]
     leads_to: Verdict
     aspects: bool = False
+
+
+def groups_disagree(logits: Floats, groups: ClassGroups, slides: SlideLimits) -> bool:
+    """Return whether parts of one image, logits `(T, K)`, speak for different groups of classes.
+
+    Each at a probability that is no guess.
+    """
+    table = slides.probabilities(groups.log_odds(logits))
+    sure = table.max(axis=1) >= LEAST_COARSE
+    return len(np.unique(table.argmax(axis=1)[sure])) > 1
+
+
+def unusual_aspects(statistics: Floats, ranges: Floats | None, most: int) -> tuple[str, ...]:
+    """Return codes of at most so many aspects of an image that lie farthest outside `ranges`.
+
+    `statistics` `(M,)` are those of the image, and `ranges` `(M, 2)` what is usual, if known.
+    """
+    if ranges is None:
+        return ()
+    low, high = ranges[:, 0], ranges[:, 1]
+    width = np.maximum(high - low, 1e-6)
+    outside = np.maximum(low - statistics, statistics - high) / width
+    codes: list[str] = []
+    for index in np.argsort(-outside):
+        if outside[index] <= 0 or len(codes) == most:
+            break
+        code = reasons.UNUSUAL[STATISTIC_NAMES[index].split("_")[0]]
+        if code not in codes:
+            codes.append(code)
+    return tuple(codes)
 
 
 def no_more_than(now: Decision, before: Decision, *, alike: bool) -> Decision:

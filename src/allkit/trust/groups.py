@@ -34,6 +34,11 @@ class ClassGroups:
         Classes of a group that the set does not have are left out, and a group that has no class left
         as well: a training without one slide may lack a class.
         """
+        if len(groups) < 2:
+            raise ConfigError(
+                f"class_groups: there is one group, {', '.join(groups)}, so there is nothing to tell "
+                f"apart. Give two groups of classes or more."
+            )
         owner: dict[str, str] = {}
         for name, members in groups.items():
             for label in members:

@@ -23,6 +23,7 @@ __all__ = [
     "NO_OOD_DETECTION",
     "ONE_SLIDE_CLASS",
     "OTHER",
+    "PARTS_DISAGREE",
     "SEEN_WITHOUT_LABELS",
     "SENTENCES",
     "SUBTYPE_UNKNOWN",
@@ -58,6 +59,7 @@ UNREADABLE = "unreadable"
 NO_FIELD = "no_field"
 FIELDS_DISAGREE = "fields_disagree"
 FEW_ACCEPTED = "few_accepted"
+PARTS_DISAGREE = "parts_disagree"
 UNKNOWN_MAGNIFICATION = "unknown_magnification"
 OTHER = "other"
 
@@ -109,6 +111,7 @@ TEXTS = {
     NO_FIELD: "no field to answer from",
     FIELDS_DISAGREE: "fields disagree",
     FEW_ACCEPTED: "fewer than half of the fields accepted",
+    PARTS_DISAGREE: "parts of the field disagree",
     OTHER: "another reason",
 }
 """The code of every reason → what it says in words."""
@@ -125,6 +128,7 @@ SENTENCES = {
     BY_STAIN_ONLY: "Only an adaptation without labels speaks for this answer.",
     NOT_A_SMEAR: "This is no blood smear of a kind that the model knows.",
     UNLIKE_TRAINING: "This image is unlike every slide that the model was trained on.",
+    PARTS_DISAGREE: "Parts of this large field speak for different answers.",
     SUBTYPE_UNKNOWN: "Which subtype it is cannot be said on a slide that the model does not know.",
     GROUP_UNCERTAIN: "The evidence does not reach what slides that were left out of the training "
     "needed for a safe answer.",

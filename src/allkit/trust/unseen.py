@@ -14,6 +14,7 @@ from allkit.trust.slides import (
     LEAST,
     LEAST_COARSE,
     SIZES,
+    Limit,
     SlideLimits,
     bound,
     cooled,
@@ -127,6 +128,15 @@ def fit_slide_limits(
     limits = [
         [needs.limit(size, g, risk) for g in range(len(groups))] for size in range(len(SIZES))
     ]
+    # A class that no slide left out had may look like anything: nothing says what it needs.
+    learnt_from = {int(images.labels[part.rows[0]]) for part in left_out if len(part.slides) == 1}
+    for group in range(len(groups)):
+        others = {k for k in range(classes) if groups.of_class[k] != group}
+        if not others <= learnt_from:
+            limits = [
+                [Limit(math.inf, True) if g == group else of for g, of in enumerate(row)]
+                for row in limits
+            ]
     slides_of = [len(np.unique(images.slides[images.labels == k])) for k in range(classes)]
     counts, tested, wrong_slides = np.zeros((3, len(groups)))
     for slide, answered in alone.items():
@@ -225,9 +235,9 @@ def notes_on_slides(
     """
     if slides_of_class is None:
         return [
-            f"Unseen slides: the slides of the training images are not known, so it cannot be measured how "
-            f"the model does on others. On an unknown slide neither {' nor '.join(groups.names)} is "
-            f"accepted by itself. Give a column `slide`, or `--slide REGEX`."
+            f"Unseen slides: the slides of the training images are not known, or not all of them, so it "
+            f"cannot be measured how the model does on others. Only fields that look like those it learnt "
+            f"from are accepted as {' or '.join(groups.names)}. Give a column `slide`, or `--slide REGEX`."
         ]
     one = [name for name, count in zip(classes, slides_of_class, strict=True) if count == 1]
     notes = []
@@ -242,7 +252,7 @@ def notes_on_slides(
             for name, members in zip(groups.names, groups.members, strict=True)
             if sum(n for n, inside in zip(slides_of_class, members, strict=True) if inside) < 2
         ]
-        why = f"{', '.join(few)} has one slide" if few else "no slide could be left out"
+        why = " and ".join(f"{name} has one slide" for name in few) or "no slide could be left out"
         notes.append(
             f"Unseen slides: {why}, so no limits could be chosen, and {' or '.join(groups.names)} is not "
             f"accepted on a slide that is not known. Each group of classes needs two slides."
@@ -277,8 +287,8 @@ def notes_on_slides(
     ]
     if unlimited:
         notes.append(
-            f"{', '.join(unlimited)} is not accepted on unseen slides: fewer than {FEWEST_SLIDES} slides "
-            f"of other groups could be left out to choose a limit."
+            f"{' and '.join(unlimited)} cannot be accepted on unseen slides: fewer than {FEWEST_SLIDES} "
+            f"slides of other groups, or none of one of their classes, could be left out to choose a limit."
         )
     return notes
 
@@ -308,16 +318,14 @@ class _Needs:
         slides = self.values.setdefault((size, wrong), {})
         slides[slide] = max(slides.get(slide, -np.inf), need)
 
-    def limit(
-        self, size: int, wrong: int, risk: float, without: int | None = None
-    ) -> tuple[float, bool]:
+    def limit(self, size: int, wrong: int, risk: float, without: int | None = None) -> Limit:
         """Return the limit, and whether it is empirical."""
         slides = self.values.get((size, wrong), {})
         needs = [need for slide, need in slides.items() if slide != without]
         if len(needs) < FEWEST_SLIDES:
-            return math.inf, True
+            return Limit(math.inf, True)
         limit, empirical = limit_of_slides(np.array(needs), risk, MARGIN)
-        return max(limit, float(self.least[size])), empirical
+        return Limit(max(limit, float(self.least[size])), empirical)
 
     def none_without(self, slide: int, group: int, risk: float) -> bool:
         """Return whether the other slides are too few to choose any limit against which this one, of

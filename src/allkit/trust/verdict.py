@@ -23,8 +23,10 @@ from allkit.trust.decision import (
     Decision,
     Outputs,
     Rule,
+    groups_disagree,
     no_more_than,
     set_table,
+    unusual_aspects,
 )
 from allkit.trust.groups import ClassGroups, groups_of
 from allkit.trust.slides import LEAST, LEAST_COARSE, SlideLimits
@@ -166,6 +168,7 @@ class Trust:
         clear = recognised | self._named_by_group(coarse)
         doubts = (
             *self._rules_of_the_image(outputs, statistics, ood, clear),
+            Rule(reasons.PARTS_DISAGREE, self._parts_disagree(outputs), "review"),
             *self._rules_of_the_slide(answered, clear, coarse),
             *self._rules_of_the_answer(members, confidence),
         )
@@ -220,7 +223,7 @@ class Trust:
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
         accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
-        accepted &= alike & (recognised | ~far) & self.calibrated
+        accepted &= alike & (recognised | ~far) & self.calibrated & ~self._parts_disagree(outputs)
         return _Coarse(evidence, table, group, accepted=accepted, content=ood.content)
 
     def _rules_of_the_image(
@@ -245,6 +248,14 @@ class Trust:
             Rule(reasons.UNFAMILIAR_SLIDE, unfamiliar & ~far, "review", aspects=True),
             Rule(reasons.SEEN_WITHOUT_LABELS, unfamiliar & seen, "review"),
         )
+
+    def _parts_disagree(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
+        """Return which of N images have tiles that speak for different groups."""
+        groups, slides = self.groups, self.slides
+        if groups is None or slides is None or outputs.tiles is None:
+            return np.zeros(len(outputs.logits), dtype=bool)
+        found = [t is not None and groups_disagree(t, groups, slides) for t in outputs.tiles]
+        return np.array(found, dtype=bool)
 
     def _named_by_group(self, coarse: _Coarse | None) -> npt.NDArray[np.bool_] | bool:
         """Return which classes are said with their group: it has no other, and is accepted."""
@@ -306,7 +317,9 @@ class Trust:
                 continue
             # A rule that only says something leaves the verdict as it is.
             verdict = verdict if rule.leads_to == "accepted" else rule.leads_to
-            codes += [rule.code, *(self._unusual(statistics) if rule.aspects else ())]
+            codes.append(rule.code)
+            if rule.aspects:
+                codes += unusual_aspects(statistics, self.ranges, MOST_ASPECTS)
             if verdict == "refused":
                 break
         return Decision(verdict, tuple(codes), tuple(int(i) for i in np.flatnonzero(members)))
@@ -376,22 +389,6 @@ class Trust:
         share = np.exp(statistics[:, _SHARE]) - 0.003
         result: npt.NDArray[np.bool_] = (contrast < FLAT) | (share < self.cell_floor)
         return result
-
-    def _unusual(self, statistics: Floats) -> tuple[str, ...]:
-        """Return codes of the aspects of an image that lie farthest outside the training images."""
-        if self.ranges is None:
-            return ()
-        low, high = self.ranges[:, 0], self.ranges[:, 1]
-        width = np.maximum(high - low, 1e-6)
-        outside = np.maximum(low - statistics, statistics - high) / width
-        codes: list[str] = []
-        for index in np.argsort(-outside):
-            if outside[index] <= 0 or len(codes) == MOST_ASPECTS:
-                break
-            code = reasons.UNUSUAL[STATISTIC_NAMES[index].split("_")[0]]
-            if code not in codes:
-                codes.append(code)
-        return tuple(codes)
 
     # ── keeping ────────────────────────────────────────────────────────────────────────────
 
