@@ -118,6 +118,16 @@ def test_where_most_fields_are_unlike_the_training_their_sum_is_not_accepted():
     assert reasons.UNLIKE_TRAINING in mostly.reason_codes
 
 
+def test_a_slide_that_is_out_of_focus_is_not_accepted_by_the_sum_of_its_fields():
+    code = "unusual_sharpness"
+    sharp = several(2.5, 10)
+    blurred = [dataclasses.replace(one, reason_codes=(code,)) for one in sharp]
+    half = allkit.combine(blurred[:5] + sharp[5:], trust=trust_of())
+    mostly = allkit.combine(blurred[:6] + sharp[6:], trust=trust_of())
+    assert (half.coarse_verdict, mostly.coarse_verdict) == ("accepted", "review")
+    assert code in mostly.reason_codes
+
+
 def test_fields_of_two_slides_settle_nothing():
     fields = [field(9.0, "accepted", "accepted", (0.98, 0.01, 0.01))] * 4
     fields += [field(-6.0, "accepted", "accepted")] * 2

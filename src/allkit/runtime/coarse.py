@@ -15,6 +15,7 @@ from allkit.trust.reasons import (
     NOT_CALIBRATED_FOR_SLIDES,
     SUBTYPE_UNKNOWN,
     UNLIKE_TRAINING,
+    UNUSUAL,
     texts_of,
 )
 from allkit.trust.verdict import Trust
@@ -62,8 +63,8 @@ def answer_coarsely(
     It is accepted where the mean evidence of the fields exceeds what slides that were left out of the
     training needed, or where `fine` is accepted by the fields alone and lies in that group: then the
     slide is a known one. The same picture counts once, however often it was given. Where the fields are
-    unlike the training, on average or most of them, nothing is accepted. `None` where the classes are
-    in no groups.
+    unlike the training, on average or most of them, or most are out of focus, nothing is accepted.
+    `None` where the classes are in no groups.
     """
     groups = trust.groups
     if groups is None or any(set(p.coarse_evidence) != set(groups.names) for p in fields):
@@ -84,6 +85,9 @@ def answer_coarsely(
     near = scores <= trust.slides.content.max()
     if 2 * near.sum() < len(near) or not scores.mean() <= trust.slides.content.max():
         return uncertain._replace(code=UNLIKE_TRAINING)
+    blurred = sum(UNUSUAL["sharpness"] in p.reason_codes for p in fields)
+    if 2 * blurred > len(fields):
+        return uncertain._replace(code=UNUSUAL["sharpness"])
     accepted = uncertain._replace(verdict="accepted", fields_needed=0, code=None)
     alike = groups.of_class[int(fine.probabilities.argmax())] == slide.group
     if alike and fine.verdict == "accepted":
