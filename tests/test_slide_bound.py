@@ -65,6 +65,7 @@ def limits_from(slides_of_group, needs):
     return SimpleNamespace(
         of_group=np.array([limit for limit, _ in both]),
         counts=np.array(slides_of_group),
+        tested=np.array(slides_of_group),
         wrong=np.zeros(2),
         risk=RISK,
         margin=0.1,
