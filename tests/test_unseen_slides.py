@@ -79,6 +79,14 @@ def slides_like(shifts, fields=60, seed=0):
     return images, left_out
 
 
+def with_a_third_class(left_out):
+    """The same answers of heads that also know a class of which there is no slide."""
+    return [
+        part._replace(logits=np.column_stack([part.logits, part.logits[:, 1] - 9]))
+        for part in left_out
+    ]
+
+
 GROUPS = ClassGroups(("benign", "malignant"), (0, 1))
 EASY = [(0, 0.0), (0, 0.3), (0, -0.2), (1, 0.0), (1, 0.2), (1, -0.3)]
 
@@ -140,11 +148,7 @@ def test_fields_unlike_the_training_say_nothing_of_their_slide():
 def test_a_group_of_several_classes_may_look_less_like_the_training_than_one_of_a_single_class():
     images, left_out = slides_like(EASY)
     classes = ClassGroups(("benign", "malignant"), (0, 1, 1))
-    third = [
-        part._replace(logits=np.column_stack([part.logits, part.logits[:, 1] - 9]))
-        for part in left_out
-    ]
-    limits = fit_slide_limits(images, 3, classes, third, risk=0.05)
+    limits = fit_slide_limits(images, 3, classes, with_a_third_class(left_out), risk=0.05)
     assert limits.content[0] < limits.content[1]
 
 
@@ -158,12 +162,10 @@ def test_wrong_answers_on_what_is_too_unlike_the_training_need_no_evidence_again
 
 def test_a_group_is_not_accepted_where_a_class_of_another_one_was_never_left_out():
     images, left_out = slides_like(EASY)
-    third = [
-        part._replace(logits=np.column_stack([part.logits, part.logits[:, 1] - 9]))
-        for part in left_out
-    ]
     classes = ClassGroups(("benign", "malignant"), (0, 1, 1))
-    limits = fit_slide_limits(images, 3, classes, third, risk=0.05)  # no slide of the third class
+    limits = fit_slide_limits(
+        images, 3, classes, with_a_third_class(left_out), risk=0.05
+    )  # no slide of the third class
     assert np.isinf(limits.of_group[0])
     assert np.isinf(limits.of_fields[:, 0]).all()
     assert np.isfinite(limits.of_group[1])

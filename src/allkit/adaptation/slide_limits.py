@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +22,13 @@ from allkit.trust.fit import FEWEST_TO_CALIBRATE
 from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import grouped_parts
 from allkit.trust.slides import LEAST_COARSE, SlideLimits, cooled
-from allkit.trust.unseen import LeftOut, SlideEvidence, fit_slide_limits, notes_on_slides
+from allkit.trust.unseen import (
+    LeftOut,
+    SlideEvidence,
+    fit_slide_limits,
+    notes_on_slides,
+    slides_to_leave_out,
+)
 from allkit.trust.verdict import Trust
 from allkit.types import Floats, Ints
 
@@ -33,8 +38,6 @@ FEWEST_FIELDS = 4
 """Fields of a slide, so that to leave it out says something of it."""
 FEWEST_SLIDES = 2
 """Slides of each group of classes, so that one can be left out while another is learnt from."""
-MOST_PAIRS = 60
-"""Pairs of slides at most: with many slides one at a time says enough."""
 
 
 class FittedLimits(NamedTuple):
@@ -232,7 +235,7 @@ def _answers_without(
     before = head_logits(network, inputs)
     appearance: Floats = np.full(len(lab.labels), np.inf)
     left_out = []
-    for together in _alone_and_in_pairs(group_of):
+    for together in slides_to_leave_out(group_of):
         test = np.isin(slides, together)
         learn = np.flatnonzero(~test & ~np.isin(lab.units, lab.units[test]))
         rows = np.flatnonzero(test)
@@ -259,13 +262,6 @@ def _answers_without(
             nearest = distances.argmin(axis=1) == answered[1]
             appearance[rows] = np.where(nearest, scores, np.inf)
     return left_out, appearance
-
-
-def _alone_and_in_pairs(group_of: dict[int, int]) -> list[tuple[int, ...]]:
-    """Return each slide, and each pair of slides of two groups unless there are too many."""
-    pairs = [(a, b) for a, b in itertools.combinations(group_of, 2) if group_of[a] != group_of[b]]
-    alone: list[tuple[int, ...]] = [(slide,) for slide in group_of]
-    return alone if len(pairs) > MOST_PAIRS else [*alone, *pairs]
 
 
 # ── how unlike fields of one slide are ─────────────────────────────────────────────────────────

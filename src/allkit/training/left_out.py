@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from allkit.training.calibrating import answers_of_divisions
 from allkit.training.session import Session
 from allkit.trust.groups import ClassGroups
-from allkit.trust.unseen import LeftOut
+from allkit.trust.unseen import LeftOut, slides_to_leave_out
 
 __all__ = ["left_out_slides"]
-
-MOST_PAIRS = 60
-"""Pairs of slides at most: with many slides one at a time says enough."""
 
 
 def left_out_slides(session: Session, groups: ClassGroups) -> list[LeftOut]:
@@ -33,19 +28,15 @@ def left_out_slides(session: Session, groups: ClassGroups) -> list[LeftOut]:
     related = dataset.fields
     of_class = np.array(groups.of_class)
     single = [s for s in np.unique(slides) if len(np.unique(labels[slides == s])) == 1]
-    group_of = {s: int(of_class[labels[slides == s][0]]) for s in single}
-    pairs = [(a, b) for a, b in itertools.combinations(single, 2) if group_of[a] != group_of[b]]
-    if len(pairs) > MOST_PAIRS:
-        pairs = []
-    wanted: list[tuple[int, ...]] = [*((s,) for s in single), *pairs]
+    group_of = {int(s): int(of_class[labels[slides == s][0]]) for s in single}
     parts, kept = [], []
-    for left_out in wanted:
+    for left_out in slides_to_leave_out(group_of):
         test = np.isin(slides, left_out)
         learn = np.flatnonzero(~test & ~np.isin(related, related[test]))
         if len(np.unique(of_class[labels[learn]])) < len(groups):
             continue
         parts.append((learn, np.flatnonzero(test)))
-        kept.append(tuple(int(s) for s in left_out))
+        kept.append(left_out)
     answers = answers_of_divisions(session, parts, "unseen slides")
     return [
         LeftOut(of_slides, held_out.images, held_out.logits)

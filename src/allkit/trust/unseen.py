@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ __all__ = [
     "limits_of_known_slides",
     "notes_on_slides",
     "raised",
+    "slides_to_leave_out",
 ]
 
 FIELD_ERROR = 0.005
@@ -40,6 +42,8 @@ FEWEST_SLIDES = 2
 """Slides of other groups that have to be left out before a group may be accepted on unseen slides."""
 MARGIN = 0.1
 """Share of itself by which the strictest limit is raised where slides are too few for a promise."""
+MOST_PAIRS = 60
+"""Pairs of slides at most: with many slides one at a time says enough."""
 DRAWS = 300
 """Random draws of so many fields of a slide that was left out."""
 KNOWN = (0.965, 0.985)
@@ -82,6 +86,16 @@ class SlideEvidence(NamedTuple):
     known_content: Floats
     known_total: Floats
     appearance: Floats
+
+
+def slides_to_leave_out(group_of: Mapping[int, int]) -> list[tuple[int, ...]]:
+    """Return each slide, and each pair of slides of two groups unless there are more than `MOST_PAIRS`.
+
+    `group_of` says of which group of classes each slide is.
+    """
+    alone: list[tuple[int, ...]] = [(slide,) for slide in group_of]
+    pairs = [(a, b) for a, b in itertools.combinations(group_of, 2) if group_of[a] != group_of[b]]
+    return alone if len(pairs) > MOST_PAIRS else [*alone, *pairs]
 
 
 def fit_slide_limits(
