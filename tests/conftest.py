@@ -65,6 +65,15 @@ def _alone(monkeypatch, tmp_path_factory, catalogue):
     monkeypatch.setattr(socket.socket, "connect", local_only)
 
 
+@pytest.fixture(scope="module")
+def benchmarks():
+    """The folder of the benchmarks, whose scripts can be imported while the tests of a file run."""
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield folder
+    sys.path.remove(folder)
+
+
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory):
     """The path of the table of 48 drawn smears in 12 groups."""

@@ -1,27 +1,19 @@
 """The benchmark of adapting: what is judged shows no field that was adapted to, and every look is logged."""
 
 import csv
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from allkit import Dataset
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
-def adapting():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import adapting
+def adapting(benchmarks):
+    import adapting
 
-        yield adapting
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return adapting
 
 
 @pytest.fixture(scope="module")

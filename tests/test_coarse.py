@@ -60,7 +60,11 @@ def field(evidence, verdict="review", coarse_verdict="review", shares=(0.5, 0.3,
     table = np.array([1 - malignant, *(malignant * np.array(shares))])
     codes = () if verdict == "accepted" else (reasons.GROUP_UNCERTAIN,)
     coarse = CoarseDecision(
-        int(evidence > 0), max(malignant, 1 - malignant), coarse_verdict, (-evidence, evidence)
+        int(evidence > 0),
+        max(malignant, 1 - malignant),
+        coarse_verdict,
+        evidence=(-evidence, evidence),
+        ood_score=0.0,
     )
     decision = Decision(verdict, codes, (), coarse)
     return answer(f"{evidence}.png", table, decision, CLASSES, groups=GROUPS)
@@ -100,6 +104,13 @@ def test_to_name_a_group_of_one_class_is_to_name_the_class():
     assert (case.label, case.verdict, case.reasons) == ("Benign", "accepted", ())
     assert case.probability == pytest.approx(case.coarse_probability)
     assert sum(case.probabilities.values()) == pytest.approx(1)
+
+
+def test_fields_of_which_nobody_says_how_unlike_the_training_they_are_settle_nothing():
+    unknown = [dataclasses.replace(one, ood_score=None) for one in several(2.5, 5)]
+    case = allkit.combine(unknown, trust=trust_of())
+    assert case.coarse_verdict == "review"
+    assert reasons.UNLIKE_TRAINING in case.reason_codes
 
 
 def test_the_same_picture_given_again_is_no_further_evidence():

@@ -2,15 +2,12 @@
 
 import csv
 import json
-import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SLIDES = {"Benign": ("B1", "B2"), "Early": ("E1", "E2"), "Pre": ("P1",), "Pro": ("Q1",)}
 OUTER = sorted(slide for slides in SLIDES.values() for slide in slides)
 SMALL = (
@@ -20,14 +17,10 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def nested():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import nested
+def nested(benchmarks):
+    import nested
 
-        yield nested
-    finally:
-        sys.path.remove(str(BENCHMARKS))
+    return nested
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from allkit.model.classifier import Classifier
 from allkit.trust.fit import FEWEST_TO_CALIBRATE
 from allkit.trust.groups import ClassGroups
 from allkit.trust.ood import grouped_parts
-from allkit.trust.slides import LEAST_COARSE, SlideLimits, cooled
+from allkit.trust.slides import SlideLimits, cooled, least_evidence
 from allkit.trust.unseen import (
     LeftOut,
     SlideEvidence,
@@ -123,8 +122,7 @@ def _no_surer_than(limits: SlideLimits, trust: Trust) -> SlideLimits:
     """
     least = cooled(trust.temperature or 1.0)
     temperatures = np.maximum(limits.temperatures, least)
-    not_a_guess = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
-    of_fields = np.maximum(limits.of_fields, not_a_guess[:, None])
+    of_fields = np.maximum(limits.of_fields, least_evidence(temperatures)[:, None])
     return replace(
         limits,
         of_group=of_fields[0],

@@ -97,7 +97,7 @@ def coarse_decision(
         return None
     values = tuple(evidence[name] for name in names) if set(names) == set(evidence) else ()
     return CoarseDecision(
-        names.index(coarse), probability, verdict, evidence=values, ood_score=ood_score or 0.0
+        names.index(coarse), probability, verdict, evidence=values, ood_score=ood_score
     )
 
 

@@ -87,9 +87,9 @@ def image_statistics(image: Pixels) -> Singles:
 def statistics_at_scale(cells: Cells) -> Singles:
     """Return the statistics of a field at the scale of its search, `(M,)` as `image_statistics`.
 
-    They are the mean over squares that cover it, none of them resized, so that the size of the cells and the
-    strength of edges say something of the smear and not of the magnification. Where the scale is not
-    known they are those of the image as it was searched, resized as any other.
+    They are the mean over squares that cover it, none of them resized, so that the size of the cells
+    and the strength of edges say something of the smear and not of the magnification. Where the scale
+    is not known they are those of the image as it was searched, resized as any other.
     """
     if cells.red_cell is None:
         return image_statistics(cells.image)

@@ -52,6 +52,11 @@ class GraphPredictor(ABC):
         """The class names, in the order of the probabilities."""
         return tuple(self.info["classes"])
 
+    @property
+    def tiled(self) -> bool:
+        """Whether large fields are cut into tiles; files of versions that did not lack the mark."""
+        return bool(self.info.get("tiles", False))
+
     def probabilities(self, images: Images) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
         return self._run(images, ["probabilities"], self._find(images))[0]
@@ -69,7 +74,7 @@ class GraphPredictor(ABC):
         tiles = of_tiles(
             cells,
             lambda fields: self._run([field.image for field in fields], ["logits"], fields)[0],
-            tiled=bool(self.info.get("tiles", False)),
+            tiled=self.tiled,
         )
         return Outputs(logits, features, cells, tiles)
 
@@ -84,7 +89,7 @@ class GraphPredictor(ABC):
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(images)
-        for indices, feed in feeds(images, cells, tiled=bool(self.info.get("tiles", False))):
+        for indices, feed in feeds(images, cells, tiled=self.tiled):
             columns = self.compute(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values

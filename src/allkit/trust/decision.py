@@ -52,13 +52,13 @@ class Outputs(NamedTuple):
 class CoarseDecision(NamedTuple):
     """The answer to the coarse question: the position of the group of classes, its probability, and
     what may be done with it. `evidence` holds the log-odds of every group, in order, and `ood_score`
-    says how unlike the training images the content is."""
+    says how unlike the training images the content is, `None` where that is not known."""
 
     group: int
     probability: float
     verdict: Verdict
     evidence: tuple[float, ...]
-    ood_score: float = 0.0
+    ood_score: float | None = None
 
 
 class Decision(NamedTuple):

@@ -20,6 +20,7 @@ __all__ = [
     "SlideVerdict",
     "bound",
     "cooled",
+    "least_evidence",
     "limit_of_slides",
 ]
 
@@ -65,6 +66,11 @@ def cooled(temperature: float) -> Doubles:
     """
     temperatures: Doubles = temperature * np.array(SIZES, dtype=np.float64) ** -0.25
     return temperatures
+
+
+def least_evidence(temperatures: Floats) -> Doubles:
+    """Return the evidence `(S,)` at which the probability of a group is `LEAST_COARSE`."""
+    return np.asarray(temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE)), np.float64)
 
 
 def bound(wrong: int, count: int, level: float = 0.95) -> float:

@@ -13,12 +13,12 @@ import numpy as np
 from allkit.trust.groups import ClassGroups
 from allkit.trust.slides import (
     LEAST,
-    LEAST_COARSE,
     SIZES,
     Limit,
     SlideLimits,
     bound,
     cooled,
+    least_evidence,
     limit_of_slides,
 )
 from allkit.trust.softmax import softmax
@@ -138,19 +138,18 @@ def fit_slide_limits(
                     needs.add(size, wrong, slide, float(of_size[near, wrong].max(initial=0.0)))
     temperatures = _temperatures([(part.evidence, part.group) for part in alone.values()])
     # Nothing is accepted at a probability that is a guess, however easy the slides were.
-    needs.least = temperatures * math.log(LEAST_COARSE / (1 - LEAST_COARSE))
-    limits = [
-        [needs.limit(size, g, risk) for g in range(len(groups))] for size in range(len(SIZES))
-    ]
+    needs.least = least_evidence(temperatures)
     # A class that no slide left out had may look like anything: nothing says what it needs.
-    learnt_from = {int(images.labels[part.rows[0]]) for part in left_out if len(part.slides) == 1}
-    for group in range(len(groups)):
-        others = {k for k in range(classes) if groups.of_class[k] != group}
-        if not others <= learnt_from:
-            limits = [
-                [Limit(math.inf, True) if g == group else of for g, of in enumerate(row)]
-                for row in limits
-            ]
+    left_out_classes = images.labels[[part.rows[0] for part in left_out if len(part.slides) == 1]]
+    missing = of_class[np.setdiff1d(np.arange(classes), left_out_classes)]
+    unbounded = [bool((missing != group).any()) for group in range(len(groups))]
+    limits = [
+        [
+            Limit(math.inf, True) if no else needs.limit(size, g, risk)
+            for g, no in enumerate(unbounded)
+        ]
+        for size in range(len(SIZES))
+    ]
     slides_of = [len(np.unique(images.slides[images.labels == k])) for k in range(classes)]
     counts, tested, wrong_slides = np.zeros((3, len(groups)))
     for slide, answered in alone.items():

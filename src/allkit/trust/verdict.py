@@ -61,14 +61,14 @@ class _Ood(NamedTuple):
 
 class _Coarse(NamedTuple):
     """The coarse answers of N images: evidence and probabilities `(N, G)`, the answered groups
-    `(N,)`, which answers may be accepted if nothing stands against the image, and the OOD scores by
-    content `(N,)`."""
+    `(N,)`, which answers may be accepted if nothing stands against the image, and which images are
+    `divided`: parts of them speak for different groups."""
 
     evidence: Floats
     probabilities: Floats
     group: npt.NDArray[np.int64]
     accepted: npt.NDArray[np.bool_]
-    content: Floats
+    divided: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,15 @@ class Trust:
         clear = recognised | self._named_by_group(coarse)
         doubts = (
             *self._rules_of_the_image(outputs, statistics, ood, clear),
-            Rule(reasons.PARTS_DISAGREE, self._parts_disagree(outputs), "review"),
             *self._rules_of_the_slide(answered, clear, coarse),
             *self._rules_of_the_answer(members, confidence),
         )
         return probabilities, [
             self._with_coarse(
-                self._decision(doubts, row, statistics[row], members[row]), coarse, row
+                self._decision(doubts, row, statistics[row], members[row]),
+                coarse,
+                row,
+                ood_score=None if self.content is None else float(ood.content[row]),
             )
             for row in range(len(statistics))
         ]
@@ -191,8 +193,7 @@ class Trust:
         """Return which of N images show the head what is unlike anything it learnt of any group."""
         if self.slides is None:
             return np.zeros(len(ood.content), dtype=bool)
-        far: npt.NDArray[np.bool_] = ~(ood.content <= self.slides.content.max())
-        return far
+        return np.asarray(~(ood.content <= self.slides.content.max()), np.bool_)
 
     def _coarse(
         self,
@@ -213,7 +214,7 @@ class Trust:
         by_class = self.groups.probabilities(probabilities)
         if self.slides is None:
             none = np.zeros(len(group), dtype=bool)
-            return _Coarse(evidence, by_class, group, accepted=none, content=ood.content)
+            return _Coarse(evidence, by_class, group, accepted=none, divided=none)
         # What was shown without labels is no longer refused as foreign, but nobody said what it is.
         far = ~(ood.content <= self.slides.content[group]) | ood.foreign
         by_slide = self.slides.probabilities(evidence)
@@ -223,8 +224,9 @@ class Trust:
         beyond = evidence[rows, group] > self.slides.of_group[group]
         # On a known slide the answer is as sure as the probability; on others it has to pass the limit.
         accepted = likely & (beyond | (recognised & (table[rows, group] >= self.confidence)))
-        accepted &= alike & (recognised | ~far) & self.calibrated & ~self._parts_disagree(outputs)
-        return _Coarse(evidence, table, group, accepted=accepted, content=ood.content)
+        divided = self._divided(outputs)
+        accepted &= alike & (recognised | ~far) & self.calibrated & ~divided
+        return _Coarse(evidence, table, group, accepted=accepted, divided=divided)
 
     def _rules_of_the_image(
         self,
@@ -249,13 +251,13 @@ class Trust:
             Rule(reasons.SEEN_WITHOUT_LABELS, unfamiliar & seen, "review"),
         )
 
-    def _parts_disagree(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
+    def _divided(self, outputs: Outputs) -> npt.NDArray[np.bool_]:
         """Return which of N images have tiles that speak for different groups."""
         groups, slides = self.groups, self.slides
         if groups is None or slides is None or outputs.tiles is None:
             return np.zeros(len(outputs.logits), dtype=bool)
-        found = [t is not None and groups_disagree(t, groups, slides) for t in outputs.tiles]
-        return np.array(found, dtype=bool)
+        divided = [t is not None and groups_disagree(t, groups, slides) for t in outputs.tiles]
+        return np.array(divided, dtype=bool)
 
     def _named_by_group(self, coarse: _Coarse | None) -> npt.NDArray[np.bool_] | bool:
         """Return which classes are said with their group: it has no other, and is accepted."""
@@ -281,6 +283,7 @@ class Trust:
         several = ~self.groups.single[coarse.group]
         one_slide = self.slides.one_slide[answered].astype(bool)
         return (
+            Rule(reasons.PARTS_DISAGREE, coarse.divided, "review"),
             Rule(reasons.GROUP_UNCERTAIN, ~coarse.accepted, "review"),
             Rule(reasons.SUBTYPE_UNKNOWN, coarse.accepted & several & ~clear, "review"),
             Rule(reasons.ONE_SLIDE_CLASS, one_slide & ~clear, "review"),
@@ -324,8 +327,10 @@ class Trust:
                 break
         return Decision(verdict, tuple(codes), tuple(int(i) for i in np.flatnonzero(members)))
 
-    def _with_coarse(self, decision: Decision, coarse: _Coarse | None, row: int) -> Decision:
-        """Return the decision with the coarse answer for image `row`."""
+    def _with_coarse(
+        self, decision: Decision, coarse: _Coarse | None, row: int, *, ood_score: float | None
+    ) -> Decision:
+        """Return the decision with the coarse answer for image `row`, and its OOD score by content."""
         if coarse is None:
             return decision
         group = int(coarse.group[row])
@@ -340,7 +345,7 @@ class Trust:
                 float(coarse.probabilities[row, group]),
                 verdict,
                 evidence=tuple(float(value) for value in coarse.evidence[row]),
-                ood_score=float(coarse.content[row]),
+                ood_score=ood_score,
             )
         )
 
