@@ -10,12 +10,12 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
   --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast nightly check docs clean strace
+.PHONY: demo test fast nightly check docs clean strace postgres
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
 
-test: $(VENV)/.dev strace  ## install everything and run the tests
+test: $(VENV)/.dev strace postgres  ## install everything and run the tests
 	$(PYTEST) -m "not nightly"
 
 fast: $(VENV)/.dev  ## the tests without the slow ones
@@ -35,6 +35,12 @@ strace:  # to see that nothing is sent; the test that needs it says so where it 
 	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
 	  apt-get install --yes -qq strace >/dev/null || \
 	  { apt-get update -qq && apt-get install --yes -qq strace >/dev/null; } || true
+
+postgres:  # the clinic is tested on it too; the tests that need it say so where it is missing
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ "$$(id -u)" != 0 ] || \
+	  ! command -v apt-get >/dev/null || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends postgresql \
+	  >/dev/null 2>&1 || true
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve

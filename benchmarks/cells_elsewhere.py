@@ -30,6 +30,7 @@ import numpy as np
 from allkit.images.cells import Cells, find_cells
 from allkit.images.decode import read_image
 from allkit.images.ruler import red_cell_diameter
+from allkit.images.stain import Field
 
 WITHIN = 0.25
 BOXES = 5
@@ -220,7 +221,7 @@ def robustness(folder: Path) -> dict[str, dict[str, Any]]:
             pixels = change(read_image(folder / image))
             if len(boxes["RBC"]) >= BOXES:
                 true = float(np.median(np.sqrt(boxes["RBC"][:, 2] * boxes["RBC"][:, 3])))
-                ratios[source].append((red_cell_diameter(pixels) or 0.0) / true / factor)
+                ratios[source].append((red_cell_diameter(Field(pixels)) or 0.0) / true / factor)
             counts[source] += counts_of(find_cells(pixels), factor * boxes["WBC"])
         table[name] = {
             source: {

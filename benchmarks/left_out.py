@@ -195,11 +195,17 @@ class Protocol:
         self.malignant_slides = sorted(slide for slide, kinds in labels.items() if kinds == {True})
         self.slides = [*self.benign_slides, *self.malignant_slides]
 
-    def train(self, train: allkit.Dataset, config: TrainConfig | None = None) -> Classifier:
+    def train(
+        self,
+        train: allkit.Dataset,
+        config: TrainConfig | None = None,
+        teacher: Classifier | None = None,
+    ) -> Classifier:
         with warnings.catch_warnings():
             # What the set lacks was said when it was opened.
             warnings.simplefilter("ignore", UserWarning)
-            return allkit.Trainer(config or self.config, cache=self.cache).fit(train)
+            trainer = allkit.Trainer(config or self.config, cache=self.cache, teacher=teacher)
+            return trainer.fit(train)
 
     def judge(self, model: Classifier, images: allkit.Dataset) -> tuple[Judged, Answers]:
         """Judge labelled images; nothing is logged, so these are not images of an outer slide."""

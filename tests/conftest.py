@@ -222,3 +222,39 @@ def cli(tmp_path, monkeypatch, capsys):
         return status, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """A PostgreSQL server in a temporary folder, or a skip with the reason."""
+    from clinic_places import Server
+
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request):
+    """The URL of an empty database: `None` for SQLite."""
+    if request.param == "sqlite":
+        return None
+    return request.getfixturevalue("postgres").database()
+
+
+@pytest.fixture
+def clinic(tmp_path, database):
+    """An empty clinic, on both databases, and its first person: (store, user)."""
+    from allkit.clinic.access import first_person
+    from clinic_places import Clock, new_store
+
+    with new_store(tmp_path / "clinic", database, now=Clock()) as store:
+        yield store, first_person(store, "anna", "Dr. Anna Berg")
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny, tmp_path_factory):
+    """That classifier as an ONNX file."""
+    path = tmp_path_factory.mktemp("onnx") / "tiny.onnx"
+    tiny.export(path)
+    return path

@@ -8,7 +8,7 @@ import pytest
 import allkit
 from allkit.data.drawn import write_smears
 from allkit.trust.fit import FEWEST_TO_CALIBRATE
-from allkit.trust.reasons import NOT_CALIBRATED_FOR_SLIDES
+from allkit.trust.reasons import NOT_CALIBRATED_FOR_SLIDES, UNFAMILIAR_SLIDE
 from allkit.trust.slides import LEAST_COARSE
 
 
@@ -23,7 +23,7 @@ def home(tmp_path_factory):
 def old(home, tiny_settings):
     """A calibrated model whose training did not know the slides, so without limits for unseen ones."""
     solved = {k: v for k, v in tiny_settings.items() if k not in ("epochs", "head_decay")}
-    more = {"calibration_folds": 4, "head_penalty": 0.01}
+    more = {"calibration_folds": 4, "head_penalty": 0.01, "copies": 1}
     model = allkit.Trainer(**solved | more).fit(home)
     assert model.trust.slides is None
     assert model.trust.calibrated
@@ -72,8 +72,12 @@ def test_an_old_model_accepts_coarse_answers_that_pass_the_limits_of_two_slides_
     # No slide of Early and Pro was left out, so nothing says what they need not to be called benign.
     assert np.isinf(limits.of_group).tolist() == [True, False]
     accepted = [d.coarse for d in after if d.coarse.verdict == "accepted"]
-    assert len(accepted) > 5
-    assert all(a.evidence[a.group] > limits.of_group[a.group] for a in accepted)
+    assert len(accepted) > 3
+    # On a field that looks like a known slide the probability suffices; on all others the limit rules.
+    unknown = [d.coarse for d in after if UNFAMILIAR_SLIDE in d.codes]
+    passed = [a for a in unknown if a.verdict == "accepted"]
+    assert passed
+    assert all(a.evidence[a.group] > limits.of_group[a.group] for a in passed)
     assert all(a.probability >= LEAST_COARSE for a in accepted)
     assert not any(NOT_CALIBRATED_FOR_SLIDES in d.codes for d in after)
     # A weak answer stays for review.

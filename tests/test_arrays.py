@@ -29,6 +29,8 @@ def test_fields_are_found_alike_wherever_their_signatures_lie(monkeypatch, in_me
     )
     images = [scene[:400, :400], scene[60:460, 40:440], other[:400, :400]]
     store = SignatureStore(len(images))
-    kept = [store.keep(i, signature(image, f"{i:064x}")) for i, image in enumerate(images)]
+    for row, image in enumerate(images):
+        store.keep(row, signature(image, f"{row:064x}"))
+    kept = [store.get(row) for row in range(len(images))]
     pairs = find_duplicates(kept, images.__getitem__)
     assert [(pair.a, pair.b, pair.kind) for pair in pairs] == [(0, 1, "near")]

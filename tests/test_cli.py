@@ -338,22 +338,16 @@ def test_the_demo_leaves_everything_and_needs_no_network(tmp_path):
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert demonstrated(tmp_path / "d", done.stderr) == 240
+    assert demonstrated(tmp_path / "d", done.stderr) == 120
 
 
 @pytest.mark.slow
-def test_the_demo_on_fewer_smears_leaves_everything_and_needs_no_network(
-    cli, monkeypatch, tmp_path
-):
-    from allkit.data import drawn
-
-    write = drawn.write_smears
-    monkeypatch.setattr(
-        drawn, "write_smears", lambda folder, count, **more: write(folder, 48, **more)
-    )
-    status, _, err = cli("demo", "--out", "d")
+def test_the_demo_on_fewer_smears_leaves_everything_and_needs_no_network(cli, tmp_path):
+    status, _, err = cli("demo", "--images", "48", "--out", "d")
     assert status == 0, err
     assert demonstrated(tmp_path / "d", err) == 48
+    status, _, err = cli("demo", "--images", "48", "--data", "d/smears", "--out", "e")
+    assert (status, "--images is for drawn smears" in err) == (2, True)
 
 
 def test_the_demo_without_a_network_cannot_download_and_says_what_to_do(cli, monkeypatch):

@@ -104,7 +104,20 @@ OF_ONE_COMMAND = {
     "--weights": "`evaluate` and `reproduce` train again with it",
     "--folds": "`split` writes them, and the others use them",
     "--json": "a file, or a switch where the command only shows something",
-    "--port": "of two servers",
+    "--port": "of two servers, or of the system that is sent to",
+    "--host": "of our server, or of the system that is sent to",
+    "--name": "in an address, or in a report",
+    "--version": "of allkit, or of a report",
+    "--format": "of a model, of a report, of the audit",
+    "--case": "`clinic add` adds to it, `clinic part` takes it away",
+    "--specimen": "`clinic add` says it, `clinic list` looks for it",
+    "--reader": "`clinic assign` gives a case, `clinic list` looks for it",
+    "--since": "the day on which something else was done",
+    "--until": "the day on which something else was done",
+    "--after": "a place in a list, or a row of the audit",
+    "--why": "`clinic read` asks for it only against an accepted answer",
+    "--to": "a case or a patient",
+    "--remove": "a target, or what a person may",
 }
 """The options whose text may differ, with the reason."""
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec, Prediction
-from allkit.errors import AllkitError, PluginError
+from allkit.errors import AllkitError, ExportError, PluginError
 from allkit.plugins import Registry
 from allkit.testing import ConformanceError, Skipped, checks_of, conformance, run_checks
 
@@ -314,8 +314,10 @@ def with_companion(model, path, **options):
     path.with_suffix(".bin").write_bytes(b"x")
 
 
-def any_precision(model, path, **options):
-    path.write_bytes(b"x")
+def float32_alone(model, path, *, precision, calibration):
+    if precision != "float32":
+        raise ExportError("This writes float32.")
+    ONNX.write(model, path, precision=precision, calibration=calibration)
 
 
 def with_a_changed_environment(model, path, **options):
@@ -334,10 +336,16 @@ BAD_EXPORTERS = {
     "refuses_what_can_be_no_image": replace(ONNX, open=Forgiving),
     "refuses_an_altered_file": replace(ONNX, open=unsealed),
     "refuses_what_is_not_its_own": replace(ONNX, open=unsealed),
-    "refuses_an_unknown_precision": replace(ONNX, write=any_precision),
+    "writes_every_precision_it_declares": replace(ONNX, write=float32_alone),
     "opens_without_torch": replace(ONNX, open=lambda path: ONNX.open(path)),
     "leaves_the_model_as_it_was": replace(ONNX, write=with_a_changed_environment),
 }
+
+
+@pytest.mark.parametrize("precisions", [(), ("float3",), ("float32", "int4")])
+def test_an_exporter_declares_precisions_that_exist(precisions):
+    with pytest.raises(PluginError, match="must be float32, int8 or both"):
+        replace(ONNX, precisions=precisions)
 
 
 @pytest.mark.slow

@@ -1,6 +1,9 @@
 """The engine of the frozen passes: the same results as PyTorch, or PyTorch."""
 
+import copy
 import importlib.util
+import logging
+import re
 import sys
 
 import numpy as np
@@ -19,6 +22,23 @@ def needs_openvino():
     """Skip where it is not installed; importing it here would report that it was."""
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("the extra `openvino` is not installed")
+
+
+@pytest.fixture
+def told():
+    """What allkit logs as information."""
+    lines, log = [], logging.getLogger("allkit")
+
+    class Lines(logging.Handler):
+        def emit(self, record):
+            lines.append(record.getMessage())
+
+    handler, before = Lines(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lines
+    log.setLevel(before)
+    log.removeHandler(handler)
 
 
 def small(seed=0):
@@ -56,16 +76,53 @@ def test_activations_at_a_cut_come_from_the_same_engine(images):
     )
 
 
-def test_an_engine_that_disagrees_is_not_used(images, monkeypatch):
-    needs_openvino()
+def other_engine(monkeypatch, change):
+    """Have OpenVINO compute `change(module)(x)`."""
     monkeypatch.setattr(
-        engines, "_openvino", lambda module, example, precision: lambda x: module(x) * 1.01
+        engines, "_openvino", lambda module, example, precision: change(copy.deepcopy(module))
     )
+
+
+def test_what_was_chosen_is_said_in_one_line_and_without_a_warning(images, told):
+    needs_openvino()
     fast = FrozenPass(small(), SPEC, CPU, engine="auto")
-    with pytest.warns(UserWarning, match=r"differ from PyTorch's by 0\.01, allowed are 0\.001"):
-        rows = fast(images)
+    assert fast.account == ""
+    assert told == []
+    fast(images)
+    fast(images)
+    threads = torch.get_num_threads()
+    assert re.fullmatch(
+        rf"Features are computed by OpenVINO 20\S+ in float32, {threads} threads?; they differ from "
+        rf"PyTorch's by less than 0\.001 %\.",
+        fast.account,
+    )
+    assert told == [fast.account]
+
+
+def test_what_is_no_engine_is_an_error_when_the_model_is_loaded(tiny_folder):
+    with pytest.raises(ConfigError, match=r"'onednn' is no engine. Give auto, torch or openvino\."):
+        allkit.Classifier.load(tiny_folder, engine="onednn")
+
+
+def test_an_engine_that_disagrees_is_not_used(images, monkeypatch, told):
+    needs_openvino()
+    other_engine(monkeypatch, lambda module: lambda x: module(x) * 1.01)
+    fast = FrozenPass(small(), SPEC, CPU, engine="auto")
+    rows = fast(images)
     assert torch.equal(rows, FrozenPass(small(), SPEC, CPU)(images))
     assert fast.signature[0] == "torch"
+    assert fast.account.startswith("Features are computed by PyTorch 2.")
+    assert fast.account.endswith("not used: it differs from PyTorch by 1 %, more than 0.1 %.")
+    assert told == [fast.account]
+
+
+def test_openvino_that_is_asked_for_and_disagrees_is_an_error(images, monkeypatch):
+    needs_openvino()
+    other_engine(monkeypatch, lambda module: lambda x: module(x) * 1.01)
+    with pytest.raises(
+        ConfigError, match=r"engine = openvino.* by 1 %, more than 0\.1 %.* `torch`"
+    ):
+        FrozenPass(small(), SPEC, CPU, engine="openvino")(images)
 
 
 def test_a_module_that_openvino_cannot_take_is_computed_by_pytorch(images):
@@ -76,9 +133,53 @@ def test_a_module_that_openvino_cannot_take_is_computed_by_pytorch(images):
             return x.mean((2, 3)) if float(x.sum()) > 0 else x.amax((2, 3))
 
     fast = FrozenPass(Branches(), SPEC, CPU, engine="auto")
-    with pytest.warns(UserWarning, match="OpenVINO is not used"):
-        rows = fast(images)
-    assert rows.shape == (5, 3)
+    assert fast(images).shape == (5, 3)
+    assert "OpenVINO is not used: it cannot compute the network (" in fast.account
+    with pytest.raises(ConfigError, match="it cannot compute the network"):
+        FrozenPass(Branches(), SPEC, CPU, engine="openvino")(images)
+
+
+def test_an_engine_that_fails_while_it_computes_is_not_used(images, monkeypatch):
+    needs_openvino()
+
+    def failing(x):
+        raise RuntimeError("an instruction that this processor lacks")
+
+    other_engine(monkeypatch, lambda module: failing)
+    fast = FrozenPass(small(), SPEC, CPU, engine="auto")
+    assert fast(images).shape == (5, 16)
+    assert "an instruction that this processor lacks" in fast.account
+
+
+def rounding_elsewhere(module):
+    """Return a network in bfloat16 that rounds where PyTorch does not: weights, and inputs of layers."""
+
+    def round_inputs(_, inputs):
+        return tuple(values.bfloat16().float() for values in inputs)
+
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.data = layer.weight.data.bfloat16().float()
+            layer.register_forward_pre_hook(round_inputs)
+    return module
+
+
+def test_which_images_come_first_does_not_decide_whether_an_engine_agrees(drawn, monkeypatch):
+    needs_openvino()
+    data = allkit.Dataset.open(drawn)
+    images = [data.read(index) for index in range(40)]
+    chosen = set()
+    for change, expected in (
+        (rounding_elsewhere, "openvino"),
+        (lambda module: lambda x: module(x) * 1.1, "torch"),
+    ):
+        other_engine(monkeypatch, change)
+        for start in range(0, 40, 4):
+            for count in (1, 4, 16):
+                fast = FrozenPass(small(), SPEC, CPU, precision="bfloat16", engine="auto")
+                fast.prepare(images[start : start + count])
+                chosen.add((fast.engine, expected))
+    assert chosen == {("openvino", "openvino"), ("torch", "torch")}
 
 
 def test_the_features_of_a_refused_engine_are_kept_under_the_name_of_the_other(
@@ -86,18 +187,34 @@ def test_the_features_of_a_refused_engine_are_kept_under_the_name_of_the_other(
 ):
     needs_openvino()
     data = allkit.Dataset.open(drawn).subset(range(6))
-    monkeypatch.setattr(
-        engines, "_openvino", lambda module, example, precision: lambda x: module(x) + 1
-    )
+    other_engine(monkeypatch, lambda module: lambda x: module(x) + 1)
     cache = FeatureCache(tmp_path)
 
     def extractor(engine):
         return Extractor(small(), SPEC, ("small",), CPU, cache=cache, engine=engine)
 
-    with pytest.warns(UserWarning, match="OpenVINO is not used"):
-        rows = extractor("auto").extract(data)
+    rows = extractor("auto").extract(data)
     np.testing.assert_array_equal(rows, extractor("torch").extract(data))
     assert [entry[1].split()[0] for entry in cache.entries()] == ["torch"]
+
+
+def test_it_is_known_how_many_images_are_not_in_the_cache(tmp_path, drawn, told):
+    data = allkit.Dataset.open(drawn).subset(range(6))
+    extractor = Extractor(small(), SPEC, ("small",), CPU, cache=FeatureCache(tmp_path))
+    assert extractor.missing(data) == 6
+    extractor.extract(data.subset(range(4)))
+    assert extractor.missing(data) == 2
+    assert told == []
+    extractor.extract(data, progress=lambda *_: None)
+    assert told == ["features: 4 of 6 images are in the cache."]
+
+
+def test_work_inside_other_work_does_not_tell_of_the_cache(tmp_path, drawn, told):
+    data = allkit.Dataset.open(drawn).subset(range(4))
+    extractor = Extractor(small(), SPEC, ("small",), CPU, cache=FeatureCache(tmp_path))
+    for _ in range(2):
+        extractor.extract(data)
+    assert told == []
 
 
 def test_openvino_that_is_asked_for_and_not_there_is_a_clear_error(monkeypatch):
@@ -109,8 +226,11 @@ def test_openvino_that_is_asked_for_and_not_there_is_a_clear_error(monkeypatch):
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_computed_in_halves(images):
+    tried = []
+
     class Small(torch.nn.Module):
         def forward(self, x):
+            tried.append(len(x))
             if len(x) > 2:
                 raise torch.OutOfMemoryError("out of memory")
             return x.mean((2, 3))
@@ -119,6 +239,18 @@ def test_a_batch_that_does_not_fit_into_memory_is_computed_in_halves(images):
     same = [images[0]] * 5
     with pytest.warns(UserWarning, match="do not fit into the memory of cpu"):
         assert frozen(same).shape == (5, 3)
+    tried.clear()
+    assert frozen(same).shape == (5, 3)
+    assert tried == [2, 2, 1], "what did not fit once is not tried again"
+
+
+def test_one_image_that_does_not_fit_into_memory_is_an_error_that_says_what_to_do(images):
+    class Full(torch.nn.Module):
+        def forward(self, x):
+            raise torch.OutOfMemoryError("out of memory")
+
+    with pytest.raises(AllkitError, match=r"One image does not fit .* choose `device: cpu`"):
+        FrozenPass(Full(), SPEC, CPU)(images[:1])
 
 
 def test_features_that_are_no_numbers_stop_the_training_and_name_the_image(drawn):

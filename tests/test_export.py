@@ -86,7 +86,7 @@ def test_a_file_of_a_newer_allkit_is_refused(exported, tmp_path):
             info = json.loads(entry.value) | {"format": 99, "sha256": SEAL_BLANK}
             entry.value = json.dumps(info)
     (tmp_path / "new.onnx").write_bytes(seal(model.SerializeToString()))
-    with pytest.raises(ExportError, match="format 99; this allkit reads up to 2"):
+    with pytest.raises(ExportError, match="format 99; this allkit reads up to 3"):
         OnnxPredictor(tmp_path / "new.onnx")
 
 

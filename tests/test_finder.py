@@ -12,7 +12,9 @@ from PIL import Image
 import allkit
 from allkit.errors import ConfigError, ImageError
 from allkit.images.cells import NO_CELLS, NO_SCALE, find_cells, shortcomings
+from allkit.images.regions import distinct_peaks, divided, fill_holes
 from allkit.images.ruler import red_cell_diameter
+from allkit.images.stain import Field, median
 from allkit.images.statistics import image_statistics, statistics_at_scale
 
 
@@ -46,14 +48,16 @@ def smear(diameter, *, nuclei=(), pale=0.45, size=(480, 640), seed=0):
 
 @pytest.mark.parametrize("factor", [2, 3.5, 6])
 def test_the_ruler_follows_the_magnification(field, factor):
-    once = red_cell_diameter(field)
-    assert red_cell_diameter(enlarged(field, factor)) == pytest.approx(factor * once, rel=0.2)
+    once = red_cell_diameter(Field(field))
+    assert red_cell_diameter(Field(enlarged(field, factor))) == pytest.approx(
+        factor * once, rel=0.2
+    )
 
 
 @pytest.mark.parametrize("diameter", [20, 50, 90])
 @pytest.mark.parametrize("pale", [0.0, 0.45, 0.65])
 def test_a_red_cell_is_measured_from_rim_to_rim_however_large_its_pale_centre_is(diameter, pale):
-    assert red_cell_diameter(smear(diameter, pale=pale)) == pytest.approx(diameter, rel=0.15)
+    assert red_cell_diameter(Field(smear(diameter, pale=pale))) == pytest.approx(diameter, rel=0.15)
 
 
 def test_the_gap_between_red_cells_is_no_pale_centre():
@@ -61,7 +65,7 @@ def test_the_gap_between_red_cells_is_no_pale_centre():
     for y in range(30, 300, 40):
         for x in range(30, 300, 40):
             cv2.circle(touching, (x, y), 21, (190, 150, 150), -1)
-    assert red_cell_diameter(touching) == pytest.approx(40, rel=0.2)
+    assert red_cell_diameter(Field(touching)) == pytest.approx(40, rel=0.2)
 
 
 def test_the_ruler_reads_the_same_in_light_that_falls_off_to_the_corners():
@@ -69,7 +73,7 @@ def test_the_ruler_reads_the_same_in_light_that_falls_off_to_the_corners():
     rows, columns = np.indices(even.shape[:2])
     distance = ((rows / 480 - 0.5) ** 2 + (columns / 640 - 0.5) ** 2) / 0.5
     dark = (even * (1 - 0.4 * distance)[..., None]).astype(np.uint8)
-    assert red_cell_diameter(dark) == pytest.approx(50, rel=0.2)
+    assert red_cell_diameter(Field(dark)) == pytest.approx(50, rel=0.2)
 
 
 @pytest.mark.parametrize("power", [0.6, 1.0, 1.6, 2.2])
@@ -254,3 +258,34 @@ def test_the_finder_is_right_in_fields_of_other_laboratories(boxed):
     assert seen / white >= 0.95
     assert right / finds >= 0.95
     assert finds / white <= 1.15
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_computed_in_a_short_way_is_to_the_bit_what_the_plain_way_gives(seed):
+    rng = np.random.default_rng(seed)
+    mask = (cv2.GaussianBlur(rng.random((150, 170)), (0, 0), 2.0) > 0.5).astype(np.uint8)
+    around = np.pad(1 - mask, 1, constant_values=1)
+    _, labels, figures, _ = cv2.connectedComponentsWithStats(around, connectivity=4)
+    small = figures[:, cv2.CC_STAT_AREA] < 60
+    small[[0, labels[0, 0]]] = False
+    assert small.any()
+    np.testing.assert_array_equal(fill_holes(mask, 60), mask | small[labels][1:-1, 1:-1])
+
+    parts = divided(mask, 2.0)
+    owners = np.zeros(mask.size, np.int64)
+    owners[parts.pixels] = parts.owners
+    assert not owners[mask.ravel() == 0].any()
+    rows, columns = np.indices(mask.shape)
+    for part in range(1, len(parts.area)):
+        inside = owners.reshape(mask.shape) == part
+        assert parts.area[part] == inside.sum()
+        assert (parts.x[part], parts.y[part]) == (columns[inside].mean(), rows[inside].mean())
+
+    peaks = distinct_peaks(mask, np.zeros_like(mask))
+    places = np.stack([peaks.rows, peaks.columns], axis=1)
+    far = np.linalg.norm(places[:, None] - places, axis=2) > peaks.radius
+    assert far[np.tril_indices(len(places), -1)].all()
+
+    for count in (7, 8):
+        values = rng.random(count, np.float32)
+        assert median(values) == float(np.median(values))

@@ -141,7 +141,7 @@ def test_whoever_judges_a_slide_left_out_leaves_a_row(nested, table, tiny, tmp_p
     from allkit.config import TrainConfig
 
     log = tmp_path / "looks.csv"
-    config = TrainConfig(copies=0, backbone="timm:test_resnet", weights="none")
+    config = TrainConfig(copies=1, backbone="timm:test_resnet", weights="none")
     protocol = nested.Protocol(Dataset.open(table), config, log=log)
     images = nested.without(protocol.data, ["E1"]).test
     protocol.judge(tiny, images)
@@ -149,7 +149,7 @@ def test_whoever_judges_a_slide_left_out_leaves_a_row(nested, table, tiny, tmp_p
     answers = protocol.look(tiny, images, ["E1"], step="unseen")[1]
     (row,) = rows_of(log)
     assert (row["backbone"], row["step"], row["slides"]) == ("timm:test_resnet", "unseen", "E1")
-    assert row["configuration"] == "copies=0", "what differs from the defaults, and not the network"
+    assert row["configuration"] == "copies=1", "what differs from the defaults, and not the network"
     assert int(row["images"]) == len(images) == 6
     assert int(row["coarse_right"]) == answers.coarse_right.sum()
 

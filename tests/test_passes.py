@@ -9,8 +9,9 @@ import pytest
 import allkit
 from allkit.data import passes
 from allkit.data.measures import STATISTICS
-from allkit.data.relations import REDUCED, SAME_FIELD
+from allkit.data.relations import REDUCED, SAME_FIELD, SIGNATURE
 from allkit.errors import DatasetError
+from allkit.features import FeatureCache
 from allkit.images import cells, given
 from allkit.images.same_field import ReducedStore
 
@@ -158,14 +159,32 @@ def test_without_room_for_reduced_images_the_same_pairs_are_found(tmp_path, monk
 def test_a_disk_without_room_costs_time_and_no_result(monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**20))
     store = ReducedStore(2000)
-    assert store.keep(1999, np.ones((200, 256), np.uint8)).size == 0
+    store.keep(1999, np.ones((200, 256), np.uint8))
+    assert store.get(1999).size == 0
 
 
 def test_what_was_measured_does_not_change_under_whoever_asked_for_it(drawn):
     data = allkit.Dataset.open(drawn)
     (values,) = data.passes.measure([STATISTICS])
-    values[0] = None
-    assert data.passes.measure([STATISTICS])[0][0] is not None
+    with pytest.raises(TypeError):
+        values[0] = None
+    with pytest.raises(ValueError, match="read-only"):
+        values[0][:] = 0
+
+
+def test_what_was_measured_on_parts_is_known_of_the_whole_and_of_any_selection(drawn):
+    data = allkit.Dataset.open(drawn)
+    first, second = (data.subset(range(*ends)).passes for ends in ((0, 30), (30, 48)))
+    first.measure([STATISTICS, SIGNATURE])
+    second.measure([STATISTICS])
+    whole = first.measured.and_then(second.measured)
+    every = data.passes.measure([STATISTICS])[0].table()
+    np.testing.assert_array_equal(whole.column(STATISTICS.name).table(), every)
+    some = whole.at([40, 3, 3])
+    np.testing.assert_array_equal(some.column(STATISTICS.name).table(), every[[40, 3, 3]])
+    assert some.column(SIGNATURE.name)[0] is None
+    assert some.column(SIGNATURE.name)[1].sha256 == data.hashes[3]
+    assert some.column(SIGNATURE.name).missing().tolist() == [0]
 
 
 @pytest.mark.slow
@@ -208,3 +227,24 @@ def test_what_is_known_already_is_no_pass_and_shows_no_progress(drawn, reads):
     data.passes.measure(SAME_FIELD, progress=lambda *call: calls.append(call))
     assert calls == []
     assert often(reads) == 1
+
+
+@pytest.mark.slow
+def test_with_a_cache_a_second_evaluation_reads_only_what_may_show_the_same_field(
+    trained, drawn, reads, tmp_path
+):
+    model, cache = trained(bag="both"), FeatureCache(tmp_path)
+    first = model.evaluate(allkit.Dataset.open(drawn), cache=cache)
+    reads["decoded"].clear()
+    reads["cells"] = 0
+    second = model.evaluate(allkit.Dataset.open(drawn), cache=cache)
+    assert len(reads["decoded"]) < 24  # of 48: those that are laid over each other
+    assert reads["cells"] == 0
+    assert second.to_dict() == first.to_dict()
+    data = allkit.Dataset.open(drawn)
+    (kept,) = data.passes.measure([SIGNATURE], cache=cache)
+    (again,) = allkit.Dataset.open(drawn).passes.measure([SIGNATURE])
+    for one, other in zip(kept, again, strict=True):
+        assert (one.sha256, one.width, one.height) == (other.sha256, other.width, other.height)
+        np.testing.assert_array_equal(one.keypoints, other.keypoints)
+        np.testing.assert_array_equal(one.descriptors, other.descriptors)

@@ -197,6 +197,20 @@ def test_verify_refuses_altered_files_and_those_without_a_proof(cli, exported, p
     assert cli("verify", "nothing.onnx")[0] == 2
 
 
+def test_images_that_were_trained_on_are_said_beside_the_accuracy(tiny, drawn, tmp_path):
+    data = allkit.Dataset.open(drawn)
+    trained = set(tiny.info.data.images_sha256)
+    count = sum(digest in trained for digest in data.hashes)
+    assert 0 < count < len(data)
+    report = tiny.export(tmp_path / "m.onnx", check=data)
+    caution = f"{count} of these {len(data)} images were trained on: the accuracy is too high"
+    assert caution in " ".join(report.lines())
+    new = data.subset([i for i, digest in enumerate(data.hashes) if digest not in trained])
+    lines = " ".join(tiny.export(tmp_path / "m.onnx", check=new, overwrite=True).lines())
+    assert "Accuracy: model" in lines
+    assert "trained on" not in lines
+
+
 def test_what_int8_may_lose_is_bounded():
     good = ParityReport("int8", False, 1000, 995, 950, 0.4, per_class={"a": (1000, 980, 977)})
     assert good.shortfalls() == []
@@ -244,7 +258,7 @@ def test_a_program_of_a_newer_allkit_is_refused(program, tmp_path):
     assert len(text) <= len(data) - start
     data = data[:start] + text.ljust(len(data) - start)
     (tmp_path / "m.pt2").write_bytes(seal(data))
-    with pytest.raises(ExportError, match=r"format 9; this allkit reads up to 2\. Update"):
+    with pytest.raises(ExportError, match=r"format 9; this allkit reads up to 3\. Update"):
         ProgramPredictor(tmp_path / "m.pt2")
 
 
@@ -288,4 +302,4 @@ def test_the_command_line_says_what_it_found(cli, sure_folder, coloured):
     status, _, err = cli(
         "export", sure_folder, "--format", "pt2", "--int8", "--calibrate", coloured, "--out", "n.pt2"
     )  # fmt: skip
-    assert (status, "take --format onnx" in err) == (2, True)
+    assert (status, "For int8 take the format onnx" in err) == (2, True)

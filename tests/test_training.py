@@ -213,7 +213,7 @@ def test_a_training_without_validation_says_that_it_has_no_figures(data, tiny_se
         ({"epochs": 0}, "epochs = 0"),
         ({"val": 1.5}, "val = 1.5"),
         ({"strategy": "ful"}, "strategy = 'ful'"),
-        ({"device": "gpu9"}, "device 'gpu9' cannot be used"),
+        ({"device": "gpu9"}, "'gpu9' is no device"),
         ({"folds": 1}, "folds = 1"),
         ({"weights": "no/such.safetensors"}, "not a file"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import allkit
 from allkit.data.drawn import draw_smears
 from allkit.images.statistics import STATISTIC_NAMES, cell_mask, image_statistics
+from allkit.report.checklist import shown_to
 from allkit.trust.calibration import (
     confidence_floor,
     conformal_thresholds,
@@ -443,6 +444,23 @@ def test_the_card_fills_the_items_that_the_training_knows_and_names_the_others(f
     assert "| external evaluation | C T | not known to the training; fill in |" in card
     assert "temperature and prediction sets" in card
     assert "--leave-one-group-out" in card
+    shown = shown_to(folded[0].info.model_dump(mode="json")["backbone"])
+    assert f"features of {shown}" in card
+    assert f"| preprocessing | C T | {shown};" in card
+    assert "(weights: random; SHA-256" in card
+
+
+@pytest.mark.parametrize(
+    ("bag", "said"),
+    [
+        ("field", "the whole field resized to 96 × 96"),
+        ("cells", "its white cells, 32 × 32 each (mean of at most 3, evenly from the largest"),
+        ("both", "the whole field resized to 96 × 96 and of its white cells, 32 × 32 each"),
+    ],
+)
+def test_the_card_says_what_the_network_is_shown(bag, said):
+    backbone = {"size": 96, "cell_size": 32, "max_cells": 3, "spread": True, "bag": bag}
+    assert shown_to(backbone).startswith(said)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "copies": {"
 
 @pytest.fixture
 def base(tiny_settings):
-    return TrainConfig(**{k: v for k, v in tiny_settings.items() if k != "cache"})
+    return TrainConfig(**{k: v for k, v in tiny_settings.items() if k != "cache"}, copies=1)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from allkit.records import Prediction as Prediction
     from allkit.runtime.cases import combine as combine
     from allkit.training import Trainer as Trainer
+    from allkit.training.distilling import distil as distil
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
 __version__ = "0.1.0"
@@ -56,6 +57,7 @@ _HOME = {
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
     "combine": "allkit.runtime.cases",
+    "distil": "allkit.training.distilling",
     "find_cells": "allkit.images.cells",
     "hookimpl": "allkit.hookspecs",
     "load_weights": "allkit.network.weights",

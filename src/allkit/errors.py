@@ -6,7 +6,12 @@
     ├── DatasetError      a set of images that cannot be used as it is
     ├── PluginError       a plugin that is missing, broken or claims a taken name
     ├── CheckpointError   a model folder that is incomplete, altered or not understood
-    └── ExportError       an exported file that cannot be written, read or trusted
+    ├── ExportError       an exported file that cannot be written, read or trusted
+    ├── OrderError        an order of a laboratory system that cannot be taken
+    ├── SendError         a message that another system did not take
+    └── ClinicError       a case, a reading or a signature that the clinic refuses
+        ├── AccessError   who asks may not do this, or is signed out
+        └── StoreError    the database or the folder of images cannot be used as it is
 
 Every message says what happened, to which thing, and what to do. The command line prints the
 message on standard error and exits with status 2; anything that is not an `AllkitError` is a bug
@@ -19,13 +24,18 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "AccessError",
     "AllkitError",
     "CheckpointError",
+    "ClinicError",
     "ConfigError",
     "DatasetError",
     "ExportError",
     "ImageError",
+    "OrderError",
     "PluginError",
+    "SendError",
+    "StoreError",
 ]
 
 
@@ -42,7 +52,7 @@ class ImageError(AllkitError):
 
     `code` is a stable word for programs: `missing`, `empty`, `not_an_image`, `truncated`,
     `corrupt`, `too_small`, `too_large`, `animated`, `translucent`, `float`, `low_bit_depth`,
-    `mode`, `array`.
+    `mode`, `array`; `identity` for a DICOM with writing in its pixels.
     """
 
     def __init__(self, message: str, *, code: str) -> None:
@@ -71,6 +81,40 @@ class CheckpointError(AllkitError):
 
 class ExportError(AllkitError):
     """An exported file cannot be written, read or trusted."""
+
+
+class ClinicError(AllkitError):
+    """A case, a reading, a signature or a report is refused; nothing was changed."""
+
+
+class AccessError(ClinicError):
+    """Who asks is not known, is signed out, or lacks the role that this needs."""
+
+
+class StoreError(ClinicError):
+    """The clinic's database or folder of images is missing, unreachable, damaged or too new."""
+
+
+class OrderError(AllkitError):
+    """An order of a laboratory system cannot be taken; the text names the part of the message.
+
+    It quotes nothing of the message, which may hold a patient's name.
+    """
+
+
+class SendError(AllkitError):
+    """Another system did not take a message. `retry` says whether sending it again can help."""
+
+    def __init__(self, message: str, *, retry: bool) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_send_error, (str(self), self.retry))
+
+
+def _send_error(message: str, retry: bool) -> SendError:
+    return SendError(message, retry=retry)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

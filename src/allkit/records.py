@@ -78,8 +78,11 @@ class InputSpec:
 
     An image is resized to `size` × `size` pixels, scaled to 0–1, and each channel (red, green,
     blue) becomes `(value - mean) / std`. `view` says what the network is shown in place of the
-    colours, and `bag` of what inputs an image is made: the field, its white cells, or both. The
-    settings of a training choose them, a backbone leaves them as they are.
+    colours, and `bag` of what inputs an image is made: the field, its white cells, or both. Of a cell
+    the network is shown a picture of `cell_size` × `cell_size` pixels, of at most `max_cells` in a
+    tile of the field: the largest ones, or, with `spread`, evenly from the largest to the smallest.
+    A backbone says `size`, `mean`, `std`, and `cell_size` if it is slow; the rest is chosen by the
+    settings of a training.
     """
 
     size: int = 224
@@ -87,6 +90,10 @@ class InputSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     view: View = "rgb"
     bag: Bag = "field"
+    # What models were shown before there was a choice; their hashes are made of the other fields.
+    cell_size: int = field(default=96, repr=False)
+    max_cells: int = field(default=24, repr=False)
+    spread: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 2048:
@@ -98,6 +105,12 @@ class InputSpec:
                 f"InputSpec needs three means and three positive deviations, "
                 f"not {self.mean!r} and {self.std!r}."
             )
+
+    @property
+    def of_cells(self) -> tuple[int, int, bool] | tuple[()]:
+        """What the network is shown of cells; empty where that is what models always were shown."""
+        chosen = (self.cell_size, self.max_cells, self.spread)
+        return () if chosen == (96, 24, False) else chosen
 
 
 @dataclass(frozen=True)
@@ -205,7 +218,8 @@ class Exporter:
     probabilities: `model` is a `Classifier`, `precision` is `"float32"` or `"int8"`, and
     `calibration` holds training images (`(H, W, 3)` uint8 arrays) for int8, else `None`.
     `open(path)` returns a `Predictor` and imports no torch, unless `needs_torch` says that it
-    does. `suffix` is that of the file (`.onnx`).
+    does. `suffix` is that of the file (`.onnx`). `precisions` are those that `write` can write: others
+    are refused before any work is done.
     """
 
     name: str
@@ -214,6 +228,7 @@ class Exporter:
     open: Callable[[Path], Predictor]
     summary: str = ""
     needs_torch: bool = False
+    precisions: tuple[str, ...] = ("float32", "int8")
 
     def __post_init__(self) -> None:
         _require_name("exporter", self.name)
@@ -222,6 +237,11 @@ class Exporter:
         if not self.suffix.startswith("."):
             raise PluginError(
                 f"The exporter {self.name!r} has the suffix {self.suffix!r}; it must start with a dot."
+            )
+        if not self.precisions or not set(self.precisions) <= {"float32", "int8"}:
+            raise PluginError(
+                f"The exporter {self.name!r} has the precisions {self.precisions!r}; they must be "
+                "float32, int8 or both."
             )
 
 

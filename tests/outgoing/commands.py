@@ -85,6 +85,8 @@ def _step(arguments: list[str], log: Path, image: str) -> None:
         _serve(arguments, image)
     elif arguments[0] == "app":
         _app(arguments)
+    elif arguments[:2] == ["clinic", "receive"]:
+        _receive(arguments)
     else:
         sys.argv = ["allkit", *arguments]
         importlib.import_module("allkit.cli").main()
@@ -104,6 +106,19 @@ def _serve(arguments: list[str], image: str) -> None:
             asked = urllib.request.Request(f"{address}/predict", form, kind)
             with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
                 sys.stdout.write(answer.read().decode())
+        finally:
+            process.terminate()
+            sys.stdout.write(process.communicate(timeout=SECONDS)[1])
+    sys.exit(process.returncode)
+
+
+def _receive(arguments: list[str]) -> None:
+    program = [sys.executable, "-m", "allkit", *arguments, "--port", "0"]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            port = int(re.search(r":(\d+);", process.stderr.readline())[1])
+            with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as one:
+                one.sendall(b"\x0bno message\x1c\r")
         finally:
             process.terminate()
             sys.stdout.write(process.communicate(timeout=SECONDS)[1])

@@ -172,12 +172,16 @@ def _least(
     `inputs` `(N, D)` are the inputs of the head for N images, `before` `(N, K)` its logits, `wanted`
     `(N, K)` the target probabilities, and `weight` `(N,)` the weight of each image.
     """
+    from scipy.linalg import eigh
     from scipy.optimize import minimize
 
-    # The change lies in the span of the images: as many unknowns as images, not as features.
-    left, sizes, right = np.linalg.svd(inputs, full_matrices=False)
-    used = sizes > 1e-6 * sizes[0]
-    rows, right = left[:, used] * sizes[used], right[used]
+    # The change lies in the span of the images: as many unknowns as images, not as features. The
+    # span comes from the products of the images; a decomposition of the images themselves has failed
+    # to converge (LAPACK's gesdd).
+    squares, left = eigh(inputs @ inputs.T, driver="evd")
+    used = squares > 1e-10 * squares[-1]
+    left, sizes = left[:, used], np.sqrt(squares[used])
+    rows, right = left * sizes, (left / sizes).T @ inputs
     pull = prior * float((inputs**2).sum(axis=1).mean())
     classes = before.shape[1]
 

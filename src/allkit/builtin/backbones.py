@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from allkit.records import Weights
 
+CELL_SIZE = 56  # pixels a side of the picture of a cell: VGG16 is slow, 96 cost three times as much
 HUB_SECONDS = 4.0  # to find out whether the hub answers; timm alone would try for 47
 
 
@@ -214,6 +215,7 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
         Backbone(
             "vgg16",
             _vgg16,
+            input=InputSpec(cell_size=CELL_SIZE),
             cam_layer="block5.layers.29",
             stages=_STAGES,
             license="BSD-3-Clause",
@@ -222,6 +224,7 @@ def allkit_backbones() -> Iterable[Backbone | BackboneFamily]:
         Backbone(
             "vgg16-wide",
             _vgg16_wide,
+            input=InputSpec(cell_size=CELL_SIZE),
             cam_layer="block5.29",
             stages=(*_STAGES, "wide"),
             license="BSD-3-Clause",

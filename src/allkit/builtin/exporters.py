@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from allkit.errors import ExportError
 from allkit.hookspecs import hookimpl
+from allkit.images.selection import Selection
 from allkit.records import Exporter, Predictor
 from allkit.runtime.graph import feeds, format_of
 from allkit.runtime.onnx import METADATA_KEY, OnnxPredictor
@@ -33,8 +34,6 @@ def _write_onnx(
 
     Its outputs: `probabilities` and `logits` (N, K), `features` (N, D).
     """
-    if precision not in ("float32", "int8"):
-        raise ExportError(f"The onnx exporter writes float32 and int8, not {precision}.")
     if precision == "int8" and not calibration:
         raise ExportError("int8 needs images to calibrate it. Give --calibrate training images.")
     proto = _graph(model)
@@ -43,11 +42,11 @@ def _write_onnx(
 
         images = list(calibration or [])
         cells = model.find(images)
-        tiled = model.info.backbone.tiles
+        selection = Selection.of(model.spec, tiles=model.info.backbone.tiles)
         inputs = [
             feed
             for i, image in enumerate(images)
-            for _, feed in feeds([image], None if cells is None else cells[i : i + 1], tiled=tiled)
+            for _, feed in feeds([image], None if cells is None else cells[i : i + 1], selection)
         ]
         proto = quantised(proto, inputs)
     for node in proto.graph.node:  # among them are paths of the machine that exports
@@ -92,10 +91,6 @@ def _write_pt2(
 
     import torch
 
-    if precision != "float32":
-        raise ExportError(
-            f"The pt2 exporter writes float32, not {precision}. For int8 take --format onnx."
-        )
     pipeline = model.pipeline()
     packed = io.BytesIO()
     trust = base64.b64encode(model.trust.to_bytes()).decode()
@@ -191,5 +186,6 @@ def allkit_exporters() -> Iterable[Exporter]:
             open=_open_pt2,
             summary="one program of torch.export, for those who have PyTorch",
             needs_torch=True,
+            precisions=("float32",),
         ),
     ]

@@ -39,6 +39,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("Stopped.\n")
         sys.exit(STOPPED)
+    except typer.Abort:  # a question was answered with no, or could not be asked
+        sys.stderr.write("Stopped: it was not confirmed; nothing was changed.\n")
+        sys.exit(1)
     except BrokenPipeError:  # `allkit predict … | head`
         sys.stderr.close()
         sys.exit(1)

@@ -26,6 +26,7 @@ __all__ = ["demo"]
 
 PUBLIC_SET = "mehradaria/leukemia"
 DOWNLOAD_SECONDS = 5.0
+DRAWN = 120  # smears
 
 
 def demo(
@@ -33,6 +34,12 @@ def demo(
     download: Annotated[
         bool, typer.Option("--download", help="bring the public set (needs a network)")
     ] = False,
+    images: Annotated[
+        int | None,
+        typer.Option(
+            min=48, max=10_000, help="how many smears are drawn, on 24 slides", show_default="120"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder for everything that is made")] = Path(
         "allkit-demo"
     ),
@@ -42,10 +49,13 @@ def demo(
 
     Example:
     allkit demo
+    allkit demo --images 240 --out demo
     allkit demo --data smears --out smears-demo
     """
     if data is not None and download:
         raise ConfigError("--data and --download exclude each other. Give one of them.")
+    if images is not None and (data is not None or download):
+        raise ConfigError("--images is for drawn smears. Leave it out with --data and --download.")
     require_training_packages()
     from allkit.config import TrainConfig
 
@@ -54,7 +64,7 @@ def demo(
     if download:
         data = _public_set()
     with whole_folder(out, overwrite=overwrite) as building:
-        _job(data, config, building)
+        _job(data, config, building, images=images or DRAWN)
     say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {out}:")
     if data is None:
         say(f"  {out}/smears     the drawn smears")
@@ -65,7 +75,7 @@ def demo(
     say(f"\nLook at it:  allkit app {out}/model")
 
 
-def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
+def _job(data: Path | None, config: TrainConfig, folder: Path, *, images: int) -> None:
     from allkit.data.dataset import Dataset
     from allkit.data.drawn import write_smears
     from allkit.data.sources import FileSource
@@ -76,7 +86,7 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         say(
             "1  Drawing smears. They are made by a program; nothing follows from them for real ones."
         )
-        data = write_smears(folder / "smears", 240, groups=24, seed=0)
+        data = write_smears(folder / "smears", images, groups=24, seed=0)
     else:
         say(f"1  Reading {data}")
     dataset = Dataset.open(data)
@@ -97,8 +107,8 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
     say(evaluation_summary(figures, "Test part, divided by group"))
     say("5  Loading the saved model and answering")
     model = Classifier.load(folder / "model")
-    images = [split.test.read(i) for i in range(len(split.test))]
-    answers = model.predict(images)
+    pixels = [split.test.read(i) for i in range(len(split.test))]
+    answers = model.predict(pixels)
     prefix = "smears/" if (folder / "smears").is_dir() else ""
     rows = [
         answer.to_row(model.classes) | {"image": prefix + sample.image}
@@ -111,7 +121,7 @@ def _job(data: Path | None, config: TrainConfig, folder: Path) -> None:
         f"{first['probability']:.2f}, verdict {first['verdict']} ({'; '.join(first['reasons'])})"
     )
     say("\n6  Exporting to ONNX, and comparing its answers")
-    parity = model.export(folder / "model.onnx", check=images[:32])
+    parity = model.export(folder / "model.onnx", check=pixels[:16])
     say(f"   same classes and verdicts; probabilities differ by at most {parity.difference:.1g}")
 
 

@@ -123,7 +123,8 @@ def evaluate(
     comparison = None
     with bars() as progress:
         if model.is_file():
-            figures = _judge_file(open_model(model), dataset, label_map, progress=progress, by=by)
+            file = open_model(model, device)
+            figures = _judge_file(file, dataset, label_map, progress=progress, by=by)
             values = figures.to_dict()
         else:
             from allkit.features import FeatureCache

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from allkit.cli.extras import require_training_packages
-from allkit.errors import CheckpointError, ExportError
+from allkit.errors import CheckpointError, ConfigError, ExportError
 
 if TYPE_CHECKING:
     from allkit.model.classifier import Classifier
@@ -16,10 +16,18 @@ __all__ = ["load_folder", "open_model"]
 
 
 def open_model(path: Path, device: str = "auto") -> Predictor:
-    """Open a model folder on a device, or an exported file."""
+    """Open a model folder on a device, or an exported file, which computes on the processor.
+
+    Raises `ConfigError` for an exported file and another device.
+    """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Give a model folder or an exported file.")
     if path.is_file():
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"{path} is an exported file, which computes on the processor, not on {device!r}. "
+                f"Leave --device out, or give the model folder that it was exported from."
+            )
         return _open_file(path)
     return load_folder(path, device)
 
@@ -28,9 +36,8 @@ def load_folder(path: Path, device: str = "auto") -> Classifier:
     """Load a model folder on the wanted device."""
     require_training_packages()
     from allkit.model.classifier import Classifier
-    from allkit.training import choose_device
 
-    return Classifier.load(path, device=choose_device(device))
+    return Classifier.load(path, device=device)
 
 
 def _open_file(path: Path) -> Predictor:

@@ -1,13 +1,16 @@
-"""Progress on standard error: bars on a terminal, nothing in a pipe or a log."""
+"""Progress on standard error: bars on a terminal, lines in a pipe or a log."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from allkit.cli.telling import Telling
 
 if TYPE_CHECKING:
     from allkit.types import Progress
@@ -34,10 +37,55 @@ def memory_in_use() -> str:
 
 @contextlib.contextmanager
 def bars() -> Iterator[Progress]:
-    """Give a `progress(what, done, total)` that draws one bar for each thing that is done."""
-    if not sys.stderr.isatty():
+    """Give a `progress(what, done, total)` that tells how long work takes, and how far it is.
+
+    On a terminal one bar is drawn for each thing that is done; elsewhere a line is written every 30
+    seconds. What allkit logs as information meanwhile, such as the engine that was chosen, is told
+    with work that takes its time. Of several processes that train together the first one tells.
+    """
+    if os.environ.get("RANK", "0") != "0":
         yield lambda *_: None
-        return
+    elif sys.stderr.isatty():
+        with _drawn_bars() as progress:
+            yield progress
+    else:
+        telling = Telling(say)
+        with _logged(telling.note):
+            yield telling
+
+
+class _Notes(logging.Handler):
+    """Gives what is logged to `tell`."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.INFO)
+        self.tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell one record."""
+        self.tell(record.getMessage())
+
+
+@contextlib.contextmanager
+def _logged(tell: Callable[[str], None]) -> Iterator[None]:
+    """Give to `tell` what allkit logs as information, for a while."""
+    log, handler = logging.getLogger("allkit"), _Notes(tell)
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    # A library that sets up logging for the whole program would have it written a second time.
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = propagate
+        log.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def _drawn_bars() -> Iterator[Progress]:
+    """Give a progress that draws bars on the terminal, with the first lines of `Telling` above."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -77,9 +125,16 @@ def bars() -> Iterator[Progress]:
     with Progress(*columns, console=Console(stderr=True)) as shown:
         tasks = {}
 
+        def write(line: str) -> None:
+            shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+        telling = Telling(write, every=None)
+
         def progress(what: str, done: int, total: int) -> None:
+            telling(what, done, total)
             if what not in tasks:
                 tasks[what] = shown.add_task(what, total=total)
             shown.update(tasks[what], completed=done, total=total)
 
-        yield progress
+        with _logged(telling.note):
+            yield progress

@@ -14,6 +14,7 @@ from allkit.cli.audit import audit
 from allkit.cli.benchmark import benchmark
 from allkit.cli.cache import cache
 from allkit.cli.check import check
+from allkit.cli.clinic import clinic
 from allkit.cli.demo import demo
 from allkit.cli.doctor import doctor
 from allkit.cli.evaluate import evaluate
@@ -39,8 +40,8 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Models": (train, tune, evaluate, explain, adapt, reproduce),
     "Use": (predict, serve, export, verify, benchmark),
 }
-EXTEND = {"plugins": plugins, "cache": cache}
-"""Commands that have commands of their own; they stand in the last group."""
+NESTED = {"clinic": (clinic, "Use"), "plugins": (plugins, "Extend"), "cache": (cache, "Extend")}
+"""Commands that have commands of their own, with the group in which they stand."""
 
 root = typer.Typer(
     name="allkit",
@@ -68,5 +69,7 @@ def _root(
 for _title, _commands in GROUPS.items():
     for _command in _commands:
         root.command(rich_help_panel=_title)(_command)
-for _name, _group in EXTEND.items():
-    root.add_typer(_group, name=_name, rich_help_panel="Extend", invoke_without_command=True)
+for _name, (_group, _title) in NESTED.items():
+    root.add_typer(
+        _group, name=_name, rich_help_panel=_title, invoke_without_command=_title == "Extend"
+    )

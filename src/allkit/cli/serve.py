@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,11 @@ from allkit.cli.models import open_model
 from allkit.cli.options import Device, Model
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from allkit.serving.app import Limits
 
 __all__ = ["serve"]
 
@@ -31,9 +37,14 @@ def serve(
     ] = None,
     max_request_mb: Annotated[float, typer.Option(help="size of one request, at most")] = 32,
     queue: Annotated[int, typer.Option(help="images inside at once, at most")] = 256,
+    clinic: Annotated[
+        bool, typer.Option("--clinic", help="also the clinic, for laboratory systems")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Answer over HTTP: images as forms, or by the Open Inference Protocol.
+
+    With --clinic also your clinic, at /clinic, for keys of its own people.
 
     Example:
     allkit serve model.onnx --port 8080
@@ -57,19 +68,40 @@ def serve(
         )
     if max_request_mb <= 0 or queue < 1:
         raise ConfigError("--max-request-mb and --queue must be positive.")
-    with listen(host, port) as bound:
-        limits = Limits(images=queue, request_bytes=int(max_request_mb * 2**20))
+    limits = Limits(images=queue, request_bytes=int(max_request_mb * 2**20))
+    with contextlib.ExitStack() as opened:
+        bound = opened.enter_context(listen(host, port))
+        routers = [_clinic(opened, limits)] if clinic else []
         served_name = name or model.resolve().stem
         app = create_app(
-            open_model(model, device), name=served_name, key=key, limits=limits, local=local
+            open_model(model, device),
+            name=served_name,
+            key=key,
+            limits=limits,
+            local=local,
+            routers=routers,
         )
         shown = f"[{host}]" if ":" in host else host
         say(
             f"Serving {served_name!r} on http://{shown}:{bound.getsockname()[1]} "
             f"({'with' if key else 'without'} a key; Ctrl-C ends it)."
+            + (" The clinic is at /clinic." if clinic else "")
         )
         complete = run_server(app, bound)
     say("Ended; everything accepted was answered." if complete else "Ended at once.")
+
+
+def _clinic(opened: contextlib.ExitStack, limits: Limits) -> APIRouter:
+    """Return the routes of the clinic, whose store is open as long as the server runs."""
+    missing = missing_modules(EXTRAS["clinic"])
+    if missing:
+        raise ConfigError(
+            f"The clinic needs {', '.join(missing)}. Type: pip install 'allkit[clinic]'"
+        )
+    from allkit.clinic.routes import clinic_router
+    from allkit.clinic.store.store import Store
+
+    return clinic_router(opened.enter_context(Store.open()), limits=limits)
 
 
 def _key(file: Path | None) -> str | None:

@@ -67,10 +67,16 @@ def _repeat(file: Any, path: Path, values: dict[str, Any]) -> list[str]:
     """Answer the probes of the file's own report again; fill `values`, return what falls short."""
     from allkit.evaluation.parity import parity_of
     from allkit.evaluation.repetition import repeat
+    from allkit.model.distillation import Distillation
 
     parity = parity_of(file, str(path))
     for line in parity.lines():
         _print(f"When exported  {line}")
+    student = Distillation.of_file(file)
+    if student is not None:
+        for line in student.lines():
+            _print(f"When exported  {line}")
+        values["distillation"] = student.model_dump(mode="json")
     repeated = repeat(file, parity)
     values["proof"] = parity.to_dict()
     values["probes"] = {

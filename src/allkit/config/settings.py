@@ -166,6 +166,20 @@ class TrainConfig(Config):
         "white cells, which are found first; both: field and cells side by side. Where it is not "
         "given, `last`, `full` and `lora` take field, which is all they can learn from",
     )
+    cell_size: int | None = Field(
+        None,
+        ge=16,
+        le=512,
+        description="pixels a side of the picture of one white cell; half as many cost a quarter of the "
+        "time; null: what the backbone asks for, 56 for vgg16 and 96 for others",
+    )
+    max_cells: int = Field(
+        8,
+        ge=1,
+        le=200,
+        description="white cells of a field that the network is shown, evenly from the largest to the "
+        "smallest; of a large field: of each of its tiles",
+    )
     strategy: Literal["head", "last", "full", "lora"] = Field(
         "head",
         description="what is trained. head: a head on features of the frozen backbone; last: then "
@@ -183,10 +197,12 @@ class TrainConfig(Config):
         ("standard",), description="augmentations of the training images, applied in this order"
     )
     copies: int = Field(
-        1,
+        0,
         ge=0,
         le=64,
-        description="augmented copies of each training image; `full` makes new ones in every epoch",
+        description="augmented copies of each training image, each of which costs as much as the image. "
+        "Where it is not given, 1 is taken with `augment`, `last`, `full` and `lora`; `full` makes new ones "
+        "in every epoch",
     )
     head_solver: Literal["lbfgs", "adamw"] = Field(
         "lbfgs",
@@ -365,10 +381,13 @@ class TrainConfig(Config):
 
     @model_validator(mode="before")
     @classmethod
-    def _settle_bag(cls, values: Any) -> Any:
-        """Take the bag that the strategy can learn from, where none is given."""
-        tuned = isinstance(values, dict) and values.get("strategy", "head") != "head"
-        return values | {"bag": "field"} if tuned and "bag" not in values else values
+    def _settle_images(cls, values: Any) -> Any:
+        """Take the bag and the copies that the other settings are for, where they are not given."""
+        if not isinstance(values, dict):
+            return values
+        if values.get("strategy", "head") != "head":
+            return {"bag": "field", "copies": 1} | values
+        return {"copies": 1} | values if values.get("augment") else values
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ names       groups and slides from the names of images
 slides      the slides of a set, and what is known of each class
 mapping     the labels of another set (`--map`)
 passes      one pass over the images, whatever is measured
+columns     what was measured on each image, kept small
 measures    statistics, and what cells cannot say
 relations   units, fields, duplicates, leaks
 dividing    who goes to which side, and who may be on none

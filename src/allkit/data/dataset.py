@@ -267,12 +267,12 @@ class Dataset:
         return fields_of(self.samples, self.units, self.duplicates)
 
     @property
-    def signatures(self) -> tuple[Signature, ...]:
+    def signatures(self) -> Sequence[Signature]:
         """The signature of each image, by which its field is recognised; 3.5 KB each.
 
         The first time, every image is decoded. Raises `DatasetError` that names unreadable ones.
         """
-        return tuple(self.passes.measure([SIGNATURE])[0])
+        return self.passes.measure([SIGNATURE])[0]
 
     @property
     def duplicates(self) -> tuple[DuplicatePair, ...]:

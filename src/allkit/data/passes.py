@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
+from allkit.data.columns import Column, Store, VectorStore
 from allkit.data.rows import Sample, unreadable_error
 from allkit.data.sources import digest
 from allkit.errors import ImageError
 from allkit.images.batches import read_ahead
 from allkit.images.decode import read_image
 from allkit.images.same_field import DuplicatePair
-from allkit.types import Indices, Pixels, Progress, Singles
+from allkit.types import Indices, Ints, Pixels, Progress, Singles
 
 if TYPE_CHECKING:
     from allkit.images.cells import Cells  # it brings OpenCV, which takes a tenth of a second
@@ -24,6 +27,8 @@ __all__ = ["Frame", "ImagePasses", "Measure", "Measured", "VectorCache"]
 T = TypeVar("T")
 BATCH = 64
 """Images that are read ahead together, where only numbers are kept of them."""
+ASKED = 1000
+"""Vectors that a cache is asked for at once."""
 
 
 class VectorCache(Protocol):
@@ -34,13 +39,6 @@ class VectorCache(Protocol):
 
     def put(self, vectors: Mapping[bytes, Singles]) -> None:
         """Keep vectors."""
-
-
-class Store(Protocol):
-    """Room for the values of a measure, which need not fit into the memory."""
-
-    def keep(self, index: int, value: Any) -> Any:
-        """Store `value` for image number `index`, and return it as stored."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +64,23 @@ class Measure(NamedTuple):
     """Something that is measured on an image as it is.
 
     `take` computes it from a `Frame`, in threads; `name` names the measure and its version. If
-    `cached`, the value is a float32 vector that a cache keeps by the name and the image's hash.
-    `store(count)` gives the room for the values of `count` images.
+    `cached`, a cache keeps the value by the name and the image's hash: a float32 vector, or what
+    `as_vector` makes of it, and `of_vector` of that and the hash again. `store(count)` gives the room
+    for the values of `count` images. What is `aside` is measured where an image is decoded anyway.
     """
 
     name: str
     take: Callable[[Frame], Any]
     cached: bool = False
     store: Callable[[int], Store] | None = None
+    as_vector: Callable[[Any], Singles] = lambda value: value
+    of_vector: Callable[[Singles, str], Any] = lambda vector, digest: vector
+    aside: bool = False
+
+    def column(self, count: int) -> Column:
+        """Return an empty column for the values of `count` images."""
+        store = VectorStore if self.store is None and self.cached else self.store
+        return Column(count, None if store is None else store(count))
 
 
 @dataclass
@@ -85,7 +92,7 @@ class Measured:
 
     count: int
     hashes: tuple[str, ...] | None = None
-    values: dict[str, list[Any]] = field(default_factory=dict)
+    values: dict[str, Column] = field(default_factory=dict)
     duplicates: tuple[DuplicatePair, ...] | None = None
 
     def at(self, indices: Sequence[int] | Indices) -> Measured:
@@ -94,12 +101,13 @@ class Measured:
         return Measured(
             len(indices),
             None if hashes is None else tuple(hashes[i] for i in indices),
-            {name: [values[i] for i in indices] for name, values in self.values.items()},
+            {name: column.at(indices) for name, column in self.values.items()},
         )
 
     def same(self) -> Measured:
         """Return a copy for another set of the same images."""
-        return replace(self, values={name: list(values) for name, values in self.values.items()})
+        every = range(self.count)
+        return replace(self, values={name: own.at(every) for name, own in self.values.items()})
 
     def and_then(self, other: Measured) -> Measured:
         """Return the values of these images, followed by those of `other`."""
@@ -107,22 +115,22 @@ class Measured:
         if self.hashes is not None and other.hashes is not None:
             hashes = self.hashes + other.hashes
         values = {
-            name: self.column(name) + other.column(name)
+            name: self.column(name).and_then(other.column(name))
             for name in dict.fromkeys((*self.values, *other.values))
         }
         return Measured(self.count + other.count, hashes, values)
 
     def has(self, measure: Measure) -> bool:
-        """Say whether a measure was taken of every image."""
-        return all(value is not None for value in self.column(measure.name))
+        """Say whether a measure was taken of every image on which it has to be."""
+        return measure.aside or not len(self.column(measure.name).missing())
 
     def forget(self, measure: Measure) -> None:
         """Release the values of a measure that is no longer needed."""
         self.values.pop(measure.name, None)
 
-    def column(self, name: str) -> list[Any]:
+    def column(self, name: str) -> Column:
         """Return the values of a measure; `None` for each image on which it was not measured."""
-        return self.values.get(name, [None] * self.count)
+        return self.values[name] if name in self.values else Column(self.count)
 
 
 class ImagePasses:
@@ -138,8 +146,6 @@ class ImagePasses:
         self.samples = samples
         self.name = name
         self.measured = Measured(len(samples)) if measured is None else measured
-        self._stores: dict[str, Store] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -202,7 +208,7 @@ class ImagePasses:
         cache: VectorCache | None = None,
         progress: Progress | None = None,
         label: str = "images",
-    ) -> list[list[Any]]:
+    ) -> list[Column]:
         """Return the values of each measure, one an image; missing ones are measured in one pass."""
         if not all(self.measured.has(measure) for measure in measures):
             passing = self.survey(
@@ -210,7 +216,7 @@ class ImagePasses:
             )
             for _ in passing:
                 pass
-        return [list(self.measured.column(measure.name)) for measure in measures]
+        return [self.measured.column(measure.name) for measure in measures]
 
     def survey(
         self,
@@ -228,26 +234,29 @@ class ImagePasses:
         Yields batches of at most `size` pairs (position, `hand_over(frame)`) for the images at the
         positions `wanted`, in ascending order. Of byte-identical images one is measured.
         """
-        lacking = self._lacking(measures, cache)
-        order = [*sorted(wanted), *sorted(set(lacking) - set(wanted))]
-        handed = set(wanted)
+        handed = np.zeros(len(self), dtype=bool)
+        handed[list(wanted)] = True
+        lacking = self._lacking([m for m in measures if not m.aside], cache)
+        order = _first(handed, np.any([handed, *lacking.values()], axis=0))
+        if len(order):
+            lacking |= self._lacking_aside([m for m in measures if m.aside], order)
 
         def load(index: int) -> tuple[T | None, list[tuple[Measure, Any]]] | ImageError:
             try:
                 frame = self.frame(index)
             except ImageError as error:
                 return error
-            taken = [(measure, measure.take(frame)) for measure in lacking.get(index, ())]
-            return hand_over(frame) if index in handed else None, taken
+            taken = [(m, m.take(frame)) for m in measures if lacking[m.name][index]]
+            return hand_over(frame) if handed[index] else None, taken
 
         report = progress or (lambda *_: None)
         total = len(self)
         done = total - len(order)
         report(label, done, total)
-        if not order:
+        if not len(order):
             return
         errors: list[str] = []
-        for batch in read_ahead(order, load, size):
+        for batch in read_ahead(map(int, order), load, size):
             ready: list[tuple[int, Any]] = []
             fresh: dict[bytes, Singles] = {}
             for index, loaded in batch:
@@ -256,10 +265,10 @@ class ImagePasses:
                     continue
                 handed_over, taken = loaded
                 for measure, value in taken:
-                    self.measured.values[measure.name][index] = self._stored(measure, index, value)
+                    self.measured.values[measure.name].keep(index, value)
                     if measure.cached:
-                        fresh[self._key(measure, index)] = value
-                if index in handed:
+                        fresh[self._key(measure, index)] = measure.as_vector(value)
+                if handed[index]:
                     ready.append((index, handed_over))
             if cache and fresh:
                 cache.put(fresh)
@@ -272,49 +281,68 @@ class ImagePasses:
             raise unreadable_error(errors, total, self.name)
         self._give_to_twins(measures)
 
-    def _stored(self, measure: Measure, index: int, value: Any) -> Any:
-        """Return a value as it lies in the store of its measure, where there is one."""
-        if measure.store is None:
-            return value
-        with self._lock:
-            if measure.name not in self._stores:
-                self._stores[measure.name] = measure.store(len(self))
-        return self._stores[measure.name].keep(index, value)
-
     def _key(self, measure: Measure, index: int) -> bytes:
         return hashlib.sha256(f"{measure.name} {self.hashes[index]}".encode()).digest()
 
     def _lacking(
         self, measures: Sequence[Measure], cache: VectorCache | None
-    ) -> dict[int, list[Measure]]:
-        """Return which measures are missing for which image, after a look into the cache."""
+    ) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return which images `(N,)` each measure is to be taken of, after a look into the cache."""
+        self._make_room(measures)
+        lacking = {measure.name: np.zeros(len(self), dtype=bool) for measure in measures}
         for measure in measures:
-            self.measured.values.setdefault(measure.name, [None] * len(self))
-        self._give_to_twins(measures)
-        lacking: dict[int, list[Measure]] = {}
-        for measure in measures:
-            values = self.measured.values[measure.name]
-            missing = [index for index in range(len(self)) if values[index] is None]
-            if not missing:
-                continue
+            column = self.measured.values[measure.name]
             if measure.cached and cache is not None:
-                keys = {index: self._key(measure, index) for index in missing}
-                there = cache.get(list(keys.values()))
-                for index, key in keys.items():
-                    if key in there:
-                        values[index] = there[key]
-            first: dict[str, int] = {}
-            for index in missing:
-                if values[index] is None and first.setdefault(self.hashes[index], index) == index:
-                    lacking.setdefault(index, []).append(measure)
+                self._recall(measure, column, cache)
+            first: set[str] = set()
+            for index in column.missing().tolist():
+                if self.hashes[index] not in first:
+                    first.add(self.hashes[index])
+                    lacking[measure.name][index] = True
         return lacking
+
+    def _lacking_aside(
+        self, measures: Sequence[Measure], decoded: Ints
+    ) -> dict[str, npt.NDArray[np.bool_]]:
+        """Return of which of the images that are `decoded` anyway each measure is to be taken."""
+        self._make_room(measures)
+        lacking = {measure.name: np.zeros(len(self), dtype=bool) for measure in measures}
+        for name, of in lacking.items():
+            of[np.intersect1d(decoded, self.measured.values[name].missing())] = True
+        return lacking
+
+    def _make_room(self, measures: Sequence[Measure]) -> None:
+        """Have a column for each measure, and in it what is known of byte-identical images."""
+        for measure in measures:
+            if measure.name not in self.measured.values:
+                self.measured.values[measure.name] = measure.column(len(self))
+        self._give_to_twins(measures)
+
+    def _recall(self, measure: Measure, column: Column, cache: VectorCache) -> None:
+        """Take what the cache has of a measure."""
+        missing = column.missing()
+        for start in range(0, len(missing), ASKED):
+            keys = {i: self._key(measure, i) for i in missing[start : start + ASKED].tolist()}
+            there = cache.get(list(keys.values()))
+            for index, key in keys.items():
+                if key in there:
+                    column.keep(index, measure.of_vector(there[key], self.hashes[index]))
 
     def _give_to_twins(self, measures: Sequence[Measure]) -> None:
         """Give byte-identical images the values of the one that was measured."""
         for measure in measures:
-            values = self.measured.values[measure.name]
-            if any(value is None for value in values):
-                of = {h: v for h, v in zip(self.hashes, values, strict=True) if v is not None}
-                for index, digest in enumerate(self.hashes):
-                    if values[index] is None and digest in of:
-                        values[index] = of[digest]
+            column = self.measured.values[measure.name]
+            missing = column.missing().tolist()
+            if not 0 < len(missing) < len(self):
+                continue
+            wanted = {self.hashes[index] for index in missing}
+            gaps = set(missing)
+            of = {h: i for i, h in enumerate(self.hashes) if h in wanted and i not in gaps}
+            for index in missing:
+                if self.hashes[index] in of:
+                    column.keep(index, column[of[self.hashes[index]]])
+
+
+def _first(chosen: npt.NDArray[np.bool_], every: npt.NDArray[np.bool_]) -> Ints:
+    """Return the positions of what is `chosen`, and then those of the rest of `every`."""
+    return np.concatenate([np.flatnonzero(chosen), np.flatnonzero(every & ~chosen)])

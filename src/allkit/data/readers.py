@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -74,7 +75,8 @@ def read_folder(root: Path) -> Table:
             f"with .jpg, .png, .tif or .bmp files.{hint}"
         )
     table = Table(str(root), left_out=others, problems=unreadable)
-    return _from_members(table, images, {name: FileSource(root / name) for name in images})
+    top = str(root)
+    return _from_members(table, images, {name: FileSource(top, name) for name in images})
 
 
 def read_unlabelled(path: Path) -> Table:
@@ -85,10 +87,11 @@ def read_unlabelled(path: Path) -> Table:
         if not images:
             raise DatasetError(f"{path} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
         table = Table(str(path), left_out=[name for name in files if not is_image_name(name)])
+        top = str(path)
         for name in images:
             parts = PurePosixPath(name).parts
-            group = parts[0] if len(parts) > 1 else None
-            table.rows.append(Sample(name, FileSource(path / name), None, group))
+            group = sys.intern(parts[0]) if len(parts) > 1 else None
+            table.rows.append(Sample(name, FileSource(top, name), None, group))
         return table
     if path.suffix.lower() in (".csv", ".tsv"):
         columns, rows = text_rows(path)
@@ -204,7 +207,9 @@ def _from_members(table: Table, images: list[str], sources: Mapping[str, Source]
         len(parts) > 2 for parts in paths.values() if len(parts) > 1
     )
     depth = 1 if nested else 0
-    labels = {name: parts[depth] for name, parts in paths.items() if len(parts) > depth + 1}
+    labels = {
+        name: sys.intern(parts[depth]) for name, parts in paths.items() if len(parts) > depth + 1
+    }
     _point_deeper(table, paths, set(labels.values()))
     for name, label in labels.items():
         part = PARTS[paths[name][0].lower()] if nested else None

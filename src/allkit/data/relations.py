@@ -12,8 +12,10 @@ from allkit.images.same_field import (
     ReducedStore,
     Signature,
     SignatureStore,
+    as_vector,
     clusters,
     find_duplicates,
+    of_vector,
     reduced,
     signature,
 )
@@ -34,7 +36,14 @@ def _signature(frame: Frame) -> Signature:
     return signature(frame.pixels, frame.sha256)
 
 
-SIGNATURE = Measure("signature", _signature, store=SignatureStore)
+SIGNATURE = Measure(
+    "signature/1",
+    _signature,
+    cached=True,
+    store=SignatureStore,
+    as_vector=as_vector,
+    of_vector=of_vector,
+)
 """The signature of an image, by which its field is recognised; 3.5 KB."""
 
 
@@ -42,8 +51,9 @@ def _reduced(frame: Frame) -> Bytes:
     return reduced(frame.pixels)
 
 
-REDUCED = Measure("reduced image", _reduced, store=ReducedStore)
-"""The reduced image that is laid over another one, to see whether they show the same field."""
+REDUCED = Measure("reduced image", _reduced, store=ReducedStore, aside=True)
+"""The reduced image that is laid over another one, to see whether they show the same field. It is not
+worth a pass of its own: few images are candidates, and these can be read again."""
 SAME_FIELD = (SIGNATURE, REDUCED)
 """What has to be measured before it can be said which images show the same field."""
 
@@ -68,13 +78,11 @@ def fields_of(samples: Sequence[Sample], units: Ints, duplicates: Sequence[Dupli
 def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
     """Return the pairs of images that show the same field, or part of it; searched for once."""
     if passes.measured.duplicates is None:
-        # If only the reduced images are missing, the few candidates are read again, not all images.
-        signed = passes.measured.has(SIGNATURE)
-        signatures = passes.measure([SIGNATURE] if signed else SAME_FIELD)[0]
-        stored: list[Bytes | None] = passes.measured.column(REDUCED.name)
+        signatures = passes.measure(SAME_FIELD)[0]
+        stored = passes.measured.column(REDUCED.name)
 
         def image(index: int) -> Bytes:
-            grey = stored[index]
+            grey: Bytes | None = stored[index]
             return passes.load(index)[0] if grey is None or not grey.size else grey
 
         found = find_duplicates(signatures, image)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -37,6 +38,14 @@ _MANY_LABELS = (
 )
 
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, str]:
+    """Return the further columns of a row that has none: the same for all of them."""
+    return _NOTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a set: its name, where its bytes are, its class, and its origin if known.
@@ -53,7 +62,7 @@ class Sample:
     case: str | None = None
     part: str | None = None
     fold: int | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=_nothing)
     slide: str | None = field(default=None, kw_only=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -105,11 +106,12 @@ def table_of(
     if not records:
         raise DatasetError(f"{name} has no rows. Give one row per image.")
     table = Table(name)
+    top = str(root)
     seen: dict[str, str | None] = {}
     further = [column for column in columns if column and column not in _OWN]
     for number, record in enumerate(records, start=first_line):
         where = f"row {number}"
-        row = _row(table, record, root, where)
+        row = _row(table, record, top, where)
         if row is None:
             continue
         if row.image in seen and not isinstance(row.source, BytesSource):
@@ -121,7 +123,7 @@ def table_of(
             table.problems.append(f"{where}: {row.image} is listed {same}")
             continue
         seen[row.image] = row.label
-        kept = {column: text for column in further if (text := _text(record.get(column)))}
+        kept = {column: text for column in further if (text := _shared(record.get(column)))}
         table.rows.append(replace(row, columns=kept) if kept else row)
     ways = {str(record.get("split_by") or "") for record in records} - {""}
     table.split_by = ways.pop() if len(ways) == 1 else None
@@ -129,26 +131,25 @@ def table_of(
     return table
 
 
-def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Sample | None:
+def _row(table: Table, record: Mapping[str, Any], root: str, where: str) -> Sample | None:
     value = record.get("image")
     name = None
     if isinstance(value, Mapping):  # the form of the Hugging Face hub
         name = _text(value.get("path"))
         value = value.get("bytes") or value.get("path")
-    label = _text(record.get("label"))
+    label = _shared(record.get("label"))
     source: Source
     if isinstance(value, (bytes, bytearray)):
         image, source = name or f"image of {where}", BytesSource(bytes(value))
     else:
         image = _text(value) or ""
-        path = root / image
         if not image:
             table.problems.append(f"{where}: no image")
             return None
-        if "\0" in image or not path.is_file():
-            table.problems.append(f"{where}: {image} does not exist (looked for {path})")
+        source = FileSource(root, image)
+        if "\0" in image or not source.path.is_file():
+            table.problems.append(f"{where}: {image} does not exist (looked for {source.path})")
             return None
-        source = FileSource(path)
     if label is None:
         table.problems.append(f"{where}: {image} has no label")
         return None
@@ -164,14 +165,20 @@ def _row(table: Table, record: Mapping[str, Any], root: Path, where: str) -> Sam
         image,
         source,
         label,
-        group=_text(record.get("group")),
-        case=_text(record.get("case")),
+        group=_shared(record.get("group")),
+        case=_shared(record.get("case")),
         part=PARTS[part.lower()] if part else None,
         fold=int(fold.removesuffix(".0")) if fold else None,
-        slide=_text(record.get("slide")),
+        slide=_shared(record.get("slide")),
     )
 
 
 def _text(value: object) -> str | None:
     text = "" if value is None else str(value).strip()
     return text or None
+
+
+def _shared(value: object) -> str | None:
+    """Return the text of a value that many rows have: once for all of them."""
+    text = _text(value)
+    return None if text is None else sys.intern(text)

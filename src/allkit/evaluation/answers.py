@@ -32,43 +32,59 @@ LEAST = 1e-12
 class Ranking:
     """A yes-or-no question: images in the order of falling score, and which are positive.
 
-    `ends` are the positions of the last image of every run of equal scores, where a threshold
-    can lie.
+    `runs` are the positions of the first image of every run of equal scores; a threshold can lie behind
+    each run.
     """
 
     order: Ints
     positive: Bools
-    ends: Ints
+    runs: Ints
 
     @classmethod
     def of(cls, score: npt.NDArray[np.floating[Any]], positive: Bools) -> Ranking:
         """Return the ranking of N images by `score` `(N,)`."""
         order = np.argsort(-score, kind="stable")
         ordered = score[order]
-        ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-        return cls(order, positive[order], ends)
+        runs = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        return cls(order, positive[order], runs)
 
     def counts(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return true and false positives at every possible threshold, `(R, T)` each."""
+        more_hits, more_misses = self._steps(weights)
+        return np.cumsum(more_hits, axis=1), np.cumsum(more_misses, axis=1)
+
+    def _steps(self, weights: Doubles) -> tuple[Doubles, Doubles]:
+        """Return how many true and false positives each threshold adds, `(R, T)` each."""
         ordered = weights[:, self.order]
-        hits = np.cumsum(ordered * self.positive, axis=1)[:, self.ends]
-        misses = np.cumsum(ordered * ~self.positive, axis=1)[:, self.ends]
-        return hits, misses
+        more_hits = ordered * self.positive
+        more_misses = np.subtract(ordered, more_hits, out=ordered)
+        if len(self.runs) == len(self.order):
+            return more_hits, more_misses
+        return np.add.reduceat(more_hits, self.runs, 1), np.add.reduceat(more_misses, self.runs, 1)
 
     def metrics(self, weights: Doubles) -> dict[str, Doubles]:
         """Return area under ROC, average precision, and sensitivity at 95 % specificity."""
-        hits, misses = self.counts(weights)
+        more_hits, more_misses = self._steps(weights)
+        hits, misses = np.cumsum(more_hits, axis=1), np.cumsum(more_misses, axis=1)
+        positive, negative = hits[:, -1], misses[:, -1].copy()
+        rows = np.arange(len(weights))
+        # Both only grow, so the thresholds that are allowed come first.
+        allowed = misses <= (1 - SPECIFICITY + 1e-12) * negative[:, None]
+        number = np.count_nonzero(allowed, axis=1)
+        found = np.where(number > 0, hits[rows, number - 1], 0)
+        # Counts are whole numbers: their sums are exact, and divided last.
+        below = 2 * _dot(hits, more_misses) - _dot(more_hits, more_misses)
+        misses += hits
+        precision = np.divide(hits, np.maximum(misses, 1e-12, out=misses), out=misses)
         with np.errstate(divide="ignore", invalid="ignore"):
-            tpr, fpr = hits / hits[:, -1:], misses / misses[:, -1:]
-            precision = hits / np.maximum(hits + misses, 1e-12)
-        rise = np.diff(tpr, axis=1, prepend=0)
-        area = ((tpr - rise / 2) * np.diff(fpr, axis=1, prepend=0)).sum(axis=1)
-        allowed = np.where(fpr <= 1 - SPECIFICITY + 1e-12, tpr, 0).max(axis=1)
-        both_sides = (hits[:, -1] > 0) & (misses[:, -1] > 0)
+            area = below / (2 * positive * negative)
+            average = _dot(more_hits, precision) / positive
+            sensitivity = found / positive
+        both_sides = (positive > 0) & (negative > 0)
         return {
             "roc_auc": np.where(both_sides, area, np.nan),
-            "average_precision": np.where(both_sides, (rise * precision).sum(axis=1), np.nan),
-            "sensitivity_at_specificity": np.where(both_sides, allowed, np.nan),
+            "average_precision": np.where(both_sides, average, np.nan),
+            "sensitivity_at_specificity": np.where(both_sides, sensitivity, np.nan),
         }
 
 
@@ -221,9 +237,12 @@ class Answers:
         Adaptive bins after Nguyen & O'Connor 2015: with bins of equal width a good model would fill
         only those at one end.
         """
-        scores, hits, mass = self.reliability(weights, score, hit)
+        order = np.argsort(score, kind="stable")
+        ordered = weights[:, order]
+        starts, total = _bins(ordered)
         # |mean score − share of hits| times the mass is |sum of scores − number of hits|.
-        gaps: Doubles = np.abs(scores - hits).sum(axis=1) / mass.sum(axis=1)
+        ordered *= (score - hit)[order]
+        gaps: Doubles = np.abs(_sums(ordered, starts)).sum(axis=1) / total
         return gaps
 
     @staticmethod
@@ -233,17 +252,9 @@ class Answers:
         """Return, for each of 15 bins, `(R, 15)`: sum of scores, number of hits, mass."""
         order = np.argsort(score, kind="stable")
         ordered = weights[:, order]
-        before = np.cumsum(ordered, axis=1) - ordered
-        share = before / ordered.sum(axis=1, keepdims=True)
-        number = np.minimum((share * BINS).astype(np.int64), BINS - 1)
-        number += BINS * np.arange(len(weights))[:, None]
-        size = BINS * len(weights)
-
-        def sums(values: Doubles) -> Doubles:
-            total = np.bincount(number.ravel(), values.ravel(), size)
-            return total.astype(np.float64).reshape(-1, BINS)
-
-        return sums(ordered * score[order]), sums(ordered * hit[order]), sums(ordered)
+        starts, _ = _bins(ordered)
+        scores, hits = _sums(ordered * score[order], starts), _sums(ordered * hit[order], starts)
+        return scores, hits, _sums(ordered, starts)
 
     def risk_coverage(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return the share answered and the share of errors in it, most certain images first."""
@@ -251,6 +262,36 @@ class Answers:
         answered = np.cumsum(ordered, axis=1)
         wrong = np.cumsum(ordered * self.wrong[self._by_confidence], axis=1)
         return answered / answered[:, -1:], wrong / np.maximum(answered, 1e-12)
+
+
+def _bins(ordered: Doubles) -> tuple[Ints, Doubles]:
+    """Return the first image of each of 15 bins of equal mass, `(R, 15)`, and the mass of all, `(R,)`.
+
+    `ordered` `(R, N)` are whole numbers. An image is in the bin in which the mass of those before it
+    ends.
+    """
+    before = np.cumsum(ordered, axis=1)
+    total = before[:, -1].copy()
+    before -= ordered
+    # All rows as one that only grows, so that it is searched once.
+    apart = (total.max() + 1) * np.arange(len(ordered))[:, None]
+    before += apart
+    bounds = np.ceil(np.arange(BINS) * total[:, None] / BINS) + apart
+    starts = np.searchsorted(before.ravel(), bounds.ravel()).reshape(bounds.shape)
+    return starts, total
+
+
+def _sums(values: Doubles, starts: Ints) -> Doubles:
+    """Return the sums of the values `(R, N)` from each of `starts` `(R, B)` up to the next, `(R, B)`."""
+    flat = np.append(values.ravel(), 0.0)  # a bin may begin behind the last image
+    sums = np.add.reduceat(flat, starts.ravel()).reshape(starts.shape)
+    ends = np.append(starts.ravel()[1:], values.size).reshape(starts.shape)
+    return np.where(ends > starts, sums, 0.0)  # of an empty bin there is its first image
+
+
+def _dot(first: Doubles, second: Doubles) -> Doubles:
+    """Return the sum of the products of each row, `(R,)`."""
+    return np.asarray(np.einsum("ij,ij->i", first, second))
 
 
 def rates(ranking: Ranking) -> dict[str, list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from allkit.evaluation.cases import metrics_of_cases
 from allkit.evaluation.coarse import coarse_decision, coarse_of, mapped_groups
 from allkit.evaluation.judged import Judged
 from allkit.evaluation.result import Evaluation, evaluate
-from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, leave_out, score, too_few
+from allkit.evaluation.shortcuts import PROBE_INPUTS, collect, strongest, too_few
 from allkit.evaluation.units import JudgedUnits, Unit, judge_units
 from allkit.records import Prediction, Predictor
 from allkit.trust.groups import ClassGroups
@@ -253,14 +252,10 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
         return {"name": None, "reason": reason}
     seen = collect(dataset.passes.measure([PROBE_INPUTS])[0])
     if column is None:
-        best = score(seen, labels, units, names=QUICK, folds=3, trees=50)[0]
+        best = strongest(seen, labels, units)
     else:
         groups = np.unique([str(v) for v in dataset.column(column)], return_inverse=True)[1]
-        found = [
-            replace(leave_out(seen[name], labels, groups, units, trees=30), name=name)
-            for name in QUICK
-        ]
-        best = max(found, key=lambda probe: probe.balanced_accuracy)
+        best = strongest(seen, labels, units, groups=groups, trees=30)
     return {
         "name": best.name,
         "balanced_accuracy": best.balanced_accuracy,

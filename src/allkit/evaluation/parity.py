@@ -42,7 +42,8 @@ class ParityReport:
     Both answered `images`; `same_class` and `same_verdict` count the answers that agree, and
     `difference` is the largest difference of a probability. `per_class` holds, for labelled images,
     how many there were of a class and how many of these model and file named rightly. `drawn` says
-    that allkit drew the images; then nothing follows for real smears. `model`, `compared` and
+    that allkit drew the images; then nothing follows for real smears. `trained_on` of them are images
+    that the model learnt from, so that its accuracy on them says little. `model`, `compared` and
     `calibrated` are hashes of the model and of the two sets, which share no image.
     """
 
@@ -54,6 +55,7 @@ class ParityReport:
     difference: float
     unreadable: int = 0
     per_class: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    trained_on: int = 0
     calibrated_on: int = 0
     model: str = ""
     compared: str = ""
@@ -115,6 +117,11 @@ class ParityReport:
             lines.append(f"Accuracy: model {model:.4f}, file {file:.4f}.")
             for name, (count, ours, theirs) in self.per_class.items():
                 lines.append(f"  {name}: {count} images, model {ours} right, file {theirs} right.")
+            if self.trained_on:
+                lines.append(
+                    f"CAUTION  {self.trained_on} of these {self.images} images were trained on: the "
+                    f"accuracy is too high."
+                )
         return lines
 
     def to_dict(self) -> dict[str, Any]:

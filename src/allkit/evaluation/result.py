@@ -20,6 +20,7 @@ __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
 
 
 RESAMPLES = 1000
+PERCENTILES = (2.5, 97.5)
 CELLS = 60_000  # of a table of weights, which bounds the memory
 VERDICTS = ("accepted", "review", "refused")
 FOLD_METRICS = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier", "log_loss")
@@ -250,19 +251,23 @@ def bootstrap(
     step = max(1, min(RESAMPLES, CELLS // count))
     for start in range(0, RESAMPLES, step):
         times = min(step, RESAMPLES - start)
-        weights = np.stack(
-            [np.bincount(rng.integers(size, size=size), minlength=size)[unit] for _ in range(times)]
-        ).astype(np.float64)
+        draws = rng.integers(size, size=(times, size)) + size * np.arange(times)[:, None]
+        often = np.bincount(draws.ravel(), minlength=times * size).reshape(times, size)
+        weights = often.astype(np.float64)[:, unit]
         for name, values in metrics(weights).items():
             drawn.setdefault(name, []).append(values)
-    intervals = {}
-    for name, parts in drawn.items():
-        values = np.concatenate(parts)
-        values = values[~np.isnan(values)]
-        if len(values):
-            low, high = np.percentile(values, [2.5, 97.5])
-            intervals[name] = [float(low), float(high)]
-    return intervals
+    table = np.stack([np.concatenate(parts) for parts in drawn.values()])
+    defined = ~np.isnan(table)
+    always = defined.all(axis=1)
+    ends = np.full((len(table), 2), np.nan)
+    ends[always] = np.percentile(table[always], PERCENTILES, axis=1).T
+    for row in np.flatnonzero(~always & defined.any(axis=1)):
+        ends[row] = np.percentile(table[row, defined[row]], PERCENTILES)
+    return {
+        name: [float(low), float(high)]
+        for name, (low, high) in zip(drawn, ends, strict=True)
+        if not np.isnan(low)
+    }
 
 
 def _plain(value: np.floating[Any]) -> float | None:

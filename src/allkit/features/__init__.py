@@ -11,7 +11,15 @@ folder       where the caches lie, and their limits
 from allkit.features.activations import ActivationStore
 from allkit.features.bags import BagPass
 from allkit.features.cache import FeatureCache
-from allkit.features.engines import BLOCK, ENGINES, HALF, FrozenPass, native_bfloat16
+from allkit.features.engines import (
+    BLOCK,
+    ENGINES,
+    HALF,
+    WORTH_AN_ENGINE,
+    FrozenPass,
+    describe_engine,
+    native_bfloat16,
+)
 from allkit.features.extract import AugmentedCopy, Extractor, row_key
 from allkit.features.folder import activations_folder, cache_folder
 
@@ -19,6 +27,7 @@ __all__ = [
     "BLOCK",
     "ENGINES",
     "HALF",
+    "WORTH_AN_ENGINE",
     "ActivationStore",
     "AugmentedCopy",
     "BagPass",
@@ -27,6 +36,7 @@ __all__ = [
     "FrozenPass",
     "activations_folder",
     "cache_folder",
+    "describe_engine",
     "native_bfloat16",
     "row_key",
 ]

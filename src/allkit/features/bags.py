@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,14 +12,17 @@ from torch import nn
 from allkit.features.engines import BLOCK, CHECKED, FrozenPass
 from allkit.images.bags import bags, shown
 from allkit.images.cells import FINDER, FIRST_FINDER, Cells, find_cells
-from allkit.network.standardise import CELL_SIZE, Standardise
+from allkit.images.selection import Selection
+from allkit.network.standardise import Standardise
 from allkit.records import Cell, InputSpec
 from allkit.types import Pixels
 
 __all__ = ["BagPass", "pass_through"]
 
-CELLS_TOGETHER = 64
-"""Cells that go through the backbone at a time."""
+CELLS_TOGETHER = 16
+"""Cells that go through the backbone at a time: what is filled up to so many is soon wasted."""
+ON_A_CARD = 128
+"""The same on a graphics card, which has work for more."""
 
 
 def pass_through(
@@ -37,6 +41,19 @@ def pass_through(
     return BagPass(
         module, spec, device, precision=precision, engine=engine, finder=finder, tiled=tiled
     )
+
+
+class _Given(NamedTuple):
+    """What the backbone is given of N images: T tiles and M pictures of cells, with their owners.
+
+    `tiles` `(T, 3, S, S)` and `crops` `(M, 3, C, C)` are standardised, `tile_owners` `(T,)` and `owners`
+    `(M,)` int64 are positions of images; an owner of -1 is none. Where the bag holds no field, T is 0.
+    """
+
+    tiles: torch.Tensor
+    tile_owners: torch.Tensor
+    crops: torch.Tensor
+    owners: torch.Tensor
 
 
 class BagPass:
@@ -62,10 +79,11 @@ class BagPass:
         finder: str = FINDER,
         tiled: bool = True,
     ) -> None:
-        self._finder, self._tiled = finder, tiled
+        self.asked_for = engine
+        self._finder, self._selection = finder, Selection.of(spec, tiles=tiled)
         # The cells are cut by the standardisation of the field, from which the view has its scale.
-        self._cut = Standardise(spec).to(device)
-        of_a_cell = replace(spec, size=CELL_SIZE, bag="field")
+        self._standardise = Standardise(spec).to(device)
+        of_a_cell = replace(spec, size=spec.cell_size, bag="field")
         self._cells = FrozenPass(module, of_a_cell, device, precision=precision, engine=engine)
         self._field = (
             FrozenPass(module, spec, device, precision=precision, engine=engine)
@@ -81,7 +99,7 @@ class BagPass:
         are the same either way, differ as well. The first finder never tiled.
         """
         field = self._field.signature if self._field else ()
-        whole = () if self._tiled or self._finder == FIRST_FINDER else ("whole",)
+        whole = () if self._selection.tiles or self._finder == FIRST_FINDER else ("whole",)
         return (*field, *self._cells.signature, self._finder, *whole)
 
     @property
@@ -93,11 +111,10 @@ class BagPass:
         """Choose the engine; `signature` names it from then on."""
         if self.settled:
             return  # to find cells costs more than all else here, and every batch comes by
-        bags_of_cells = self._with_cells(images[:CHECKED])
+        given = self._given(self._with_cells(images[:CHECKED]))
         if self._field:
-            self._field.prepare([tile for cells in bags_of_cells for tile in self._tiles(cells)])
-        crops, _ = self._crops(bags_of_cells)
-        self._cells.prepare_on(crops)
+            self._field.prepare_on(given.tiles)
+        self._cells.prepare_on(given.crops)
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[Pixels | Cells], *, block: int = 0) -> torch.Tensor:
@@ -112,39 +129,31 @@ class BagPass:
     @torch.inference_mode()
     def without_each(self, cells: Cells) -> tuple[torch.Tensor, tuple[Cell, ...]]:
         """Return the results `(M, …)` of an image, each without one of the cells shown, and these."""
-        crops, owners = self._crops([cells])
-        rows = self._cells.on(crops)[owners >= 0]
+        given = self._given([cells])
+        rows = self._of_cells(given.crops, block=0)[given.owners >= 0]
         left = (rows.sum(dim=0) - rows) / max(1, len(rows) - 1)
         places = cells.cells
-        seen = tuple(places[index] for index in shown(cells, tiled=self._tiled).cells)
+        seen = tuple(places[index] for index in shown(cells, self._selection).cells)
         if self._field is None:
             return left, seen
-        field = self._means(self._field, [cells], block=0)
+        field = self._field.on(given.tiles).mean(dim=0)
         return torch.cat([field.expand(len(left), -1), left], dim=1), seen
 
     def _together(self, fields: Sequence[Cells], block: int) -> torch.Tensor:
         """Return `(N, D)` or `(N, 2 · D)` for N images that go through the backbone together."""
-        crops, owners = self._crops(fields)
-        rows = self._cells.on(crops, block=CELLS_TOGETHER if block else 0)
-        pooled = torch.zeros(len(fields), rows.shape[1])
-        for index in range(len(fields)):
-            # One by one, so that an image gets the same bits whichever others are with it.
-            of_image = owners == index
-            if of_image.any():
-                pooled[index] = rows[of_image].mean(dim=0)
+        given = self._given(fields)
+        of_cells = _means(self._of_cells(given.crops, block), given.owners, len(fields))
         if self._field is None:
-            return pooled
-        return torch.cat([self._means(self._field, fields, block=block), pooled], dim=1)
+            return of_cells
+        of_tiles = self._field.on(given.tiles, block=block)
+        return torch.cat([_means(of_tiles, given.tile_owners, len(fields)), of_cells], dim=1)
 
-    def _means(self, field: FrozenPass, fields: Sequence[Cells], *, block: int) -> torch.Tensor:
-        """Return the mean `(N, D)` of a pass over the tiles of each of N images."""
-        tiles = [self._tiles(cells) for cells in fields]
-        rows = field([tile for of_image in tiles for tile in of_image], block=block)
-        of_images = torch.split(rows, [len(of_image) for of_image in tiles])
-        return torch.cat([part if len(part) == 1 else part.mean(0, True) for part in of_images])
-
-    def _tiles(self, cells: Cells) -> list[Pixels]:
-        return [cells.image[tile] for tile in shown(cells, tiled=self._tiled).tiles]
+    def _of_cells(self, crops: torch.Tensor, block: int) -> torch.Tensor:
+        """Return the rows `(M, D)` of the pictures of cells, few at a time, which the caches hold."""
+        few = CELLS_TOGETHER if self._cells.device.type == "cpu" else ON_A_CARD
+        if block:
+            return self._cells.on(crops, block=few)
+        return torch.cat([self._cells.on(part) for part in torch.split(crops, few)])
 
     def _groups(self, fields: Sequence[Cells]) -> Iterator[list[Cells]]:
         """Yield the images in groups with no more tiles than there are images, or `BLOCK`.
@@ -155,7 +164,7 @@ class BagPass:
         group: list[Cells] = []
         count = 0
         for cells in fields:
-            tiles = len(shown(cells, tiled=self._tiled).tiles)
+            tiles = len(shown(cells, self._selection).tiles)
             if group and count + tiles > most:
                 yield group
                 group, count = [], 0
@@ -163,20 +172,37 @@ class BagPass:
             count += tiles
         yield group
 
-    def _crops(self, fields: Sequence[Cells]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the cells of all images `(M, 3, C, C)` and the image of each `(M,)`."""
-        crops, owners = [], []
-        for bag in bags(fields, tiled=self._tiled):
-            cut = self._cut.cells(
-                torch.from_numpy(bag.pixels).to(self._cells.device),
-                torch.from_numpy(bag.places).to(self._cells.device),
-            )
-            crops.append(cut)
-            owners.append(torch.from_numpy(bag.owners))
-        return torch.cat(crops), torch.cat(owners)
+    def _given(self, fields: Sequence[Cells]) -> _Given:
+        """Return what the backbone is given of images."""
+        parts: list[_Given] = []
+        for bag in bags(fields, self._selection):
+            pixels = torch.from_numpy(bag.pixels).to(self._cells.device)
+            places = torch.from_numpy(bag.places).to(self._cells.device)
+            tile_owners = torch.tensor(bag.indices)[torch.from_numpy(bag.shares).argmax(dim=0)]
+            owners = torch.from_numpy(bag.owners)
+            if self._field is None:
+                crops = self._standardise.cells(pixels, places)
+                parts.append(_Given(crops[:0], tile_owners[:0], crops, owners))
+            else:
+                tiles, crops = self._standardise.both(pixels, places)
+                parts.append(_Given(tiles, tile_owners, crops, owners))
+        return _Given(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
     def _with_cells(self, images: Sequence[Pixels | Cells]) -> list[Cells]:
         return [
             image if isinstance(image, Cells) else find_cells(image, self._finder)
             for image in images
         ]
+
+
+def _means(rows: torch.Tensor, owners: torch.Tensor, count: int) -> torch.Tensor:
+    """Return the mean `(N, D)` of the rows `(M, D)` of each of N owners, zeros for one without any.
+
+    One by one, so that an image gets the same bits whichever others are with it.
+    """
+    means = torch.zeros(count, rows.shape[1])
+    for index in range(count):
+        own = rows[owners == index]
+        if len(own):
+            means[index] = own[0] if len(own) == 1 else own.mean(dim=0)
+    return means

@@ -98,6 +98,18 @@ class FeatureCache:
             connection.execute("COMMIT")
         return found
 
+    def count(self, keys: Sequence[bytes]) -> int:
+        """Return how many of those keys are there."""
+        count = 0
+        if self._broken or not self.path.exists():
+            return count
+        with self._tolerant(), self._open() as connection:
+            for chunk in chunks(sorted(set(keys)), 500):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT COUNT(*) FROM features WHERE key IN ({marks})"
+                count += int(connection.execute(query, chunk).fetchone()[0])
+        return count
+
     def put(
         self,
         vectors: Mapping[bytes, npt.NDArray[np.float32]],

@@ -1,4 +1,4 @@
-"""A frozen module on images, through the fastest engine that agrees with PyTorch."""
+"""A frozen module on images, through the cheapest engine of this machine that agrees with PyTorch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import functools
 import importlib.metadata
 import importlib.util
 import logging
+import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -15,23 +17,37 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from allkit.errors import ConfigError
+from allkit.errors import AllkitError, ConfigError
+from allkit.network.device import full_float32
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import InputSpec
 from allkit.telemetry import import_silent, quiet_logging
 
-__all__ = ["BLOCK", "ENGINES", "HALF", "FrozenPass", "native_bfloat16"]
+__all__ = [
+    "BLOCK",
+    "ENGINES",
+    "HALF",
+    "WORTH_AN_ENGINE",
+    "FrozenPass",
+    "describe_engine",
+    "native_bfloat16",
+]
 
 ENGINES = ("auto", "torch", "openvino")
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """The precisions below float32, by the names of the settings."""
 BLOCK = 16
 """Images that go through a frozen module together while a training is prepared."""
-CHECKED = 4
+WORTH_AN_ENGINE = 500
+"""Fewest images for which a network is converted for another engine, which takes seconds."""
+CHECKED = 16
 """Images on which an engine is compared with PyTorch before it is used."""
-FLOOR, FACTOR = 1e-3, 1.5
-"""An engine may differ from PyTorch in float32 by 0.1 %, or by 1.5 times what PyTorch itself
-differs in the same precision, whichever is more (Euclidean distance over the length, per image)."""
+FLOOR, FACTOR = 1e-3, 3.0
+"""An engine may differ from PyTorch in float32 by 0.1 %, or by three times what PyTorch itself
+differs in the same precision, whichever is more: means over the images of the Euclidean distance over
+the length. Two roundings to bfloat16 that are both right are apart by less (decision 33)."""
+PROGRAMS = {"torch": "PyTorch", "openvino": "OpenVINO"}
+log = logging.getLogger(__name__)
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -47,8 +63,11 @@ class FrozenPass:
     `module` maps `(N, 3, S, S)` float32 to `(N, …)`: a backbone, or its first stages. With the
     engine `auto`, OpenVINO computes where it is installed and the device is the processor. It is
     compared with PyTorch on the first images; where it disagrees, or cannot take the module,
-    PyTorch computes and a warning says why. `signature` names the engine, its version, device
-    and precision: it belongs into the key of whatever is kept.
+    PyTorch computes. What was chosen and why is in `account`, and logged once, when it is known. With
+    the engine `openvino` a disagreement is a `ConfigError`.
+
+    `signature` names the engine, its version, device and precision: it belongs into the key of
+    whatever is kept.
     """
 
     def __init__(
@@ -67,9 +86,13 @@ class FrozenPass:
         self.device = device
         self.precision = precision
         self.engine = _chosen(engine, device)
-        self._wanted = engine
+        self.asked_for = engine
+        """What was asked for, one of `ENGINES`; `engine` is what computes."""
         self.standardise = Standardise(spec).to(device)
         self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self._fitting = sys.maxsize  # images at once, once it was too many
+        self.account = describe_engine(self.signature) if self.settled else ""
+        """What computes, and how far it is from PyTorch, in a sentence; empty before it is settled."""
 
     @property
     def settled(self) -> bool:
@@ -89,13 +112,7 @@ class FrozenPass:
         padded. A convolution may round differently in a batch of another size; with a fixed size an
         image gets the same bits whichever others are computed with it.
         """
-        if not images:
-            raise ValueError("no images were given")
-        size = self.standardise.size
-        inputs = torch.empty((len(images), 3, size, size), device=self.device)
-        for indices, pixels in to_batches(images):
-            inputs[indices] = self.standardise(pixels.to(self.device))
-        return self.on(inputs, block=block)
+        return self.on(self._standardised(images), block=block)
 
     @torch.inference_mode()
     def on(self, inputs: torch.Tensor, *, block: int = 0) -> torch.Tensor:
@@ -116,8 +133,7 @@ class FrozenPass:
         `signature` names it from then on. A second call does nothing.
         """
         if not self.settled:
-            _, pixels = next(iter(to_batches(images[:CHECKED])))
-            self.prepare_on(self.standardise(pixels))
+            self.prepare_on(self._standardised(images[:CHECKED]))
 
     @torch.inference_mode()
     def prepare_on(self, inputs: torch.Tensor) -> None:
@@ -125,54 +141,109 @@ class FrozenPass:
         if self.settled:
             return
         inputs = inputs[:CHECKED]
+        compiled = None
         try:
             compiled = _openvino(self.module, inputs, self.precision)
-            reason = self._disagreement(compiled, inputs)
+            found, own = self._distances(compiled, inputs)
         except Exception as error:  # noqa: BLE001 - export and OpenVINO raise types of their own
-            compiled, reason = None, f"{type(error).__name__}: {str(error).strip()[:200]}"
-        if compiled is None or reason:
-            warnings.warn(f"OpenVINO is not used, PyTorch computes instead: {reason}", stacklevel=3)
-            self.engine = "torch"
-            return
+            reason = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            agrees, note = False, f"it cannot compute the network ({reason})"
+        else:
+            allowed = max(FLOOR, FACTOR * own)
+            agrees = found <= allowed
+            note = f"they differ from PyTorch's by {_percent(found)}"
+            if own:
+                note = f"{note} (in float32; PyTorch's in {self.precision} by {_percent(own)})"
+            if not agrees:
+                note = (
+                    f"it differs from PyTorch by {_percent(found)}, more than {_percent(allowed)}"
+                )
+        if not agrees and self.asked_for == "openvino":
+            raise ConfigError(
+                f"engine = openvino: OpenVINO is of no use here, {note}. Choose `engine: auto`, or "
+                f"`torch`."
+            )
+        if not agrees:
+            self.engine, compiled, note = "torch", None, f"OpenVINO is not used: {note}"
         self._compiled = compiled
+        self.account = describe_engine(self.signature, note)
+        log.info("%s", self.account)
 
-    def _disagreement(
+    def _standardised(self, images: Sequence[npt.NDArray[np.uint8]]) -> torch.Tensor:
+        """Return `(N, 3, S, S)` float32 on the device for N images."""
+        if not images:
+            raise ValueError("no images were given")
+        size = self.standardise.size
+        inputs = torch.empty((len(images), 3, size, size), device=self.device)
+        for indices, pixels in to_batches(images):
+            inputs[indices] = self.standardise(pixels.to(self.device))
+        return inputs
+
+    def _distances(
         self, compiled: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor
-    ) -> str | None:
+    ) -> tuple[float, float]:
+        """Return how far an engine and PyTorch in the same precision are from PyTorch in float32."""
         exact = self._torch(inputs, "float32").float()
-        allowed = FLOOR
-        if self.precision in HALF:
-            rounded = self._torch(inputs, self.precision).float()
-            allowed = max(FLOOR, FACTOR * _distance(rounded, exact))
         found = _distance(compiled(inputs), exact)
-        if found <= allowed:
-            return None
-        return f"its results differ from PyTorch's by {found:.2g}, allowed are {allowed:.2g}."
+        if self.precision not in HALF:
+            return found, 0.0
+        return found, _distance(self._torch(inputs, self.precision).float(), exact)
 
     def _run(self, inputs: torch.Tensor) -> torch.Tensor:
-        try:
-            if self._compiled is not None:
-                return self._compiled(inputs)
-            return self._torch(inputs, self.precision)
-        except torch.OutOfMemoryError:
-            if len(inputs) == 1:
-                raise
-            half = (len(inputs) + 1) // 2
+        if len(inputs) <= self._fitting:
+            try:
+                if self._compiled is not None:
+                    return self._compiled(inputs)
+                return self._torch(inputs, self.precision)
+            except torch.OutOfMemoryError:
+                if len(inputs) == 1:
+                    raise AllkitError(
+                        f"One image does not fit into the memory of {self.device}. End what else uses "
+                        f"it, or choose `device: cpu`."
+                    ) from None
+            # Only here is what the failed try held free again.
+            self._fitting = (len(inputs) + 1) // 2
             warnings.warn(
                 f"{len(inputs)} images at once do not fit into the memory of {self.device}; "
                 f"they are computed in halves.",
                 stacklevel=3,
             )
-            return torch.cat([self._run(inputs[:half]), self._run(inputs[half:])])
+        return torch.cat([self._run(part) for part in torch.split(inputs, self._fitting)])
 
     def _torch(self, inputs: torch.Tensor, precision: str) -> torch.Tensor:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
         half = HALF.get(precision)
-        with torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None):
+        if half is None:
+            with full_float32(self.device):
+                return cast(torch.Tensor, self.module(inputs))
+        with torch.autocast(self.device.type, half):
             return cast(torch.Tensor, self.module(inputs))
 
 
+def describe_engine(signature: Sequence[str], note: str = "") -> str:
+    """Return in a sentence what computes the features; `note` says how it compares with PyTorch."""
+    engine, version, device, precision = signature[:4]
+    threads = torch.get_num_threads()
+    place = (
+        f", {threads} thread{'s' if threads > 1 else ''}" if device == "cpu" else f" on {device}"
+    )
+    text = f"Features are computed by {PROGRAMS[engine]} {version} in {precision}{place}"
+    return f"{text}; {note}." if note else f"{text}."
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent: of what is near zero a bound, of the rest the figure."""
+    if share < FLOOR:
+        bound = 10.0 ** math.ceil(math.log10(max(share, 1e-5)))
+        return f"less than {100 * bound:g} %"
+    return f"{100 * share:.2g} %"
+
+
 def _chosen(engine: str, device: torch.device) -> str:
+    if engine not in ENGINES:
+        raise ConfigError(
+            f"{engine!r} is no engine. Give {', '.join(ENGINES[:-1])} or {ENGINES[-1]}."
+        )
     installed = importlib.util.find_spec("openvino") is not None
     if engine == "openvino":
         if not installed:
@@ -196,10 +267,13 @@ def _version(distribution: str) -> str:
 
 
 def _distance(ours: torch.Tensor, exact: torch.Tensor) -> float:
-    """Return the largest ‖ours − exact‖ / ‖exact‖ over the images; infinity when not a number."""
+    """Return the mean of ‖ours − exact‖ / ‖exact‖ over the images; infinity when not a number.
+
+    The mean, because the largest of a few images depends on which come first.
+    """
     ours, exact = ours.flatten(1), exact.flatten(1)
     far = (ours - exact).norm(dim=1) / exact.norm(dim=1).clamp(min=1e-12)
-    return float(far.nan_to_num(float("inf")).max())
+    return float(far.nan_to_num(float("inf")).mean())
 
 
 def _openvino(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ from allkit.types import Pixels, Progress
 
 __all__ = ["AugmentedCopy", "Extractor", "row_key"]
 
+log = logging.getLogger(__name__)
+
 
 def row_key(
     image_hash: str,
@@ -42,6 +45,8 @@ def row_key(
     """
     augmented = [list(copy.names), copy.number, copy.seed] if copy else []
     view = [spec.size, *spec.mean, *spec.std, spec.view, spec.bag]
+    if spec.bag != "field":
+        view += [spec.cell_size, spec.max_cells, spec.spread]
     text = json.dumps([image_hash, list(identity), view, augmented, list(engine)])
     return hashlib.sha256(text.encode()).digest()
 
@@ -104,6 +109,11 @@ class Extractor:
         """Return the cache key, 32 bytes, of an image or of an augmented copy of it."""
         return row_key(image_hash, self.identity, self.spec, self.frozen.signature, copy=copy)
 
+    def missing(self, dataset: Dataset, copy: AugmentedCopy | None = None) -> int:
+        """Return how many images of a set have to be computed, because the cache lacks them."""
+        keys = {self.key(digest, copy) for digest in dataset.hashes}
+        return len(keys) - (self.cache.count(list(keys)) if self.cache else 0)
+
     def compute(self, images: list[Any]) -> npt.NDArray[np.float32]:
         """Return the features `(N, D)` float32 of N images `(H, W, 3)` uint8 of any size.
 
@@ -133,6 +143,10 @@ class Extractor:
             raise ValueError(f"{dataset.name} holds no images")
         keys = [self.key(digest, copy) for digest in dataset.hashes]
         rows, there = self._from_cache(keys)
+        if there.any():
+            # Work inside other work has no progress of its own, and is not told by itself.
+            tell = log.debug if progress is None else log.info
+            tell("%s: %s of %s images are in the cache.", label, f"{there.sum():,}", f"{total:,}")
         # Byte-identical images are computed once.
         first = {keys[i]: i for i in range(total - 1, -1, -1) if not there[i]}
         block = BLOCK if total >= BLOCK else 0  # a handful need not be filled up

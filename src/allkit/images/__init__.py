@@ -8,6 +8,7 @@ given         what one image is, for whoever answers
 batches       reading ahead in threads
 arrays        arrays that may be larger than the memory
 cells         the white cells of a field, and the tiles into which it is cut
+selection     which parts of a field, and which of its cells, a network is shown
 bags          what a network of cells is given of a field: tiles, and cells in them
 finder        the search for white cells
 ruler         the diameter of the red cells, by which all is measured

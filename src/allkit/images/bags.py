@@ -10,12 +10,11 @@ import numpy as np
 
 from allkit.images.batches import by_shape
 from allkit.images.cells import Cells, Tile
+from allkit.images.selection import Selection
 from allkit.types import Ints, Pixels, Singles
 
 __all__ = ["Bags", "Shown", "bags", "of_tiles", "shown"]
 
-MOST = 24
-"""Number of white cells of a tile that a network sees, the largest ones: each costs time."""
 MOST_TILES = 12
 """Number of tiles of a field that a network sees, those with the most white cells."""
 
@@ -49,20 +48,19 @@ class Bags(NamedTuple):
     shares: Singles
 
 
-def shown(cells: Cells, *, tiled: bool) -> Shown:
+def shown(cells: Cells, selection: Selection) -> Shown:
     """Return what a network is shown of a field: each of its tiles is what a field was in training.
 
-    Of each tile it sees the `MOST` largest cells whose centre is in it. Tiles without a cell do not
-    count where others have some; of more than `MOST_TILES` those with the most cells do. Not `tiled`,
-    the whole image is the only tile, as for models that were trained before there were tiles.
+    A cell is of the tile that its centre is in. Tiles without a cell do not count where others have
+    some; of more than `MOST_TILES` those with the most cells do.
     """
     height, width = cells.image.shape[:2]
-    tiles = cells.tiles() if tiled else ((slice(0, height), slice(0, width)),)
+    tiles = cells.tiles() if selection.tiles else ((slice(0, height), slice(0, width)),)
     tile_of_cell = _tile_of_each(cells, tiles)
     count = np.bincount(tile_of_cell, minlength=len(tiles))
     busiest = np.argsort(-count, kind="stable")[:MOST_TILES]
     chosen = np.sort(busiest[count[busiest] > 0] if cells.count else busiest)
-    of_tiles = [np.flatnonzero(tile_of_cell == tile)[:MOST] for tile in chosen.tolist()]
+    of_tiles = [selection.among(np.flatnonzero(tile_of_cell == tile)) for tile in chosen.tolist()]
     positions = np.concatenate(of_tiles)
     owners = np.repeat(np.arange(len(chosen)), [len(part) for part in of_tiles])
     order = np.argsort(positions)
@@ -70,13 +68,13 @@ def shown(cells: Cells, *, tiled: bool) -> Shown:
 
 
 def of_tiles(
-    fields: Sequence[Cells], classify: Callable[[list[Cells]], Singles], *, tiled: bool
+    fields: Sequence[Cells], classify: Callable[[list[Cells]], Singles], selection: Selection
 ) -> list[Singles | None]:
     """Return what `classify` says of each tile of a field by itself, `(T, K)`; `None` for one tile.
 
     `classify` maps n fields to logits `(n, K)`.
     """
-    apart = [_apart(cells, tiled=tiled) for cells in fields]
+    apart = [_apart(cells, selection) for cells in fields]
     every = [tile for tiles in apart for tile in tiles]
     if not every:
         return [None] * len(fields)
@@ -84,9 +82,9 @@ def of_tiles(
     return [part if len(part) else None for part in rows]
 
 
-def _apart(cells: Cells, *, tiled: bool) -> list[Cells]:
+def _apart(cells: Cells, selection: Selection) -> list[Cells]:
     """Return each tile that is shown of a field as a field of its own; none where it is one tile."""
-    tiles, positions, owners = shown(cells, tiled=tiled)
+    tiles, positions, owners = shown(cells, selection)
     if len(tiles) == 1:
         return []
     return [
@@ -101,13 +99,13 @@ def _apart(cells: Cells, *, tiled: bool) -> list[Cells]:
     ]
 
 
-def bags(fields: Sequence[Cells], *, tiled: bool) -> Iterator[Bags]:
+def bags(fields: Sequence[Cells], selection: Selection) -> Iterator[Bags]:
     """Yield the input of a network for fields, in groups: those of one tile together, by its shape.
 
     A field of several tiles comes alone, so that no group is larger than the fields were many, or
-    `MOST_TILES`. `tiled` as in `shown`.
+    `MOST_TILES`.
     """
-    parts = [shown(cells, tiled=tiled) for cells in fields]
+    parts = [shown(cells, selection) for cells in fields]
     whole = [index for index, part in enumerate(parts) if len(part.tiles) == 1]
     for positions, pixels in by_shape([fields[i].image[parts[i].tiles[0]] for i in whole]):
         yield _bags([whole[position] for position in positions], pixels, fields, parts)

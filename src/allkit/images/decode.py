@@ -17,6 +17,7 @@ the formats are called directly: `Image.open` warns by the process-wide `MAX_IMA
 from __future__ import annotations
 
 import io
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,11 +122,12 @@ def _open(
 
 def _file_bytes(path: Path, name: str) -> bytes:
     try:
-        if path.is_dir():
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{name} is a folder. {TAKEN}.", code="not_an_image")
-        if path.exists() and not path.is_file():  # a pipe or a device may never end
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
             raise ImageError(f"{name} is not a regular file. {TAKEN}.", code="not_an_image")
-        check_bytes(path.stat().st_size, name)
+        check_bytes(status.st_size, name)
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"{name} does not exist. Check the path.", code="missing") from error

@@ -15,17 +15,9 @@ import numpy as np
 from allkit.images.lobes import join_lobes
 from allkit.images.regions import WHOLE, cleaned, divided
 from allkit.images.ruler import red_cell_diameter
-from allkit.images.stain import (
-    RedCells,
-    Stain,
-    level_light,
-    measure_stain,
-    nuclear_threshold,
-    red_cell_stain,
-    resized,
-)
+from allkit.images.stain import Field, median
 from allkit.records import RED_CELL
-from allkit.types import Mask, Pixels, Singles
+from allkit.types import Pixels, Singles
 
 __all__ = ["LARGEST", "TOLERANCE", "Search", "search"]
 
@@ -68,38 +60,33 @@ def search(image: Pixels) -> Search:
     Where their nuclei are too large for its red cells, these were not measured rightly: then the
     field is searched once more, as one of unknown scale.
     """
-    result = _at_scale(image, red_cell_diameter(image))
+    field = Field(image)
+    result = _at_scale(field, red_cell_diameter(field))
     if result.red_cell is None or not len(result.diameters):
         return result
     largest = LARGEST_NUCLEUS * result.red_cell * result.scale
-    return result if np.median(result.diameters) <= largest else _at_scale(image, None)
+    return result if median(result.diameters) <= largest else _at_scale(field, None)
 
 
-def _at_scale(image: Pixels, red_cell: float | None) -> Search:
+def _at_scale(field: Field, red_cell: float | None) -> Search:
     """Return the white cells of a field whose red cells have this diameter in its pixels."""
     if red_cell is None:
-        scale = _scale_by_nuclei(image)
+        scale = _scale_by_nuclei(field)
     else:
         scale = min(RED_CELL / red_cell, MOST_ENLARGED)
         scale = 1.0 if 1 / TOLERANCE <= scale <= TOLERANCE else scale
-    small = resized(image, scale)
+    small = field.resized(scale)
     centres, diameters = _nuclei(small)
-    return Search(small, centres, diameters, scale=scale, red_cell=red_cell)
+    return Search(small.image, centres, diameters, scale=scale, red_cell=red_cell)
 
 
-def _mask(stain: Stain, red: RedCells | None) -> Mask:
-    """Return where nuclei are, 0 or 1."""
-    return cleaned((stain.nuclear > nuclear_threshold(stain, red)).astype(np.uint8))
-
-
-def _scale_by_nuclei(image: Pixels) -> float:
+def _scale_by_nuclei(field: Field) -> float:
     """Return a scale at which the nuclei of a field of unknown scale are no larger than possible.
 
     Without red cells nothing says how large they are, but at too large a scale one is many.
     """
-    scale: float = min(1.0, LARGEST / max(image.shape[:2]))
-    stain = level_light(measure_stain(resized(image, scale)))
-    mask = _mask(stain, red_cell_stain(stain))
+    scale: float = min(1.0, LARGEST / max(field.image.shape[:2]))
+    mask = cleaned(field.resized(scale).nuclear)
     _, _, figures, _ = cv2.connectedComponentsWithStats(mask)
     area = np.sort(figures[1:, cv2.CC_STAT_AREA]).astype(np.float64)
     if not len(area):
@@ -109,28 +96,25 @@ def _scale_by_nuclei(image: Pixels) -> float:
     return scale if diameter <= LARGEST_NUCLEUS else scale * TYPICAL_NUCLEUS / diameter
 
 
-def _nuclei(image: Pixels) -> tuple[Singles, Singles]:
-    """Return centres `(M, 2)` and diameters `(M,)` of the nuclei of an image, the largest first.
+def _nuclei(field: Field) -> tuple[Singles, Singles]:
+    """Return centres `(M, 2)` and diameters `(M,)` of the nuclei of a field, the largest first.
 
     The regions with enough stain are divided at their narrow places, what has the colour of red
     cells is left out, and lobes of one nucleus are joined.
     """
-    stain = level_light(measure_stain(image))
-    red = red_cell_stain(stain)
-    mask = _mask(stain, red)
+    stain, red, mask = field.stain, field.red, cleaned(field.nuclear)
     parts = divided(mask, SHALLOWEST * RED_CELL)
     if parts is None:
         return np.empty((0, 2), np.float32), np.empty(0, np.float32)
     if red is not None:
-        owner = parts.owner.ravel()
         nuclear, green = (
-            np.bincount(owner, table.ravel(), minlength=len(parts.area))
+            np.bincount(parts.owners, table.ravel()[parts.pixels], minlength=len(parts.area))
             for table in (stain.nuclear, stain.green)
         )
         share = nuclear / np.maximum(green, 1e-6)
         parts.area[share < red.nuclear / red.green + OTHER_COLOUR] = 0
     limit = BACKGROUND * red.mean if red is not None else 0.0
-    background = (stain.mean < limit).astype(np.uint8)
+    background = (stain.mean < limit).view(np.uint8)
     table = join_lobes(parts, mask, background)
     table = table[np.argsort(-table[:, 0], kind="stable")]
     table = table[table[:, 0] >= SMALLEST * WHOLE]

@@ -97,7 +97,7 @@ def reduce_jpeg(data: bytes, name: str) -> PixelFile:
             orientation = exif_orientation(segment[10:])
         if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
             segments.append(segment)
-    if data.find(b"\xff\xd9", at) < 0:  # Pillow accepts files whose last rows it has to guess
+    if data.rfind(b"\xff\xd9", at) < 0:  # Pillow accepts files whose last rows it has to guess
         refuse(name, "truncated")
     return PixelFile(b"".join([*segments, data[at:]]), orientation)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from allkit.images.regions import WHOLE, Parts
 from allkit.records import RED_CELL
-from allkit.types import Doubles, Mask
+from allkit.types import Doubles, Ints, Mask
 
 __all__ = ["join_lobes"]
 
@@ -22,6 +22,8 @@ JOINED = 1.8
 blasts are larger."""
 BETWEEN = 0.2
 """Share of background in the space between two lobes up to which they lie in one cytoplasm."""
+BLOCK = 256
+"""Parts that are compared with all others at once."""
 
 
 def join_lobes(parts: Parts, mask: Mask, background: Mask) -> Doubles:
@@ -34,7 +36,9 @@ def join_lobes(parts: Parts, mask: Mask, background: Mask) -> Doubles:
     large = parts.area >= LOBE * WHOLE
     table = np.stack([parts.area, parts.x, parts.y], axis=1)[large]
     changes = [0] * len(table)
-    pairs = [pair for row in range(len(table)) for pair in _pairs(table, changes, row, row)]
+    numbers = np.arange(len(table))
+    blocks = [numbers[start : start + BLOCK] for start in range(0, len(table), BLOCK)]
+    pairs = [pair for rows in blocks for pair in _pairs(table, changes, rows, rows)]
     heapq.heapify(pairs)
     while pairs:
         _, first, second, when = heapq.heappop(pairs)
@@ -47,24 +51,27 @@ def join_lobes(parts: Parts, mask: Mask, background: Mask) -> Doubles:
         table[second] = (0.0, np.inf, np.inf)
         changes[first] += 1
         changes[second] += 1
-        for pair in _pairs(table, changes, first, len(table)):
+        for pair in _pairs(table, changes, numbers[[first]], np.array([len(table)])):
             heapq.heappush(pairs, pair)
     return table[table[:, 0] > 0]
 
 
 def _pairs(
-    table: Doubles, changes: Sequence[int], row: int, before: int
+    table: Doubles, changes: Sequence[int], rows: Ints, before: Ints
 ) -> Iterator[tuple[float, int, int, tuple[int, int]]]:
-    """Yield the parts before number `before` that may be lobes of the nucleus of part `row`.
+    """Yield the parts that may be lobes of one nucleus with the parts `rows` `(R,)`.
 
-    Each as the distance, both numbers, and how often both parts had changed by then.
+    Of all those with a number below `before` `(R,)`. Each as the distance, both numbers, and how often
+    both parts had changed by then.
     """
-    area, x, y = table[:before].T
-    distance = np.hypot(x - table[row, 1], y - table[row, 2])
-    fits = (distance <= APART * RED_CELL) & (area + table[row, 0] <= JOINED**2 * WHOLE)
-    for other in np.flatnonzero(fits & (area > 0)).tolist():
-        if other != row:
-            yield float(distance[other]), row, other, (changes[row], changes[other])
+    area, x, y = table.T
+    distance = np.hypot(x - x[rows, None], y - y[rows, None])
+    fits = (distance <= APART * RED_CELL) & (area + area[rows, None] <= JOINED**2 * WHOLE)
+    number = np.arange(len(table))
+    fits &= (area > 0) & (number < before[:, None]) & (number != rows[:, None])
+    for place, other in np.argwhere(fits).tolist():
+        row = int(rows[place])
+        yield float(distance[place, other]), row, other, (changes[row], changes[other])
 
 
 def _in_one_cytoplasm(centres: Doubles, mask: Mask, background: Mask) -> bool:

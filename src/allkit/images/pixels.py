@@ -100,7 +100,7 @@ def _from_8_bits(name: str, image: ImageFile.ImageFile, file: PixelFile) -> npt.
     if image.mode in ("RGBA", "LA", "PA", "La"):
         _check_opaque(name, np.asarray(image.getchannel(len(image.getbands()) - 1)) < 255)
     plain = image.convert("LA") if image.mode == "La" else image
-    return np.asarray(plain.convert("RGB"))
+    return np.asarray(plain if plain.mode == "RGB" else plain.convert("RGB"))
 
 
 def _transparent(

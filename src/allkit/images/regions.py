@@ -29,13 +29,15 @@ class Peaks(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """The parts into which a mask is divided; number 0 is what belongs to none, with the area 0.
+    """The parts into which a mask is divided; number 0 is no part and has the area 0.
 
-    `owner` `(H, W)` holds the number of each pixel's part; `area`, `x` and `y` `(M,)` are the areas
-    and centres, in pixels.
+    `pixels` `(P,)` are the positions, in the flattened mask, of all that belongs to a part, and
+    `owners` `(P,)` the numbers of their parts; `area`, `x` and `y` `(M,)` are the areas and centres,
+    in pixels.
     """
 
-    owner: Ints
+    pixels: Ints
+    owners: Ints
     area: Doubles
     x: Doubles
     y: Doubles
@@ -44,10 +46,16 @@ class Parts(NamedTuple):
 def fill_holes(mask: Mask, largest: float) -> Mask:
     """Return the mask, 0 or 1, with holes smaller than `largest` pixels filled."""
     around = cv2.copyMakeBorder(1 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    _, labels, figures, _ = cv2.connectedComponentsWithStats(around, connectivity=4)
-    hole = figures[:, cv2.CC_STAT_AREA] < largest
-    hole[[0, labels[0, 0]]] = False
-    filled: Mask = mask | hole[labels][1:-1, 1:-1].astype(np.uint8)
+    holes = np.asarray(around, np.uint8)
+    cv2.floodFill(holes, None, (0, 0), 0, flags=4)  # what lies around everything is no hole
+    pixels = np.flatnonzero(holes.view(bool))
+    if not len(pixels):
+        return mask.copy()
+    _, labels = cv2.connectedComponents(holes, connectivity=4)
+    label = labels.ravel()[pixels]
+    large = np.bincount(label) >= largest
+    holes.ravel()[pixels[large[label]]] = 0
+    filled: Mask = mask | holes[1:-1, 1:-1]
     return filled
 
 
@@ -70,23 +78,25 @@ def divided(mask: Mask, shallowest: float) -> Parts | None:
     """
     depth = cv2.GaussianBlur(cv2.distanceTransform(mask, cv2.DIST_L2, 5), (0, 0), 1.5)
     around = np.ones((11, 11), np.uint8)
-    peaks = ((depth == cv2.dilate(depth, around)) & (depth > shallowest)).astype(np.uint8)
-    if not peaks.any():
+    peaks = ((depth == cv2.dilate(depth, around)) & (depth > shallowest)).view(np.uint8)
+    at_peaks = np.flatnonzero(peaks.view(bool))
+    if not len(at_peaks):
         return None
-    _, component = cv2.connectedComponents(mask)
-    _, nearest = cv2.distanceTransformWithLabels(
+    _, components = cv2.connectedComponents(mask)
+    _, labels = cv2.distanceTransformWithLabels(
         1 - peaks, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
     )
-    home = np.zeros(int(nearest.max()) + 1, np.int32)
-    home[nearest[peaks > 0]] = component[peaks > 0]
-    owner = np.where((mask > 0) & (home[nearest] == component), nearest, 0)
-    flat = owner.ravel()
-    area = np.bincount(flat, minlength=len(home)).astype(np.float64)
-    rows, columns = np.indices(mask.shape, dtype=np.float32)
-    x = np.bincount(flat, columns.ravel(), minlength=len(home)) / np.maximum(area, 1)
-    y = np.bincount(flat, rows.ravel(), minlength=len(home)) / np.maximum(area, 1)
-    area[0] = 0
-    return Parts(owner, area, x, y)
+    component, nearest = components.ravel(), labels.ravel()
+    home = np.zeros(int(nearest[at_peaks].max()) + 1, np.int32)
+    home[nearest[at_peaks]] = component[at_peaks]
+    inside = np.flatnonzero(mask.view(bool))
+    inside = inside[home[nearest[inside]] == component[inside]]
+    owners = nearest[inside].astype(np.int64)
+    rows, columns = np.divmod(inside, mask.shape[1])
+    area = np.bincount(owners, minlength=len(home)).astype(np.float64)
+    x = np.bincount(owners, columns, minlength=len(home)) / np.maximum(area, 1)
+    y = np.bincount(owners, rows, minlength=len(home)) / np.maximum(area, 1)
+    return Parts(inside, owners, area, x=x, y=y)
 
 
 def distinct_peaks(mask: Mask, white: Mask) -> Peaks:
@@ -98,14 +108,14 @@ def distinct_peaks(mask: Mask, white: Mask) -> Peaks:
     exact = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
     depth = cv2.GaussianBlur(exact, (0, 0), 1.0)
     peaks = (depth == cv2.dilate(depth, np.ones((5, 5), np.uint8))) & (depth > 2) & (white == 0)
-    rows, columns = np.nonzero(peaks)
+    rows, columns = np.divmod(np.flatnonzero(peaks), width)
     order = np.argsort(-exact[rows, columns], kind="stable")
     rows, columns = rows[order], columns[order]
     radius: Singles = exact[rows, columns].astype(np.float32, copy=False)
     edge = np.minimum.reduce([rows, columns, height - 1 - rows, width - 1 - columns])
     apart = (rows[:, None] - rows) ** 2 + (columns[:, None] - columns) ** 2 > radius[None] ** 2
-    distinct: list[int] = []
-    for index in range(len(rows)):
-        if apart[index, distinct].all():
-            distinct.append(index)
-    return Peaks(rows[distinct], columns[distinct], radius[distinct], edge[distinct])
+    distinct = np.ones(len(rows), dtype=bool)
+    # Only those within the radius of a deeper one can fall away.
+    for index in np.flatnonzero(np.tril(~apart, -1).any(axis=1)).tolist():
+        distinct[index] = apart[index, :index][distinct[:index]].all()
+    return Peaks(rows[distinct], columns[distinct], radius[distinct], edge=edge[distinct])

@@ -1,13 +1,14 @@
 """A classifier: what answers and explains, its folder and its description.
 
-classifier   `Classifier`
-info         what `model.json` holds
-folder       the model folder, written whole and checked
-parts        a classifier from the parts of a folder
-provenance   what a training depends on
-adaptation   the record of an adaptation
-export       writing a file of another format
-explain      explains an answer
-explanation  `Explanation` and its picture
-maps         HiResCAM, Grad-CAM, occlusion, cells
+classifier    `Classifier`
+info          what `model.json` holds
+folder        the model folder, written whole and checked
+parts         a classifier from the parts of a folder
+provenance    what a training depends on
+adaptation    the record of an adaptation
+distillation  the record of a student: of which teacher, and what it loses
+export        writing a file of another format
+explain       explains an answer
+explanation   `Explanation` and its picture
+maps          HiResCAM, Grad-CAM, occlusion, cells
 """

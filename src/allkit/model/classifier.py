@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,17 @@ from allkit.evaluation.parity import ParityReport
 from allkit.evaluation.result import Evaluation
 from allkit.evaluation.text import accuracy_sentence
 from allkit.evaluation.units import Unit, require_unit
-from allkit.features import Extractor, FeatureCache
+from allkit.features import WORTH_AN_ENGINE, Extractor, FeatureCache
 from allkit.images.bags import of_tiles
 from allkit.images.cells import FINDER, Cells, find_cells
+from allkit.images.selection import Selection
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
 from allkit.model.folder import write_model
 from allkit.model.info import ModelInfo
 from allkit.model.parts import arrays_of, read_parts, with_fingerprint
+from allkit.network.device import choose_device
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network
 from allkit.network.pipeline import Pipeline
@@ -69,21 +71,16 @@ class Classifier:
         trust: Trust | None = None,
         device: torch.device | str = "cpu",
         training: Mapping[str, npt.NDArray[Any]] | None = None,
+        engine: str = "auto",
     ) -> None:
         self.info = info
         self.trust = trust or Trust(info.classes)
-        self.device = torch.device(device)
+        self.device = choose_device(device)
         self.network = network.eval().requires_grad_(False).to(self.device)
         self.training = dict(training or {})
         """Signatures of the training images, by which their fields are recognised (`kept_signatures`)."""
-        self._extractor = Extractor(
-            network.embedding(),
-            self.spec,
-            info.backbone.identity,
-            self.device,
-            finder=self.finder,
-            tiled=self.tiled,
-        )
+        self.engine = engine
+        self._extractor = self._extractor_of("torch" if engine == "auto" else engine)
         self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
 
     def __repr__(self) -> str:
@@ -149,6 +146,9 @@ class Classifier:
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
+        many = isinstance(images, Sized) and not isinstance(images, (str, bytes, np.ndarray))
+        if self._may_hurry and many and len(images) >= WORTH_AN_ENGINE:
+            self._extractor = self._extractor_of("auto")
         return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
@@ -168,7 +168,7 @@ class Classifier:
             return self._from_features(self._extractor.compute(list(fields))).logits
 
         features = self._extractor.compute(list(cells))
-        tiles = of_tiles(cells, logits, tiled=self.tiled)
+        tiles = of_tiles(cells, logits, Selection.of(self.spec, tiles=self.tiled))
         return self._from_features(features)._replace(cells=cells, tiles=tiles)
 
     def find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
@@ -272,17 +272,30 @@ class Classifier:
         The measures `also` are taken in the same pass over the images. Raises `DatasetError` that
         lists every unreadable image.
         """
-        extractor = self._extractor
-        extractor = Extractor(
-            extractor.backbone,
-            extractor.spec,
-            extractor.identity,
+        extractor = self._extractor_of(self._extractor.frozen.asked_for, cache)
+        if self._may_hurry:
+            quick = self._extractor_of("auto", cache)
+            lacking = extractor.missing(dataset)
+            if lacking >= WORTH_AN_ENGINE or (lacking and not quick.missing(dataset)):
+                extractor = quick
+        return extractor.extract(dataset, measures=also, progress=progress)
+
+    def _extractor_of(self, engine: str, cache: FeatureCache | None = None) -> Extractor:
+        return Extractor(
+            self.network.embedding(),
+            self.spec,
+            self.info.backbone.identity,
             self.device,
             cache=cache,
+            engine=engine,
             finder=self.finder,
             tiled=self.tiled,
         )
-        return extractor.extract(dataset, measures=also, progress=progress)
+
+    @property
+    def _may_hurry(self) -> bool:
+        """Whether a faster engine than PyTorch may be looked for, where there is enough to do."""
+        return self.engine == "auto" and self._extractor.frozen.asked_for == "torch"
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 
@@ -326,14 +339,21 @@ class Classifier:
         return folder
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> Classifier:
-        """Read a model folder.
+    def load(
+        cls, folder: str | Path, *, device: torch.device | str = "cpu", engine: str = "auto"
+    ) -> Classifier:
+        """Read a model folder; with the `device` `auto` the model answers on a graphics card if there is one.
 
-        Raises `CheckpointError` when something is missing or altered, and `PluginError` that
-        says what to install when the plugin of its backbone is missing.
+        `engine` is what computes the backbone: `torch`, `openvino`, or `auto`: PyTorch for few images,
+        and for 500 or more at once OpenVINO, where it is installed and agrees with PyTorch.
+
+        Raises `CheckpointError` when something is missing or altered, `PluginError` that says what to
+        install when the plugin of its backbone is missing, and `ConfigError` for a device that this
+        machine does not have.
         """
+        device = choose_device(device)
         network, info, trust, training = read_parts(Path(folder))
-        return cls(network, info, trust=trust, device=device, training=training)
+        return cls(network, info, trust=trust, device=device, training=training, engine=engine)
 
     def export(
         self,
@@ -377,7 +397,8 @@ class Classifier:
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
         digest = hashlib.sha256(self.trust.to_bytes())
         tiles = ("tiles",) if self.tiled else ()  # models of older versions keep their hash
-        digest.update(repr((self.spec, self.info.backbone.finder, *tiles)).encode())
+        form = (self.spec, self.info.backbone.finder, *tiles, *self.spec.of_cells)
+        digest.update(repr(form).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
             digest.update(tensor_bytes(tensor))

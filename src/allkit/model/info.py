@@ -17,6 +17,7 @@ from pydantic import (
 from allkit._moved import warn_renamed
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.model.adaptation import Adaptation
+from allkit.model.distillation import Distillation
 from allkit.model.provenance import Provenance
 from allkit.records import InputSpec
 
@@ -160,6 +161,8 @@ class ModelInfo(_Part):
     provenance: Provenance | None = Field(default=None, alias="passport")
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
+    distillation: Distillation | None = None
+    """Whose student it is; `None` for a model that learnt the labels."""
 
     @property
     def passport(self) -> Provenance | None:
@@ -194,6 +197,8 @@ class ModelInfo(_Part):
         before = {
             "view": "rgb",
             "bag": "field",
+            "cell_size": 96,
+            "max_cells": 24,
             "head_decay": config.get("weight_decay", 1e-2),
             "refit": False,
             **OLDER_HEAD,

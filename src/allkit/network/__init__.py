@@ -5,4 +5,5 @@ modules      heads, branches, pooling, the whole network
 pipeline     from pixels to probabilities as one module, for exporters
 weights      weights from a file
 hashes       hashes of tensors
+device       the device that computes, by its name
 """

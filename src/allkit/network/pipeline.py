@@ -108,12 +108,18 @@ class Pipeline(nn.Module):
         `shares` the T are the N images themselves. `shares` `(N, T)` float32 is how much each counts
         for each image: those of one image alike and 1 in all, those of others 0.
         """
-        parts = []
-        if self.bag != "cells":
-            of_tiles = self.network.features(self.standardise(pixels))
-            parts.append(of_tiles if shares is None else shares @ of_tiles)
-        if places is not None:
+        field, crops = None, None
+        if places is None:
+            field = self.standardise(pixels)
+        elif self.bag == "cells":
             crops = self.standardise.cells(pixels, places)
+        else:
+            field, crops = self.standardise.both(pixels, places)
+        parts = []
+        if field is not None:
+            of_tiles = self.network.features(field)
+            parts.append(of_tiles if shares is None else shares @ of_tiles)
+        if places is not None and crops is not None:
             owners = places[:, 0].round().long()
             count = pixels.shape[0]
             if shares is not None:

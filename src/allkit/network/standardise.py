@@ -17,10 +17,7 @@ from torch import nn
 from allkit.images.batches import by_shape
 from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
 
-__all__ = ["CELL_SIZE", "Stain", "Standardise", "seen_as", "to_batches"]
-
-CELL_SIZE = 96
-"""Pixels a side of the picture of one cell."""
+__all__ = ["Stain", "Standardise", "seen_as", "to_batches"]
 
 
 class Standardise(nn.Module):
@@ -37,6 +34,7 @@ class Standardise(nn.Module):
     def __init__(self, spec: InputSpec) -> None:
         super().__init__()
         self.size = spec.size
+        self.cell_size = spec.cell_size
         self.view = seen_as(spec.view, spec.size)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
@@ -45,8 +43,8 @@ class Standardise(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB to `(N, 3, S, S)` float32."""
-        image = self._resized(_scaled(pixels))
-        return self._normal(cast(torch.Tensor, self.view(image, image)))
+        whole = self._resized(_scaled(pixels))
+        return self._normal(cast(torch.Tensor, self.view(whole, whole)))
 
     def cells(self, pixels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB and `(M, 3)` places to `(M, 3, C, C)` float32.
@@ -54,15 +52,26 @@ class Standardise(nn.Module):
         A place is the position of the image in the batch, and x and y of the cell in it, float32.
         The image is at the scale of the finder. A square of `CELL_SPAN` pixels about each cell is
         cut from the view of its whole image, so that all cells of a field are on one scale of
-        stain, and enlarged to C = `CELL_SIZE` pixels; beyond the border it is white.
+        stain, and resampled to C = `cell_size` pixels; beyond the border it is white.
         """
         image = _scaled(pixels)
-        view = cast(torch.Tensor, self.view(image, self._resized(image)))
+        return self._cut(cast(torch.Tensor, self.view(image, self._resized(image))), places)
+
+    def both(self, pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return what `forward` and `cells` give, in less time: the view is made once for both."""
+        image = _scaled(pixels)
+        whole = self._resized(image)
+        field = cast(torch.Tensor, self.view(whole, whole))
+        view = field if image is whole else cast(torch.Tensor, self.view(image, whole))
+        return self._normal(field), self._cut(view, places)
+
+    def _cut(self, view: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """Cut the cells at `places` `(M, 3)` from the views `(N, 1 or 3, H, W)` of images."""
         # What is beyond the border must be white, and weights of zero give black.
         dark = 1.0 - view
         owner = places[:, 0].clamp(min=0.0).long()
-        rows = _window_weights(places[:, 2], dark.shape[2])  # (M, C, H)
-        columns = _window_weights(places[:, 1], dark.shape[3])  # (M, C, W)
+        rows = _window_weights(places[:, 2], dark.shape[2], self.cell_size)  # (M, C, H)
+        columns = _window_weights(places[:, 1], dark.shape[3], self.cell_size)  # (M, C, W)
         crops = rows[:, None] @ dark[owner] @ columns[:, None].transpose(2, 3)
         return self._normal(1.0 - crops)
 
@@ -137,8 +146,9 @@ class Stain(nn.Module):
 
     def forward(self, image: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
         """Map `(N, 3, H, W)` in 0–1 to `(N, 1, H, W)`, or 3 for `normalised`, in 0–1."""
-        low, high = self._ends(self._planes(whole))
-        planes = self._planes(image)
+        of_whole = self._planes(whole)
+        low, high = self._ends(of_whole)
+        planes = of_whole if image is whole else self._planes(image)
         scaled = ((planes - low) / (high - low).clamp(min=FLAT)).clamp(0.0, 1.0)
         return 1.0 - scaled * _shown(image)
 
@@ -191,13 +201,13 @@ def _resize_weights(length: int, size: int, device: torch.device) -> torch.Tenso
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _window_weights(centres: torch.Tensor, length: int) -> torch.Tensor:
-    """Return `(M, C, length)` weights that sample C points of a window about each centre.
+def _window_weights(centres: torch.Tensor, length: int, size: int) -> torch.Tensor:
+    """Return `(M, C, length)` weights that sample C = `size` points of a window about each centre.
 
     Linear between the pixels; a point beyond the border has weights of zero.
     """
-    steps = torch.arange(CELL_SIZE, dtype=torch.float32, device=centres.device)
-    offsets = (steps + 0.5) * (CELL_SPAN / CELL_SIZE) - CELL_SPAN / 2
+    steps = torch.arange(size, dtype=torch.float32, device=centres.device)
+    offsets = (steps + 0.5) * (CELL_SPAN / size) - CELL_SPAN / 2
     points = centres[:, None] + offsets
     source = torch.arange(length, dtype=torch.float32, device=centres.device)
     return torch.clamp(1.0 - (points[..., None] - source).abs(), min=0.0)

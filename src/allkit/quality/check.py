@@ -15,15 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.data import readers
+from allkit.data.columns import Column
 from allkit.data.dataset import Dataset
 from allkit.data.passes import Measured
 from allkit.data.relations import REDUCED, SIGNATURE
 from allkit.data.rows import Table
 from allkit.errors import DatasetError, ImageError
 from allkit.images.same_field import (
-    ReducedStore,
-    Signature,
-    SignatureStore,
     closed_pairs,
     reduced,
     signature,
@@ -32,7 +30,7 @@ from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
 from allkit.quality.slides import SlideSuggestion, suggest_slides
-from allkit.types import Bytes, Progress
+from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 
@@ -126,8 +124,8 @@ class _Seen:
     """The results of one pass over the images, by position; `None` for an unreadable image."""
 
     hashes: list[str | None]
-    signatures: list[Signature | None]
-    reduced: list[Bytes | None]
+    signatures: Column
+    reduced: Column
     colours: npt.NDArray[np.float32]
     blank: list[int] = field(default_factory=list)
     sizes: Counter[str] = field(default_factory=Counter)
@@ -137,9 +135,9 @@ class _Seen:
     def measured(self, readable: Sequence[int]) -> Measured:
         """Return hashes and signatures of the images that could be read."""
         hashes = [digest for i in readable if (digest := self.hashes[i]) is not None]
-        values: dict[str, list[Any]] = {
-            SIGNATURE.name: [self.signatures[i] for i in readable],
-            REDUCED.name: [self.reduced[i] for i in readable],
+        values = {
+            SIGNATURE.name: self.signatures.at(readable),
+            REDUCED.name: self.reduced.at(readable),
         }
         return Measured(len(readable), tuple(hashes), values)
 
@@ -178,7 +176,7 @@ def check(
     kept.passes.measured.forget(REDUCED)
     if progress:
         progress("pairs", 1, 1)
-    seen.reduced.clear()
+    seen.reduced = Column(0)
     names = [s.image for s in kept]
 
     def named(found: list[tuple[int, int]]) -> tuple[tuple[str, str], ...]:
@@ -226,8 +224,8 @@ def check(
 
 def _look(data: Dataset, progress: Progress | None) -> _Seen:
     count = len(data)
-    store, greys = SignatureStore(count), ReducedStore(count)
-    seen = _Seen([None] * count, [None] * count, [None] * count, np.zeros((count, 6), np.float32))
+    signatures, greys = SIGNATURE.column(count), REDUCED.column(count)
+    seen = _Seen([None] * count, signatures, greys, np.zeros((count, 6), np.float32))
     lock = threading.Lock()
 
     def look(index: int) -> None:
@@ -239,8 +237,8 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
                 seen.errors[index] = str(error)
             return
         seen.hashes[index] = hashlib.sha256(file).hexdigest()
-        seen.signatures[index] = store.keep(index, signature(image, seen.hashes[index] or ""))
-        seen.reduced[index] = greys.keep(index, reduced(image))
+        signatures.keep(index, signature(image, seen.hashes[index] or ""))
+        greys.keep(index, reduced(image))
         seen.colours[index] = acquisition(image)
         seen.marks.add(image, sample.label)
         with lock:

@@ -9,7 +9,7 @@ from typing import Any
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.text import counted
-from allkit.report.checklist import NOT_RUN, RUN, checklist
+from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
 
 __all__ = ["judged_card", "model_card"]
 
@@ -69,14 +69,15 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         "how far; `allkit check` finds images that occur twice.",
         _protocol(info),
         *_adapted(info),
+        *_student(info),
         _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
-        f"(weights: {backbone['license']}; SHA-256 `{backbone['weights_sha256'][:16]}…`), "
+        f"(weights: {'random' if config['weights'] == 'none' else backbone['license']}; "
+        f"SHA-256 `{backbone['weights_sha256'][:16]}…`), "
         f"{_trained(info)}; "
-        f"{backbone['width']} features of the whole field resized to {backbone['size']} × "
-        f"{backbone['size']}{VIEWS[backbone['view']]}"
-        f"{BAGS[backbone['bag']]}; {backbone['members']} linear head"
+        f"{backbone['width']} features of {shown_to(backbone)}{VIEWS[backbone['view']]}; "
+        f"{backbone['members']} linear head"
         f"{'' if backbone['members'] == 1 else 's, averaged'}. "
         f"Augmentation: {', '.join(config['augment']) or 'none'}, {config['copies']} augmented "
         f"cop{'y' if config['copies'] == 1 else 'ies'} of each training image. Seed {config['seed']}.",
@@ -113,6 +114,41 @@ def _adapted(info: Mapping[str, Any]) -> list[str]:
         parts.insert(0, "## Adapted to a laboratory")
         parts.append("The metrics of the validation above are those before the adaptation.")
     return parts
+
+
+def _student(info: Mapping[str, Any]) -> list[str]:
+    """Return whose student the model is, and what it loses; empty if it is none."""
+    record = info.get("distillation")
+    if not record:
+        return []
+    parts = [
+        "## A student",
+        f"Its head learnt the answers of another model (`{record['backbone']}`, content hash "
+        f"`{record['teacher']}`) on the training images and augmented copies, in place of the labels. "
+        f"Verdicts, calibration and limits are its own, by the labels.",
+    ]
+    for key, where in (
+        ("known", "On further images of known slides, of which neither had learnt"),
+        ("left_out", f"On {record['slides']} slides, left out of the trainings of both"),
+    ):
+        if record[key]:
+            rows = [
+                f"| {info['display_names'].get(row['name'], row['name'])} | {row['images']:,} | "
+                + " | ".join(
+                    f"{teacher:,} → {student:,}"
+                    for teacher, student in zip(row["teacher"], row["student"], strict=True)
+                )
+                + " |"
+                for row in record[key]
+            ]
+            parts += [f"{where}; teacher → student:", "\n".join([STUDENT_TABLE, *rows])]
+    return [*parts, *(f"**{note}**" for note in record["notes"])]
+
+
+STUDENT_TABLE = (
+    "| class | images | right | accepted rightly | wrongly | group right | group accepted rightly | "
+    "wrongly |\n|---|---|---|---|---|---|---|---|"
+)
 
 
 def _number(value: float | None) -> str:
@@ -195,11 +231,6 @@ VIEWS = {
     "haematoxylin": ", shown as the density of the nuclear stain without colour",
     "eosin": ", shown as the density of eosin without colour",
     "saturation": ", shown as the strength of its colours",
-}
-BAGS = {
-    "field": "",
-    "cells": "; the mean over the white cells of a field",
-    "both": "; a field and the mean over its white cells, side by side",
 }
 
 

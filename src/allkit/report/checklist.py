@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NOT_RUN", "RUN", "checklist"]
+__all__ = ["NOT_RUN", "RUN", "checklist", "shown_to"]
 
 TO_FILL = "not known to the training; fill in"
 NOT_RUN = "`allkit evaluate --leave-one-group-out`, not run"
@@ -53,8 +53,7 @@ def _items(info: Mapping[str, Any], trust: Mapping[str, Any]) -> list[tuple[str,
         ("de-identification", "C", "file names and groups are kept as hashes only"),
         ("image acquisition: stain, microscope, magnification", "C", TO_FILL),
         ("preprocessing", "C T",
-         f"whole field resized to {backbone['size']} × {backbone['size']}; mean and deviation in "
-         "`model.json`"),
+         f"{shown_to(backbone)}; mean and deviation in `model.json`"),
         ("missing data", "C T", "none is tolerated: an unreadable image or label stops the training"),
         ("reference standard and who set it", "C T", TO_FILL),
         ("agreement between and within raters", "C", TO_FILL),
@@ -83,3 +82,14 @@ def _items(info: Mapping[str, Any], trust: Mapping[str, Any]) -> list[tuple[str,
         ("patients and public involved", "T", TO_FILL),
         ("funding and interests", "C T", TO_FILL),
     ]  # fmt: skip
+
+
+def shown_to(backbone: Mapping[str, Any]) -> str:
+    """Say what of an image the network is shown, and in which sizes."""
+    side, cell = backbone["size"], backbone["cell_size"]
+    field = f"the whole field resized to {side} × {side}"
+    order = "evenly from the largest to the smallest" if backbone["spread"] else "the largest"
+    cells = f"white cells, {cell} × {cell} each (mean of at most {backbone['max_cells']}, {order})"
+    return {"field": field, "cells": f"its {cells}", "both": f"{field} and of its {cells}"}[
+        backbone["bag"]
+    ]

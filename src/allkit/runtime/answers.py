@@ -82,26 +82,14 @@ def answers(
     """Return the answers for N images, `(name, pixels)`, from what the network gave for them."""
     if not named:
         return []
-    return _judged([(name, image_statistics(image)) for name, image in named], outputs, trust)
-
-
-def _judged(
-    named: Sequence[tuple[str, Floats]], outputs: Outputs, trust: Trust
-) -> list[Prediction]:
-    """Return the answers for N images, `(name, statistics)`.
-
-    Where their cells were found, statistics are those at the scale that was found.
-    """
-    statistics = np.stack([values for _, values in named])
     cells: Sequence[Cells | None] = outputs.cells or [None] * len(named)
-    if outputs.cells is not None:
-        from allkit.images.cells import FIRST_FINDER, shortcomings
-
-        for row, of_image in enumerate(outputs.cells):
-            if of_image.finder != FIRST_FINDER:
-                statistics[row] = statistics_at_scale(of_image)
+    statistics = np.stack(
+        [_statistics(image, of_image) for (_, image), of_image in zip(named, cells, strict=True)]
+    )
     probabilities, decisions = trust.judge(outputs, statistics)
     if outputs.cells is not None:
+        from allkit.images.cells import shortcomings
+
         decisions = refuse(decisions, [shortcomings(of_image) for of_image in outputs.cells])
     return [
         answer(name, row, decision, trust.classes, cells=of_image, groups=trust.groups)
@@ -109,6 +97,15 @@ def _judged(
             named, probabilities, decisions, cells, strict=True
         )
     ]
+
+
+def _statistics(image: Pixels, cells: Cells | None) -> Floats:
+    """Return the statistics of an image; where its cells were found, at the scale that was found."""
+    if cells is None:
+        return image_statistics(image)
+    from allkit.images.cells import FIRST_FINDER
+
+    return image_statistics(image) if cells.finder == FIRST_FINDER else statistics_at_scale(cells)
 
 
 def refuse(decisions: Sequence[Decision], codes: Sequence[tuple[str, ...]]) -> list[Decision]:
@@ -158,8 +155,8 @@ def stream(
     a table (`.csv`, `.tsv`, `.parquet`, with a column `image`) or of a `.zip` stands for its images.
 
     At most four batches of images are in memory; of large images batches are smaller, down to a
-    single one. Threads read and measure what follows while the model works, and the model works on
-    the next batch while this one is decided and used.
+    single one. Threads read what follows while the model works, and the model works on the next
+    batch while this one is measured, decided and used.
     """
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"The batch size is {batch_size!r}; it must be a whole number from 1.")
@@ -202,11 +199,10 @@ def _stream(
 
 
 class _Read(NamedTuple):
-    """What reading made of an image: pixels and their statistics, or the reason why not."""
+    """What reading made of an image: its pixels, or the reason why not."""
 
     name: str
     pixels: Pixels | None = None
-    statistics: Floats | None = None
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -216,8 +212,8 @@ def _weight(image: _Read) -> int:
 
 
 def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
-    named = [(image.name, image.statistics) for image in read if image.statistics is not None]
-    answered = iter(_judged(named, outputs, trust) if outputs is not None else ())
+    named = [(image.name, image.pixels) for image in read if image.pixels is not None]
+    answered = iter(answers(named, outputs, trust) if outputs is not None else ())
     for image in read:
         if image.mistake is not None:
             raise image.mistake
@@ -228,10 +224,9 @@ def _read(image: Given) -> _Read:
     if image.mistake is not None:
         return _Read(image.name, mistake=image.mistake)
     try:
-        pixels = _pixels(image)
+        return _Read(image.name, _pixels(image))
     except ImageError as error:
         return _Read(image.name, error=error)
-    return _Read(image.name, pixels, image_statistics(pixels))
 
 
 def _pixels(image: Given) -> Pixels:

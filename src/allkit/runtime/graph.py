@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from allkit.errors import ExportError
 from allkit.images.batches import by_shape
+from allkit.images.selection import Selection
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.trust.arrays import Arrays
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMAT", "GraphPredictor", "feeds", "format_of", "require_format"]
 
-FORMAT = 2
-"""The newest form of the inputs: 2 has `shares`, how much each tile counts for each image."""
+FORMAT = 3
+"""The newest form of the inputs: 2 has `shares`, how much each tile counts for each image; 3 is shown
+other pictures of cells than the 24 largest of each tile."""
 
 Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -53,9 +55,13 @@ class GraphPredictor(ABC):
         return tuple(self.info["classes"])
 
     @property
-    def tiled(self) -> bool:
-        """Whether large fields are cut into tiles; files of versions that did not lack the mark."""
-        return bool(self.info.get("tiles", False))
+    def selection(self) -> Selection:
+        """What the graph is shown of fields; files of versions without a choice say nothing of it."""
+        return Selection(
+            bool(self.info.get("tiles", False)),
+            int(self.info.get("max_cells", Selection().most)),
+            bool(self.info.get("spread", False)),
+        )
 
     def probabilities(self, images: Images) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
@@ -74,7 +80,7 @@ class GraphPredictor(ABC):
         tiles = of_tiles(
             cells,
             lambda fields: self._run([field.image for field in fields], ["logits"], fields)[0],
-            tiled=self.tiled,
+            self.selection,
         )
         return Outputs(logits, features, cells, tiles)
 
@@ -89,7 +95,7 @@ class GraphPredictor(ABC):
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(images)
-        for indices, feed in feeds(images, cells, tiled=self.tiled):
+        for indices, feed in feeds(images, cells, self.selection):
             columns = self.compute(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
@@ -110,18 +116,21 @@ class GraphPredictor(ABC):
 def format_of(info: Any) -> int:
     """Return the format of the file that a model is exported to; `info` is that of a `Classifier`.
 
-    Without tiles it is 1, so that versions that know no other open it.
+    It is the lowest that says all, so that versions that know no other open it.
     """
-    return FORMAT if info.backbone.tiles else 1
+    backbone = info.backbone
+    if backbone.input.bag != "field" and backbone.input.of_cells:
+        return FORMAT
+    return 2 if backbone.tiles else 1
 
 
 def feeds(
-    images: Images, cells: Sequence[Cells] | None, *, tiled: bool = False
+    images: Images, cells: Sequence[Cells] | None, selection: Selection
 ) -> Iterator[tuple[list[int], Arrays]]:
     """Yield (positions in `images`, the inputs of the graph by name) for each shape there is.
 
-    `cells` are the cells of each image, `None` for a graph that takes whole fields only. For one
-    that is given large fields in tiles (`tiled`), each such field comes alone.
+    `cells` are the cells of each image, `None` for a graph that takes whole fields only; `selection`
+    is what of them it is given. Where it is given large fields in tiles, each such field comes alone.
     """
     if cells is None:
         for indices, pixels in by_shape(images):
@@ -129,9 +138,9 @@ def feeds(
         return
     from allkit.images.bags import bags
 
-    for bag in bags(cells, tiled=tiled):
+    for bag in bags(cells, selection):
         feed: Arrays = {"pixels": bag.pixels, "places": bag.places}
-        yield bag.indices, feed | ({"shares": bag.shares} if tiled else {})
+        yield bag.indices, feed | ({"shares": bag.shares} if selection.tiles else {})
 
 
 def require_format(path: Path, version: int, newest: int, reader: str = "allkit") -> None:

@@ -36,6 +36,8 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
     return {
         "format": format,
         "allkit": info.allkit,
+        "created": info.created,
+        "limits": list(info.trust_notes),
         "classes": list(info.classes),
         "display_names": info.display_names,
         "backbone": info.backbone.name,
@@ -43,6 +45,8 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "bag": info.backbone.input.bag,
         "finder": info.backbone.finder,
         "tiles": info.backbone.tiles,
+        "max_cells": info.backbone.input.max_cells,
+        "spread": info.backbone.input.spread,
         "data": info.data.fingerprint,
         **further,
         "proof": "~" * (_ROOM + _ROOM_PER_CLASS * len(info.classes)),

@@ -62,11 +62,13 @@ def create_app(
     key: str | None = None,
     limits: Limits | None = None,
     local: bool = True,
+    routers: Sequence[APIRouter] = (),
 ) -> FastAPI:
     """Return the server as an ASGI application; `app.state.draining` tells it that it will end.
 
     `key` is what clients must show; `local` refuses requests that call this machine by another
-    name than localhost. `predictor` is asked by one thread.
+    name than localhost. `predictor` is asked by one thread. `routers` hold further routes, which ask for
+    keys of their own: `key` is not enough for them.
     """
     limits = limits or Limits()
     metrics = Metrics()
@@ -105,7 +107,8 @@ def create_app(
     async def metrics_page() -> Response:
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.include_router(closed)
+    for router in (closed, *routers):
+        app.include_router(router)
 
     @app.exception_handler(AnyHTTPException)
     async def refused(_: Request, error: AnyHTTPException) -> JSONResponse:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 
 from fastapi import HTTPException, Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-__all__ = ["announced", "discard", "one_file", "read"]
+__all__ = ["announced", "discard", "files_of", "one_file", "read"]
 
 SECONDS = 30.0
 """Time in which a body must arrive."""
@@ -63,18 +63,31 @@ async def discard(request: Request, limit: int) -> None:
 
 async def one_file(request: Request, body: bytes) -> tuple[str, bytes]:
     """Return name and bytes of the image in a body: the one file of a form, or all of it."""
+    files = await files_of(request, body, most=2)
+    if len(files) != 1:
+        raise HTTPException(400, f"The form holds {len(files)} files; send exactly one image.")
+    return files[0]
+
+
+async def files_of(
+    request: Request, body: bytes, *, most: int, kinds: Collection[str] = ()
+) -> list[tuple[str, bytes]]:
+    """Return names and bytes of the files of a form, `most` of them at most, or of the body itself.
+
+    `kinds` are media types that are taken as the body itself, beside images.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return "image", body
+    if kind.startswith("image/") or kind in ("application/octet-stream", *kinds):
+        return [("image", body)]
     if kind != "multipart/form-data":
         raise HTTPException(
-            415, "Send one image, as the file of a multipart/form-data form or as the body itself."
+            415, "Send an image as a file of a multipart/form-data form, or as the body itself."
         )
 
     async def pieces() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = MultiPartParser(request.headers, pieces(), max_files=2, max_fields=20)
+    parser = MultiPartParser(request.headers, pieces(), max_files=most, max_fields=20)
     parser.spool_max_size = len(body) + 1  # nothing of it is written to disk
     try:
         form = await parser.parse()
@@ -86,9 +99,7 @@ async def one_file(request: Request, body: bytes) -> tuple[str, bytes]:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         for file in files:
             stack.push_async_callback(file.close)
-        if len(files) != 1:
-            raise HTTPException(400, f"The form holds {len(files)} files; send exactly one image.")
-        return files[0].filename or "image", await files[0].read()
+        return [(file.filename or "image", await file.read()) for file in files]
 
 
 def _too_large(limit: int) -> HTTPException:

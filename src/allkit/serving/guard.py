@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from allkit.serving.bodies import discard
 from allkit.serving.metrics import Metrics
 
-__all__ = ["Guard", "Key", "is_local"]
+__all__ = ["Guard", "Key", "is_local", "shown_key", "wrong_key"]
 
 log = logging.getLogger("uvicorn.error")
 
@@ -41,13 +41,23 @@ class Key:
         """Raise 401 unless the key is right, or there is none."""
         if self._key is None:
             return
-        kind, _, bearer = request.headers.get("authorization", "").partition(" ")
-        shown = request.headers.get("x-api-key") or (bearer if kind.lower() == "bearer" else "")
+        shown = shown_key(request).encode("latin-1", "replace")
         # In constant time: how long it takes must not tell how much of a guess was right.
-        if not hmac.compare_digest(shown.encode("latin-1", "replace"), self._key):
+        if not hmac.compare_digest(shown, self._key):
             await discard(request, self._limit)
-            message = "The API key is missing or wrong. Send it in X-API-Key."
-            raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
+            raise wrong_key()
+
+
+def shown_key(request: Request) -> str:
+    """Return the key of `X-API-Key`, or of `Authorization: Bearer KEY`; `""` without one."""
+    kind, _, bearer = request.headers.get("authorization", "").partition(" ")
+    return request.headers.get("x-api-key") or (bearer if kind.lower() == "bearer" else "")
+
+
+def wrong_key() -> HTTPException:
+    """Return the answer to who shows no key, or a wrong one."""
+    message = "The API key is missing or wrong. Send it in X-API-Key."
+    return HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
 
 
 class Guard:

@@ -226,16 +226,24 @@ def _refused(record: Exporter, path: Path, what: str) -> None:
     require(False, f"It opened {what}.")
 
 
-def refuses_an_unknown_precision(record: Exporter) -> None:
-    """A precision it cannot write is an `ExportError`, and leaves no file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"model{record.suffix}"
-        try:
-            record.write(tiny_model(), path, precision="float3", calibration=None)
-        except ExportError:
-            require(not path.exists(), "It refused the precision, but left a file.")
-            return
-    require(False, "It wrote a file of the precision 'float3', which does not exist.")
+def writes_every_precision_it_declares(record: Exporter) -> None:
+    """Each of `precisions` is written as one file that opens and names the model's classes."""
+    images = list(sample_images())
+    for precision in record.precisions:
+        if precision == "float32":
+            continue  # `writes_one_file` and `answers_like_the_model`
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{record.suffix}"
+            try:
+                record.write(tiny_model(), path, precision=precision, calibration=images)
+            except ExportError as error:
+                require(False, f"It declares {precision} in `precisions`, but refuses it: {error}")
+            require(path.is_file(), f"For {precision}, `write` left no file at {path.name}.")
+            sums = record.open(path).probabilities(images).sum(axis=1)
+            require(
+                np.allclose(sums, 1, atol=AGREEMENT),
+                f"The {precision} file's probabilities do not add up to 1.",
+            )
 
 
 def opens_without_torch(record: Exporter) -> None:
@@ -297,7 +305,7 @@ CHECKS = (
     refuses_what_can_be_no_image,
     refuses_an_altered_file,
     refuses_what_is_not_its_own,
-    refuses_an_unknown_precision,
+    writes_every_precision_it_declares,
     opens_without_torch,
     may_be_shared_between_threads,
     leaves_the_model_as_it_was,

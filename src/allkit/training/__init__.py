@@ -3,6 +3,7 @@
 trainer      `Trainer`: what happens in a training, in order
 backbone     the backbone before it learns, and how images are shown to it
 inputs       features and activations, in the one pass that `trainer` asks for
+workload     several passes, told as one piece of work
 division     who is learnt from, and who is kept to judge
 session      trains the members and asks them
 logistic     a head on features as a logistic regression, without steps
@@ -17,6 +18,8 @@ seeds        every random draw, by its place
 sources      where the inputs of a step come from
 calibrating  further held-out answers for calibration
 left_out     the answers on slides that are left out in turn
+teacher      what a student learns in place of the labels
+distilling   a small student of a model, and what it loses
 description  what is saved about the model
 run          the run folder, to take a training up again
 finished     a training that was finished before
@@ -25,12 +28,11 @@ tuning       the search for settings
 unseen       leave one group out
 reproduce    training again, and comparing
 log          metrics of every epoch
-device       devices, precision, processes, threads
+device       precision, processes, threads
 memory       whether memory suffices
 """
 
 from allkit.training.description import HeldOut
-from allkit.training.device import choose_device
 from allkit.training.trainer import Trainer
 
-__all__ = ["HeldOut", "Trainer", "choose_device"]
+__all__ = ["HeldOut", "Trainer"]

@@ -12,7 +12,6 @@ from allkit.errors import ConfigError
 from allkit.features import AugmentedCopy
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone, cut, measure_width
-from allkit.network.standardise import CELL_SIZE
 from allkit.plugins import registry, resolve_weights
 from allkit.plugins.host import Plugin
 from allkit.records import Augmentation, Backbone, InputSpec
@@ -91,8 +90,10 @@ def untrained_backbone(config: TrainConfig) -> nn.Module:
     return build_backbone(record, resolve_weights(record.name, config.weights), origin)
 
 
-def load_backbone(config: TrainConfig, device: torch.device) -> TrainingBackbone:
-    """Return the backbone of the settings.
+def load_backbone(
+    config: TrainConfig, device: torch.device, *, module: nn.Module | None = None
+) -> TrainingBackbone:
+    """Return the backbone of the settings; `module` is it where it is at hand, with its weights.
 
     Raises `ConfigError` when it cannot be trained like this, and `PluginError` when it cannot be
     built.
@@ -104,11 +105,19 @@ def load_backbone(config: TrainConfig, device: torch.device) -> TrainingBackbone
             f"bag = {config.bag} is only learnt by the strategy head, not by {config.strategy}: "
             f"the stages are trained on whole fields. Choose `bag: field` or `strategy: head`."
         )
-    record = replace(record, input=replace(record.input, view=config.view, bag=config.bag))
+    spec = replace(
+        record.input,
+        view=config.view,
+        bag=config.bag,
+        cell_size=config.cell_size or record.input.cell_size,
+        max_cells=config.max_cells,
+        spread=True,
+    )
+    record = replace(record, input=spec)
     augment = tuple(host.get("augmentation", name) for name in config.augment)
     origins = [host.provider("augmentation", name).origin for name in config.augment]
     precision = choose_precision(config.precision, device)
-    module = untrained_backbone(config)
+    module = untrained_backbone(config) if module is None else module
     return TrainingBackbone(
         config=config,
         record=record,
@@ -129,10 +138,10 @@ def _width(module: nn.Module, record: Backbone) -> int:
     if spec.bag == "field":
         return measure_width(module, spec, name)
     try:
-        width = measure_width(module, replace(spec, size=CELL_SIZE), name)
+        width = measure_width(module, replace(spec, size=spec.cell_size), name)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(
-            f"The backbone {name!r} cannot take pictures of single cells, {CELL_SIZE} pixels a "
-            f"side: {str(error)[:200]} Choose `bag: field` or another backbone."
+            f"The backbone {name!r} cannot take pictures of single cells, {spec.cell_size} pixels "
+            f"a side: {str(error)[:200]} Choose `bag: field`, another `cell_size` or another backbone."
         ) from None
     return width * (2 if spec.bag == "both" else 1)

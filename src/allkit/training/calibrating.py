@@ -40,7 +40,7 @@ def further_held_out(session: Session) -> list[HeldOut]:
         check = check[np.isin(labels[check], labels[learn])]
         if len(check):
             parts.append((learners[learn], learners[check]))
-    return answers_of_divisions(session, parts, "calibration")
+    return answers_of_divisions(session, parts, "heads for calibration")
 
 
 def answers_of_divisions(
@@ -58,11 +58,13 @@ def answers_of_divisions(
         run=TrainingRun(),  # nothing of it is taken up: a head takes seconds
         progress=None,
         recorder=None,
+        aside=True,
     )
+    tell = session.progress or (lambda *_: None)
     held_out = []
+    tell(label, 0, len(parts))
     for number in range(len(parts)):
         member, _ = crossed.train(number)
         held_out.append(crossed.held_out([number], [member]))
-        if session.progress:
-            session.progress(label, number + 1, len(parts))
+        tell(label, number + 1, len(parts))
     return held_out

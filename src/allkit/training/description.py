@@ -20,6 +20,8 @@ from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.leakage import IMAGE_LEVEL, group_hash, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
 from allkit.images.cells import FINDER
+from allkit.model.classifier import Classifier
+from allkit.model.distillation import Distillation
 from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
 from allkit.model.provenance import Provenance
 from allkit.network.hashes import weights_hash
@@ -127,6 +129,7 @@ def model_info(
     histories: Sequence[History],
     trust_notes: Sequence[str],
     provenance: Provenance,
+    teacher: Classifier | None = None,
 ) -> ModelInfo:
     """Return the description that is saved with the model."""
     dataset = division.dataset
@@ -148,6 +151,9 @@ def model_info(
         versions={n: version(n) for n in ("torch", "timm", "numpy", "pillow")}
         | {"python": platform.python_version()},
         passport=provenance,
+        distillation=None
+        if teacher is None
+        else Distillation(teacher=teacher.content_hash(), backbone=teacher.info.backbone.name),
     )
 
 

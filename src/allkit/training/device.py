@@ -1,4 +1,4 @@
-"""Where a training runs: device, precision, processes, threads."""
+"""How a training runs: precision, processes, threads."""
 
 from __future__ import annotations
 
@@ -13,24 +13,7 @@ from accelerate.state import AcceleratorState, PartialState
 from allkit.errors import ConfigError
 from allkit.features import HALF, native_bfloat16
 
-__all__ = ["autocast", "choose_device", "choose_precision", "processes", "threads"]
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the named device, for `auto` the best available; raise `ConfigError` if it fails."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"The device {name!r} cannot be used: {reason}. `auto` or `cpu` can."
-        ) from None
-    return device
+__all__ = ["autocast", "choose_precision", "processes", "threads"]
 
 
 def choose_precision(setting: str, device: torch.device) -> str:

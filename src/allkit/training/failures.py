@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -32,6 +33,8 @@ def explained(
             f"{plan.learning_rate:g}) or check the backbone's features. {kept}"
         )
     if out_of_memory(error):
+        # What the failed step computed is held by its frames; the advice has to try without it.
+        traceback.clear_frames(error.__traceback__)
         return AllkitError(f"{advice()} It happened {here}. {kept}")
     if isinstance(error, PluginError):
         return PluginError(f"{error} It happened {here}. {kept}")

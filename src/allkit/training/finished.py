@@ -54,6 +54,11 @@ def finished_model(
             f"({model.info.adaptations[-1].created}), so no training gives this model. Choose "
             f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
         )
+    if model.info.distillation is not None:
+        raise ConfigError(
+            f"{folder} holds a student, which learnt the answers of another model. Choose another --out, "
+            f"or train with --overwrite in place of --resume (overwrite=True)."
+        )
     unsaid: list[str] = []
     difference = next(_differences(model, config, train, val, unsaid=unsaid), "")
     if difference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,10 +18,12 @@ from allkit.data.passes import Measure
 from allkit.features import (
     BLOCK,
     HALF,
+    WORTH_AN_ENGINE,
     ActivationStore,
     Extractor,
     FeatureCache,
     FrozenPass,
+    describe_engine,
     row_key,
 )
 from allkit.images.arrays import large_array
@@ -28,14 +31,17 @@ from allkit.network.modules import Oriented
 from allkit.training.backbone import TrainingBackbone
 from allkit.training.device import autocast
 from allkit.training.sources import ActivationSource, FeatureSource, ImageSource, Request, Source
+from allkit.training.workload import Workload
 from allkit.types import Indices, Progress, Singles
 
-__all__ = ["PreparedInputs"]
+__all__ = ["PreparedInputs", "chosen_engine"]
 
-WORTH_AN_ENGINE = 500
-"""Fewest images for which a network is converted for another engine, which takes seconds."""
-CHECKED = 4
-"""Images on which an engine is compared with PyTorch."""
+log = logging.getLogger(__name__)
+
+
+def chosen_engine(setting: str, count: int) -> str:
+    """Return the engine to ask for, by the setting and how many images and copies there are."""
+    return "torch" if setting == "auto" and count < WORTH_AN_ENGINE else setting
 
 
 @dataclass
@@ -64,8 +70,7 @@ class PreparedInputs:
         """
         backbone, device = self.backbone, self.accelerator.device
         count = len(self.dataset) * (1 + backbone.copies)
-        chosen = backbone.config.engine
-        engine = "torch" if chosen == "auto" and count < WORTH_AN_ENGINE else chosen
+        engine = chosen_engine(backbone.config.engine, count)
         self.trunk: FrozenPass | None = None
         self.extractor: Extractor | None = None
         # A frozen trunk reads the images in an order of its own, and several processes each read a
@@ -82,8 +87,10 @@ class PreparedInputs:
                 engine=engine,
             )
             if not self.trunk.settled:
-                some = range(min(CHECKED, len(self.dataset)))
+                some = range(min(BLOCK, len(self.dataset)))
                 self.trunk.prepare([self.dataset.read(index) for index in some])
+            else:
+                log.info(describe_engine(self.trunk.signature))
         if not backbone.keeps_activations:
             self.extractor = Extractor(
                 backbone.module,
@@ -94,7 +101,14 @@ class PreparedInputs:
                 cache=self.cache,
                 engine=engine,
             )
+            if self.extractor.frozen.settled:
+                log.info(describe_engine(self.extractor.frozen.signature))
+            if not self.extractor.missing(self.dataset):
+                # Then the pass only decodes: its pace says nothing about that of the copies.
+                self._measure(measures)
         self.stages = None if backbone.cut is None else self._stage_inputs()
+        times = f" × {1 + backbone.copies}" if backbone.copies else ""
+        self._work = Workload(f"features of {len(self.dataset):,} images{times}", self.progress)
         self.views = [self._features(np.arange(len(self.dataset)), 0, measures)]
         self._measure(measures)
 
@@ -129,15 +143,29 @@ class PreparedInputs:
             precision=self.backbone.precision,
             cache=self.cache,
         )
-        return self._extracted(extractor, images, label="eight orientations")
+        return self._extracted(
+            extractor, images, progress=self.progress, label="eight orientations"
+        )
 
     # ── features ───────────────────────────────────────────────────────────────────────────
 
     def _features(self, images: Indices, copy: int, measures: Sequence[Measure] = ()) -> Singles:
         label = f"augmented copy {copy}" if copy else "features"
+        progress = self._work.of_pass(self._ahead(images, copy))
         if self.extractor is None:
-            return self._through_tail(images, copy, label)
-        return self._extracted(self.extractor, images, copy=copy, measures=measures, label=label)
+            return self._through_tail(images, copy, progress)
+        return self._extracted(
+            self.extractor, images, copy=copy, measures=measures, progress=progress, label=label
+        )
+
+    def _ahead(self, images: Indices, copy: int) -> int:
+        """Return how many images this process has to compute for the copies after number `copy`."""
+        later = range(copy + 1, self.backbone.copies + 1)
+        if self.progress is None or self.extractor is None:
+            return len(images) * len(later)
+        part = self.dataset.subset(images)
+        missing = sum(self.extractor.missing(part, self.backbone.copy(c)) for c in later)
+        return int(-(-missing // self.accelerator.num_processes))
 
     def _extracted(
         self,
@@ -146,6 +174,7 @@ class PreparedInputs:
         *,
         copy: int = 0,
         measures: Sequence[Measure] = (),
+        progress: Progress | None,
         label: str,
     ) -> Singles:
         """Extract the features, each process its share; every process gets all of them."""
@@ -156,20 +185,20 @@ class PreparedInputs:
                 self.dataset if everything else self.dataset.subset(images),
                 copy=self.backbone.copy(copy),
                 measures=measures,
-                progress=self.progress,
+                progress=progress,
                 label=label,
             )
         padded = np.resize(images, -(-len(images) // world) * world)
         share = extractor.extract(
             self.dataset.subset(padded[rank::world]),
             copy=self.backbone.copy(copy),
-            progress=self.progress,
+            progress=progress,
             label=label,
         )
         shares: list[Singles] = gather_object([share])
         return np.stack(shares, axis=1).reshape(len(padded), -1)[: len(images)]
 
-    def _through_tail(self, images: Indices, copy: int, label: str) -> Singles:
+    def _through_tail(self, images: Indices, copy: int, progress: Progress | None) -> Singles:
         """Compute the activations at the cut, keep them, and return the outputs of the tail."""
         if self.stages is None:
             raise ValueError("only a backbone that is cut has a tail")
@@ -181,12 +210,14 @@ class PreparedInputs:
         requests = [Request(b, np.full(len(b), copy)) for b in blocks[rank::world]]
         share = large_array((sum(len(r.images) for r in requests), self.backbone.width), np.float32)
         done = 0
+        if progress:
+            progress("", 0, len(images))
         with torch.no_grad(), autocast(self.accelerator.device, self.backbone.precision):
             for _, rows in zip(requests, self.stages.stream(requests), strict=True):
                 share[done : done + len(rows)] = tail(rows).float().cpu().numpy()
                 done += len(rows)
-                if self.progress:
-                    self.progress(label, min(done * world, len(images)), len(images))
+                if progress:
+                    progress("", min(done * world, len(images)), len(images))
         if world == 1:
             return share
         shares: list[Singles] = gather_object([share])

@@ -19,10 +19,12 @@ def left_out_slides(session: Session, groups: ClassGroups) -> list[LeftOut]:
     Images that share a group, a case or a field with a slide are in no part of its training. A slide
     is not left out where a group of classes would have no images without it, nor one whose images
     have several labels: nothing can be learnt about such. Empty where the set does not know the
-    slides, and for strategies that train more than a head.
+    slides, for strategies that train more than a head, and for students of a teacher that knows the slides.
     """
-    dataset = session.division.dataset
+    dataset, teacher = session.division.dataset, session.teacher
     if session.config.strategy != "head" or not dataset.has_slides:
+        return []
+    if teacher is not None and not teacher.independent:
         return []
     slides, labels = dataset.slides, dataset.labels
     related = dataset.fields
@@ -37,7 +39,7 @@ def left_out_slides(session: Session, groups: ClassGroups) -> list[LeftOut]:
             continue
         parts.append((learn, np.flatnonzero(test)))
         kept.append(left_out)
-    answers = answers_of_divisions(session, parts, "unseen slides")
+    answers = answers_of_divisions(session, parts, "heads without one or two slides")
     return [
         LeftOut(of_slides, held_out.images, held_out.logits)
         for of_slides, held_out in zip(kept, answers, strict=True)

@@ -25,6 +25,9 @@ ITERATIONS = 1000
 """At most so many; 60 were enough on 1,907 smears."""
 TOLERANCE = 1e-5
 """The solution: no element of the gradient is larger. Logits are then right to 0.01."""
+MEMORY = 50
+"""Steps by which the solver knows how the loss is curved. With the usual 10 it comes so slowly to the
+solution that rounding in float32 hides it, and most of the time goes into steps that find nothing."""
 ABSENT = -30.0
 """Logit of a class that no image to learn from has. The largest of the others is never below 0."""
 ROWS = 4096
@@ -50,8 +53,12 @@ class LogisticHead:
     learn: Indices
     check: Indices
     labels: torch.Tensor
-    report: Callable[[dict[str, float], float], None] = lambda entry, seconds: None
-    """Takes the metrics of each iteration, and how long it took in seconds."""
+    targets: Floats | None = None
+    """`(V, n, K)` probabilities, learnt in place of the labels, of each view of the images `learn`: what
+    a teacher answers. Classes are weighed by the labels all the same."""
+    report: Callable[[dict[str, float], float], None] | None = None
+    """Takes the metrics of each iteration, and how long it took in seconds; `None` has only the last
+    written down, as for heads of which nothing but their answers is wanted."""
     history: History = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -63,6 +70,7 @@ class LogisticHead:
         self.present = torch.unique(learnt)
         self._present_only = Objective.of(self.config, weights[self.present])
         self._targets = torch.searchsorted(self.present, learnt).repeat(len(self.source.views))
+        self._taught = self._targets if self.targets is None else self._of_teacher(self.targets)
         shares = weights[learnt].double().repeat(len(self.source.views))
         self._shares = shares / shares.sum()
 
@@ -84,22 +92,22 @@ class LogisticHead:
         self._last = time.perf_counter()
         start = np.zeros(len(self.present) * (self._rows.shape[1] + 1))
         options = {"maxiter": ITERATIONS, "gtol": TOLERANCE, "ftol": 0.0}
-        options |= {"maxfun": 10 * ITERATIONS}
+        options |= {"maxfun": 10 * ITERATIONS, "maxcor": MEMORY}
         solution = minimize(
             self.loss,
             start,
             jac=True,
             method="L-BFGS-B",
-            callback=self._note,
+            callback=None if self.report is None else self._note,
             options=options,
         )
-        if not self.history:
-            self._note(solution.x)  # one class alone: the start is the solution
+        if not self.history:  # not wanted, or one class alone: the start is the solution
+            self._note(solution.x)
         steepest = float(np.abs(solution.jac).max())
         # Rounding in float32 may hide where the loss still falls, with logits that are right to 0.1.
         if steepest > 100 * TOLERANCE:
             warnings.warn(
-                f"The head did not reach its solution in {len(self.history)} iterations: its gradient "
+                f"The head did not reach its solution in {solution.nit} iterations: its gradient "
                 f"is {steepest:.1g}, not {TOLERANCE:.0e}. Raise head_penalty (now "
                 f"{self.config.head_penalty:g}).",
                 stacklevel=2,
@@ -118,12 +126,17 @@ class LogisticHead:
         table = torch.tensor(flat).view(len(self.present), -1).requires_grad_()
         weights = table[:, :-1]
         logits = (self._rows @ weights.float().T).double() + table[:, -1]
-        plain = (self._shares * self._present_only.losses(logits, self._targets)).sum()
+        plain = (self._shares * self._present_only.losses(logits, self._taught)).sum()
         total = plain + self.config.head_penalty / 2 * weights.square().sum()
         total.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._seen = flat.copy(), logits.detach(), float(plain.detach())
         gradient: Floats = table.grad.numpy().ravel()  # type: ignore[union-attr]  # it was asked for
         return float(total.detach()), gradient
+
+    def _of_teacher(self, targets: Floats) -> torch.Tensor:
+        """Return a teacher's probabilities `(V · n, C)` float64 of the classes that are learnt."""
+        flat = torch.from_numpy(targets).double().flatten(0, 1)[:, self.present].clamp(min=1e-12)
+        return flat / flat.sum(dim=1, keepdim=True)
 
     def _note(self, flat: Floats) -> None:
         """Write down the metrics of an iteration that ended with these weights and biases."""
@@ -143,7 +156,8 @@ class LogisticHead:
             entry["val_accuracy"] = float((answers.argmax(1) == labels).float().mean())
         self.history.append(entry)
         now = time.perf_counter()
-        self.report(entry, now - self._last)
+        if self.report is not None:
+            self.report(entry, now - self._last)
         self._last = now
 
     def _split(self, flat: Floats) -> tuple[torch.Tensor, torch.Tensor]:

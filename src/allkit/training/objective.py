@@ -34,7 +34,8 @@ class Objective:
     def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss `(N,)` of logits `(N, K)` and labels `(N,)`, not yet weighted.
 
-        It is float64 for logits in float64, else float32.
+        It is float64 for logits in float64, else float32. In place of labels, probabilities `(N, K)` of
+        the dtype of the loss may be given, but not with the focal loss.
         Focal loss: (1 - p)^γ times the cross-entropy, p the probability of the right class (Lin
         et al. 2017).
         """

@@ -82,6 +82,11 @@ def reproduce(
             "This model was adapted after its training. Reproduce the model that it was adapted "
             "from, and adapt again: `allkit adapt` gives the same result from the same images."
         )
+    if info.distillation is not None:
+        raise CheckpointError(
+            f"This model learnt the answers of another one ({info.distillation.teacher}), not the labels. "
+            f"Reproduce that one, and distil it again: the same images give the same student."
+        )
     if provenance is None:
         raise CheckpointError(
             "This model was saved without a provenance, by an older allkit, so it cannot be "

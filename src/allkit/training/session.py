@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from allkit.training.description import HeldOut
 from allkit.training.device import threads
 from allkit.training.division import Division
 from allkit.training.inputs import PreparedInputs
-from allkit.training.logistic import ITERATIONS, LogisticHead
+from allkit.training.logistic import LogisticHead
 from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.memory import peak_bytes
@@ -29,9 +29,9 @@ from allkit.training.plan import History, Plan, Recorder
 from allkit.training.run import Saved, TrainingRun
 from allkit.training.seeds import seed_of
 from allkit.training.sources import Source
-from allkit.types import Indices, Progress
+from allkit.types import Doubles, Indices, Progress
 
-__all__ = ["Session"]
+__all__ = ["Session", "Teaching"]
 
 ROWS = 4096
 """Number of features that are processed at once."""
@@ -45,6 +45,17 @@ class Trained(NamedTuple):
     held_out: list[HeldOut]
 
 
+class Teaching(Protocol):
+    """Gives what heads learn in place of the labels: `allkit.training.teacher.Teacher`."""
+
+    @property
+    def independent(self) -> bool:
+        """Whether what heads learn from knows nothing of the images that are held out from them."""
+
+    def answers(self, learn: Indices, check: Indices) -> Doubles:
+        """Return probabilities `(V, n, K)` of the images `learn`, for a head judged on `check`."""
+
+
 @dataclass
 class Session:
     """Trains the members, one after another; each is a function of the settings and its number."""
@@ -56,6 +67,9 @@ class Session:
     run: TrainingRun
     progress: Progress | None = None
     recorder: Recorder | None = None
+    teacher: Teaching | None = None
+    aside: bool = False
+    """Whether only the answers of the members are wanted, and not how their training went."""
 
     def __post_init__(self) -> None:
         self.features = self.prepared.features()
@@ -131,7 +145,9 @@ class Session:
         """Give a head the weights of the smallest loss. It takes a second: no state is kept."""
         learn, check = self.parts(number)
         images = len(learn) * len(self.features.views)
+        # One piece: how many iterations it takes shows at the end.
         report = self._reporter("head", number)
+        report(0, 1)
 
         def note(entry: dict[str, float], seconds: float) -> None:
             if self.recorder is not None and self.accelerator.is_main_process:
@@ -142,7 +158,6 @@ class Session:
                     "memory_mb": peak_bytes(self.accelerator.device) / 2**20,
                 }
                 self.recorder.log({"member": number, "phase": "head", **entry, **cost})
-            report(int(entry["epoch"]), ITERATIONS)
 
         history = LogisticHead(
             config=self.config,
@@ -151,9 +166,10 @@ class Session:
             learn=learn,
             check=check,
             labels=self.labels,
-            report=note,
+            targets=None if self.teacher is None else self.teacher.answers(learn, check),
+            report=None if self.aside else note,
         ).fit()
-        report(ITERATIONS, ITERATIONS)
+        report(1, 1)
         return Member(nn.Identity(), head).to(self.accelerator.device), history
 
     def _fit_scale(self, number: int, head: Head) -> None:

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 
 from allkit.config import TrainConfig
+from allkit.data.columns import table_of
 from allkit.data.dataset import Dataset
 from allkit.data.measures import statistics_by
 from allkit.data.passes import Measure
@@ -25,6 +26,7 @@ from allkit.files import clear_stale, require_free
 from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.provenance import Provenance, division_hash, provenance_of
+from allkit.network.device import choose_device
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
 from allkit.training.backbone import TrainingBackbone, load_backbone
@@ -37,7 +39,7 @@ from allkit.training.description import (
     validation_of,
     version,
 )
-from allkit.training.device import choose_device, processes, threads
+from allkit.training.device import processes, threads
 from allkit.training.division import Division, divide, require_trainable, whole_set
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
@@ -47,6 +49,7 @@ from allkit.training.log import METRICS, open_log, require_trackers
 from allkit.training.plan import Recorder
 from allkit.training.run import TrainingRun, open_run
 from allkit.training.session import Session
+from allkit.training.teacher import notes_on_teacher, require_student, teacher_of
 from allkit.trust.fit import Fitted, TrainingImages, TrustSettings, fit_trust
 from allkit.trust.groups import ClassGroups, groups_of
 from allkit.trust.unseen import LeftOut
@@ -64,6 +67,12 @@ class Trainer:
     activations are kept in `cache`, by default the user's; `None` keeps none. `progress(what, done,
     total)` is called as the work goes on, and `recorder.log(metrics)` after every epoch.
 
+    With a `teacher` a *student* is trained: its head learns the calibrated answers of this classifier in
+    place of the labels, on the training images and their augmented copies. It is judged, calibrated and
+    limited by the labels like any other; a head that is judged on held-out images learns nothing of them
+    by way of the teacher either (`allkit.training.teacher`). `allkit.distil` chooses the settings of a
+    student and measures what it loses.
+
     With `torchrun` or `accelerate launch` every process runs the same program; they train together,
     and each ends with the same classifier.
     """
@@ -75,6 +84,7 @@ class Trainer:
         cache: FeatureCache | str | None = "default",
         progress: Progress | None = None,
         recorder: Recorder | None = None,
+        teacher: Classifier | None = None,
         **settings: Any,
     ) -> None:
         # Only what was given: the rest follows from all that is given together.
@@ -83,6 +93,9 @@ class Trainer:
         self.cache = FeatureCache() if isinstance(cache, str) else cache
         self.progress = progress
         self.recorder = recorder
+        self.teacher = teacher
+        if teacher is not None:
+            require_student(self.config)
 
     def fit(
         self,
@@ -114,6 +127,8 @@ class Trainer:
         """
         if resume and out is None:
             raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
+        if resume and self.teacher is not None:
+            raise ConfigError("The training of a student is not resumed. Leave out resume=True.")
         config, folder = self.config, None if out is None else Path(out)
         if config.slide is not None:
             train = train.with_slides(config.slide)
@@ -155,7 +170,7 @@ class Trainer:
         config, cache, progress = self.config, self.cache, self.progress
         dataset = whole_set(train, val)
         groups = groups_of(config.class_groups, dataset.classes)
-        backbone = load_backbone(config, accelerator.device)
+        backbone = self._backbone(accelerator.device)
         run.begin(starting_facts(backbone, dataset, accelerator))
         with threads(run.facts["threads"] if accelerator.device.type == "cpu" else None):
             # Prepare: the one pass over the images, for their features, their statistics, and the
@@ -180,6 +195,8 @@ class Trainer:
                 progress=progress,
                 recorder=recorder,
             )
+            if self.teacher is not None:
+                session.teacher = teacher_of(self.teacher, session)
             members, histories, held_out = session.all_divisions()
 
             # Refit: on all images, in place of the members that were judged.
@@ -203,7 +220,8 @@ class Trainer:
             backbone_info(backbone, network),
             validation=validation_of(division, held_out, trust.probabilities[:judged], groups),
             histories=histories,
-            trust_notes=trust.notes,
+            trust_notes=(*trust.notes, *notes_on_teacher(session.teacher)),
+            teacher=self.teacher,
             provenance=self._provenance(prepared, division, network),
         )
         return Classifier(
@@ -235,6 +253,9 @@ class Trainer:
         with self._session(train, val) as session:
             return batch_sizes(session.last_loop())
 
+    def _backbone(self, device: torch.device) -> TrainingBackbone:
+        return load_backbone(self.config, device)
+
     def _require_steps(self) -> None:
         if self.config.head_solver == "lbfgs":
             raise ConfigError(
@@ -249,7 +270,7 @@ class Trainer:
         require_trainable(config, train, val)
         with processes(choose_device(config.device)) as accelerator:
             dataset = whole_set(train, val)
-            backbone = load_backbone(config, accelerator.device)
+            backbone = self._backbone(accelerator.device)
             prepared = PreparedInputs(
                 backbone, dataset, accelerator, cache=self.cache, progress=self.progress
             )
@@ -313,7 +334,7 @@ class Trainer:
             units=dataset.units,
             fields=dataset.fields,
             grouped=dataset.has_groups,
-            statistics=np.stack(statistics),
+            statistics=table_of(statistics),
             features=features,
             slides=dataset.slides if dataset.has_slides else None,
             same_field=fields_of(

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
+from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.evaluate import Judged, strongest_probe
@@ -134,8 +135,12 @@ def leave_one_group_out(
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")
     groups = groups_of(config.class_groups, classes)
-    rows, parts, judged, coarse = [], [], [], list[CoarseResult]()
+    rows, parts, judged, coarse = list[LeftOut](), [], [], list[CoarseResult]()
+    tell, count = progress or (lambda *_: None), len(set(values))
+    # A division needs to know which images show the same field: here this is told.
+    dataset.passes.measure(SAME_FIELD, cache=cache, progress=progress)
     for split in dataset.leave_one_group_out(column):
+        tell(f"trainings without one {column}", len(rows), count)
         train = _without_empty_classes(split)
         with warnings.catch_warnings():
             # The set's own warnings were given once.
@@ -165,6 +170,7 @@ def leave_one_group_out(
         )
         parts.append(truth)
         judged.append((table, answers, train.classes))
+    tell(f"trainings without one {column}", count, count)
     figures = evaluate(
         np.concatenate(parts),
         np.concatenate([table for table, _, _ in judged]),

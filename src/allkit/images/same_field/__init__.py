@@ -26,17 +26,27 @@ from allkit.images.same_field.search import (
     find_duplicates,
     match,
 )
-from allkit.images.same_field.signatures import Signature, SignatureStore, pack, signature, unpack
+from allkit.images.same_field.signatures import (
+    Signature,
+    SignatureStore,
+    as_vector,
+    of_vector,
+    pack,
+    signature,
+    unpack,
+)
 
 __all__ = [
     "DuplicatePair",
     "ReducedStore",
     "Signature",
     "SignatureStore",
+    "as_vector",
     "closed_pairs",
     "clusters",
     "find_duplicates",
     "match",
+    "of_vector",
     "pack",
     "reduced",
     "signature",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from allkit.images.same_field.signatures import SIDE, Array, Signature, without_corner
 from allkit.types import Bytes
 
-__all__ = ["MIRROR", "PIXELS", "align", "as_complex", "detail_of", "overlay"]
+__all__ = ["MIRROR", "PIXELS", "Points", "align", "as_complex", "detail_of", "overlay", "points_of"]
 
 # The bits of the mirrored image, from the bits: SIFT has 4 × 4 places of 8 directions each.
 _HALF = np.arange(128).reshape(4, 4, 8)[::-1, :, -np.arange(8) % 8].ravel()
@@ -29,31 +31,49 @@ def as_complex(keypoints: npt.NDArray[np.int16], mirrored: bool) -> tuple[Array,
     return (-spots.conj(), -turns.conj()) if mirrored else (spots, turns)
 
 
-def align(a: Signature, b: Signature, mirrored: bool) -> tuple[Array, int] | None:
+class Points(NamedTuple):
+    """The keypoints of a signature, made ready to be compared with those of others.
+
+    `signs` `(K, 256)` float32 is 1 or -1 for each bit of the descriptors; `spots` and `turns` `(K,)` are
+    what `as_complex` gives.
+    """
+
+    signs: npt.NDArray[np.float32]
+    spots: Array
+    turns: Array
+
+
+def points_of(one: Signature, mirrored: bool) -> Points:
+    """Return the keypoints of a signature, or of the mirrored image."""
+    signs = np.unpackbits(one.descriptors, axis=1).astype(np.float32)
+    signs *= 2
+    signs -= 1
+    return Points(signs[:, MIRROR] if mirrored else signs, *as_complex(one.keypoints, mirrored))
+
+
+def align(a: Points, b: Points, mirrored: bool, least: int = _INLIERS) -> tuple[Array, int] | None:
     """Return the (3, 3) map from `a` to `b`, in pixels of `SIDE`, and how many keypoints share it.
 
-    `None` when they are too few to mean anything.
+    `a` are mirrored points where `mirrored`. `None` when they are too few to mean anything, and, without
+    looking further, when it is plain that fewer than `least` can share one.
     """
-    import cv2
-
-    bits = a.descriptors
-    if mirrored:
-        bits = np.packbits(np.unpackbits(bits, axis=1)[:, MIRROR], axis=1)
-    differing, nearest = cv2.batchDistance(
-        bits, b.descriptors, cv2.CV_32S, normType=cv2.NORM_HAMMING, K=1
-    )
-    i = np.nonzero(differing[:, 0] <= _DIFFERING)[0]
-    j = nearest[i, 0]
-    if len(i) < _INLIERS:
+    # The product counts the bits that agree, less those that differ.
+    alike = a.signs @ b.signs.T
+    nearest = alike.argmax(axis=1)
+    length = a.signs.shape[1]
+    i = np.flatnonzero(alike[np.arange(len(alike)), nearest] >= length - 2 * _DIFFERING)
+    j = nearest[i]
+    if min(len(i), len(set(j.tolist()))) < least:
         return None
-    spots, turns = as_complex(a.keypoints[i], mirrored)
-    targets, target_turns = as_complex(b.keypoints[j], False)
+    spots, turns = a.spots[i], a.turns[i]
+    targets, target_turns = b.spots[j], b.turns[j]
     factors = target_turns / turns
     offsets = targets - factors * spots
-    near = np.abs(factors[:, None] * spots + offsets[:, None] - targets) < 2 * _TOLERANCE
-    inside = near[near.sum(axis=1).argmax()]
+    away = factors[:, None] * spots + (offsets[:, None] - targets)
+    near = away.real**2 + away.imag**2 < (2 * _TOLERANCE) ** 2
+    inside = near[np.count_nonzero(near, axis=1).argmax()]
     for _ in range(3):  # least squares over the keypoints that agree
-        inliers = min(len(np.unique(i[inside])), len(np.unique(j[inside])))
+        inliers = len(set(j[inside].tolist()))  # of `i` each is there once
         if inliers < _INLIERS:
             return None
         centre, target = spots[inside].mean(), targets[inside].mean()

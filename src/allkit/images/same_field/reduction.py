@@ -34,14 +34,20 @@ class ReducedStore:
         wanted = count * PIXELS * PIXELS
         fits = wanted <= IN_MEMORY or wanted <= min(ROOM, _free() // 2)
         self._rows = large_array((count, PIXELS * PIXELS), np.uint8) if fits else None
+        self._sizes = np.zeros((count, 2), np.int16)
 
-    def keep(self, index: int, grey: Bytes) -> Bytes:
-        """Store `grey` for image number `index`, and return it as stored."""
+    def keep(self, row: int, grey: Bytes) -> None:
+        """Store a reduced image in a row, where there is room."""
+        if self._rows is not None:
+            self._sizes[row] = grey.shape
+            self._rows[row, : grey.size] = grey.ravel()
+
+    def get(self, row: int) -> Bytes:
+        """Return the reduced image of a row."""
         if self._rows is None:
             return np.empty((0, 0), np.uint8)
-        row = self._rows[index, : grey.size]
-        row[:] = grey.ravel()
-        return np.asarray(row.reshape(grey.shape))
+        height, width = self._sizes[row].tolist()
+        return np.asarray(self._rows[row, : height * width].reshape(height, width))
 
 
 def _free() -> int:

@@ -12,7 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.images.arrays import large_array
-from allkit.images.same_field.geometry import MIRROR, align, as_complex, detail_of, overlay
+from allkit.images.same_field.geometry import (
+    MIRROR,
+    Points,
+    align,
+    as_complex,
+    detail_of,
+    overlay,
+    points_of,
+)
 from allkit.images.same_field.reduction import reduced
 from allkit.images.same_field.signatures import KEYPOINTS, SIDE, Array, Signature
 from allkit.types import Bytes
@@ -25,6 +33,7 @@ _CELL, _TURNS = 20, 12  # two meetings agree within these pixels of `SIDE`, and 
 # Without pixels. Of 1,907 real fields, 6 to 9 shared keypoints were 9 times chance; 10, never.
 _INLIERS_ALONE = 10
 _NEAR = 0.35  # of the longer side: the largest distance of the centres of near-duplicates
+KEPT = 256  # images whose points are kept for the next comparison, 0.1 MB each
 _LOWER = np.uint64(0xFFFFFFFF)
 
 
@@ -73,11 +82,16 @@ def find_duplicates(
         image = load(index)
         return detail_of(reduced(image) if image.ndim == 3 else image)
 
-    candidates = _candidates([signatures[index] for index in distinct], None)
+    points = _points_by_index(signatures)
+    some = signatures
+    if len(distinct) < len(signatures):
+        some = [signatures[index] for index in distinct]
+    candidates = _candidates(some, None)
     for done, code in enumerate(candidates, 1):
         i, j, mirrored = _ends(int(code))
         a, b = distinct[i], distinct[j]
-        pair = _compared(signatures, (a, b), mirrored, detail)
+        moved = align(points(a, mirrored), points(b, False), mirrored)
+        pair = None if moved is None else _overlaid(signatures, (a, b), moved, detail)
         # Both ways round, mirrored or not, may hold: the better one counts.
         if pair is not None and ((a, b) not in pairs or pair.correlation > pairs[a, b].correlation):
             pairs[a, b] = pair
@@ -86,17 +100,24 @@ def find_duplicates(
     return [pairs[key] for key in sorted(pairs)]
 
 
-def _compared(
+def _points_by_index(signatures: Sequence[Signature]) -> Callable[[int, bool], Points]:
+    """Return what gives the points of a signature, mirrored or not, and keeps those of the last ones."""
+
+    @lru_cache(maxsize=KEPT)
+    def points(index: int, mirrored: bool) -> Points:
+        return points_of(signatures[index], mirrored)
+
+    return points
+
+
+def _overlaid(
     signatures: Sequence[Signature],
     ends: tuple[int, int],
-    mirrored: bool,
+    moved: tuple[Array, int],
     detail: Callable[[int], Array],
 ) -> DuplicatePair | None:
-    """Return the pair if two images show the same field, else `None`."""
+    """Return the pair if two images, `moved` as `align` says, show the same field, else `None`."""
     a, b = ends
-    moved = align(signatures[a], signatures[b], mirrored)
-    if moved is None:
-        return None
     there, inliers = moved
     details = detail(a), detail(b)
     agreeing = overlay(signatures[a], signatures[b], there, inliers, details=details)
@@ -125,11 +146,11 @@ def match(query: Sequence[Signature], known: Sequence[Signature]) -> list[tuple[
         where.setdefault(one.sha256, []).append(index)
     pairs = {(i, index) for i, one in enumerate(query) for index in where.get(one.sha256, ())}
     distinct = [known[indices[0]] for indices in where.values()]
+    ours, theirs = _points_by_index(query), _points_by_index(distinct)
     for i, j, mirrored in (_ends(int(code)) for code in _candidates(query, distinct)):
-        a, b = query[i], distinct[j]
-        moved = align(a, b, mirrored)
+        moved = align(ours(i, mirrored), theirs(j, False), mirrored, _INLIERS_ALONE)
         if moved is not None and moved[1] >= _INLIERS_ALONE:
-            pairs.update((i, index) for index in where[b.sha256])
+            pairs.update((i, index) for index in where[distinct[j].sha256])
     return sorted(pairs)
 
 
@@ -165,6 +186,7 @@ def _candidates(
     origins = places if known is None else _places(query)
     table = large_array((sum(len(one.keypoints) for one in target),), np.uint64)
     pairs = [np.zeros(0, np.int64)]
+    window = _WINDOW if known is None else _WINDOW_KNOWN
     for _ in range(_TABLES):
         bits, end = rng.permutation(256)[:length], 0
         for keys in _keys(target, bits):
@@ -173,17 +195,16 @@ def _candidates(
         for mirrored in (False, True):
             among = known is None and not mirrored
             for keys in _keys(query, MIRROR[bits] if mirrored else bits):
+                # Whose bits are the same stand one behind the other.
                 start = np.searchsorted(table, keys + np.uint64(1) if among else keys & ~_LOWER)
-                met = []
-                for place in (
-                    start + step for step in range(_WINDOW if known is None else _WINDOW_KNOWN)
-                ):
-                    hit = place < len(table)
-                    hit[hit] = table[place[hit]] >> 32 == keys[hit] >> 32
-                    met.append(np.stack([keys[hit], table[place[hit]]]) & _LOWER)
-                pair = np.concatenate(met, axis=1).astype(np.int64)
+                stop = np.searchsorted(table, keys | _LOWER, "right")
+                count = np.minimum(stop - start, window)
+                behind = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+                met = table[np.repeat(start, count) + behind]
+                pair = (np.stack([np.repeat(keys, count), met]) & _LOWER).astype(np.int64)
                 if known is None:
                     pair = pair[:, pair[0] // KEYPOINTS < pair[1] // KEYPOINTS]
+                pair = _met_again(pair)
                 moves = as_complex(origins[pair[0]], mirrored), as_complex(places[pair[1]], False)
                 middle = SIDE / 2 * np.complex128(-1 + 1j if mirrored else 1 + 1j)
                 agreeing = _agreeing(pair // KEYPOINTS, moves, middle)
@@ -215,6 +236,15 @@ def _places(signatures: Sequence[Signature]) -> npt.NDArray[np.int16]:
     for place, one in zip(places, signatures, strict=True):
         place[: len(one.keypoints)], place[len(one.keypoints) :] = one.keypoints, 0
     return places.reshape(-1, 4)
+
+
+def _met_again(pair: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the meetings `(2, n)` of keypoints whose two images meet more than once: a few of all."""
+    images = pair // KEYPOINTS
+    _, which, count = np.unique(
+        images[0] << 31 | images[1], return_inverse=True, return_counts=True
+    )
+    return pair[:, count[which] > 1]
 
 
 def _agreeing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from allkit.images.arrays import large_array
 from allkit.records import SCALE_BAR
 from allkit.types import Bytes
 
-__all__ = ["KEYPOINTS", "SIDE", "Array", "Signature", "SignatureStore", "green_channel", "pack"]
-__all__ += ["signature", "unpack", "without_corner"]
+__all__ = ["KEYPOINTS", "SIDE", "Array", "Signature", "SignatureStore", "as_vector"]
+__all__ += ["green_channel", "of_vector", "pack", "signature", "unpack", "without_corner"]
 
 Array = npt.NDArray[Any]
 
@@ -49,9 +49,11 @@ def signature(image: Bytes, sha256: str) -> Signature:
     small = green_channel(image, SIDE)
     sift: Any = cv2.SIFT.create(nfeatures=KEYPOINTS, contrastThreshold=0.01)
     points, raw = sift.detectAndCompute(small, without_corner(small.shape))
-    order = sorted(range(len(points)), key=lambda i: (-points[i].response, points[i].pt, i))
-    order = order[:KEYPOINTS]
-    rows = [(*points[i].pt, points[i].size, points[i].angle) for i in order]
+    # The strongest first; those of one strength by their place, then as they were found.
+    found = sorted((-p.response, p.pt, i, p.size, p.angle) for i, p in enumerate(points))
+    found = found[:KEYPOINTS]
+    order = [i for _, _, i, _, _ in found]
+    rows = [(*place, size, angle) for _, place, _, size, angle in found]
     x, y, size, angle = np.array(rows, np.float64).reshape(-1, 4).T
     parts = ((x + 0.5) * 64, (y + 0.5) * 64, np.log2(size) * 1024, angle * 65536 / 360)
     keypoints = np.stack(parts, axis=1).round().astype(np.int64).astype(np.int16)  # wraps angles
@@ -73,17 +75,49 @@ class SignatureStore:
     def __init__(self, count: int) -> None:
         self._keypoints = large_array((count, KEYPOINTS, 4), np.int16)
         self._descriptors = large_array((count, KEYPOINTS, 32), np.uint8)
+        self._digests = np.zeros((count, 32), np.uint8)
+        self._sizes = np.zeros((count, 3), np.int32)  # width, height, number of keypoints
 
-    def keep(self, index: int, one: Signature) -> Signature:
-        """Store the arrays of `one` for image number `index`, and return it as stored."""
+    def keep(self, row: int, one: Signature) -> None:
+        """Store a signature in a row."""
         count = len(one.keypoints)
-        self._keypoints[index, :count] = one.keypoints
-        self._descriptors[index, :count] = one.descriptors
-        return replace(
-            one,
-            keypoints=self._keypoints[index, :count],
-            descriptors=self._descriptors[index, :count],
+        self._keypoints[row, :count] = one.keypoints
+        self._descriptors[row, :count] = one.descriptors
+        self._digests[row] = np.frombuffer(bytes.fromhex(one.sha256), np.uint8)
+        self._sizes[row] = one.width, one.height, count
+
+    def get(self, row: int) -> Signature:
+        """Return the signature of a row; its arrays are those of the store."""
+        width, height, count = self._sizes[row].tolist()
+        return Signature(
+            sha256=self._digests[row].tobytes().hex(),
+            width=width,
+            height=height,
+            keypoints=self._keypoints[row, :count],
+            descriptors=self._descriptors[row, :count],
         )
+
+
+def as_vector(one: Signature) -> npt.NDArray[np.float32]:
+    """Return a signature, without its digest, in the bytes of a float32 vector, for a cache."""
+    head = np.array([one.width, one.height, len(one.keypoints)], np.int32)
+    parts = head, np.ascontiguousarray(one.keypoints), np.ascontiguousarray(one.descriptors)
+    return np.frombuffer(b"".join(part.tobytes() for part in parts), np.float32)
+
+
+def of_vector(vector: npt.NDArray[np.float32], sha256: str) -> Signature:
+    """Return the signature that `as_vector` made into a vector, of the file with this digest."""
+    data = vector.tobytes()
+    width, height, count = np.frombuffer(data, np.int32, 3).tolist()
+    keypoints = np.frombuffer(data, np.int16, 4 * count, 12)
+    descriptors = np.frombuffer(data, np.uint8, 32 * count, 12 + 8 * count)
+    return Signature(
+        sha256=sha256,
+        width=width,
+        height=height,
+        keypoints=keypoints.reshape(-1, 4),
+        descriptors=descriptors.reshape(-1, 32),
+    )
 
 
 def pack(signatures: Sequence[Signature]) -> dict[str, Array]:

@@ -1,0 +1,138 @@
+"""The models of a clinic: named by the hash of what decides their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from allkit import __version__
+from allkit.clinic.access import READERS, User
+from allkit.clinic.cases import MOVES
+from allkit.clinic.jobs import enqueue
+from allkit.clinic.records import canonical
+from allkit.clinic.store import tables as t
+from allkit.clinic.store.store import Change, new_id
+from allkit.clinic.text import line
+from allkit.errors import ClinicError
+from allkit.records import CasePrediction, Prediction, Predictor
+from allkit.volume.run import model_hash
+
+__all__ = ["BENIGN", "add_model", "group_of", "malignant", "models", "set_default"]
+
+BENIGN = "benign"
+UNSIGNED = tuple(state for state in MOVES if "signed" in MOVES[state] or state == "new")
+
+
+def add_model(
+    user: User, path: Path, predictor: Predictor, *, name: str | None = None, default: bool = True
+) -> str:
+    """Take up a model, which was opened from a folder or an exported file, and return its id.
+
+    With `default` it answers from now on: each case that is not signed is queued for it. The same model
+    again changes its path only. Raises `ClinicError` where the path is gone.
+    """
+    place = path.resolve()
+    if not place.exists():
+        raise ClinicError(f"{path} does not exist. Give a model folder or an exported file.")
+    sha256 = model_hash(place)
+    with user.change("admin") as change:
+        row = change.first(sa.select(t.models).where(t.models.c.sha256 == sha256))
+        if row is None:
+            id = new_id()
+            change.insert(
+                t.models,
+                id=id,
+                sha256=sha256,
+                name=line(name or place.stem, "name of the model"),
+                path=str(place),
+                added=change.now,
+                **_described(predictor),
+            )
+            change.log("model.added", id, sha256=sha256)
+        else:
+            id = row.id
+            if row.path != str(place):
+                change.update(t.models, id, path=str(place))
+                change.log("model.moved", id)
+        if default:
+            _make_default(change, id)
+        return id
+
+
+def _described(predictor: Predictor) -> dict[str, Any]:
+    """Return what a row of a model says of it; plugins' files may know less than allkit's own."""
+    trust = getattr(predictor, "trust", None)
+    calibrated = bool(getattr(trust, "calibrated", False))
+    limits = list(_said(predictor, "trust_notes", "limits") or ())
+    if not calibrated:
+        limits.append("Its probabilities are not calibrated: every answer is for review.")
+    if trust is not None and getattr(trust, "slides", None) is None:
+        limits.append("It has no limits for slides that it was not trained on.")
+    limits.append("Research use; not a diagnosis.")
+    return {
+        # The day it was made on tells more than a number; a plugin's file may not say it.
+        "version": str(_said(predictor, "created", "created") or "")[:10]
+        or f"allkit {__version__}",
+        "classes": canonical(list(predictor.classes)),
+        "groups": canonical({name: group_of(name, trust) for name in predictor.classes}),
+        "limits": canonical(limits),
+        "calibrated": calibrated,
+    }
+
+
+def _said(predictor: Predictor, attribute: str, key: str) -> Any:
+    """Return what a model says of itself: a classifier in an attribute, an exported file under a key."""
+    info = getattr(predictor, "info", None)
+    return info.get(key) if isinstance(info, dict) else getattr(info, attribute, None)
+
+
+def group_of(label: str, trust: Any = None) -> str:
+    """Return the group of a class: that of the model, else `benign` for hematogones by name.
+
+    What is not known to be benign is taken for malignant, which is the safe mistake.
+    """
+    groups = getattr(trust, "groups", None)
+    if groups is not None:
+        position = list(trust.classes).index(label)
+        return str(groups.names[groups.of_class[position]])
+    return BENIGN if label.casefold() in ("benign", "hematogones", "hematogone") else "malignant"
+
+
+def set_default(user: User, model: str) -> None:
+    """Let a model answer from now on; each case that is not signed is queued for it."""
+    with user.change("admin") as change:
+        _make_default(change, model)
+
+
+def _make_default(change: Change, id: str) -> None:
+    if change.first(sa.select(t.models.c.id).where(t.models.c.id == id)) is None:
+        raise ClinicError(f"There is no model {id[:40]!r}. Add it with: allkit clinic model PATH")
+    if change.store.setting("default_model", change.connection) == id:
+        return
+    change.set("default_model", id)
+    change.log("model.default", id)
+    open_cases = change.connection.scalars(
+        sa.select(t.cases.c.id).where(t.cases.c.status.in_(UNSIGNED))
+    ).all()
+    has_fields = set(change.connection.scalars(sa.select(t.fields.c.case_id).distinct()))
+    for case in open_cases:
+        if case in has_fields:
+            enqueue(change, case, id)
+
+
+def models(user: User) -> list[dict[str, Any]]:
+    """Return the models, the newest first, each with whether it is the one that answers."""
+    with user.read(*READERS, "admin", "system") as connection:
+        default = user.store.setting("default_model", connection)
+        rows = connection.execute(sa.select(t.models).order_by(t.models.c.id.desc()))
+        return [dict(row._mapping) | {"default": row.id == default} for row in rows]
+
+
+def malignant(answer: Prediction | CasePrediction, groups: dict[str, str]) -> bool:
+    """Whether an answer was accepted that is not benign: by its group of classes, or by its class."""
+    coarse = answer.coarse is not None and answer.coarse_verdict == "accepted"
+    if coarse and answer.coarse != BENIGN:
+        return True
+    return answer.verdict == "accepted" and groups.get(str(answer.label), BENIGN) != BENIGN

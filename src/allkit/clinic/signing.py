@@ -1,0 +1,277 @@
+"""Signatures: what must hold before, what is frozen, and how it is amended or withdrawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+
+from allkit.clinic import jobs
+from allkit.clinic.access import READERS, User
+from allkit.clinic.cases import SIGNED, move, row_of
+from allkit.clinic.models import BENIGN, group_of, malignant
+from allkit.clinic.reading import INADEQUATE, OTHER, labels, unread
+from allkit.clinic.records import CaseReport, ReportKind, sha256_of
+from allkit.clinic.reporting import freeze, keep, last_report, readings_hashed, report_of, seconds
+from allkit.clinic.reports.pdf import missing_glyphs
+from allkit.clinic.store import tables as t
+from allkit.clinic.store.store import Change, new_id
+from allkit.clinic.text import note
+from allkit.clinic.view import CaseView, model_of, recount, view_of
+from allkit.errors import AccessError, ClinicError
+from allkit.records import CasePrediction, Prediction
+
+__all__ = ["Statement", "gate", "reopen", "sign", "withdraw"]
+
+
+AGAIN = ("case.reopened", "report.withdrawn", "field.moved", "case.of_other_patient")
+"""What in the audit opens a signed case again."""
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a signer says: the result of the case, a comment, and what they have acknowledged.
+
+    `result` is a class, `other` or `inadequate`. `refused` is how many fields without an answer of the model
+    the signer has seen named; `limits_read` says that the limits of the model were read; `unsaved` is how
+    many readings the page has not saved yet.
+    """
+
+    result: str
+    comment: str = ""
+    refused: int = 0
+    limits_read: bool = False
+    unsaved: int = 0
+
+
+def gate(user: User, case: str, statement: Statement) -> list[str]:
+    """Return why a case may not be signed yet, in sentences; empty where it may."""
+    _require_types(statement)
+    with user.read(*READERS) as connection:
+        return _obstacles(connection, view_of(connection, case), statement)
+
+
+def _require_types(said: Statement) -> None:
+    texts = isinstance(said.result, str) and isinstance(said.comment, str)
+    if not texts or not all(isinstance(n, int) for n in (said.refused, said.unsaved)):
+        raise ClinicError("A statement is made of texts (result, comment) and whole numbers.")
+
+
+def _obstacles(connection: sa.Connection, view: CaseView, said: Statement) -> list[str]:
+    if view.status in (*SIGNED, "erased"):
+        return [f"The case is {view.status}."]
+    found = []
+    if not view.fields:
+        found.append("The case has no field.")
+    if said.unsaved:
+        found.append(f"{said.unsaved} readings are not saved yet.")
+    if waiting := jobs.running(connection, view.id):
+        found.append(f"{waiting} jobs of the model still wait or run.")
+    left = unread(view)
+    if left:
+        found.append(f"{len(left)} fields need to be read: {', '.join(left[:5])}.")
+    second = [] if not view.second_wanted else unread(view, second=True)
+    if view.second_wanted and (view.second is None or second or not _read(view)):
+        found.append("The second reader has not read the fields.")
+    if view.status == "second":
+        found.append("The case is with its second reader.")
+    refused = _refused(view)
+    if said.refused != refused:
+        found.append(
+            f"{refused} fields have no answer of the model that could be used; acknowledge that number."
+        )
+    if view.model is not None and not said.limits_read:
+        found.append("The limits of the model are to be read.")
+    # Before a blind reader has read it all, what the model says of the result is not told either.
+    if not (view.blind and left):
+        found += _of_result(connection, view, said)
+    unprintable = missing_glyphs(report_of(view, result=said.result, comment=said.comment))
+    if unprintable:
+        found.append(
+            f"The report's font lacks {' '.join(unprintable[:10])}; remove these or give a font."
+        )
+    return found
+
+
+def _read(view: CaseView) -> bool:
+    return any(field.second is not None for field in view.fields)
+
+
+def _refused(view: CaseView) -> int:
+    answers = [field.answer for field in view.fields if field.answer is not None]
+    return sum(answer.verdict in ("refused", "unreadable") for answer in answers)
+
+
+def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> list[str]:
+    """Return what is wrong with the result itself: safety comes before everything else."""
+    known = labels(connection, view.id)
+    if said.result not in known:
+        return [f"The result {said.result[:40]!r} is no class. There are {', '.join(known)}."]
+    groups = _groups(connection, view)
+    group = _group(said.result, groups)
+    told = any(character.isalnum() for character in said.comment)
+    found = []
+    if group == BENIGN and _without_cells(view):
+        found.append("No white cell was found in any field: the case is inadequate, never benign.")
+    against = _malignant(view, groups)
+    if against and group in (BENIGN, None) and not told:
+        found.append(f"{against}; the comment must say why the result is {said.result}.")
+    given = {f.first.label for f in view.fields if f.first is not None}
+    given |= {
+        str(f.answer.label)
+        for f in view.fields
+        if f.first is None and f.answer is not None and f.answer.verdict == "accepted"
+    }
+    if said.result not in (*given, INADEQUATE) and not told:
+        found.append(f"No field is {said.result}; the comment must say what the result rests on.")
+    if view.order_cancelled and not told:
+        found.append("The order was cancelled; the comment must say why there is a result.")
+    return found
+
+
+def _groups(connection: sa.Connection, view: CaseView) -> dict[str, str]:
+    model = model_of(connection, view.id)
+    return {} if model is None else jobs.groups_of_model(model)
+
+
+def _group(label: str, groups: dict[str, str]) -> str | None:
+    """Return the group of a class: the model's, or, without a model, by its name; `None` of no class."""
+    return None if label in (OTHER, INADEQUATE) else groups.get(label, group_of(label))
+
+
+def _malignant(view: CaseView, groups: dict[str, str]) -> str:
+    """Return what in a case speaks for a malignant class, in words; empty where nothing does."""
+    answers: list[Prediction | CasePrediction] = [f.answer for f in view.fields if f.answer]
+    answers += [] if view.slide is None else [view.slide]
+    if view.priority or any(malignant(one, groups) for one in answers):
+        return "The model accepted a malignant class here"
+    labels_given = [f.first.label for f in view.fields if f.first is not None]
+    labels_given += [f.second.label for f in view.fields if f.second is not None]
+    if any(_group(label, groups) not in (BENIGN, None) for label in labels_given):
+        return "Fields were read as malignant here"
+    return ""
+
+
+def _without_cells(view: CaseView) -> bool:
+    """Whether the model looked for white cells in every field and found none."""
+    answers = [f.answer.white_cells for f in view.fields if f.answer is not None]
+    counted = [count for count in answers if count is not None]
+    return bool(counted) and all(count == 0 for count in counted)
+
+
+def sign(user: User, case: str, statement: Statement) -> CaseReport:
+    """Sign a case and return its frozen report: final, or, where one was signed before, corrected.
+
+    Raises `AccessError` where the person is no signer or has not proved anew who they are, and
+    `ClinicError` with all that stands against it (`gate`).
+    """
+    _require_types(statement)
+    comment = note(statement.comment, "comment")
+    with user.change("signer") as change:
+        if not user.has_confirmed(change.connection):
+            raise AccessError("Show anew who you are before you sign.")
+        view = view_of(change.connection, case)
+        against = _obstacles(change.connection, view, statement)
+        if against:
+            raise ClinicError(f"The case {case} cannot be signed: {' '.join(against)}")
+        before = last_report(change.connection, case)
+        version = 1 + (
+            change.connection.scalar(
+                sa.select(sa.func.max(t.signatures.c.version)).where(t.signatures.c.case_id == case)
+            )
+            or 0
+        )
+        # What was withdrawn was never valid for whom it is now.
+        kind: ReportKind = "final" if before is None else "corrected"
+        id, hashed = new_id(), sha256_of(readings_hashed(view))
+        change.insert(
+            t.signatures,
+            id=id,
+            case_id=case,
+            version=version,
+            person_id=user.id,
+            at=change.now,
+            readings_sha256=hashed,
+            result=statement.result,
+            comment=comment,
+        )
+        change.log("signature.made", id, of=case, version=version, readings_sha256=hashed)
+        row = row_of(change.connection, case)
+        if row.status == "new":
+            move(change, row, "reading")
+            row = row_of(change.connection, case)
+        move(change, row, "signed" if before is None else "amended")
+        if row.priority:
+            change.update(t.cases, case, priority=0)
+            change.log("case.lowered", case, because="signed")
+        return freeze(
+            change,
+            view,
+            signature=id,
+            kind=kind,
+            result=statement.result,
+            comment=comment,
+            signer=user.person.shown,
+            signed_at=seconds(change.now),
+            readings_sha256=hashed,
+            reason="" if before is None else (_reason(change, case) or before.reason),
+        )
+
+
+def _reason(change: Change, case: str) -> str:
+    """Return the reason for which a case was opened again the last time."""
+    found = change.connection.scalar(
+        sa.select(t.reasons.c.why)
+        .where(t.reasons.c.case_id == case, t.reasons.c.what.in_(AGAIN))
+        .order_by(t.reasons.c.id.desc())
+        .limit(1)
+    )
+    return str(found or "")
+
+
+def reopen(user: User, case: str, *, why: str) -> None:
+    """Open a signed case again, with a reason; its report stays valid until the next is signed."""
+    reason = note(why, "reason", optional=False)
+    with user.change("signer") as change:
+        row = row_of(change.connection, case)
+        if row.status not in SIGNED:
+            raise ClinicError(
+                f"The case {case} is {row.status}, not signed: there is nothing to open again."
+            )
+        move(change, row, "reading")
+        change.log("case.reopened", case, why=reason, case=case)
+        recount(change, case)
+
+
+def withdraw(user: User, case: str, *, why: str) -> CaseReport:
+    """Withdraw the report of a case: it must not be used any more, and whoever got it is told so.
+
+    The case is opened again. Raises `ClinicError` where there is no report, or it is withdrawn already.
+    """
+    reason = note(why, "reason", optional=False)
+    with user.change("signer") as change:
+        return withdraw_in(change, case, reason)
+
+
+def withdraw_in(change: Change, case: str, reason: str) -> CaseReport:
+    """Withdraw a report within a transaction; see `withdraw`."""
+    before = last_report(change.connection, case)
+    if before is None or before.kind == "withdrawn":
+        raise ClinicError(f"The case {case} has no report that could be withdrawn.")
+    row = row_of(change.connection, case)
+    # What is withdrawn is what went out: the same patient, the same content.
+    report = replace(
+        before,
+        id=new_id(),
+        version=before.version + 1,
+        kind="withdrawn",
+        made_at=seconds(change.now),
+        replaces=before.version,
+        reason=reason,
+    )
+    keep(change, report, signature=None)
+    change.log("report.withdrawn", report.id, of=case, why=reason, case=case)
+    if row.status in SIGNED:
+        move(change, row, "reading")
+        recount(change, case)
+    return report

@@ -1,0 +1,1 @@
+"""The migrations of the clinic's database, run by Alembic."""
