@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ import allkit
 import allkit.plugins
 from allkit.config import TrainConfig
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
+from allkit.features import WORTH_AN_ENGINE
 from allkit.network.modules import Head
 from allkit.training.device import processes
 from allkit.training.loop import Loop
@@ -322,6 +324,25 @@ def test_threads_sharing_one_model_get_the_answers_of_one_alone(tiny, data):
     [t.join() for t in threads]
     for a, b in zip(alone, together, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_threads_that_share_openvino_get_the_answers_of_one_alone(tiny_folder, data):
+    pytest.importorskip("openvino")
+    shared = allkit.Classifier.load(tiny_folder, engine="openvino")
+    images = [data.read(i) for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(shared.probabilities, [[image] for image in images] * 4))
+    for number, got in enumerate(together):
+        np.testing.assert_array_equal(got, shared.probabilities([images[number % 8]]))
+
+
+def test_many_images_do_not_change_the_engine_of_what_is_asked_later(tiny_folder, data):
+    pytest.importorskip("openvino")
+    model = allkit.Classifier.load(tiny_folder)
+    image = data.read(0)
+    before = model.probabilities([image])
+    assert len(list(model.stream([image] * WORTH_AN_ENGINE))) == WORTH_AN_ENGINE
+    np.testing.assert_array_equal(model.probabilities([image]), before)
 
 
 # ── judging ───────────────────────────────────────────────────────────────────────────────────

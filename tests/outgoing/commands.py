@@ -107,8 +107,7 @@ def _serve(arguments: list[str], image: str) -> None:
             with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
                 sys.stdout.write(answer.read().decode())
         finally:
-            process.terminate()
-            sys.stdout.write(process.communicate(timeout=SECONDS)[1])
+            sys.stdout.write(_stopped(process))
     sys.exit(process.returncode)
 
 
@@ -120,8 +119,7 @@ def _receive(arguments: list[str]) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as one:
                 one.sendall(b"\x0bno message\x1c\r")
         finally:
-            process.terminate()
-            sys.stdout.write(process.communicate(timeout=SECONDS)[1])
+            sys.stdout.write(_stopped(process))
     sys.exit(process.returncode)
 
 
@@ -154,9 +152,18 @@ def _app(arguments: list[str]) -> None:
                     finished = message.WhichOneof("type") == "script_finished"
             sys.stdout.write(f"the script ran and drew {drawn} elements\n")
         finally:
-            process.terminate()
-            process.wait(SECONDS)
+            _stopped(process)
     sys.exit(process.returncode if drawn else 1)
+
+
+def _stopped(process: subprocess.Popen[str]) -> str:
+    """End a program and return what it said; one that does not end is killed, and fails the step."""
+    process.terminate()
+    try:
+        return process.communicate(timeout=SECONDS)[1] or ""
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
 
 
 def _get(address: str) -> bytes | None:

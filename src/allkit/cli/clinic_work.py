@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import signal
 import sys
@@ -53,8 +54,10 @@ def _until_stopped() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
+    # A signal may come while this thread is inside `stop.wait()` and holds the event's lock, which a
+    # handler that sets it would then wait for, for ever. Another thread can wait for it.
     before = {
-        number: signal.signal(number, lambda *_: stop.set())
+        number: signal.signal(number, lambda *_: _thread.start_new_thread(stop.set, ()))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
@@ -176,10 +179,13 @@ def receive(
     from allkit.clinic.access import worker
     from allkit.clinic.outbox import serve_orders
 
-    with opened(store, url) as clinic, serve_orders(lambda: worker(clinic), host, port) as receiver:
+    with (
+        _until_stopped() as stop,
+        opened(store, url) as clinic,
+        serve_orders(lambda: worker(clinic), host, port) as receiver,
+    ):
         say(f"Taking orders on {host}:{receiver.port}; Ctrl-C ends it.")
-        with _until_stopped() as stop:
-            stop.wait()
+        stop.wait()
 
 
 def target(

@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import math
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -48,6 +49,7 @@ differs in the same precision, whichever is more: means over the images of the E
 the length. Two roundings to bfloat16 that are both right are apart by less (decision 33)."""
 PROGRAMS = {"torch": "PyTorch", "openvino": "OpenVINO"}
 log = logging.getLogger(__name__)
+_CHOOSING = threading.Lock()
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -138,9 +140,11 @@ class FrozenPass:
     @torch.inference_mode()
     def prepare_on(self, inputs: torch.Tensor) -> None:
         """Do the same with standardised inputs `(N, 3, S, S)`."""
-        if self.settled:
-            return
-        inputs = inputs[:CHECKED]
+        with _CHOOSING:  # threads that share a model wait for the first one's choice
+            if not self.settled:
+                self._choose(inputs[:CHECKED])
+
+    def _choose(self, inputs: torch.Tensor) -> None:
         compiled = None
         try:
             compiled = _openvino(self.module, inputs, self.precision)
@@ -301,9 +305,12 @@ def _openvino(
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = openvino.Core().compile_model(model, "CPU", hints)
+    # A compiled model has one place for inputs and outputs, whichever thread calls it.
+    alone = threading.Lock()
 
     def run(inputs: torch.Tensor) -> torch.Tensor:
-        outputs = compiled(inputs.contiguous().numpy())[0]
-        return torch.from_numpy(np.array(outputs, dtype=np.float32))  # theirs is overwritten
+        with alone:
+            outputs = compiled(inputs.contiguous().numpy())[0]
+            return torch.from_numpy(np.array(outputs, dtype=np.float32))  # theirs is overwritten
 
     return run

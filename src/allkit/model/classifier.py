@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
@@ -147,9 +148,11 @@ class Classifier:
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
         many = isinstance(images, Sized) and not isinstance(images, (str, bytes, np.ndarray))
+        outputs = self.outputs
         if self._may_hurry and many and len(images) >= WORTH_AN_ENGINE:
-            self._extractor = self._extractor_of("auto")
-        return stream(images, self.outputs, self.trust, batch_size=batch_size)
+            # Of this stream alone: whoever asks beside it, or later, gets the same bits as before.
+            outputs = functools.partial(self._outputs, extractor=self._extractor_of("auto"))
+        return stream(images, outputs, self.trust, batch_size=batch_size)
 
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB.
@@ -160,14 +163,19 @@ class Classifier:
 
     def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
+        return self._outputs(images, self._extractor)
+
+    def _outputs(
+        self, images: Sequence[npt.NDArray[np.uint8]], extractor: Extractor
+    ) -> Outputs:
         cells = self.find(images)
         if cells is None:
-            return self._from_features(self._extractor.compute(list(images)))
+            return self._from_features(extractor.compute(list(images)))
 
         def logits(fields: list[Cells]) -> npt.NDArray[np.float32]:
-            return self._from_features(self._extractor.compute(list(fields))).logits
+            return self._from_features(extractor.compute(list(fields))).logits
 
-        features = self._extractor.compute(list(cells))
+        features = extractor.compute(list(cells))
         tiles = of_tiles(cells, logits, Selection.of(self.spec, tiles=self.tiled))
         return self._from_features(features)._replace(cells=cells, tiles=tiles)
 
