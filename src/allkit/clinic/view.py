@@ -110,24 +110,30 @@ def open_case(user: User, case: str) -> CaseView:
     return view
 
 
-def view_of(connection: sa.Connection, case: str, *, viewer: str | None = None) -> CaseView:
-    """Return a case as a person may see it; without `viewer` everything is shown."""
+def view_of(
+    connection: sa.Connection, case: str, *, viewer: str | None = None, only: str | None = None
+) -> CaseView:
+    """Return a case as a person may see it; without `viewer` everything is shown.
+
+    With `only`, the id of a field, its other fields are left out, and the answer for the whole slide.
+    """
     row = row_of(connection, case)
     people = {p.id: PersonName(p.name, p.display) for p in connection.execute(sa.select(t.people))}
-    rows = _readings(connection, case)
-    fields = connection.execute(
-        sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
-    ).all()
+    rows = _readings(connection, case, only)
+    query = sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
+    if only is not None:
+        query = query.where(t.fields.c.id == only)
+    fields = connection.execute(query).all()
     since = {field.id: field.added for field in fields}
     labels = labels_of(rows, since, people)
     model = model_of(connection, case)
-    answers = {} if model is None else _answers(connection, case, model.id)
+    answers = {} if model is None else _answers(connection, case, model.id, only)
     job = connection.execute(
         sa.select(t.jobs).where(t.jobs.c.case_id == case).order_by(t.jobs.c.id.desc()).limit(1)
     ).first()
     views = tuple(_shown(_field(f, answers, labels), row, viewer, people) for f in fields)
     slide = None
-    if model is not None:
+    if model is not None and only is None:
         slide = _slide(connection, case, model.id, of=[field.sha256 for field in fields])
     return CaseView(
         id=row.id,
@@ -194,12 +200,11 @@ def _shown(
 _Labels = Mapping[tuple[str, int], Label]
 
 
-def _readings(connection: sa.Connection, case: str) -> list[sa.Row[Any]]:
-    return list(
-        connection.execute(
-            sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
-        )
-    )
+def _readings(connection: sa.Connection, case: str, only: str | None = None) -> list[sa.Row[Any]]:
+    query = sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
+    if only is not None:
+        query = query.where(t.readings.c.field_id == only)
+    return list(connection.execute(query))
 
 
 def standing(
@@ -256,12 +261,17 @@ def identity_of(row: sa.Row[Any]) -> ModelIdentity:
     )
 
 
-def _answers(connection: sa.Connection, case: str, model: str) -> dict[str, Prediction]:
-    rows = connection.execute(
+def _answers(
+    connection: sa.Connection, case: str, model: str, only: str | None
+) -> dict[str, Prediction]:
+    query = (
         sa.select(t.answers.c.field_id, t.answers.c.data)
         .join(t.fields, t.fields.c.id == t.answers.c.field_id)
         .where(t.fields.c.case_id == case, t.answers.c.model_id == model)
     )
+    if only is not None:
+        query = query.where(t.answers.c.field_id == only)
+    rows = connection.execute(query)
     return {row.field_id: answer_of(row.data) for row in rows}
 
 
