@@ -14,12 +14,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from allkit.clinic.access import READERS, User
-from allkit.clinic.cases import move, require_open, row_of
+from allkit.clinic.cases import SIGNED, move, require_open, row_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id, setting_of
 from allkit.clinic.text import line, note
 from allkit.clinic.view import CaseView, FieldView, model_of, recount, view_of
-from allkit.errors import AccessError, ClinicError
+from allkit.errors import AccessError, ClinicError, StoreError
 
 __all__ = [
     "INADEQUATE",
@@ -29,8 +29,10 @@ __all__ = [
     "accept",
     "add_note",
     "finish",
+    "hindrance",
     "labels",
     "read_many",
+    "reads_second",
     "relabel",
     "undo",
 ]
@@ -123,6 +125,8 @@ def read_many(user: User, case: str, items: Sequence[Item]) -> list[str]:
                 with change.connection.begin_nested():
                     _read(change, user, case, item)
                 errors.append("")
+            except StoreError:
+                raise
             except ClinicError as error:
                 # The savepoint took back the rows, and so what was noted of them has to go.
                 change.logged = before[0]
@@ -293,6 +297,29 @@ def _round(change: Change, user: User, row: sa.Row[Any], *, taking: bool) -> int
     if row.status == "new":
         move(change, row, "reading")
     return 1
+
+
+def hindrance(view: CaseView, user: User) -> str:
+    """Return in a fixed word why somebody cannot read a case now; empty where they can.
+
+    `signed`, `erased`, `first_reading` (the first reader has not finished), or `other_reader`.
+    """
+    if view.status == "erased":
+        return "erased"
+    if view.status in SIGNED:
+        return "signed"
+    if view.second is not None and view.second.name == user.name:
+        return "" if view.status == "second" else "first_reading"
+    if view.reader is None or view.reader.name == user.name:
+        return ""
+    return "" if view.status == "second" and view.second is None else "other_reader"
+
+
+def reads_second(view: CaseView, user: User) -> bool:
+    """Return whether somebody reads a case as its second reader."""
+    if view.second is not None:
+        return view.second.name == user.name
+    return view.status == "second" and view.reader is not None and view.reader.name != user.name
 
 
 def _require_label(

@@ -32,6 +32,7 @@ __all__ = [
     "labels_of",
     "open_case",
     "recount",
+    "version_of",
     "view_of",
 ]
 
@@ -160,6 +161,19 @@ def view_of(
             (r.at, people[r.person_id], r.why, r.field_id) for r in rows if r.kind == "note"
         ),
     )
+
+
+def version_of(connection: sa.Connection, case: str) -> str:
+    """Return a text that is another one whenever anything in a case may have changed."""
+    parts: list[Any] = [list(row_of(connection, case))]
+    for table in (t.jobs, t.readings):
+        newest = table.c.id if table is t.jobs else table.c.seq
+        query = sa.select(table).where(table.c.case_id == case).order_by(newest.desc()).limit(1)
+        row = connection.execute(query).first()
+        parts.append(None if row is None else list(row))
+    fields = sa.select(sa.func.count(), sa.func.max(t.fields.c.added))
+    parts.append(list(connection.execute(fields.where(t.fields.c.case_id == case)).one()))
+    return sha256_of(canonical(parts))[:16]
 
 
 def _field(row: sa.Row[Any], answers: Mapping[str, Prediction], labels: _Labels) -> FieldView:
