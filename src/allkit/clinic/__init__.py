@@ -35,5 +35,6 @@ resampling  kappa with an interval over cases
 drift       the model's answers from month to month
 quality     overrides, calibration, agreement and drift of a clinic
 overridden  fields that readers gave another class, as a data set
+facts       how much a clinic holds
 watching    a watched folder, taken into cases
 """
