@@ -39,5 +39,6 @@ drift       the model's answers from month to month
 quality     overrides, calibration, agreement and drift of a clinic
 overridden  fields that readers gave another class, as a data set
 demo        a clinic of drawn smears that shows every page
+facts       how much a clinic holds
 watching    a watched folder, taken into cases
 """

@@ -31,10 +31,12 @@ __all__ = [
     "finish",
     "hindrance",
     "labels",
+    "read_blind",
     "read_many",
     "reads_second",
     "relabel",
     "undo",
+    "want_second",
 ]
 
 INADEQUATE = "inadequate"
@@ -386,3 +388,46 @@ def unread(view: CaseView, *, second: bool = False) -> list[str]:
     if second:
         return [f.name for f in view.fields if f.first is not None and f.second is None]
     return [f.name for f in view.fields if f.needs_reading or (view.blind and f.first is None)]
+
+
+def want_second(user: User, case: str, wanted: bool) -> None:
+    """Say whether an open case is to be read by a second reader.
+
+    Raises `ClinicError` where the second reader has the case or has read in it already.
+    """
+    with user.change(*READERS, "admin") as change:
+        row = row_of(change.connection, case)
+        require_open(row, "another reader")
+        if row.second_wanted == wanted:
+            return
+        if not wanted and (row.status == "second" or _was_read(change, case, round=2)):
+            raise ClinicError(
+                f"The case {case} is with its second reader, or was read by one. It stays so."
+            )
+        change.update(t.cases, case, second_wanted=wanted, changed=change.now)
+        change.log("case.second_wanted", case, wanted=wanted)
+
+
+def read_blind(user: User, case: str, blind: bool) -> None:
+    """Say whether the model's answers are hidden until the reader has given a class.
+
+    Raises `ClinicError` where somebody has read in the case: then it is too late.
+    """
+    with user.change(*READERS, "admin") as change:
+        row = row_of(change.connection, case)
+        require_open(row, "reading blind first")
+        if row.blind == blind:
+            return
+        if _was_read(change, case, round=1):
+            raise ClinicError(
+                f"Somebody has read in the case {case}: whether it is read blind first cannot be changed."
+            )
+        change.update(t.cases, case, blind=blind, changed=change.now)
+        change.log("case.blind", case, blind=blind)
+        recount(change, case)
+
+
+def _was_read(change: Change, case: str, *, round: int) -> bool:
+    r = t.readings.c
+    query = sa.select(r.seq).where(r.case_id == case, r.round == round, r.kind != "note").limit(1)
+    return change.first(query) is not None
