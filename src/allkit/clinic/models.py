@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,16 @@ from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Prediction, Predictor
 from allkit.volume.run import model_hash
 
-__all__ = ["BENIGN", "add_model", "group_of", "malignant", "models", "set_default"]
+__all__ = [
+    "BENIGN",
+    "Told",
+    "add_model",
+    "group_of",
+    "malignant",
+    "models",
+    "set_default",
+    "told_by",
+]
 
 BENIGN = "benign"
 UNSIGNED = tuple(state for state in MOVES if "signed" in MOVES[state] or state == "new")
@@ -128,6 +140,71 @@ def models(user: User) -> list[dict[str, Any]]:
         default = user.store.setting("default_model", connection)
         rows = connection.execute(sa.select(t.models).order_by(t.models.c.id.desc()))
         return [dict(row._mapping) | {"default": row.id == default} for row in rows]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model folder says of its training and figures; an exported file says less.
+
+    `measured` holds (figure, value, its interval in words) as they were stored, under `protocol`: what was
+    measured, on how many images. `counts` are the images of each class that it was trained on, and `drawn`
+    says that a program made these: then nothing follows for real smears.
+    """
+
+    there: bool
+    counts: tuple[tuple[str, int], ...] = ()
+    drawn: bool = False
+    protocol: str = ""
+    images: int = 0
+    measured: tuple[tuple[str, float, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+FIGURES = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_roc_auc",
+    "malignant_sensitivity_at_specificity",
+    "ece",
+    "brier",
+    "log_loss",
+)
+"""The figures of a validation that are shown, by their names in a model folder."""
+
+
+def told_by(path: Path) -> Told:
+    """Return what a model says of its figures, without opening the network. Never raises for a file that
+    is gone or says nothing of it."""
+    if not path.exists():
+        return Told(there=False)
+    try:
+        said = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        data, checked = said["data"], said.get("validation") or {}
+        return Told(
+            there=True,
+            counts=tuple((str(name), int(n)) for name, n in data["counts"].items()),
+            drawn=bool(data.get("drawn")),
+            protocol=str(checked.get("protocol", "")),
+            images=int(checked.get("n", 0)),
+            measured=tuple(_measured(checked)),
+            notes=tuple(map(str, [*checked.get("notes", ()), *said.get("trust_notes", ())])),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Told(there=True)
+
+
+def _measured(checked: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
+    for name in FIGURES:
+        value = checked.get(name)
+        if value is None:
+            continue
+        # Where no error was made, an interval by resampling is a point; words say what is known.
+        words = checked.get("exact", {}).get(name)
+        bounds = checked.get("intervals", {}).get(name)
+        if words is None and bounds is not None:
+            words = f"{bounds[0]:.3f}–{bounds[1]:.3f}"
+        yield name, float(value), str(words or "")
 
 
 def malignant(answer: Prediction | CasePrediction, groups: dict[str, str]) -> bool:
