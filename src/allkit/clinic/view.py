@@ -33,6 +33,7 @@ __all__ = [
     "look",
     "open_case",
     "recount",
+    "version_of",
     "view_of",
 ]
 
@@ -117,24 +118,30 @@ def look(user: User, case: str, *, polling: bool = False) -> CaseView:
         return view_of(connection, case, viewer=user.id)
 
 
-def view_of(connection: sa.Connection, case: str, *, viewer: str | None = None) -> CaseView:
-    """Return a case as a person may see it; without `viewer` everything is shown."""
+def view_of(
+    connection: sa.Connection, case: str, *, viewer: str | None = None, only: str | None = None
+) -> CaseView:
+    """Return a case as a person may see it; without `viewer` everything is shown.
+
+    With `only`, the id of a field, its other fields are left out, and the answer for the whole slide.
+    """
     row = row_of(connection, case)
     people = {p.id: PersonName(p.name, p.display) for p in connection.execute(sa.select(t.people))}
-    rows = _readings(connection, case)
-    fields = connection.execute(
-        sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
-    ).all()
+    rows = _readings(connection, case, only)
+    query = sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
+    if only is not None:
+        query = query.where(t.fields.c.id == only)
+    fields = connection.execute(query).all()
     since = {field.id: field.added for field in fields}
     labels = labels_of(rows, since, people)
     model = model_of(connection, case)
-    answers = {} if model is None else _answers(connection, case, model.id)
+    answers = {} if model is None else _answers(connection, case, model.id, only)
     job = connection.execute(
         sa.select(t.jobs).where(t.jobs.c.case_id == case).order_by(t.jobs.c.id.desc()).limit(1)
     ).first()
     views = tuple(_shown(_field(f, answers, labels), row, viewer, people) for f in fields)
     slide = None
-    if model is not None:
+    if model is not None and only is None:
         slide = _slide(connection, case, model.id, of=[field.sha256 for field in fields])
     return CaseView(
         id=row.id,
@@ -161,6 +168,19 @@ def view_of(connection: sa.Connection, case: str, *, viewer: str | None = None) 
             (r.at, people[r.person_id], r.why, r.field_id) for r in rows if r.kind == "note"
         ),
     )
+
+
+def version_of(connection: sa.Connection, case: str) -> str:
+    """Return a text that is another one whenever anything in a case may have changed."""
+    parts: list[Any] = [list(row_of(connection, case))]
+    for table in (t.jobs, t.readings):
+        newest = table.c.id if table is t.jobs else table.c.seq
+        query = sa.select(table).where(table.c.case_id == case).order_by(newest.desc()).limit(1)
+        row = connection.execute(query).first()
+        parts.append(None if row is None else list(row))
+    fields = sa.select(sa.func.count(), sa.func.max(t.fields.c.added))
+    parts.append(list(connection.execute(fields.where(t.fields.c.case_id == case)).one()))
+    return sha256_of(canonical(parts))[:16]
 
 
 def _field(row: sa.Row[Any], answers: Mapping[str, Prediction], labels: _Labels) -> FieldView:
@@ -201,12 +221,11 @@ def _shown(
 _Labels = Mapping[tuple[str, int], Label]
 
 
-def _readings(connection: sa.Connection, case: str) -> list[sa.Row[Any]]:
-    return list(
-        connection.execute(
-            sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
-        )
-    )
+def _readings(connection: sa.Connection, case: str, only: str | None = None) -> list[sa.Row[Any]]:
+    query = sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
+    if only is not None:
+        query = query.where(t.readings.c.field_id == only)
+    return list(connection.execute(query))
 
 
 def standing(
@@ -263,12 +282,17 @@ def identity_of(row: sa.Row[Any]) -> ModelIdentity:
     )
 
 
-def _answers(connection: sa.Connection, case: str, model: str) -> dict[str, Prediction]:
-    rows = connection.execute(
+def _answers(
+    connection: sa.Connection, case: str, model: str, only: str | None
+) -> dict[str, Prediction]:
+    query = (
         sa.select(t.answers.c.field_id, t.answers.c.data)
         .join(t.fields, t.fields.c.id == t.answers.c.field_id)
         .where(t.fields.c.case_id == case, t.answers.c.model_id == model)
     )
+    if only is not None:
+        query = query.where(t.answers.c.field_id == only)
+    rows = connection.execute(query)
     return {row.field_id: answer_of(row.data) for row in rows}
 
 

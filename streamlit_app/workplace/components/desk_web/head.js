@@ -1,0 +1,100 @@
+// The line on top: the verdict of the slide, the progress of the answers, what is not saved, and the two
+// buttons that end a reading.
+
+class Head {
+  constructor(say, { ask, sheet, overview, openUploads }) {
+    Object.assign(this, { say });
+    this.tone = make("span", { class: "mark-box" });
+    this.headline = make("h2", { class: "headline" });
+    this.lines = make("div", { class: "lines" });
+    this.bar = make("progress", { "aria-label": say("job.label"), max: 1, value: 0, hidden: true });
+    this.job = make("p", { class: "job quiet" });
+    this.unread = make("p", { class: "unread" });
+    this.saving = make("p", { class: "saving" });
+    this.trouble = make("p", { class: "trouble", hidden: true });
+    this.coming = make("div", { class: "coming", hidden: true });
+    this.off = make("p", { class: "quiet off", id: "why-off", hidden: true });
+    this.finish = this.button("head.finish", () => ask("finish"));
+    this.sign = this.button("head.sign", () => ask("sign"), "accept");
+    this.keys = this.button("head.keys", sheet, "link");
+    this.overview = this.button("head.overview", overview, "only-narrow");
+    this.node = make(
+      "header", { class: "slide" },
+      make("div", { class: "what" }, make("div", { class: "line" }, this.tone, this.headline), this.lines),
+      make("div", { class: "how" }, this.bar, this.job, this.unread, this.saving, this.coming),
+      make("div", { class: "ends" }, make("div", { class: "row" }, this.overview, this.keys, this.finish, this.sign), this.off),
+      this.trouble,
+    );
+  }
+
+  button(name, act, kind) {
+    return make("button", { type: "button", class: kind, on: { click: act }, text: this.say(name) });
+  }
+
+  paint(screen) {
+    const { slide, job } = screen;
+    setMark(this.tone, slide.tone);
+    setText(this.headline, slide.headline);
+    const lines = slide.lines || [];
+    if (this.known !== JSON.stringify(lines)) {
+      this.known = JSON.stringify(lines);
+      this.lines.replaceChildren(...lines.map((text) => make("p", { text })));
+    }
+    show(this.bar, ["queued", "running"].includes(job.state));
+    setAttribute(this.bar, "max", Math.max(1, job.total || 0));
+    this.bar.value = job.done || 0;
+    show(this.job, ["queued", "running", "failed"].includes(job.state) && !!job.words);
+    setText(this.job, job.words || "");
+    this.job.classList.toggle("error", job.state === "failed");
+    setText(this.unread, screen.unread_words || "");
+  }
+
+  // Whether all is saved, and whether one may finish or sign: while it is not, why not.
+  paintSaving(screen, queue) {
+    const n = queue.items.length;
+    const { say } = this;
+    this.saving.dataset.state = n ? queue.state : "saved";
+    const states = { away: "queue.away", signed_out: "queue.signed_out" };
+    setText(this.saving, n ? say(states[queue.state] || "queue.unsaved", { n }) : say("queue.saved"));
+    const running = screen && ["queued", "running"].includes(screen.job.state);
+    const closed = screen && ["signed", "amended", "erased"].includes(screen.status);
+    let why = "";
+    if (!screen) why = say("head.off_loading");
+    else if (n) why = say("head.off_unsaved", { n });
+    else if (running) why = say("head.off_running");
+    else if (closed) why = screen.may_not || say("head.off_closed");
+    this.setOff(this.sign, why);
+    this.setOff(this.finish, why || (screen.may_read ? "" : screen.may_not || say("head.off_closed")));
+    setText(this.off, why);
+    show(this.off, !!why);
+  }
+
+  setOff(button, why) {
+    if (button.disabled !== !!why) button.disabled = !!why;
+    setAttribute(button, "title", why || null);
+    setAttribute(button, "aria-describedby", why ? "why-off" : null);
+  }
+
+  setTrouble(words) {
+    setText(this.trouble, words || "");
+    show(this.trouble, !!words);
+  }
+
+  // Files of this case that another part of the page still sends, and those that were refused.
+  paintComing(job) {
+    const refused = job ? job.refused : [];
+    show(this.coming, !!job && (job.left > 0 || refused.length > 0 || job.elsewhere.length > 0));
+    if (!job) return;
+    const parts = [];
+    if (job.left) parts.push(make("p", { text: this.say("coming.left", { n: job.left }) }));
+    const says = [...refused.map((one) => `${one.name}: ${one.what} ${one.todo}`.trim()), ...job.elsewhere];
+    if (says.length) {
+      const list = make("ul", {}, ...says.map((text) => make("li", { text, dir: "auto" })));
+      const title = refused.length ? this.say("coming.refused", { n: refused.length }) : this.say("coming.elsewhere");
+      const details = make("details", {}, make("summary", { text: title }), list);
+      details.open = !!this.coming.querySelector("details[open]");
+      parts.push(details);
+    }
+    this.coming.replaceChildren(...parts);
+  }
+}

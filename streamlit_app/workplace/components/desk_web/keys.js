@@ -1,0 +1,130 @@
+// The keys of the desk. They act only where the desk or nothing has the focus.
+
+const KEYS_KEPT = "allkit.desk.keys";
+const KEYS = {
+  other: "o", inadequate: "x", accept: "enter", undo: "u", map: "m", cells: "c", note: "n", unread: "f", sheet: "?",
+};
+const FIXED = {
+  arrowleft: "left", arrowright: "right", arrowup: "up", arrowdown: "down",
+  "+": "in", "=": "in", "-": "out", 0: "fit", escape: "escape", home: "home", end: "end", " ": "open",
+};
+const NOT_REPEATED = new Set(["accept", "undo", "map", "cells", "note", "sheet"]);
+
+// The name of the key that was pressed, the same on keyboards of other scripts and with digits above.
+function keyName(event) {
+  const digit = /^Digit(\d)$/.exec(event.code || "");
+  if (digit && !event.shiftKey && !/^\d$/.test(event.key)) return digit[1];
+  const letter = /^Key([A-Z])$/.exec(event.code || "");
+  if (letter && event.key.length === 1 && event.key.charCodeAt(0) > 591) return letter[1].toLowerCase();
+  return event.key.toLowerCase();
+}
+
+class Keys {
+  // `act(action, event)` does it; `classes()` are the names of the classes in their order.
+  constructor(root, { act, classes, dialogs, escape }) {
+    Object.assign(this, { root, act, classes, dialogs, escape });
+    this.own = this.kept();
+    this.listen = (event) => this.pressed(event);
+    // Before the page's own shortcuts: Streamlit takes C and R for itself.
+    window.addEventListener("keydown", this.listen, true);
+  }
+
+  kept() {
+    try {
+      const kept = JSON.parse(localStorage.getItem(KEYS_KEPT) || "{}");
+      return kept && typeof kept === "object" ? kept : {};
+    } catch {
+      return {};
+    }
+  }
+
+  keep(own) {
+    this.own = own;
+    try {
+      localStorage.setItem(KEYS_KEPT, JSON.stringify(own));
+    } catch {
+      // A browser that keeps nothing has the keys until the page is left.
+    }
+  }
+
+  // What can be done by a key, as [action, key]: the classes first.
+  all() {
+    const named = ["other", "inadequate"];
+    const classes = this.classes().filter((name) => !named.includes(name)).slice(0, 9);
+    const digits = classes.map((name, n) => [`class:${name}`, String(n + 1)]);
+    return [...digits, ...Object.entries(KEYS)].map(([action, key]) => [action, this.own[action] || key]);
+  }
+
+  of(action) {
+    const found = this.all().find(([one]) => one === action);
+    return found ? found[1] : "";
+  }
+
+  ofClass(name) {
+    return keyWords(this.of(name === "other" || name === "inadequate" ? name : `class:${name}`));
+  }
+
+  // Another key for an action; what else has that key, or null where it is free.
+  change(action, key) {
+    const taken = this.all().find(([one, has]) => has === key && one !== action);
+    if (taken || key in FIXED || key === "tab" || key === "shift") return taken ? taken[0] : "fixed";
+    this.keep({ ...this.own, [action]: key });
+    return null;
+  }
+
+  pressed(event) {
+    const inside = event.composedPath().includes(this.root);
+    if (event.isComposing) return;
+    if (this.dialogs.open) return this.inDialog(event, inside);
+    const active = focused();
+    if (takesText(active)) return this.inText(event, inside);
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const nowhere = !active || active === document.body || active === document.documentElement;
+    if (!(inside || nowhere) || foreignDialog(this.root)) return;
+    const action = this.action(keyName(event), active);
+    if (!action) return;
+    event.stopPropagation();
+    if (event.repeat && (NOT_REPEATED.has(action) || action.startsWith("class:"))) return;
+    if (this.act(action, event) !== false) event.preventDefault();
+  }
+
+  action(key, active) {
+    const onCell = !!active && active.getAttribute && active.getAttribute("role") === "option";
+    const presses = !!active && /^(BUTTON|A|SUMMARY)$/.test(active.tagName);
+    // A button that has the focus is pressed by Enter and the space bar.
+    if (presses && (key === "enter" || key === " ")) return null;
+    const found = this.all().find(([, has]) => has === key);
+    if (found) return found[0];
+    const fixed = FIXED[key];
+    if (["home", "end", "open"].includes(fixed) && !onCell) return null;
+    return fixed || null;
+  }
+
+  inText(event, inside) {
+    if (!inside) return;
+    // What is typed here is no shortcut of the page.
+    if (event.key !== "Tab") event.stopPropagation();
+    const done = this.escape(event);
+    if (done) event.preventDefault();
+  }
+
+  inDialog(event, inside) {
+    if (!inside) return;
+    if (event.key !== "Tab") event.stopPropagation();
+    if (this.dialogs.key(event)) event.preventDefault();
+  }
+
+  close() {
+    window.removeEventListener("keydown", this.listen, true);
+  }
+}
+
+// Whether a dialog of the page, not of the desk, is open.
+function foreignDialog(root) {
+  return [...document.querySelectorAll('[role="dialog"], dialog[open]')].some((node) => !root.contains(node));
+}
+
+function keyWords(key) {
+  const names = { enter: "↵", arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣" };
+  return names[key] || (key.length === 1 ? key.toUpperCase() : key);
+}

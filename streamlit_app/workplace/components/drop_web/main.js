@@ -1,0 +1,165 @@
+// The drop zone: what Streamlit calls; the sending itself is in the uploader.
+
+const LIMIT = 200 * 2 ** 20;
+const ROWS = 200;
+const ZONES = new WeakMap();
+
+class Zone {
+  constructor(root, data, trigger) {
+    Object.assign(this, { root, data, trigger });
+    this.say = wordsOf(data.texts);
+    this.net = new Net(data.token, data.base || "");
+    this.limit = data.limit || LIMIT;
+    this.build();
+    this.follow(data.case ? registry().uploads.get(data.case) : null);
+  }
+
+  build() {
+    const { say, root } = this;
+    const picker = (name, folder) => {
+      const input = make("input", { type: "file", multiple: true, hidden: true, webkitdirectory: folder, tabindex: "-1", "aria-hidden": "true", "aria-label": say(name) });
+      input.addEventListener("change", () => {
+        this.take([...input.files]);
+        input.value = "";
+      });
+      const button = make("button", { type: "button", class: folder ? "" : "accept", on: { click: () => input.click() }, text: say(name) });
+      return [button, input];
+    };
+    this.words = make("p", { class: "words", text: say(this.data.case ? "words_more" : "words") });
+    this.limits = make("p", { class: "quiet", text: say("limits", { megabytes: Math.round(this.limit / 2 ** 20) }) });
+    this.zone = make("div", { class: "zone" }, this.words, make("div", { class: "row" }, ...picker("files", false), ...picker("folder", true)), this.limits);
+    this.bar = make("progress", { max: 1, value: 0, "aria-label": say("progress_label") });
+    this.progress = make("p", { class: "progress", role: "status", "aria-live": "polite" });
+    this.cancel = make("button", { type: "button", on: { click: () => this.upload.cancel() }, text: say("cancel") });
+    this.again = make("button", { type: "button", on: { click: () => this.sendAgain() }, text: say("again") });
+    this.open = make("button", { type: "button", on: { click: () => this.trigger("opened", { case: this.upload.case }) }, text: say("open") });
+    this.row = make("div", { class: "state", hidden: true }, this.bar, this.progress, this.cancel, this.again, this.open);
+    this.skipped = make("p", { class: "quiet", hidden: true });
+    this.results = make("ul", { class: "results" });
+    root.setAttribute("dir", this.data.direction === "rtl" ? "rtl" : "ltr");
+    root.classList.toggle("large", !!this.data.large);
+    root.replaceChildren(this.zone, this.row, this.skipped, this.results);
+    this.zone.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      this.zone.classList.add("over");
+    });
+    this.zone.addEventListener("dragleave", () => this.zone.classList.remove("over"));
+    this.zone.addEventListener("drop", (event) => this.drop(event));
+  }
+
+  async drop(event) {
+    event.preventDefault();
+    this.zone.classList.remove("over");
+    try {
+      this.take(await dropped(event.dataTransfer));
+    } catch {
+      setText(this.skipped, this.say("unreadable"));
+      show(this.skipped, true);
+    }
+  }
+
+  take(files) {
+    const { kept, left } = withoutSystemFiles(files);
+    show(this.skipped, left > 0 || !kept.length);
+    setText(this.skipped, kept.length ? this.say("skipped", { n: left }) : this.say("nothing"));
+    if (!kept.length) return;
+    const fresh = this.data.new || {};
+    // Other words about the patient mean another case than the one that was made before.
+    const other = this.upload && !this.data.case && JSON.stringify(this.upload.fresh) !== JSON.stringify(fresh);
+    if (other) this.opened = false;
+    if (!this.upload || other) this.follow(Upload.of(this.net, this.data.case, fresh));
+    if (!this.data.case && !this.opened) {
+      this.opened = true;
+      this.upload.opened = (case_) => this.trigger("opened", { case: case_ });
+    }
+    this.upload.add(kept, this.limit, this.say);
+  }
+
+  sendAgain() {
+    if (!this.upload.case) this.upload.fresh = this.data.new || {};
+    this.upload.again(this.say);
+  }
+
+  follow(upload) {
+    if (this.unfollow) this.unfollow();
+    this.upload = upload;
+    this.unfollow = upload ? upload.changed.add(() => this.paint()) : null;
+    if (upload) this.paint();
+  }
+
+  // Many files change the line often: once a frame is enough.
+  paint() {
+    if (this.asked) return;
+    this.asked = requestAnimationFrame(() => {
+      this.asked = 0;
+      this.paintNow();
+    });
+  }
+
+  paintNow() {
+    const { upload, say } = this;
+    const { files, left } = upload;
+    show(this.row, files.length > 0);
+    setAttribute(this.bar, "max", Math.max(1, files.length));
+    this.bar.value = files.length - left;
+    show(this.bar, left > 0);
+    show(this.cancel, left > 0);
+    show(this.again, files.some((one) => one.state === "failed"));
+    show(this.open, !this.data.case && !!upload.case && left === 0);
+    const count = (state) => files.filter((one) => one.state === state).length;
+    const states = ["added", "again", "refused", "failed", "cancelled"].filter((state) => count(state));
+    const done = states.map((state) => say(`count.${state}`, { n: count(state) })).join(", ");
+    setText(this.progress, left ? say("progress", { done: files.length - left, total: files.length }) : done);
+    const order = ["refused", "failed", "sending", "again", "cancelled", "added", "waiting"];
+    const rows = [...files].sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
+    const lines = rows.slice(0, ROWS).map((one) => this.line(one));
+    if (rows.length > ROWS) lines.push(make("li", { class: "quiet", text: say("more", { n: rows.length - ROWS }) }));
+    this.results.replaceChildren(...upload.elsewhere.map((text) => make("li", { class: "elsewhere", text })), ...lines);
+  }
+
+  line(one) {
+    const state = make("span", { class: `tag ${one.state}`, text: this.say(`state.${one.state}`) });
+    const name = make("span", { class: "name", text: one.name, dir: "auto" });
+    const words = [one.what, one.todo].filter(Boolean).join(" ");
+    return make("li", { class: one.state }, state, name, words ? make("span", { class: "what", text: words, dir: "auto" }) : null);
+  }
+
+  renew(data, trigger) {
+    this.data = data;
+    this.trigger = trigger;
+    this.net.token = data.token;
+    if (this.upload) this.upload.net = this.net;
+  }
+
+  // The component goes, the files go on.
+  close() {
+    if (this.unfollow) this.unfollow();
+    if (this.upload) this.upload.opened = null;
+    cancelAnimationFrame(this.asked);
+    this.root.replaceChildren();
+  }
+}
+
+function sameZone(one, other) {
+  const part = ({ case: case_, texts, direction, large }) => JSON.stringify([case_, texts, direction, large]);
+  return part(one) === part(other);
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component;
+  const root = parentElement.querySelector(".drop");
+  let zone = ZONES.get(parentElement);
+  if (zone && (!sameZone(zone.data, data) || zone.root !== root)) {
+    zone.close();
+    zone = undefined;
+  }
+  if (zone) zone.renew(data, setTriggerValue);
+  else zone = new Zone(root, data, setTriggerValue);
+  setTheme(root);
+  ZONES.set(parentElement, zone);
+  return () => {
+    const last = ZONES.get(parentElement);
+    ZONES.delete(parentElement);
+    if (last) last.close();
+  };
+}
