@@ -106,8 +106,9 @@ def shown_of(answer: Prediction | CasePrediction) -> Shown:
     if answer.verdict not in ("accepted", "review") or foreign:
         return Shown(None, accepted=False, group=None, calibrated=calibrated)
     label = None if codes.intersection(UNKNOWN_SLIDE) else answer.label
-    # A model that is not calibrated accepts nothing, whatever it writes.
-    accepted = answer.verdict == "accepted" and label is not None and calibrated
+    # A model that is not calibrated, or in doubt about the group, accepts nothing, whatever it writes.
+    doubt = codes.intersection((NOT_CALIBRATED, "group_uncertain"))
+    accepted = answer.verdict == "accepted" and label is not None and not doubt
     group = None
     if answer.coarse_verdict == "accepted" and not codes.intersection(GROUP_OPEN):
         group = answer.coarse
