@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.pages.common import plain
 
-from allkit.errors import AccessError, AllkitError
+from allkit.errors import AllkitError, SignedOutError
+from workplace.pages.common import plain
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -38,25 +38,13 @@ def acting(here: Here) -> Iterator[Outcome]:
     try:
         yield outcome
         outcome.done = True
-    except AccessError as error:
-        if _signed_out(here):
-            _to_sign_in(here, error)
-        else:
-            st.error(plain(str(error)))
+    except SignedOutError as error:
+        _to_sign_in(here, error)
     except AllkitError as error:
         st.error(plain(str(error)))
 
 
-def _signed_out(here: Here) -> bool:
-    """Whether the person may do nothing any more, not only what was just tried."""
-    try:
-        with here.user.read("reader", "signer", "admin", polling=True):
-            return False
-    except AccessError:
-        return True
-
-
-def _to_sign_in(here: Here, error: AccessError) -> None:
+def _to_sign_in(here: Here, error: SignedOutError) -> None:
     # Once by itself: were the frame not to know of it, the page would run for ever.
     if not st.session_state.get(SIGNED_OUT):
         st.session_state[SIGNED_OUT] = True

@@ -6,9 +6,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.pages.acting import acting, done
-from workplace.pages.common import may
-from workplace.pages.reasons import with_reason
 
 from allkit.clinic.access import people
 from allkit.clinic.cases import SIGNED, assign, change_specimen, lower_priority
@@ -19,6 +16,9 @@ from allkit.clinic.records import Specimen
 from allkit.clinic.search import resolve
 from allkit.clinic.signing import reopen, withdraw
 from allkit.clinic.view import CaseView
+from workplace.pages.acting import acting, done
+from workplace.pages.common import may
+from workplace.pages.reasons import with_reason
 
 if TYPE_CHECKING:
     from workplace.here import Here

@@ -6,10 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.components.rows import Column, Row, rows
-from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import may, when
-from workplace.pages.people import show_people
 
 from allkit.clinic.access import change_settings, settings_of
 from allkit.clinic.audit import export_events, export_lines
@@ -18,6 +14,10 @@ from allkit.clinic.outbox import dead, retry, set_target, waiting
 from allkit.clinic.store.backup import backup
 from allkit.clinic.store.verify import verify
 from allkit.clinic.targets import targets
+from workplace.components.rows import Column, Row, rows
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import may, when
+from workplace.pages.people import show_people
 
 if TYPE_CHECKING:
     from workplace.here import Here

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from workplace.pages import actions, signing
-from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import age, may, tone_of, when
 
 from allkit.clinic.reading import finish
 from allkit.clinic.search import previous
 from allkit.clinic.view import CaseView, look, open_case
+from workplace.pages import actions, signing
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import age, may, tone_of, when
 
 if TYPE_CHECKING:
     from workplace.here import Here

@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from workplace.components.rows import Cell
-
 from allkit.clinic.shares import Share
+from workplace.components.rows import Cell
 
 if TYPE_CHECKING:
     from workplace.here import Here
     from workplace.texts import Texts
 
-__all__ = ["age", "display", "may", "percent", "plain", "share_cell", "short", "tone_of", "when"]
+__all__ = ["age", "may", "plain", "share_cell", "short", "tone_of", "when"]
 
 TONES: Mapping[str, str] = {
     "new": "waiting",
@@ -30,11 +29,6 @@ TONES: Mapping[str, str] = {
 def plain(text: str) -> str:
     """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
-
-
-def display(say: Texts, label: str) -> str:
-    """Return the name of a class in the user's language; a class that is not known keeps its own."""
-    return say(f"class.{label}") if say.has(f"class.{label}") else label
 
 
 def may(here: Here, *roles: str) -> bool:
@@ -63,13 +57,6 @@ def tone_of(say: Texts, status: str, *, urgent: bool = False) -> tuple[str, str]
     if urgent:
         return "urgent", say("common.urgent", status=word)
     return TONES[status], word
-
-
-def percent(value: float) -> str:
-    """Return a share as a whole percentage, but never as certainty."""
-    if value >= 0.995:
-        return "> 99 %"
-    return "< 1 %" if value < 0.005 else f"{100 * value:.0f} %"
 
 
 def share_cell(say: Texts, share: Share) -> Cell:

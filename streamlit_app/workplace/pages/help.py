@@ -5,34 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
+
 from workplace.pages.acting import acting, tell_done
+from workplace.pages.common import plain
+from workplace.telling import HIGH, MODERATE, percent
 
 if TYPE_CHECKING:
     from workplace.here import Here
 
 __all__ = ["show"]
 
-OWN = "page_"
-"""How the names of this page's own texts begin; the others are the chapters."""
-
 
 def show(here: Here) -> None:
-    """Show the page: the chapters in the order in which their file has them."""
+    """Show the page: the topics in the order in which their file has them."""
     say = here.say
     tell_done()
-    st.header(say("help.page_title"), anchor=False)
+    st.header(say("help.title"), anchor=False)
     _sheet(here)
-    chapters: dict[str, dict[str, str]] = {}
-    for name, text in say.section("help").items():
-        if not name.startswith(OWN):
-            chapter, _, part = name.rpartition(".")
-            chapters.setdefault(chapter or name, {})[part] = text
-    for parts in chapters.values():
-        if "title" in parts:
-            st.subheader(parts["title"], anchor=False)
-        for part, text in parts.items():
-            if part != "title":
-                st.markdown(text)
+    bands = {"high": percent(say, HIGH), "moderate": percent(say, MODERATE)}
+    for topic in dict.fromkeys(name.partition(".")[0] for name in say.section("help.topics")):
+        st.subheader(plain(say(f"help.topics.{topic}.title")), anchor=False)
+        st.markdown(plain(say(f"help.topics.{topic}.text", **bands)))
 
 
 def _sheet(here: Here) -> None:
@@ -42,9 +35,9 @@ def _sheet(here: Here) -> None:
     st.write(say("help.page_sheet_text"))
     with acting(here):
         st.download_button(
-            say("help.page_sheet"),
+            say("help.bench_sheet"),
             bench_sheet(say.language),
-            file_name=say("help.page_sheet_file"),
+            file_name="allkit-bench-sheet.pdf",
             mime="application/pdf",
             on_click="ignore",
             key="help.sheet",

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
-from workplace.components.rows import Column, Row, rows
-from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import display, may, share_cell
 
 from allkit.clinic.models import Told, models, set_default, told_by
 from allkit.clinic.quality import refusals
 from allkit.clinic.shares import Share, share_of
+from workplace.components.rows import Column, Row, rows
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import may, plain, share_cell
+from workplace.telling import display_of
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -45,7 +46,7 @@ def _card(here: Here, model: dict[str, Any], refused: Share) -> None:
     st.text(say("models.version", version=model["version"], added=model["added"][:10]))
     st.text(say("models.hash", hash=model["sha256"]))
     st.text(say("models.calibrated" if model["calibrated"] else "models.not_calibrated"))
-    classes = ", ".join(display(say, name) for name in json.loads(model["classes"]))
+    classes = ", ".join(display_of(say, name) for name in json.loads(model["classes"]))
     st.text(say("models.classes", classes=classes))
     told = told_by(Path(model["path"]))
     if told.there:
@@ -62,8 +63,6 @@ def _card(here: Here, model: dict[str, Any], refused: Share) -> None:
 
 
 def _heading(model: dict[str, Any]) -> str:
-    from workplace.pages.common import plain
-
     return plain(f"{model['name']}  {model['sha256'][:12]}")
 
 
@@ -75,7 +74,7 @@ def _figures(here: Here, id: str, told: Told) -> None:
     if told.drawn:
         st.warning(say("models.drawn"))
     if told.counts:
-        counts = ", ".join(f"{display(say, name)} {n}" for name, n in told.counts)
+        counts = ", ".join(f"{display_of(say, name)} {n}" for name, n in told.counts)
         st.text(say("models.trained", counts=counts))
     # No model says which stain it knows; silence about it would look like "all".
     st.text(say("models.stain_unknown"))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.pages.acting import acting
 
 from allkit.clinic.cases import create
 from allkit.clinic.records import Identifier, Specimen
+from workplace.pages.acting import acting
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -75,4 +75,4 @@ def take_drop(here: Here) -> None:
         return
     result = drop(here, case=None, key="worklist_drop", new={"kind": kind})
     if result.opened:
-        here.go("case", case=str(result.opened))
+        here.go("case", case=str(result.opened["case"]))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.components.rows import Column, Row, rows
-from workplace.pages.acting import acting, done
 
 from allkit.clinic.access import ROLES, Person, add_person, people
+from workplace.components.rows import Column, Row, rows
+from workplace.pages.acting import acting, done
 
 if TYPE_CHECKING:
     from workplace.here import Here

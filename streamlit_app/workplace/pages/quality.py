@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.components.rows import Cell, Column, Row, rows
-from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import display, percent, share_cell, short
 
 from allkit.clinic.models import models
 from allkit.clinic.quality import Agreement, Calibration, Drift, Overrides, summary
+from workplace.components.rows import Cell, Column, Row, rows
+from workplace.pages.acting import acting, tell_done
+from workplace.pages.common import share_cell, short
+from workplace.telling import display_of, percent
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -77,7 +78,7 @@ def _overrides(here: Here, figures: Overrides, names: dict[str, str]) -> None:
         Row(
             str(number),
             {
-                by: display(say, one.of) if by == "class" else one.of,
+                by: display_of(say, one.of) if by == "class" else one.of,
                 "model": names.get(one.model, short(one.model)),
                 "answer": say(f"quality.verdict_{one.verdict}"),
                 "read": say("quality.blind" if one.blind else "quality.seen"),
@@ -108,7 +109,7 @@ def _calibration(here: Here, figures: Calibration, names: dict[str, str]) -> Non
             {
                 "band": Cell(f"{one.low:.2f}–{one.high:.2f}", sort=one.low),
                 "model": names.get(one.model, short(one.model)),
-                "mean": Cell(percent(one.mean), sort=one.mean),
+                "mean": Cell(percent(say, one.mean), sort=one.mean),
                 "right": share_cell(say, one.right),
                 "blind": share_cell(say, one.blind),
                 "cases": Cell(str(one.cases), sort=one.cases),

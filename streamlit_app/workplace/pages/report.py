@@ -5,11 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.components.rows import Cell, Column, Row, rows
-from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import display, may, when
-from workplace.pages.pictures import pages_of
-from workplace.pages.reasons import with_reason
 
 from allkit.clinic.cases import SIGNED
 from allkit.clinic.outbox import of_case, retry
@@ -18,6 +13,12 @@ from allkit.clinic.reporting import export, frozen, versions
 from allkit.clinic.reports.formats import FORMATS, render
 from allkit.clinic.signing import reopen, withdraw
 from allkit.clinic.view import CaseView, look
+from workplace.components.rows import Cell, Column, Row, rows
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import may, when
+from workplace.pages.pictures import pages_of
+from workplace.pages.reasons import with_reason
+from workplace.telling import display_of
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -76,7 +77,7 @@ def _version(here: Here, found: tuple[CaseReport, ...]) -> CaseReport:
 def _standing(here: Here, report: CaseReport, *, newest: bool) -> str:
     """Return the reader's result in a sentence, and whether it may still be used."""
     say = here.say
-    result = display(say, report.result or "")
+    result = display_of(say, report.result or "")
     who = "" if report.signer is None else report.signer.display
     said = say("report.result", result=result, name=who, at=when(report.signed_at or ""))
     if report.kind == "withdrawn":
@@ -143,7 +144,7 @@ def _history(here: Here, found: tuple[CaseReport, ...]) -> None:
                     "version": Cell(str(one.version), sort=one.version),
                     "kind": say(f"report.kind_{one.kind}"),
                     "at": when(one.made_at),
-                    "result": display(say, one.result or ""),
+                    "result": display_of(say, one.result or ""),
                     "signer": "" if one.signer is None else one.signer.display,
                     "reason": one.reason,
                     "sha256": one.sha256,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.pages.acting import acting, done
-from workplace.pages.common import display, may, short
-from workplace.pages.pictures import pages_of
 
 from allkit.clinic.signing import Statement, ToSign, draft, gate, sign, to_sign
 from allkit.clinic.view import CaseView
+from workplace.pages.acting import acting, done
+from workplace.pages.common import may, short
+from workplace.pages.pictures import pages_of
+from workplace.telling import display_of
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -65,7 +66,7 @@ def _statement(here: Here, view: CaseView, asked: ToSign, unsaved: int) -> State
         say("sign.result"),
         asked.results,
         index=None,
-        format_func=lambda label: display(say, label),
+        format_func=lambda label: display_of(say, label),
         key=f"sign.result.{view.id}",
         horizontal=True,
     )

@@ -8,12 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 import streamlit as st
-from workplace.components.rows import Column, Row, rows
-from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import may
 
 from allkit.clinic.access import people
 from allkit.clinic.models import models
+from workplace.components.rows import Column, Row, rows
+from workplace.pages.acting import acting, tell_done
+from workplace.pages.common import may
 
 if TYPE_CHECKING:
     from workplace.here import Here

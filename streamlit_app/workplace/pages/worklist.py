@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
+
+from allkit.clinic.records import STATES
+from allkit.clinic.search import CaseRow, Filter, counts, find
 from workplace.components.rows import Cell, Column, Row, rows
 from workplace.pages.acting import acting, tell_done
 from workplace.pages.common import age, may, tone_of
 from workplace.pages.new_case import new_case, take_drop
-
-from allkit.clinic.records import STATES
-from allkit.clinic.search import CaseRow, Filter, counts, find
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -103,7 +103,7 @@ def _list(here: Here, wanted: Filter) -> None:
             [_row(here, row) for row in page.rows],
             key="worklist_rows",
             label=say("worklist.title"),
-            opens=say("worklist.opens"),
+            opens=say("worklist.opens", name="{name}"),
             search=SEARCH,
             mark=say("common.state"),
             direction=say.direction,
