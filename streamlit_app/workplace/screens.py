@@ -48,7 +48,7 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         "case": view.id,
         "status": view.status,
         "may_read": not why,
-        "may_not": say(f"frame.may_not.{why}") if why else "",
+        "may_not": say(f"server.may_not.{why}") if why else "",
         "round": 2 if second else 1,
         "blind": view.blind,
         "classes": [{"name": name, "display": display_of(say, name)} for name in classes],

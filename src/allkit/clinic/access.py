@@ -136,7 +136,7 @@ class User:
         self.active = self.clock()
 
     def require_awake(self) -> None:
-        """Raise `SignedOutError` for who was idle for longer than the clinic allows; whoever asks stays so."""
+        """Raise `SignedOutError` for who was idle for longer than the clinic allows; that stays so."""
         with self.store.read() as connection:
             self._require_awake(connection)
 

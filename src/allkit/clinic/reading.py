@@ -18,7 +18,14 @@ from allkit.clinic.cases import SIGNED, move, require_open, row_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id, setting_of
 from allkit.clinic.text import line, note
-from allkit.clinic.view import CaseView, FieldView, model_of, recount, view_of
+from allkit.clinic.view import (
+    CaseView,
+    FieldView,
+    case_of_field,
+    model_of,
+    recount,
+    view_of,
+)
 from allkit.errors import AccessError, ClinicError, StoreError
 
 __all__ = [
@@ -188,7 +195,7 @@ def _take(
             known, user, field, reading if not accepting else reading | {"label": known.label}
         )
         return int(known.seq), None
-    of = case if field is None else _case_of(change.connection, field)
+    of = case if field is None else case_of_field(change.connection, field)
     if of is None or (case is not None and case != of):
         raise ClinicError("The field is not one of this case. Open the case again.")
     if accepting:
@@ -218,15 +225,6 @@ def _require_same(
             f"The client {known.client!r} sent its number {known.client_seq} before, with something else. "
             "Nothing was changed; reload the page."
         )
-
-
-def _case_of(connection: sa.Connection, field: str) -> str:
-    case: str | None = connection.scalar(
-        sa.select(t.fields.c.case_id).where(t.fields.c.id == field)
-    )
-    if case is None:
-        raise ClinicError(f"There is no field {field[:40]!r}. Open the case again.")
-    return case
 
 
 def _insert(
