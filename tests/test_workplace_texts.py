@@ -1,5 +1,6 @@
 """The texts of the workplace: every language says the same things, and nothing of them is cut or lost."""
 
+import ast
 import re
 import string
 import sys
@@ -39,10 +40,35 @@ def test_a_translated_text_takes_the_same_values(language):
 @pytest.mark.parametrize("language", languages())
 def test_every_plural_has_its_singular(language):
     own = texts(language).own
-    pairs = {key.rpartition(".")[0] for key in own if key.endswith((".one", ".other"))}
-    classes = {"class"}  # `class.other` is a class of its own
-    missing = [p for p in pairs - classes if f"{p}.one" not in own or f"{p}.other" not in own]
-    assert missing == ["reasons"]  # `reasons.other` is a reason of its own
+    singular = {key.removesuffix(".one") for key in own if key.endswith(".one")}
+    # `class.other` is a class of its own and `reasons.other` a reason: only what counts is a plural.
+    plural = {
+        k.removesuffix(".other") for k, t in own.items() if k.endswith(".other") and "{n}" in t
+    }
+    assert len(plural) > 10
+    assert singular == plural
+
+
+def asked_for(tree):
+    """The keys that a module names in calls of `say`, also as one of two (`"a" if x else "b"`)."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+        first = node.args[0]
+        either = (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,)
+        if name == "say":
+            yield from (part.value for part in either if isinstance(part, ast.Constant))
+
+
+def test_every_text_that_the_pages_ask_for_is_there():
+    asked = {
+        (path.name, key)
+        for path in (ROOT / "streamlit_app" / "workplace").rglob("*.py")
+        for key in asked_for(ast.parse(path.read_text("utf-8")))
+    }
+    assert len(asked) > 30
+    assert [one for one in sorted(asked) if not texts("en").has(one[1])] == []
 
 
 @pytest.mark.parametrize("language", languages())

@@ -438,6 +438,7 @@ CODES_OF_FILES = (
     "missing", "empty", "not_an_image", "truncated", "corrupt", "too_small", "too_large", "animated",
     "translucent", "float", "low_bit_depth", "mode", "array", "identity", "left_out", "link",
     "nested_zip", "encrypted", "damaged_zip", "too_many", "order",
+    "case",
 )  # fmt: skip
 
 
