@@ -41,6 +41,7 @@ NOTES = {
     "empty": "The map is empty: no place of the field alone speaks for this answer.",
     "only_largest": f"Only the {explaining.MOST_CELLS} largest cells were left out one by one.",
     "too_few_places": "Whether the map can be relied on was not measured: there are too few cells.",
+    "places_alike": "All places speak for the answer alike, so that no choice of them could be checked.",
     "speaks_against": "Some places speak against the answer; they are not marked.",
     "group_of_class": "The group was answered; the map is of its most probable class.",
 }
@@ -97,8 +98,8 @@ class Explanation:
         }[self.faithful]
         words = [METHODS.get(self.method, f"The map was made by {self.method}."), checked]
         words += [NOTES[note] for note in self.notes if note in NOTES]
-        if "too_few_places" in self.notes:
-            words.remove(checked)
+        if {"too_few_places", "places_alike"} & set(self.notes):
+            words.remove(checked)  # the note says it
         return [*words, *([WITHOUT[self.without_nearest]] if self.without_nearest else [])]
 
 

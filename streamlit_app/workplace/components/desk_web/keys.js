@@ -126,5 +126,5 @@ function foreignDialog(root) {
 
 function keyWords(key) {
   const names = { enter: "↵", arrowleft: "←", arrowright: "→", arrowup: "↑", arrowdown: "↓", " ": "␣" };
-  return names[key] || (key.length === 1 ? key.toUpperCase() : key);
+  return names[key] || key;
 }

@@ -66,7 +66,7 @@ class Viewer {
       make(
         "div", { class: "zoom" },
         zoom("viewer.out", () => this.stage.zoom(1 / 1.4), "−"),
-        zoom("viewer.fit", () => this.stage.fit(), "0"),
+        zoom("viewer.fit", () => this.stage.fit(), this.say("viewer.fit_short")),
         zoom("viewer.in", () => this.stage.zoom(1.4), "+"),
       ),
       this.mapLabel, this.cellsButton, this.mapWords,
