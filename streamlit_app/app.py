@@ -32,12 +32,14 @@ def main() -> None:
     here = frame.entered(place())
     if here is None:
         return
+    # Without a model and a case there is nothing to list; the first visit begins with what to do.
+    first = "worklist" if model_of_case(here.user, None) or counts(here.user) else "start"
     pages = {
         name: st.Page(
             page(here, name),
             title=say(f"server.menu.{name}"),
             url_path=name,
-            default=name == "worklist",
+            default=name == first,
             visibility="visible" if name in IN_MENU else "hidden",
         )
         for name in PAGES

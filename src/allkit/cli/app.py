@@ -26,6 +26,7 @@ from allkit.errors import ConfigError
 if TYPE_CHECKING:
     from allkit.clinic.access import User
     from allkit.clinic.store.store import Store
+    from allkit.data.dataset import Dataset
 
 __all__ = ["app", "run_app"]
 
@@ -179,8 +180,16 @@ def _of_demo(start: Start) -> Start:
             say("The demo's model is made first, which takes about a minute.")
             demo(out=DEMO, overwrite=DEMO.exists())
         say("Making ten synthetic cases; nothing follows from them for real ones.")
-        make_demo(folder, model, open_model(model), name=start.name or own_name())
+        make_demo(folder, model, open_model(model), _smears(), who=start.name or own_name())
     return replace(start, store=folder, url=None)
+
+
+def _smears() -> Dataset | None:
+    """Return the smears that the demo's model was trained on, to look at beside a field."""
+    from allkit.data.dataset import Dataset
+
+    table = DEMO / "split.csv"
+    return Dataset.open(table) if table.is_file() else None
 
 
 # ── who may come ──────────────────────────────────────────────────────────────────────────────
