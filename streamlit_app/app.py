@@ -11,6 +11,9 @@ from workplace.here import PAGES, Here
 from workplace.settings import place
 from workplace.texts import texts
 
+from allkit.clinic.models import model_of_case
+from allkit.clinic.search import counts
+
 IN_MENU = ("worklist", "quality", "models", "admin", "help")
 
 

@@ -267,9 +267,8 @@ def test_the_bands_have_the_limits_that_the_help_names(value, band):
         display=display,
     )
     assert said.band == band
-    told = " ".join(topic.text for topic in words.help_topics(EN))
-    assert "90 %" in told
-    assert "70 %" in told
+    told = EN("help.topics.bands.text", high=words.percent(EN, HIGH), moderate="M")
+    assert "high from 90 % on, moderate from M to below 90 %, low below M" in told
 
 
 # ── the slide ─────────────────────────────────────────────────────────────────────────────────

@@ -50,11 +50,11 @@ def page(name: str, here: Here, **query: str) -> AppTest:
     return ran(at)
 
 
-def ran(at: AppTest) -> AppTest:
-    """The page after another run, in which it raised nothing."""
-    at.run()
-    assert not at.exception, at.exception[0].message
-    return at
+def ran(at: Any) -> AppTest:
+    """The page after another run, in which it raised nothing; a widget of it is run too."""
+    run = at.run()
+    assert not run.exception, run.exception[0].message
+    return run
 
 
 def words(at: AppTest) -> str:

@@ -98,7 +98,7 @@ def _field(say: Texts, field: FieldView, view: CaseView, *, second: bool) -> dic
         "mine": _label(say, mine),
         "other": _label(say, other),
         "notes": [
-            {"at": at, "by": who.shown, "text": text}
+            {"at": at, "by": who.display, "text": text}
             for at, who, text, of in view.notes
             if of == field.id
         ],
@@ -112,6 +112,6 @@ def _label(say: Texts, label: Label | None) -> dict[str, str] | None:
         "label": label.label,
         "display": display_of(say, label.label),
         "why": label.why,
-        "by": label.person.shown,
+        "by": label.person.display,
         "at": label.at,
     }

@@ -79,7 +79,7 @@ def _standing(here: Here, report: CaseReport, *, newest: bool) -> str:
     say = here.say
     result = display_of(say, report.result or "")
     who = "" if report.signer is None else report.signer.display
-    said = say("report.result", result=result, name=who, at=when(report.signed_at or ""))
+    said = say("report.said", result=result, name=who, at=when(report.signed_at or ""))
     if report.kind == "withdrawn":
         return say("report.withdrawn", version=report.replaces, why=report.reason)
     return said if newest else f"{say('report.replaced')} {said}"

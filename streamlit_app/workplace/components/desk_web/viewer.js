@@ -43,12 +43,10 @@ class Viewer {
     this.number = this.button("viewer.number", () => this.showNumber(), { class: "link", "aria-expanded": "false" });
     this.sentence = make("p", { class: "sentence" });
     this.excluded = make("p", { class: "excluded" });
-    this.mine = make("p", { class: "own" });
-    this.error = make("p", { class: "error" });
     return make(
       "div", { class: "verdict" },
       make("p", { class: "line" }, this.tone, this.headline, this.band, this.number),
-      this.sentence, this.excluded, this.mine, this.error,
+      this.sentence, this.excluded,
     );
   }
 
@@ -80,9 +78,12 @@ class Viewer {
     this.undo = this.button("viewer.undo", () => this.act.undo());
     this.unreadButton = this.button("viewer.unread", () => this.act.nextUnread());
     this.offWords = make("p", { class: "quiet off" });
+    // Under the buttons, with room kept: the picture stays where it is when a class is given.
+    this.mine = make("p", { class: "own" });
+    this.error = make("p", { class: "error" });
     return make(
       "div", { class: "answering" }, this.classes,
-      make("div", { class: "row" }, this.accept, this.undo, this.unreadButton), this.offWords,
+      make("div", { class: "row" }, this.accept, this.undo, this.unreadButton), this.mine, this.error, this.offWords,
     );
   }
 
@@ -173,8 +174,10 @@ class Viewer {
 
   paintOwn(label) {
     const { field, reading, say } = this;
-    show(this.mine, label !== null);
-    if (label !== null) {
+    this.mine.classList.toggle("none", label === null);
+    if (label === null) {
+      setText(this.mine, say("viewer.mine_none"));
+    } else {
       const why = reading.why(field);
       const words = say(reading.unsaved(field) ? "viewer.mine_unsaved" : "viewer.mine", { label: reading.display(label) });
       setText(this.mine, why ? `${words} ${say("viewer.because", { why })}` : words);
