@@ -93,7 +93,7 @@ def _pictures(here: Here, report: CaseReport) -> None:
     pages = pages_of(report, here.place.store)
     for number, page in enumerate(pages, start=1):
         alt = here.say("report.page", page=number, pages=len(pages))
-        st.image(page, width="stretch", alt=alt)
+        st.image(page, width=880, alt=alt)
 
 
 def _file(here: Here, view: CaseView, version: int | None) -> None:

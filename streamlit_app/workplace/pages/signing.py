@@ -39,7 +39,7 @@ def dialog(here: Here, view: CaseView) -> None:
     say = here.say
     title = say("sign.title")
 
-    @st.dialog(title, width="large", position="right", on_dismiss=_close)
+    @st.dialog(title, width="medium", position="right", on_dismiss=_close)
     def drawer() -> None:
         signed = None
         with acting(here):
