@@ -21,13 +21,14 @@ __all__ = ["entered", "frame", "icon", "language", "style"]
 
 STYLE = """
 <style>
-/* Above: Streamlit's bar with the menu, 48 px; below it one thin line that stays in sight. */
+/* Above: Streamlit's bar with the menu, 48 px; below it one thin line that stays in sight. The two colours
+   are those of the page in .streamlit/config.toml. */
 .stAppHeader { height: 3rem; min-height: 3rem; }
 .stMainBlockContainer { padding: 3rem 2rem 2rem; max-width: 1800px; }
-.stMainBlockContainer > .stVerticalBlock { gap: 0.75rem; }
+.stMainBlockContainer .stVerticalBlock, .stDialog .stVerticalBlock { gap: 0.65rem; }
 .stElementContainer:has(> .stHtml > style) { display: none; }
 .st-key-frame { position: sticky; top: 3rem; z-index: 90; min-height: 2.25rem; padding: 0.15rem 0;
-  gap: 0.5rem 1rem; background: var(--st-background-color, Canvas);
+  gap: 0.5rem 1rem; background: light-dark(#ffffff, #12181c);
   border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
 .st-key-frame .stMarkdown p { font-size: 0.85rem; line-height: 1.3; margin: 0; }
 .st-key-frame [data-testid="stMarkdownContainer"] { margin: 0; }
@@ -39,11 +40,18 @@ STYLE = """
 .st-key-case_heading .stText { font-size: 0.9rem; line-height: 1.4; }
 .st-key-case_heading > :first-child .stText { font-weight: 650; }
 .st-key-case_heading button { min-height: 2rem; padding: 0 0.6rem; font-size: 0.9rem; }
+/* What is chosen is told by its edge and weight; the colour of buttons is too dark for text at night. */
+.stTabs [aria-selected="true"] p, .stButtonGroup [aria-checked="true"] p { color: inherit; font-weight: 650; }
+.stTabs [aria-selected="true"], .stButtonGroup [aria-checked="true"] { color: light-dark(#1c2a33, #e8eef2); }
+.stCaptionContainer, .stCaptionContainer p { color: light-dark(#4d5a63, #b4c0c8); }
+@media (max-width: 1200px) { .st-key-case_heading { gap: 0.25rem 0.7rem; } }
 @media (max-width: 800px) {
   .stMainBlockContainer { padding-inline: 0.75rem; }
   .st-key-frame { flex-wrap: nowrap; gap: 0.25rem; }
+  .st-key-frame .stMarkdown p { font-size: 0.78rem; }
   .st-key-frame .st-key-frame_demo { display: none; }
-  .st-key-frame .stPopover { max-width: 8.5rem; }
+  .st-key-frame .stPopover { max-width: 6.4rem; }
+  .st-key-case_heading { gap: 0.15rem 0.7rem; }
 }
 </style>
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Hashable, Mapping
@@ -13,6 +14,7 @@ from allkit.clinic.access import Role, User, sign_in, sign_in_with_roles
 from allkit.errors import AccessError, SignedOutError
 from workplace.sessions import SESSIONS, Session
 from workplace.settings import Login, Place
+from workplace.texts import texts
 
 __all__ = ["AGAIN", "LOCAL", "ask_anew", "come_back", "enter", "leave"]
 
@@ -39,7 +41,7 @@ def enter(place: Place, language: str) -> Session:
     if not claims.get("is_logged_in"):
         raise SignedOutError("Nobody is signed in.")
     identity = identity_of(claims)
-    user = SESSIONS.user(identity, lambda: _recognised(place, place.login, claims))
+    user = SESSIONS.user(identity, lambda: _recognised(place, claims, language))
     user.require_awake()
     return _page(identity, user, language)
 
@@ -70,7 +72,8 @@ def proved_at(claims: Mapping[str, Any]) -> float:
     return _seconds(claims, name)
 
 
-def _recognised(place: Place, login: Login | None, claims: Mapping[str, Any]) -> User:
+def _recognised(place: Place, claims: Mapping[str, Any], language: str) -> User:
+    login = place.login
     if login is None:
         raise SignedOutError("There is no login.")
     name = claims.get(login.claim)
@@ -85,16 +88,23 @@ def _recognised(place: Place, login: Login | None, claims: Mapping[str, Any]) ->
     if time.time() - _seconds(claims, "iat") > 60 * minutes + SKEW:
         raise SignedOutError("The sign-in is too old. Sign in again.")
     user = _user(place, login, name, claims)
+    if user is None:
+        raise AccessError(texts(language)("frame.no_role", name=name))
     user.confirmed = user.clock() - max(0.0, time.time() - proved_at(claims))
     return user
 
 
-def _user(place: Place, login: Login, name: str, claims: Mapping[str, Any]) -> User:
+def _user(place: Place, login: Login, name: str, claims: Mapping[str, Any]) -> User | None:
+    """Return the user; `None` for who has no role by the groups of the directory, and loses all here."""
     if not login.roles_claim:
         return sign_in(place.store, name)
     held = claims.get(login.roles_claim) or []
     values = [held] if isinstance(held, str) else [str(one) for one in held]
     roles: list[Role] = [login.roles[v] for v in values if v in login.roles]  # type: ignore[misc]
+    if not roles:
+        with contextlib.suppress(AccessError):
+            sign_in_with_roles(place.store, name, ())
+        return None
     return sign_in_with_roles(place.store, name, roles, display=str(claims.get("name") or ""))
 
 
