@@ -101,7 +101,9 @@ def jpeg(seed, side=512):
     for n in range(46):
         x, y = dice.randrange(side), dice.randrange(side * 3 // 4)
         r = side // 32 if n > 6 else side // 18
-        pen.ellipse((x - r, y - r, x + r, y + r), fill=(219, 178, 174) if n > 6 else (190, 170, 205))
+        pen.ellipse(
+            (x - r, y - r, x + r, y + r), fill=(219, 178, 174) if n > 6 else (190, 170, 205)
+        )
         if n <= 6:
             pen.ellipse((x - r * 0.8, y - r * 0.8, x + r * 0.6, y + r * 0.7), fill=(92, 60, 130))
     stream = io.BytesIO()

@@ -162,9 +162,9 @@ def test_while_the_server_is_away_nothing_is_lost_and_later_all_is_sent_once(des
     clinic.away = True
     press(page, "1", "ArrowRight", "4")
     page.get_by_text("Not saved: 2. The server does not answer").wait_for()
-    assert page.evaluate(
-        "!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
-    ), "leaving is warned of"
+    assert page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"), (
+        "leaving is warned of"
+    )
     press(page, "ArrowRight", "2")
     clinic.away = False
     until(lambda: saved(page))
@@ -226,7 +226,9 @@ def test_keys_are_dead_in_texts_in_dialogs_of_the_page_with_control_and_after_le
     press(page, "1", "c")
     page.locator("#elsewhere").blur()
     press(page, "Control+1", "Alt+2", "Meta+3")
-    page.evaluate("document.body.append(Object.assign(document.createElement('div'), {role: 'dialog', id: 'other'}))")
+    page.evaluate(
+        "document.body.append(Object.assign(document.createElement('div'), {role: 'dialog', id: 'other'}))"
+    )
     press(page, "2")
     page.evaluate("document.querySelector('#other').remove()")
     press(page, "n")
@@ -350,7 +352,9 @@ def test_a_screen_older_than_a_reading_does_not_take_it_back(desk):
 def test_arrows_follow_the_grid_and_from_right_to_left_the_other_way(desk):
     _, show = desk
     page = show([stand.field(n) for n in range(1, 20)])
-    columns = page.evaluate(f"getComputedStyle({HOST}.querySelector('.cells')).gridTemplateColumns.split(' ').length")
+    columns = page.evaluate(
+        f"getComputedStyle({HOST}.querySelector('.cells')).gridTemplateColumns.split(' ').length"
+    )
     press(page, "ArrowRight", "ArrowDown")
     assert selected(page) == f"f{2 + columns}"
     press(page, "ArrowUp", "ArrowLeft")
@@ -386,7 +390,9 @@ def test_a_hidden_field_shows_nothing_of_the_model(desk):
 def test_names_and_notes_are_text_whatever_they_hold(desk):
     _, show = desk
     name = '"><img src=x onerror="window.hurt=1"><script>window.hurt=1</script>\u202egnp.exe'
-    page = show([stand.field(1, name=name, notes=[{"by": name, "at": "", "text": name}], reasons=[name])])
+    page = show(
+        [stand.field(1, name=name, notes=[{"by": name, "at": "", "text": name}], reasons=[name])]
+    )
     assert page.locator(".file").text_content() == name
     assert page.locator(".viewer script, .viewer [onerror]").count() == 0
     assert page.evaluate("window.hurt") is None
@@ -436,12 +442,15 @@ def test_on_a_telephone_one_field_fills_the_screen_and_a_swipe_goes_on(desk):
     assert not page.locator(".grid").is_visible()
     assert page.locator(".verdict").bounding_box()["y"] < page.locator(".stage").bounding_box()["y"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    swipe = """(to) => {
+    swipe = (
+        """(to) => {
       const stage = %s.querySelector('.stage');
       const at = (type, x) => stage.dispatchEvent(new PointerEvent(type,
         {pointerId: 1, pointerType: 'touch', clientX: x, clientY: 300, bubbles: true}));
       at('pointerdown', 200); at('pointermove', 200 + to); at('pointerup', 200 + to);
-    }""" % HOST  # noqa: UP031 - the braces are JavaScript's
+    }"""
+        % HOST
+    )
     page.evaluate(swipe, -120)
     assert page.locator(".viewer h2").text_content() == "Field 2"
     page.evaluate(swipe, 120)
@@ -487,7 +496,11 @@ def test_while_the_model_answers_nobody_can_sign_and_the_answers_come_one_by_one
         with clinic.lock:
             clinic.fields[f"f{n}"] = stand.field(n, "accepted", "Pro")
             words = f"Answered {n} of 2"
-            clinic.screen["job"] = job | {"done": n, "words": words, "state": "done" if n == 2 else "running"}
+            clinic.screen["job"] = job | {
+                "done": n,
+                "words": words,
+                "state": "done" if n == 2 else "running",
+            }
         clinic.changed()
         page.locator(f"[data-group=Pro] .cell[data-field=f{n}]").wait_for()
     until(lambda: sign.is_enabled())

@@ -69,8 +69,9 @@ def tables(monkeypatch):
 @pytest.fixture
 def desk(monkeypatch):
     """What is pressed on the desk in the next run."""
-    import workplace.components.desk  # noqa: F401
     import sys
+
+    import workplace.components.desk  # noqa: F401
 
     pressed = []
 

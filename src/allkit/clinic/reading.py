@@ -207,12 +207,14 @@ def _take(
 def _answered(change: Change, user: User, case: str, field: str) -> str:
     """Return the class that a reader sees the model answer for a field."""
     (shown,) = view_of(change.connection, case, viewer=user.id, only=field).fields
-    if shown.answer is None or shown.answer.label is None:
+    answer = shown.answer
+    # What a model says of a field that it refuses is no answer.
+    if answer is None or answer.label is None or answer.verdict in ("refused", "unreadable"):
         raise ClinicError(
             f"For the field {shown.name!r} no answer of the model is shown, so there is none to accept. "
             "Give it a class."
         )
-    return shown.answer.label
+    return answer.label
 
 
 def _require_same(
