@@ -10,7 +10,8 @@
     ├── OrderError        an order of a laboratory system that cannot be taken
     ├── SendError         a message that another system did not take
     └── ClinicError       a case, a reading or a signature that the clinic refuses
-        ├── AccessError   who asks may not do this, or is signed out
+        ├── AccessError   who asks may not do this
+        │   └── SignedOutError   who asks is not signed in, or was idle too long
         └── StoreError    the database or the folder of images cannot be used as it is
 
 Every message says what happened, to which thing, and what to do. The command line prints the
@@ -35,6 +36,7 @@ __all__ = [
     "OrderError",
     "PluginError",
     "SendError",
+    "SignedOutError",
     "StoreError",
 ]
 
@@ -89,6 +91,10 @@ class ClinicError(AllkitError):
 
 class AccessError(ClinicError):
     """Who asks is not known, is signed out, or lacks the role that this needs."""
+
+
+class SignedOutError(AccessError):
+    """Who asks is not signed in, or was idle for too long; they sign in again."""
 
 
 class StoreError(ClinicError):

@@ -67,10 +67,19 @@ def _until_stopped() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def work(once: Once = False, device: Device = "auto", store: Where = None, url: Url = None) -> None:
+def work(
+    once: Once = False,
+    until_closed: Annotated[
+        bool, typer.Option("--until-closed", help="end when standard input is closed")
+    ] = False,
+    device: Device = "auto",
+    store: Where = None,
+    url: Url = None,
+) -> None:
     """Answer the cases that wait, until it is told to stop. It may be killed at any time.
 
-    With --once the exit status is 1 where a job failed; `show` says why.
+    With --once the exit status is 1 where a job failed; `show` says why. With
+    --until-closed it ends with the program that started it.
 
     Example:
     allkit clinic work
@@ -89,8 +98,16 @@ def work(once: Once = False, device: Device = "auto", store: Where = None, url: 
             return
         say("Answering; Ctrl-C ends it.")
         with _until_stopped() as stop:
+            if until_closed:
+                threading.Thread(target=_stop_when_closed, args=(stop,), daemon=True).start()
             answering.run(stop)
     say("Ended; what was answered is kept.")
+
+
+def _stop_when_closed(stop: threading.Event) -> None:
+    while sys.stdin.buffer.read(1024):
+        pass
+    stop.set()
 
 
 def watch(

@@ -13,6 +13,9 @@ orders      orders of laboratory systems
 jobs        the queue of cases to be answered
 models      the models of the clinic
 worker      the process that answers
+explanations  why the model answered so: asked for, made, kept
+explaining  making the map of an explanation, and measuring whether it can be believed
+references  labelled images of a model's training, to look at beside a field
 view        a case as who reads it may see it
 reading     classes, notes, undoing
 audit       the audit for others: JSON Lines, FHIR
@@ -35,5 +38,7 @@ resampling  kappa with an interval over cases
 drift       the model's answers from month to month
 quality     overrides, calibration, agreement and drift of a clinic
 overridden  fields that readers gave another class, as a data set
+demo        a clinic of drawn smears that shows every page
+facts       how much a clinic holds
 watching    a watched folder, taken into cases
 """

@@ -23,7 +23,7 @@ from allkit.clinic.records import PersonName, canonical, sha256_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import DEFAULTS, Change, Store, new_id
 from allkit.clinic.text import line
-from allkit.errors import AccessError, ClinicError
+from allkit.errors import AccessError, ClinicError, SignedOutError
 
 __all__ = [
     "OWN_SETTINGS",
@@ -41,6 +41,7 @@ __all__ = [
     "settings_of",
     "sign_in",
     "sign_in_by_key",
+    "sign_in_with_roles",
     "worker",
 ]
 
@@ -120,14 +121,12 @@ class User:
 
     def require(self, connection: sa.Connection, *roles: Role) -> None:
         """Raise `AccessError` unless the person is active, not idle, and has one of the roles."""
-        minutes = self.store.setting("idle_minutes", connection)
-        if "system" not in self.person.roles and self.clock() - self.active > 60 * minutes:
-            raise AccessError(
-                f"{self.name} did nothing for more than {minutes} minutes and is signed out. Sign in again."
-            )
+        self._require_awake(connection)
         row = connection.execute(sa.select(t.people).where(t.people.c.id == self.id)).first()
         if row is None or not row.active:
-            raise AccessError(f"{self.name} may not sign in any more. Ask an admin of the clinic.")
+            raise SignedOutError(
+                f"{self.name} may not sign in any more. Ask an admin of the clinic."
+            )
         held = set(json.loads(row.roles))
         if not held & set(roles):
             raise AccessError(
@@ -135,6 +134,18 @@ class User:
                 f"{' or '.join(roles)}. Ask an admin of the clinic."
             )
         self.active = self.clock()
+
+    def require_awake(self) -> None:
+        """Raise `SignedOutError` for who was idle for longer than the clinic allows; that stays so."""
+        with self.store.read() as connection:
+            self._require_awake(connection)
+
+    def _require_awake(self, connection: sa.Connection) -> None:
+        minutes = self.store.setting("idle_minutes", connection)
+        if "system" not in self.person.roles and self.clock() - self.active > 60 * minutes:
+            raise SignedOutError(
+                f"{self.name} did nothing for more than {minutes} minutes and is signed out. Sign in again."
+            )
 
     def has_confirmed(self, connection: sa.Connection) -> bool:
         """Whether the person proved who they are within the minutes that a signature allows."""
@@ -163,6 +174,31 @@ def sign_in_by_key(store: Store, key: str) -> User | None:
     if row is None or not hmac.compare_digest(row.sha256, shown) or not row.active:
         return None
     return User(store, _person(row))
+
+
+def sign_in_with_roles(
+    store: Store,
+    name: str,
+    roles: Iterable[Role],
+    *,
+    display: str = "",
+    clock: Callable[[], float] = time.monotonic,
+) -> User:
+    """Return the user of a name whose roles a directory gives: they are those of the clinic from now on.
+
+    Somebody who is not known is added. Raises `AccessError` for who has no role, or the name of a machine.
+    """
+    wanted = [role for role in ROLES if role in set(roles) and role != "system"]
+    with store.change(WORKER) as change:
+        row = change.first(sa.select(t.people).where(t.people.c.name == name))
+        if row is not None and "system" in json.loads(row.roles):
+            raise AccessError(f"{name} is a machine of the clinic. It does not sign in here.")
+        if row is None and wanted:
+            _insert(change, name, display, tuple(wanted))
+        elif row is not None and (json.loads(row.roles) != wanted or row.active != bool(wanted)):
+            change.update(t.people, row.id, roles=canonical(wanted), active=bool(wanted))
+            change.log("person.changed", row.id, roles=wanted)
+    return sign_in(store, name, clock=clock)
 
 
 def person(connection: sa.Connection, name: str) -> Person:

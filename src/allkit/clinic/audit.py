@@ -21,6 +21,7 @@ KINDS = {
     "case.created": ("110110", "Patient Record", "C"),
     "case.erased": ("110110", "Patient Record", "D"),
     "images.removed": ("110110", "Patient Record", "D"),
+    "report.seen": ("110110", "Patient Record", "R"),
     "report.exported": ("110106", "Export", "R"),
     "audit.exported": ("110101", "Audit Log Used", "R"),
     "order.received": ("110107", "Import", "C"),

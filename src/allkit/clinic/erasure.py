@@ -17,7 +17,7 @@ from allkit.clinic.store.store import Change
 from allkit.clinic.text import note
 from allkit.errors import ClinicError
 
-__all__ = ["Erased", "erase", "sweep"]
+__all__ = ["Erased", "erase", "sweep", "unused"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def erase(user: User, case: str, *, why: str) -> Erased:
             sa.select(t.fields.c.id, t.fields.c.sha256).where(t.fields.c.case_id == case)
         ).all()
         held = _backups(change, row.created)
+        maps = _maps(change, [f.id for f in fields])
         erased = _delete(change, case, [f.id for f in fields], reports)
-        files = _unused(change, {f.sha256 for f in fields})
+        files = unused(change, {f.sha256 for f in fields} | maps)
         forget_patient(change, row.patient_id)
         change.log(
             "case.erased",
@@ -67,6 +68,13 @@ def erase(user: User, case: str, *, why: str) -> Erased:
 
 def _ids(change: Change, table: sa.Table, where: sa.ColumnElement[bool]) -> list[str]:
     return list(change.connection.scalars(sa.select(table.c.id).where(where)))
+
+
+def _maps(change: Change, fields: list[str]) -> set[str]:
+    """Return the hashes of the maps that explain answers for fields: they show where cells are."""
+    e = t.explanations.c
+    found = sa.select(e.map_sha256).where(e.field_id.in_(fields), e.map_sha256.is_not(None))
+    return set(change.connection.scalars(found))
 
 
 def _backups(change: Change, created: str) -> tuple[str, ...]:
@@ -100,6 +108,9 @@ def _delete(
             str(one) for one in change.connection.scalars(sa.select(key).where(where))
         ]
         run(table.delete().where(where))
+    explained = t.explanations.c.field_id.in_(fields)
+    erased[t.explanations.name] = _ids(change, t.explanations, explained)
+    run(t.explanations.delete().where(explained))
     for other in (t.jobs, t.terms, t.fields):
         run(other.delete().where(other.c.case_id == case))
     for row in run(sa.select(t.messages).where(t.messages.c.case_id == case)).all():
@@ -123,13 +134,12 @@ def _delete(
     return erased
 
 
-def _unused(change: Change, hashes: set[str]) -> set[str]:
-    """Delete the rows of images that no field shows any more; return their hashes."""
-    still = set(
-        change.connection.scalars(
-            sa.select(t.fields.c.sha256).where(t.fields.c.sha256.in_(hashes)).distinct()
-        )
-    )
+def unused(change: Change, hashes: set[str]) -> set[str]:
+    """Delete the rows of files that nothing shows any more, of some hashes; return their hashes."""
+    users = (t.fields.c.sha256, t.explanations.c.map_sha256, t.references.c.sha256)
+    still: set[str] = set()
+    for column in users:
+        still |= set(change.connection.scalars(sa.select(column).where(column.in_(hashes))))
     gone = hashes - still
     change.connection.execute(t.blobs.delete().where(t.blobs.c.sha256.in_(gone)))
     return gone

@@ -18,7 +18,7 @@ from allkit.clinic.text import LINE
 from allkit.clinic.view import recount
 from allkit.errors import ClinicError
 
-__all__ = ["Added", "add", "image_of", "next_number"]
+__all__ = ["Added", "add", "image_of", "next_number", "sha256_of_field"]
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,15 @@ def next_number(change: Change, case: str) -> int:
     return 1 + (last or 0)
 
 
-def image_of(user: User, field: str) -> bytes:
-    """Return the image file of a field. Raises `StoreError` where it is gone or was altered."""
-    with user.read(*READERS) as connection:
+def sha256_of_field(user: User, field: str, *, polling: bool = False) -> str:
+    """Return the hash of a field's image; `polling` is that of `User.read`."""
+    with user.read(*READERS, polling=polling) as connection:
         sha256 = connection.scalar(sa.select(t.fields.c.sha256).where(t.fields.c.id == field))
     if sha256 is None:
         raise ClinicError(f"There is no field {field[:40]!r}. Open the case again.")
-    return user.store.blobs.get(sha256)
+    return str(sha256)
+
+
+def image_of(user: User, field: str) -> bytes:
+    """Return the image file of a field. Raises `StoreError` where it is gone or was altered."""
+    return user.store.blobs.get(sha256_of_field(user, field))

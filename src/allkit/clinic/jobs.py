@@ -71,35 +71,55 @@ def claim(user: User, worker: str, *, lease: int = LEASE) -> Job | None:
     Urgent cases come first. A job that was begun too often has failed, which its case shows.
     """
     with user.change("system") as change:
-        now = change.now
-        # By the clock of the machine, whatever it is set to: one that went back must not hold a job for ever.
-        until = t.jobs.c.lease_until
-        over = (until < change.clock) | (until > later(change.clock, 2 * lease))
-        lost = (t.jobs.c.state == "running") & over
         query = (
             sa.select(t.jobs)
             .join(t.cases, t.cases.c.id == t.jobs.c.case_id)
-            .where((t.jobs.c.state == "queued") | lost)
+            .where(free(t.jobs, change.clock, lease))
             .order_by(t.cases.c.priority.desc(), t.jobs.c.created, t.jobs.c.id)
             .limit(1)
         )
-        while (row := change.first(query)) is not None and row.attempts >= ATTEMPTS:
-            message = f"It was begun {row.attempts} times and never ended. Look for what kills the program."
-            change.update(t.jobs, row.id, state="failed", error=message, changed=now)
-            change.log("job.failed", row.id)
+        row = take(change, t.jobs, query, kind="job", worker=worker, lease=lease)
         if row is None:
             return None
+        change.log("job.begun", row.id, of=row.case_id, attempt=row.attempts + 1)
+        return Job(row.id, row.case_id, row.model_id, row.attempts + 1)
+
+
+def free(table: sa.Table, clock: str, lease: int) -> sa.ColumnElement[bool]:
+    """Return the condition that nobody works at a row of a queue: it waits, or its holder is lost."""
+    # By the clock of the machine, whatever it is set to: one that went back must not hold a job for ever.
+    until = table.c.lease_until
+    over = (until < clock) | (until > later(clock, 2 * lease))
+    return (table.c.state == "queued") | ((table.c.state == "running") & over)
+
+
+def take(
+    change: Change,
+    table: sa.Table,
+    query: sa.Select[Any],
+    *,
+    kind: str,
+    worker: str,
+    lease: int,
+) -> sa.Row[Any] | None:
+    """Let a worker hold the first row of a query; what was begun too often has failed."""
+    while (row := change.first(query)) is not None and row.attempts >= ATTEMPTS:
+        message = (
+            f"It was begun {row.attempts} times and never ended. Look for what kills the program."
+        )
+        change.update(table, row.id, state="failed", error=message, changed=change.now)
+        change.log(f"{kind}.failed", row.id)
+    if row is not None:
         change.update(
-            t.jobs,
+            table,
             row.id,
             state="running",
             worker=worker,
             lease_until=later(change.clock, lease),
             attempts=row.attempts + 1,
-            changed=now,
+            changed=change.now,
         )
-        change.log("job.begun", row.id, of=row.case_id, attempt=row.attempts + 1)
-        return Job(row.id, row.case_id, row.model_id, row.attempts + 1)
+    return row
 
 
 def later(time: str, seconds: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +14,27 @@ from allkit import __version__
 from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import MOVES
 from allkit.clinic.jobs import enqueue
-from allkit.clinic.records import canonical
+from allkit.clinic.records import ModelIdentity, canonical
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
 from allkit.clinic.text import line
+from allkit.clinic.view import identity_of, model_of
 from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Prediction, Predictor
 from allkit.volume.run import model_hash
 
-__all__ = ["BENIGN", "add_model", "group_of", "malignant", "models", "set_default"]
+__all__ = [
+    "BENIGN",
+    "Told",
+    "add_model",
+    "group_of",
+    "known_model",
+    "malignant",
+    "model_of_case",
+    "models",
+    "set_default",
+    "told_by",
+]
 
 BENIGN = "benign"
 UNSIGNED = tuple(state for state in MOVES if "signed" in MOVES[state] or state == "new")
@@ -59,6 +74,25 @@ def add_model(
         if default:
             _make_default(change, id)
         return id
+
+
+def known_model(user: User, path: Path, *, default: bool) -> bool:
+    """Return whether a model was taken up before; if so it need not be opened.
+
+    With `default` it answers from now on.
+    """
+    place = path.resolve()
+    sha256 = model_hash(place)
+    with user.change("admin") as change:
+        row = change.first(sa.select(t.models).where(t.models.c.sha256 == sha256))
+        if row is None:
+            return False
+        if row.path != str(place):
+            change.update(t.models, row.id, path=str(place))
+            change.log("model.moved", row.id)
+        if default:
+            _make_default(change, row.id)
+    return True
 
 
 def _described(predictor: Predictor) -> dict[str, Any]:
@@ -128,6 +162,81 @@ def models(user: User) -> list[dict[str, Any]]:
         default = user.store.setting("default_model", connection)
         rows = connection.execute(sa.select(t.models).order_by(t.models.c.id.desc()))
         return [dict(row._mapping) | {"default": row.id == default} for row in rows]
+
+
+def model_of_case(user: User, case: str | None) -> ModelIdentity | None:
+    """Return the model whose answers a case shows, or the one that answers from now on."""
+    with user.read(*READERS, "admin", polling=True) as connection:
+        row = None if case is None else model_of(connection, case)
+        if row is None:
+            default = user.store.setting("default_model", connection)
+            row = connection.execute(sa.select(t.models).where(t.models.c.id == default)).first()
+    return None if row is None else identity_of(row)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a model folder says of its training and figures; an exported file says less.
+
+    `measured` holds (figure, value, its interval in words) as they were stored, under `protocol`: what was
+    measured, on how many images. `counts` are the images of each class that it was trained on, and `drawn`
+    says that a program made these: then nothing follows for real smears.
+    """
+
+    there: bool
+    counts: tuple[tuple[str, int], ...] = ()
+    drawn: bool = False
+    protocol: str = ""
+    images: int = 0
+    measured: tuple[tuple[str, float, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+FIGURES = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_roc_auc",
+    "malignant_sensitivity_at_specificity",
+    "ece",
+    "brier",
+    "log_loss",
+)
+"""The figures of a validation that are shown, by their names in a model folder."""
+
+
+def told_by(path: Path) -> Told:
+    """Return what a model says of its figures, without opening the network. Never raises for a file that
+    is gone or says nothing of it."""
+    if not path.exists():
+        return Told(there=False)
+    try:
+        said = json.loads((path / "model.json").read_text(encoding="utf-8"))
+        data, checked = said["data"], said.get("validation") or {}
+        return Told(
+            there=True,
+            counts=tuple((str(name), int(n)) for name, n in data["counts"].items()),
+            drawn=bool(data.get("drawn")),
+            protocol=str(checked.get("protocol", "")),
+            images=int(checked.get("n", 0)),
+            measured=tuple(_measured(checked)),
+            notes=tuple(map(str, [*checked.get("notes", ()), *said.get("trust_notes", ())])),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Told(there=True)
+
+
+def _measured(checked: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
+    for name in FIGURES:
+        value = checked.get(name)
+        if value is None:
+            continue
+        # Where no error was made, an interval by resampling is a point; words say what is known.
+        words = checked.get("exact", {}).get(name)
+        bounds = checked.get("intervals", {}).get(name)
+        if words is None and bounds is not None:
+            words = f"{bounds[0]:.3f}–{bounds[1]:.3f}"
+        yield name, float(value), str(words or "")
 
 
 def malignant(answer: Prediction | CasePrediction, groups: dict[str, str]) -> bool:

@@ -30,6 +30,7 @@ __all__ = [
     "Delivery",
     "dead",
     "deliver",
+    "of_case",
     "queue",
     "retry",
     "serve_orders",
@@ -168,6 +169,14 @@ def waiting(user: User) -> list[Delivery]:
 def dead(user: User) -> list[Delivery]:
     """Return the deliveries that were given up, the oldest first; each with its error."""
     return _listed(user, "dead")
+
+
+def of_case(user: User, case: str) -> list[Delivery]:
+    """Return what of a case was sent to which system, waits, or was given up; the newest version first."""
+    with user.read(*READERS, "admin", "system") as connection:
+        query = _query().where(t.reports.c.case_id == case)
+        found = [_delivery(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda one: (-one.version, one.target))
 
 
 def _listed(user: User, state: str) -> list[Delivery]:

@@ -36,6 +36,7 @@ __all__ = [
     "calibration",
     "drift",
     "overrides",
+    "refusals",
     "summary",
 ]
 
@@ -184,6 +185,23 @@ def drift(user: User, *, since: str | None = None, until: str | None = None) -> 
     """Return the model's verdicts, reasons and familiarity by month; the days are those of the answer."""
     with user.read(*SEES) as connection:
         return drift_of(connection, since=since, until=until)
+
+
+def refusals(user: User) -> dict[str, Share]:
+    """Return for each model, by its id, how many fields of this laboratory it refused: all times together.
+
+    Files that could not be read count as refused. A model that has answered nothing has no entry.
+    """
+    refused = _number(t.answers.c.verdict.in_(("refused", "unreadable")))
+    with user.read(*SEES) as connection:
+        rows = connection.execute(
+            sa.select(
+                t.answers.c.model_id,
+                sa.func.sum(refused).label("hits"),
+                sa.func.count().label("n"),
+            ).group_by(t.answers.c.model_id)
+        )
+        return {row.model_id: share_of(row.hits, row.n) for row in rows}
 
 
 def summary(user: User, *, since: str | None = None, until: str | None = None) -> Quality:

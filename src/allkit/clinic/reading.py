@@ -7,29 +7,43 @@ that got no answer sends again without harm.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from allkit.clinic.access import READERS, User
-from allkit.clinic.cases import move, require_open, row_of
+from allkit.clinic.cases import SIGNED, move, require_open, row_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id, setting_of
 from allkit.clinic.text import line, note
-from allkit.clinic.view import CaseView, FieldView, model_of, recount, view_of
-from allkit.errors import AccessError, ClinicError
+from allkit.clinic.view import (
+    CaseView,
+    FieldView,
+    case_of_field,
+    model_of,
+    recount,
+    view_of,
+)
+from allkit.errors import AccessError, ClinicError, StoreError
 
 __all__ = [
     "INADEQUATE",
     "OTHER",
+    "Item",
     "Sent",
     "accept",
     "add_note",
     "finish",
+    "hindrance",
     "labels",
+    "read_blind",
+    "read_many",
+    "reads_second",
     "relabel",
     "undo",
+    "want_second",
 ]
 
 INADEQUATE = "inadequate"
@@ -75,16 +89,7 @@ def relabel(user: User, field: str, label: str, *, why: str = "", sent: Sent | N
 
 def accept(user: User, field: str, *, sent: Sent | None = None) -> int:
     """Give a field the class that the model answered, after having looked at it."""
-    with user.read(*READERS) as connection:
-        case = _case_of(connection, field)
-        view = view_of(connection, case, viewer=user.id)
-    shown = next(f for f in view.fields if f.id == field)
-    if shown.answer is None or shown.answer.label is None:
-        raise ClinicError(
-            f"For the field {shown.name!r} no answer of the model is shown, so there is none to accept. "
-            "Give it a class."
-        )
-    return relabel(user, field, shown.answer.label, sent=sent)
+    return _add(user, field, sent, kind="label", accepting=True)
 
 
 def undo(user: User, field: str, *, sent: Sent | None = None) -> int:
@@ -100,28 +105,114 @@ def add_note(
     return _add(user, field, sent, kind="note", why=words, case=case)
 
 
+@dataclass(frozen=True)
+class Item:
+    """One thing that a reader does to a field: `kind` is `label`, `accept`, `undo` or `note`.
+
+    `text` is the reason of a class, or the note.
+    """
+
+    sent: Sent
+    kind: str
+    field: str
+    label: str = ""
+    text: str = ""
+
+
+def read_many(user: User, case: str, items: Sequence[Item]) -> list[str]:
+    """Write what a reader did to fields of a case, in order, in one transaction.
+
+    Returns for each item why it was refused, or an empty text where it is kept; one that is refused does
+    not hold back the others. When this returns, what is kept is on the disk.
+    """
+    with user.change(*READERS) as change:
+        row_of(change.connection, case)
+        errors = []
+        for item in items:
+            before = change.logged, len(change.rows)
+            try:
+                with change.connection.begin_nested():
+                    _read(change, user, case, item)
+                errors.append("")
+            except StoreError:
+                raise
+            except ClinicError as error:
+                # The savepoint took back the rows, and so what was noted of them has to go.
+                change.logged = before[0]
+                del change.rows[before[1] :]
+                errors.append(str(error))
+        recount(change, case)
+    return errors
+
+
+def _read(change: Change, user: User, case: str, item: Item) -> None:
+    of_kind: dict[str, dict[str, Any]] = {
+        "label": {"kind": "label", "label": item.label, "why": note(item.text, "reason")},
+        "accept": {"kind": "label", "accepting": True},
+        "undo": {"kind": "undo"},
+        "note": {"kind": "note", "why": item.text},
+    }
+    if item.kind not in of_kind:
+        raise ClinicError(
+            f"{item.kind[:20]!r} is nothing that is done to a field. Reload the page."
+        )
+    if item.kind == "note":
+        note(item.text, "note", optional=False)
+    _take(change, user, item.field, sent=item.sent, case=case, **of_kind[item.kind])
+
+
 def _add(
     user: User, field: str | None, sent: Sent | None, *, case: str | None = None, **reading: Any
 ) -> int:
-    sent = sent or Sent.once()
+    with user.change(*READERS) as change:
+        seq, of = _take(change, user, field, sent=sent or Sent.once(), case=case, **reading)
+        if of is not None:
+            recount(change, of)
+    return seq
+
+
+def _take(
+    change: Change,
+    user: User,
+    field: str | None,
+    *,
+    sent: Sent,
+    case: str | None,
+    accepting: bool = False,
+    **reading: Any,
+) -> tuple[int, str | None]:
+    """Write one reading, and return its number and its case; no case where it was there already."""
     client = line(sent.client, "name of the client")
     if not isinstance(sent.seq, int) or not 0 <= sent.seq < 2**31:
         raise ClinicError(f"The client's number {sent.seq!r} is none from 0 to {2**31 - 1:,}.")
-    with user.change(*READERS) as change:
-        known = change.first(
-            sa.select(t.readings).where(
-                t.readings.c.client == client, t.readings.c.client_seq == sent.seq
-            )
+    known = change.first(
+        sa.select(t.readings).where(
+            t.readings.c.client == client, t.readings.c.client_seq == sent.seq
         )
-        if known is not None:
-            _require_same(known, user, field, reading)
-            return int(known.seq)
-        of = case if field is None else _case_of(change.connection, field)
-        if of is None or (case is not None and case != of):
-            raise ClinicError("The field is not one of this case. Open the case again.")
-        seq = _insert(change, user, of, field=field, client=client, client_seq=sent.seq, **reading)
-        recount(change, of)
-    return seq
+    )
+    if known is not None:
+        _require_same(
+            known, user, field, reading if not accepting else reading | {"label": known.label}
+        )
+        return int(known.seq), None
+    of = case if field is None else case_of_field(change.connection, field)
+    if of is None or (case is not None and case != of):
+        raise ClinicError("The field is not one of this case. Open the case again.")
+    if accepting:
+        reading["label"] = _answered(change, user, of, str(field))
+    seq = _insert(change, user, of, field=field, client=client, client_seq=sent.seq, **reading)
+    return seq, of
+
+
+def _answered(change: Change, user: User, case: str, field: str) -> str:
+    """Return the class that a reader sees the model answer for a field."""
+    (shown,) = view_of(change.connection, case, viewer=user.id, only=field).fields
+    if shown.answer is None or shown.answer.label is None:
+        raise ClinicError(
+            f"For the field {shown.name!r} no answer of the model is shown, so there is none to accept. "
+            "Give it a class."
+        )
+    return shown.answer.label
 
 
 def _require_same(
@@ -134,15 +225,6 @@ def _require_same(
             f"The client {known.client!r} sent its number {known.client_seq} before, with something else. "
             "Nothing was changed; reload the page."
         )
-
-
-def _case_of(connection: sa.Connection, field: str) -> str:
-    case: str | None = connection.scalar(
-        sa.select(t.fields.c.case_id).where(t.fields.c.id == field)
-    )
-    if case is None:
-        raise ClinicError(f"There is no field {field[:40]!r}. Open the case again.")
-    return case
 
 
 def _insert(
@@ -160,8 +242,9 @@ def _insert(
     row = row_of(change.connection, case)
     require_open(row, "a reading")
     round = _round(change, user, row, taking=kind != "note")
-    view = view_of(change.connection, case, viewer=user.id)
-    shown = next((f for f in view.fields if f.id == field), None)
+    # Of a note on the whole case no field is looked at; no field has the id "".
+    view = view_of(change.connection, case, viewer=user.id, only=field or "")
+    shown = view.fields[0] if view.fields else None
     undoes, answer = None, _answer(change, case, field)
     if kind == "label":
         _require_label(change.connection, view, shown, label=str(label), why=why)
@@ -214,6 +297,29 @@ def _round(change: Change, user: User, row: sa.Row[Any], *, taking: bool) -> int
     if row.status == "new":
         move(change, row, "reading")
     return 1
+
+
+def hindrance(view: CaseView, user: User) -> str:
+    """Return in a fixed word why somebody cannot read a case now; empty where they can.
+
+    `signed`, `erased`, `first_reading` (the first reader has not finished), or `other_reader`.
+    """
+    if view.status == "erased":
+        return "erased"
+    if view.status in SIGNED:
+        return "signed"
+    if view.second is not None and view.second.name == user.name:
+        return "" if view.status == "second" else "first_reading"
+    if view.reader is None or view.reader.name == user.name:
+        return ""
+    return "" if view.status == "second" and view.second is None else "other_reader"
+
+
+def reads_second(view: CaseView, user: User) -> bool:
+    """Return whether somebody reads a case as its second reader."""
+    if view.second is not None:
+        return view.second.name == user.name
+    return view.status == "second" and view.reader is not None and view.reader.name != user.name
 
 
 def _require_label(
@@ -280,3 +386,46 @@ def unread(view: CaseView, *, second: bool = False) -> list[str]:
     if second:
         return [f.name for f in view.fields if f.first is not None and f.second is None]
     return [f.name for f in view.fields if f.needs_reading or (view.blind and f.first is None)]
+
+
+def want_second(user: User, case: str, wanted: bool) -> None:
+    """Say whether an open case is to be read by a second reader.
+
+    Raises `ClinicError` where the second reader has the case or has read in it already.
+    """
+    with user.change(*READERS, "admin") as change:
+        row = row_of(change.connection, case)
+        require_open(row, "another reader")
+        if row.second_wanted == wanted:
+            return
+        if not wanted and (row.status == "second" or _was_read(change, case, round=2)):
+            raise ClinicError(
+                f"The case {case} is with its second reader, or was read by one. It stays so."
+            )
+        change.update(t.cases, case, second_wanted=wanted, changed=change.now)
+        change.log("case.second_wanted", case, wanted=wanted)
+
+
+def read_blind(user: User, case: str, blind: bool) -> None:
+    """Say whether the model's answers are hidden until the reader has given a class.
+
+    Raises `ClinicError` where somebody has read in the case: then it is too late.
+    """
+    with user.change(*READERS, "admin") as change:
+        row = row_of(change.connection, case)
+        require_open(row, "reading blind first")
+        if row.blind == blind:
+            return
+        if _was_read(change, case, round=1):
+            raise ClinicError(
+                f"Somebody has read in the case {case}: whether it is read blind first cannot be changed."
+            )
+        change.update(t.cases, case, blind=blind, changed=change.now)
+        change.log("case.blind", case, blind=blind)
+        recount(change, case)
+
+
+def _was_read(change: Change, case: str, *, round: int) -> bool:
+    r = t.readings.c
+    query = sa.select(r.seq).where(r.case_id == case, r.round == round, r.kind != "note").limit(1)
+    return change.first(query) is not None

@@ -18,7 +18,16 @@ from allkit.clinic.view import CaseView, FieldView, view_of
 from allkit.errors import ClinicError, StoreError
 from allkit.records import CasePrediction
 
-__all__ = ["export", "freeze", "last_report", "report_of", "seconds", "thawed"]
+__all__ = [
+    "export",
+    "freeze",
+    "frozen",
+    "last_report",
+    "report_of",
+    "seconds",
+    "thawed",
+    "versions",
+]
 
 
 def seconds(time: str) -> str:
@@ -178,6 +187,33 @@ def export(
             "report.exported", report.id, of=case, version=report.version, sha256=report.sha256
         )
         return report
+
+
+def versions(user: User, case: str) -> tuple[CaseReport, ...]:
+    """Return all frozen reports of a case, the newest first. Raises `StoreError` where one was altered."""
+    with user.read(*READERS) as connection:
+        row_of(connection, case)
+        rows = connection.execute(
+            sa.select(t.reports)
+            .where(t.reports.c.case_id == case)
+            .order_by(t.reports.c.version.desc())
+        )
+        return tuple(thawed(row) for row in rows)
+
+
+def frozen(user: User, case: str, version: int) -> CaseReport:
+    """Return a frozen report to be looked at, and note in the audit that it was. Raises `ClinicError`.
+
+    What leaves the clinic as a file goes through `export`.
+    """
+    with user.change(*READERS) as change:
+        found = change.first(
+            sa.select(t.reports).where(t.reports.c.case_id == case, t.reports.c.version == version)
+        )
+        if found is None:
+            raise ClinicError(f"The case {case} has no report of version {version}.")
+        change.log("report.seen", found.id, of=case, version=version)
+        return thawed(found)
 
 
 def _preliminary(connection: sa.Connection, case: str, viewer: str) -> CaseReport:

@@ -32,7 +32,8 @@ class Filter:
 
     `text` is the beginning of the pseudonym, an order or specimen number, an identifier, or of any part of
     these behind a mark ("00417" finds "LAB-2026-00417"). `reader` is the id of a person. `since` and
-    `until` are dates (both included) of the day on which a case was opened, in UTC.
+    `until` are dates (both included) of the day on which a case was opened, in UTC. `review` says whether
+    fields still need to be read.
     """
 
     text: str = ""
@@ -42,6 +43,7 @@ class Filter:
     since: str | None = None
     until: str | None = None
     urgent: bool | None = None
+    review: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,19 @@ def write_terms(change: Change, case: str) -> None:
 
 
 def find(
-    user: User, wanted: Filter | None = None, *, after: str | None = None, limit: int = PAGE
+    user: User,
+    wanted: Filter | None = None,
+    *,
+    after: str | None = None,
+    limit: int = PAGE,
+    polling: bool = False,
 ) -> Page:
     """Return a page of cases, the urgent ones first, then the oldest; `after` is the `next` of a page.
 
-    Erased cases are shown only where `status` asks for them.
+    Erased cases are shown only where `status` asks for them. `polling` is for a list that refreshes itself.
     """
     wanted = wanted or Filter()
-    with user.read(*READERS, "admin", "system") as connection:
+    with user.read(*READERS, "admin", "system", polling=polling) as connection:
         return _page(connection, wanted, after, limit)
 
 
@@ -152,6 +159,8 @@ def _conditions(connection: sa.Connection, wanted: Filter) -> list[sa.ColumnElem
         )
     if wanted.urgent is not None:
         conditions.append(t.cases.c.priority > 0 if wanted.urgent else t.cases.c.priority == 0)
+    if wanted.review is not None:
+        conditions.append(t.cases.c.review > 0 if wanted.review else t.cases.c.review == 0)
     since, until = date_of(wanted.since, "first day"), date_of(wanted.until, "last day")
     if since is not None:
         conditions.append(t.cases.c.created >= since)
@@ -220,9 +229,9 @@ def _row(row: sa.Row[Any]) -> CaseRow:
     )
 
 
-def counts(user: User) -> dict[str, int]:
-    """Return how many cases there are in each state."""
-    with user.read(*READERS, "admin") as connection:
+def counts(user: User, *, polling: bool = False) -> dict[str, int]:
+    """Return how many cases there are in each state; `polling` is for a page that refreshes itself."""
+    with user.read(*READERS, "admin", polling=polling) as connection:
         rows = connection.execute(
             sa.select(t.cases.c.status, sa.func.count().label("n")).group_by(t.cases.c.status)
         )

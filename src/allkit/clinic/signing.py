@@ -11,7 +11,7 @@ from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import SIGNED, move, row_of
 from allkit.clinic.models import BENIGN, group_of, malignant
 from allkit.clinic.reading import INADEQUATE, OTHER, labels, unread
-from allkit.clinic.records import CaseReport, ReportKind, sha256_of
+from allkit.clinic.records import CaseReport, ModelIdentity, ReportKind, sha256_of
 from allkit.clinic.reporting import freeze, keep, last_report, readings_hashed, report_of, seconds
 from allkit.clinic.reports.pdf import missing_glyphs
 from allkit.clinic.store import tables as t
@@ -21,7 +21,7 @@ from allkit.clinic.view import CaseView, model_of, recount, view_of
 from allkit.errors import AccessError, ClinicError
 from allkit.records import CasePrediction, Prediction
 
-__all__ = ["Statement", "gate", "reopen", "sign", "withdraw"]
+__all__ = ["Statement", "ToSign", "draft", "gate", "reopen", "sign", "to_sign", "withdraw"]
 
 
 AGAIN = ("case.reopened", "report.withdrawn", "field.moved", "case.of_other_patient")
@@ -49,6 +49,50 @@ def gate(user: User, case: str, statement: Statement) -> list[str]:
     _require_types(statement)
     with user.read(*READERS) as connection:
         return _obstacles(connection, view_of(connection, case), statement)
+
+
+@dataclass(frozen=True)
+class ToSign:
+    """What a signer is asked: which results there are, and what is to be acknowledged.
+
+    `refused` is the number of fields without an answer of the model that could be used. `again` is the
+    reason for which a signed case was opened again; empty for a first signature.
+    """
+
+    results: tuple[str, ...]
+    refused: int
+    model: ModelIdentity | None
+    again: str = ""
+
+
+def to_sign(user: User, case: str) -> ToSign:
+    """Return what a signer of a case is asked."""
+    with user.read(*READERS) as connection:
+        view = view_of(connection, case)
+        before = last_report(connection, case)
+        return ToSign(
+            labels(connection, case),
+            _refused(view),
+            view.model,
+            again="" if before is None else (_reason(connection, case) or before.reason),
+        )
+
+
+def draft(user: User, case: str, statement: Statement) -> CaseReport:
+    """Return the report that a signature would freeze, as a preliminary one, to be looked at before.
+
+    Raises `ClinicError` with all that stands against a signature: before, the report is none.
+    """
+    _require_types(statement)
+    comment = note(statement.comment, "comment")
+    with user.read(*READERS) as connection:
+        view = view_of(connection, case)
+        against = _obstacles(connection, view, statement)
+        if against:
+            raise ClinicError(f"The case {case} cannot be signed: {' '.join(against)}")
+        before = last_report(connection, case)
+        version = {} if before is None else {"version": before.version + 1}
+        return report_of(view, result=statement.result, comment=comment, **version)
 
 
 def _require_types(said: Statement) -> None:
@@ -214,13 +258,13 @@ def sign(user: User, case: str, statement: Statement) -> CaseReport:
             signer=user.person.shown,
             signed_at=seconds(change.now),
             readings_sha256=hashed,
-            reason="" if before is None else (_reason(change, case) or before.reason),
+            reason="" if before is None else (_reason(change.connection, case) or before.reason),
         )
 
 
-def _reason(change: Change, case: str) -> str:
+def _reason(connection: sa.Connection, case: str) -> str:
     """Return the reason for which a case was opened again the last time."""
-    found = change.connection.scalar(
+    found = connection.scalar(
         sa.select(t.reasons.c.why)
         .where(t.reasons.c.case_id == case, t.reasons.c.what.in_(AGAIN))
         .order_by(t.reasons.c.id.desc())

@@ -22,6 +22,7 @@ from allkit.clinic.records import (
 )
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change
+from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Cell, Prediction
 
 __all__ = [
@@ -29,9 +30,12 @@ __all__ = [
     "FieldView",
     "Label",
     "answer_of",
+    "case_of_field",
     "labels_of",
+    "look",
     "open_case",
     "recount",
+    "version_of",
     "view_of",
 ]
 
@@ -110,24 +114,36 @@ def open_case(user: User, case: str) -> CaseView:
     return view
 
 
-def view_of(connection: sa.Connection, case: str, *, viewer: str | None = None) -> CaseView:
-    """Return a case as a person may see it; without `viewer` everything is shown."""
+def look(user: User, case: str, *, polling: bool = False) -> CaseView:
+    """Return a case that `open_case` opened before, as it is now; the audit gets no second row of it."""
+    with user.read(*READERS, polling=polling) as connection:
+        return view_of(connection, case, viewer=user.id)
+
+
+def view_of(
+    connection: sa.Connection, case: str, *, viewer: str | None = None, only: str | None = None
+) -> CaseView:
+    """Return a case as a person may see it; without `viewer` everything is shown.
+
+    With `only`, the id of a field, its other fields are left out, and the answer for the whole slide.
+    """
     row = row_of(connection, case)
     people = {p.id: PersonName(p.name, p.display) for p in connection.execute(sa.select(t.people))}
-    rows = _readings(connection, case)
-    fields = connection.execute(
-        sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
-    ).all()
+    rows = _readings(connection, case, only)
+    query = sa.select(t.fields).where(t.fields.c.case_id == case).order_by(t.fields.c.number)
+    if only is not None:
+        query = query.where(t.fields.c.id == only)
+    fields = connection.execute(query).all()
     since = {field.id: field.added for field in fields}
     labels = labels_of(rows, since, people)
     model = model_of(connection, case)
-    answers = {} if model is None else _answers(connection, case, model.id)
+    answers = {} if model is None else _answers(connection, case, model.id, only)
     job = connection.execute(
         sa.select(t.jobs).where(t.jobs.c.case_id == case).order_by(t.jobs.c.id.desc()).limit(1)
     ).first()
     views = tuple(_shown(_field(f, answers, labels), row, viewer, people) for f in fields)
     slide = None
-    if model is not None:
+    if model is not None and only is None:
         slide = _slide(connection, case, model.id, of=[field.sha256 for field in fields])
     return CaseView(
         id=row.id,
@@ -154,6 +170,29 @@ def view_of(connection: sa.Connection, case: str, *, viewer: str | None = None) 
             (r.at, people[r.person_id], r.why, r.field_id) for r in rows if r.kind == "note"
         ),
     )
+
+
+def case_of_field(connection: sa.Connection, field: str) -> str:
+    """Return the case of a field. Raises `ClinicError` where there is no such field."""
+    case: str | None = connection.scalar(
+        sa.select(t.fields.c.case_id).where(t.fields.c.id == field)
+    )
+    if case is None:
+        raise ClinicError(f"There is no field {field[:40]!r}. Open the case again.")
+    return case
+
+
+def version_of(connection: sa.Connection, case: str) -> str:
+    """Return a text that is another one whenever anything in a case may have changed."""
+    parts: list[Any] = [list(row_of(connection, case))]
+    for table in (t.jobs, t.readings):
+        newest = table.c.id if table is t.jobs else table.c.seq
+        query = sa.select(table).where(table.c.case_id == case).order_by(newest.desc()).limit(1)
+        row = connection.execute(query).first()
+        parts.append(None if row is None else list(row))
+    fields = sa.select(sa.func.count(), sa.func.max(t.fields.c.added))
+    parts.append(list(connection.execute(fields.where(t.fields.c.case_id == case)).one()))
+    return sha256_of(canonical(parts))[:16]
 
 
 def _field(row: sa.Row[Any], answers: Mapping[str, Prediction], labels: _Labels) -> FieldView:
@@ -194,12 +233,11 @@ def _shown(
 _Labels = Mapping[tuple[str, int], Label]
 
 
-def _readings(connection: sa.Connection, case: str) -> list[sa.Row[Any]]:
-    return list(
-        connection.execute(
-            sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
-        )
-    )
+def _readings(connection: sa.Connection, case: str, only: str | None = None) -> list[sa.Row[Any]]:
+    query = sa.select(t.readings).where(t.readings.c.case_id == case).order_by(t.readings.c.seq)
+    if only is not None:
+        query = query.where(t.readings.c.field_id == only)
+    return list(connection.execute(query))
 
 
 def standing(
@@ -256,12 +294,17 @@ def identity_of(row: sa.Row[Any]) -> ModelIdentity:
     )
 
 
-def _answers(connection: sa.Connection, case: str, model: str) -> dict[str, Prediction]:
-    rows = connection.execute(
+def _answers(
+    connection: sa.Connection, case: str, model: str, only: str | None
+) -> dict[str, Prediction]:
+    query = (
         sa.select(t.answers.c.field_id, t.answers.c.data)
         .join(t.fields, t.fields.c.id == t.answers.c.field_id)
         .where(t.fields.c.case_id == case, t.answers.c.model_id == model)
     )
+    if only is not None:
+        query = query.where(t.answers.c.field_id == only)
+    rows = connection.execute(query)
     return {row.field_id: answer_of(row.data) for row in rows}
 
 

@@ -7,12 +7,13 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from allkit.clinic import jobs
+from allkit.clinic import explanations, jobs
 from allkit.clinic.access import User
 from allkit.clinic.cases import MOVES, SIGNED, move, raise_priority, row_of
 from allkit.clinic.erasure import sweep
@@ -46,6 +47,7 @@ class _ModelError(AllkitError):
 class Worker:
     """Answers the jobs of a store; `open_model` opens a model folder or an exported file by its path.
 
+    Explanations that readers asked for are made where no case waits to be answered.
     One model at a time is held in memory. Answers are written one by one: what was written before the
     process was killed is not computed again.
     """
@@ -72,7 +74,8 @@ class Worker:
                 stop.wait(poll)
 
     def drain(self) -> tuple[int, int]:
-        """Answer jobs until none waits; return how many were done, and how many attempts failed."""
+        """Answer jobs and make explanations until none waits; return how many were done, and how many
+        attempts failed."""
         before = self.done, self.failed
         while self.step():
             pass
@@ -81,27 +84,42 @@ class Worker:
     def step(self) -> bool:
         """Take one job and end it; return whether there was one."""
         job = jobs.claim(self.user, self.name)
-        if job is None:
+        if job is not None:
+            self._attempt(lambda: self._answer(job), partial(self._failed, job))
+            return True
+        task = explanations.claim(self.user, self.name)
+        if task is None:
             return False
+        self._attempt(lambda: self._explain(task), partial(explanations.fail, self.user, task))
+        return True
+
+    def _attempt(self, work: Callable[[], None], failed: Callable[[str, bool], None]) -> None:
+        """Do a piece of work; `failed` is told why it did not go, and whether to try again may help."""
         try:
-            self._answer(job)
+            work()
             self.done += 1
         except _Lost:
             pass
         except StoreError:
             raise  # the database is away: the job's lease runs out, and it is taken again
         except AllkitError as error:
-            self._failed(job, str(error), again=not isinstance(error, _ModelError))
+            self.failed += 1
+            failed(str(error), not isinstance(error, _ModelError))
         except Exception as error:  # noqa: BLE001 - a plugin's model may raise anything
-            self._failed(job, f"The model failed ({type(error).__name__}: {str(error)[:200]}).")
-        return True
+            self.failed += 1
+            failed(f"The model failed ({type(error).__name__}: {str(error)[:200]}).", True)
 
-    def _failed(self, job: Job, message: str, *, again: bool = True) -> None:
-        self.failed += 1
+    def _failed(self, job: Job, message: str, again: bool) -> None:
         again = again and job.attempts < jobs.ATTEMPTS
         with self.user.change("system") as change:
             if jobs.renew(change, job, self.name):
                 jobs.end(change, job, "queued" if again else "failed", error=message)
+
+    def _explain(self, task: explanations.Task) -> None:
+        predictor, groups = self._model(task.model)
+        made = explanations.make(self.user, task, predictor, groups)
+        if not explanations.keep(self.user, task, made):
+            raise _Lost
 
     def _model(self, id: str) -> tuple[Predictor, dict[str, str]]:
         """Return the model of a job, and the group of each of its classes."""

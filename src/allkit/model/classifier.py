@@ -165,9 +165,7 @@ class Classifier:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
         return self._outputs(images, self._extractor)
 
-    def _outputs(
-        self, images: Sequence[npt.NDArray[np.uint8]], extractor: Extractor
-    ) -> Outputs:
+    def _outputs(self, images: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Outputs:
         cells = self.find(images)
         if cells is None:
             return self._from_features(extractor.compute(list(images)))

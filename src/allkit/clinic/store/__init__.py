@@ -8,5 +8,6 @@ chain       the audit: rows that each hold the hash of the one before
 blobs       images by content, on disk
 store       transactions: who may, what is changed, what the audit says of it
 backup      a copy of everything, and a clinic made from it
+derived     hashes of explanations and references, which may be made anew
 verify      whether everything is whole
 """

@@ -11,7 +11,7 @@ from allkit.errors import StoreError
 
 __all__ = ["HEAD", "migrate", "require_current", "revision_of"]
 
-HEAD = "0002"
+HEAD = "0003"
 """The version that this allkit writes."""
 
 

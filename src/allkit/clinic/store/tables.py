@@ -19,6 +19,7 @@ __all__ = [
     "cases",
     "deliveries",
     "erasing",
+    "explanations",
     "fields",
     "identifiers",
     "jobs",
@@ -30,6 +31,7 @@ __all__ = [
     "people",
     "readings",
     "reasons",
+    "references",
     "reports",
     "settings",
     "signatures",
@@ -338,9 +340,41 @@ deliveries = sa.Table(
     sa.UniqueConstraint("report_id", "target"),
     sa.Index(None, "state", "next_at"),
 )
+explanations = sa.Table(
+    "explanations",
+    metadata,
+    _key(),
+    _of("fields", "field_id"),
+    _of("models", "model_id"),
+    _text("state"),  # queued, running, done, failed
+    _text("worker", optional=True),
+    _text("lease_until", optional=True),
+    _count("attempts"),
+    sa.Column("map_sha256", sa.String(64), sa.ForeignKey("blobs.sha256"), nullable=True),
+    _text("data", optional=True),  # JSON: what was found, see `explanations`
+    _text("error", optional=True),
+    _text("created"),
+    _text("changed"),
+    sa.UniqueConstraint("field_id", "model_id"),
+    sa.Index(None, "state", "created"),
+    sa.Index(None, "map_sha256"),
+)
+references = sa.Table(
+    "references",
+    metadata,
+    _key(),
+    _of("models", "model_id"),
+    sa.Column("sha256", sa.String(64), sa.ForeignKey("blobs.sha256"), nullable=False),
+    _text("label"),
+    _flag("shown"),  # the one of its class that is shown beside a field
+    _text("features", optional=True),  # float32, little-endian, in base64
+    sa.UniqueConstraint("model_id", "sha256"),
+    sa.Index(None, "sha256"),
+)
 
 ORDER = (
     settings, people, keys, patients, identifiers, cases, terms, blobs, fields, models, answers,
     slide_answers, jobs, readings, signatures, reports, reasons, audit, backups, messages, deliveries,
+    explanations, references,
 )  # fmt: skip
 """The tables in an order in which each stands behind those that it refers to."""

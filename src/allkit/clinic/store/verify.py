@@ -17,6 +17,7 @@ from allkit.clinic.records import CaseReport
 from allkit.clinic.store import chain
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.chain import AuditRow
+from allkit.clinic.store.derived import explanation_hash, references_hash
 from allkit.clinic.store.store import KEPT, Store, row_hash
 from allkit.errors import StoreError
 
@@ -34,6 +35,8 @@ class _Told:
     patient: dict[str, str | None] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
     model: dict[str, str] = field(default_factory=dict)
+    explained: dict[str, str] = field(default_factory=dict)
+    references: dict[str, str] = field(default_factory=dict)
 
     def read(self, row: AuditRow) -> None:
         """Take in one row of the audit."""
@@ -42,6 +45,7 @@ class _Told:
         for table, keys in row.detail.get("erased", {}).items():
             for key in keys:
                 self.kept.pop((table, str(key)), None)
+                self.explained.pop(key, None)
         if row.what in ("person.added", "person.changed"):
             self.roles[row.object] = list(row.detail["roles"])
         elif row.what in ("case.created", "case.of_other_patient"):
@@ -49,6 +53,10 @@ class _Told:
             self.status.setdefault(row.object, "new")
         elif row.what == "model.added":
             self.model[row.object] = row.detail["sha256"]
+        elif row.what == "explanation.made":
+            self.explained[row.object] = row.detail["sha256"]
+        elif row.what == "references.added":
+            self.references[row.object] = row.detail["sha256"]
         kind, _, state = row.what.partition(".")
         if kind == "case" and state in ("reading", "second", "signed", "amended", "erased"):
             self.status[row.object] = state
@@ -109,8 +117,20 @@ def _changing(connection: sa.Connection, told: _Told) -> Iterator[str]:
         yield from other(f"state of the case {row.id}", row.id, row.status, told.status)
     for row in _rows(connection, t.models):
         yield from other(f"hash of the model {row.name}", row.id, row.sha256, told.model)
-    for name, ids in (("case", told.status), ("person", told.roles)):
-        table = t.cases if name == "case" else t.people
+    for row in _rows(connection, t.explanations):
+        if row.state == "done":
+            hashed = explanation_hash(row.data, row.map_sha256)
+            yield from other(f"explanation {row.id}", row.id, hashed, told.explained)
+    with_references = set(connection.scalars(sa.select(t.references.c.model_id).distinct()))
+    for id in sorted(with_references | set(told.references)):
+        found = references_hash(connection, id)
+        yield from other(f"set of references of the model {id}", id, found, told.references)
+    ids_of = (
+        ("case", t.cases, told.status),
+        ("person", t.people, told.roles),
+        ("explanation", t.explanations, told.explained),
+    )
+    for name, table, ids in ids_of:
         there = set(connection.scalars(sa.select(table.c.id)))
         yield from (f"The {name} {id} is missing." for id in ids if id not in there)
 

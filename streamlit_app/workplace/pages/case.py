@@ -1,0 +1,140 @@
+"""One case: its heading, and the desk on which its fields are read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from allkit.clinic.reading import finish
+from allkit.clinic.search import previous
+from allkit.clinic.view import CaseView, look, open_case
+from workplace.pages import actions, signing
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import age, may, tone_of, when
+
+if TYPE_CHECKING:
+    from workplace.here import Here
+
+__all__ = ["show"]
+
+SEEN = "case.seen"
+
+
+def show(here: Here) -> None:
+    """Show the page of the case that the address names by its id, never by its patient."""
+    say = here.say
+    tell_done()
+    case = st.query_params.get("case", "")
+    if not case:
+        st.write(say("case.none"))
+        if st.button(say("case.to_worklist"), key="case.to_worklist"):
+            here.go("worklist")
+        return
+    view = _opened(here, case)
+    if view is None:
+        return
+    _heading(here, view)
+    if view.status == "erased":
+        st.write(say("case.erased"))
+        return
+    if view.order_cancelled:
+        st.warning(say("case.cancelled"))
+    _desk(here, view)
+    actions.dialog(here, view)
+    signing.dialog(here, view)
+
+
+def _opened(here: Here, case: str) -> CaseView | None:
+    """Return the case; that it was opened stands in the audit once, not at each run of the page."""
+    view = None
+    with acting(here):
+        first = st.session_state.get(SEEN) != (here.user.id, case)
+        view = open_case(here.user, case) if first else look(here.user, case)
+        st.session_state[SEEN] = (here.user.id, case)
+    return view
+
+
+def _heading(here: Here, view: CaseView) -> None:
+    say = here.say
+    with st.container(horizontal=True, vertical_alignment="center", key="case_heading"):
+        # Text, never Markdown: pseudonyms and numbers come from outside.
+        st.text(view.patient or say("worklist.no_patient"))
+        st.text("  ".join(_specimen(here, view)))
+        if view.order is not None:
+            st.text(say("case.order", number=view.order.value))
+        tone, word = tone_of(say, view.status, urgent=view.priority > 0)
+        st.text(f"{_SHAPES[tone]} {word}")
+        st.text(_readers(here, view))
+        st.text(age(say, view.created, here.place.store.now()).text)
+        if view.blind:
+            st.text(say("case.blind"))
+        if st.button(say("case.report"), key="case.report"):
+            here.go("report", case=view.id)
+        actions.menu(here, view)
+    _previous(here, view)
+
+
+_SHAPES = {"urgent": "▲", "open": "◐", "done": "✓", "waiting": "○", "refused": "✕"}
+
+
+def _specimen(here: Here, view: CaseView) -> list[str]:
+    said = view.specimen
+    parts = [here.say(f"common.{said.kind}"), said.collected, said.stain, said.number]
+    return [part for part in parts if part]
+
+
+def _readers(here: Here, view: CaseView) -> str:
+    say = here.say
+    first = say("case.no_reader") if view.reader is None else view.reader.display
+    words = say("case.reader", name=first)
+    if view.second is not None:
+        return words + "  " + say("case.second", name=view.second.display)
+    return words + ("  " + say("case.second_wanted") if view.second_wanted else "")
+
+
+def _previous(here: Here, view: CaseView) -> None:
+    say = here.say
+    with acting(here):
+        before = previous(here.user, view.id)
+        if not before:
+            return
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(say("case.previous", n=len(before)))
+            for row in before[:6]:
+                words = say(
+                    "case.previous_one",
+                    day=row.collected or when(row.created)[:10],
+                    specimen=say(f"common.{row.specimen}"),
+                    status=say(f"common.status_{row.status}"),
+                )
+                if st.button(words, key=f"case.previous.{row.id}", type="tertiary"):
+                    here.go("case", case=row.id)
+
+
+def _desk(here: Here, view: CaseView) -> None:
+    from workplace.components.desk import desk
+    from workplace.components.drop import drop
+
+    open_case_ = view.status in ("new", "reading")
+    if not view.fields and open_case_:
+        st.write(here.say("case.no_fields"))
+        drop(here, case=view.id, key=f"case_drop_{view.id}")
+        return
+    result = desk(here, view.id, key=f"desk_{view.id}")
+    asked: dict[str, Any] = result.ask or {}
+    if asked.get("what") == "finish":
+        _finish(here, view)
+    elif asked.get("what") == "sign":
+        if may(here, "signer"):
+            signing.begin(view.id, unsaved=int(asked.get("unsaved", 0)))
+        else:
+            st.error(here.say("sign.no_signer"))
+
+
+def _finish(here: Here, view: CaseView) -> None:
+    state = ""
+    with acting(here):
+        state = finish(here.user, view.id)
+    if state:
+        done(here.say("case.finished_second" if state == "second" else "case.finished"))

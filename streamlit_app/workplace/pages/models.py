@@ -1,0 +1,115 @@
+"""The models of the clinic, a card each, and which one answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from allkit.clinic.models import Told, models, set_default, told_by
+from allkit.clinic.quality import refusals
+from allkit.clinic.shares import Share, share_of
+from workplace.components.rows import Column, Row, rows
+from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.common import may, plain, share_cell
+from workplace.telling import display_of
+
+if TYPE_CHECKING:
+    from workplace.here import Here
+
+__all__ = ["show"]
+
+
+def show(here: Here) -> None:
+    """Show the page."""
+    say = here.say
+    tell_done()
+    st.header(say("models.title"), anchor=False)
+    with acting(here):
+        found = models(here.user)
+        refused = refusals(here.user)
+        if not found:
+            st.write(say("models.none"))
+            if st.button(say("models.to_start"), key="models.start"):
+                here.go("start")
+        for model in found:
+            with st.container(border=True):
+                _card(here, model, refused.get(model["id"], share_of(0, 0)))
+
+
+def _card(here: Here, model: dict[str, Any], refused: Share) -> None:
+    say = here.say
+    st.subheader(_heading(model), anchor=False)
+    st.text(say("models.default") if model["default"] else say("models.not_default"))
+    st.text(say("models.version", version=model["version"], added=model["added"][:10]))
+    st.text(say("models.hash", hash=model["sha256"]))
+    st.text(say("models.calibrated" if model["calibrated"] else "models.not_calibrated"))
+    classes = ", ".join(display_of(say, name) for name in json.loads(model["classes"]))
+    st.text(say("models.classes", classes=classes))
+    told = told_by(Path(model["path"]))
+    if told.there:
+        st.text(say("models.path", path=model["path"]))
+    else:
+        st.error(say("models.gone"))
+        st.text(model["path"])
+    st.text(say("models.refused", share=share_cell(say, refused).text))
+    for limit in json.loads(model["limits"]):
+        st.text(f"– {limit}")
+    _figures(here, model["id"], told)
+    if not model["default"] and may(here, "admin"):
+        _make_default(here, model["id"])
+
+
+def _heading(model: dict[str, Any]) -> str:
+    return plain(f"{model['name']}  {model['sha256'][:12]}")
+
+
+def _figures(here: Here, id: str, told: Told) -> None:
+    """Show the figures as they are stored, with what they were measured on."""
+    say = here.say
+    if not told.there:
+        return
+    if told.drawn:
+        st.warning(say("models.drawn"))
+    if told.counts:
+        counts = ", ".join(f"{display_of(say, name)} {n}" for name, n in told.counts)
+        st.text(say("models.trained", counts=counts))
+    # No model says which stain it knows; silence about it would look like "all".
+    st.text(say("models.stain_unknown"))
+    if not told.measured:
+        st.text(say("models.no_figures"))
+        return
+    st.text(say("models.protocol", protocol=told.protocol, n=told.images))
+    names = ("figure", "value", "interval")
+    rows(
+        [Column(name, say(f"models.{name}"), end=name == "value") for name in names],
+        [
+            Row(
+                name,
+                {
+                    "figure": say(f"models.measure_{name}"),
+                    "value": f"{value:.3f}",
+                    "interval": words or say("models.no_interval"),
+                },
+            )
+            for name, value, words in told.measured
+        ],
+        key=f"models_{id}",
+        label=say("models.figures"),
+        direction=say.direction,
+    )
+    for note in told.notes:
+        st.text(f"– {note}")
+
+
+def _make_default(here: Here, id: str) -> None:
+    say = here.say
+    with st.popover(say("models.make_default")):
+        st.write(say("models.make_default_text"))
+        if st.button(say("models.make_default_yes"), key=f"models.default.{id}", type="primary"):
+            with acting(here) as outcome:
+                set_default(here.user, id)
+            if outcome.done:
+                done(say("models.made_default"))

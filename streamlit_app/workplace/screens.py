@@ -1,0 +1,117 @@
+"""A case as the browser shows it: what the clinic knows of it, in the words of the user's language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from allkit.clinic.access import READERS, User
+from allkit.clinic.reading import hindrance, labels, reads_second, unread
+from allkit.clinic.view import CaseView, FieldView, Label, version_of, view_of
+from allkit.errors import AccessError
+from workplace.texts import Texts
+from workplace.words import display_of, field_words, job_words, slide_words, unread_words
+
+__all__ = ["screen", "version"]
+
+
+def version(user: User, case: str, language: str) -> str:
+    """Return what changes when the screen of a case may; asking for it makes nobody less idle."""
+    with user.read(*READERS, polling=True) as connection:
+        return f"{version_of(connection, case)}-{user.id}-{language}"
+
+
+def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
+    """Return a case as JSON for its reader. What is hidden from the reader is not in it."""
+    with user.read(*READERS, polling=True) as connection:
+        marked = f"{version_of(connection, case)}-{user.id}-{say.language}"
+        view = view_of(connection, case, viewer=user.id)
+        classes = labels(connection, case)
+        may = _may_read(user, connection)
+    second = reads_second(view, user)
+    why = hindrance(view, user) if may else "no_role"
+    hidden = any(field.hidden for field in view.fields)
+    job = job_words(say, view.job, None)
+    slide = slide_words(
+        say,
+        view.slide,
+        job=job,
+        hidden=hidden,
+        fields=len(view.fields),
+        display=lambda label: display_of(say, label),
+    )
+    left = unread(view, second=second)
+    return {
+        "version": marked,
+        "case": view.id,
+        "status": view.status,
+        "may_read": not why,
+        "may_not": say(f"server.may_not.{why}") if why else "",
+        "round": 2 if second else 1,
+        "blind": view.blind,
+        "classes": [{"name": name, "display": display_of(say, name)} for name in classes],
+        "fields": [_field(say, field, view, second=second) for field in view.fields],
+        "slide": {"tone": slide.tone, "headline": slide.headline, "lines": list(slide.lines)},
+        "job": {"state": job.state, "done": job.done, "total": job.total, "words": job.words},
+        "unread": len(left),
+        "unread_words": unread_words(say, len(left)),
+    }
+
+
+def _may_read(user: User, connection: sa.Connection) -> bool:
+    try:
+        user.require(connection, *READERS)
+    except AccessError:
+        return False
+    return True
+
+
+def _field(say: Texts, field: FieldView, view: CaseView, *, second: bool) -> dict[str, Any]:
+    def display(label: str) -> str:
+        return display_of(say, label)
+
+    words = field_words(say, field.answer, hidden=field.hidden, display=display)
+    cells: Sequence[Any] = () if field.answer is None else field.answer.cells
+    mine, other = (field.second, field.first) if second else (field.first, field.second)
+    return {
+        "id": field.id,
+        "number": field.number,
+        "name": field.name,
+        "width": field.width,
+        "height": field.height,
+        "state": words.state,
+        "group": words.group,
+        "headline": words.headline,
+        "sentence": words.sentence,
+        "tone": words.tone,
+        "band": words.band,
+        "band_words": words.band_words,
+        "percent": words.percent,
+        "label": words.label,
+        "needs_why": words.needs_why,
+        "not_excluded": list(words.not_excluded),
+        "reasons": list(words.reasons),
+        "measured": words.measured,
+        "cells": [[round(c.x, 1), round(c.y, 1), round(c.diameter, 1)] for c in cells],
+        "mine": _label(say, mine),
+        "other": _label(say, other),
+        "notes": [
+            {"at": at, "by": who.display, "text": text}
+            for at, who, text, of in view.notes
+            if of == field.id
+        ],
+    }
+
+
+def _label(say: Texts, label: Label | None) -> dict[str, str] | None:
+    if label is None:
+        return None
+    return {
+        "label": label.label,
+        "display": display_of(say, label.label),
+        "why": label.why,
+        "by": label.person.display,
+        "at": label.at,
+    }
