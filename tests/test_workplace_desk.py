@@ -13,6 +13,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 stand = pytest.importorskip("desk_stand", reason="tests/ is not on the path")
+until = stand.until
 HOST = "document.querySelector('#outer').firstChild.shadowRoot"
 DIGITS = {"1": "Benign", "2": "Early", "3": "Pre", "4": "Pro"}
 
@@ -64,14 +65,6 @@ def desk(desk_server, chromium):
         context.close()
 
 
-def until(true, seconds=8.0):
-    end = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.03)
-    return answer
-
-
 def selected(page):
     return page.locator(".cell[aria-selected=true]").get_attribute("data-field")
 
@@ -96,7 +89,10 @@ def saved(page):
 
 
 def readings(clinic):
-    return [(item["field"], item["label"] or item["kind"]) for item in clinic.log]
+    return [
+        (item["field"], item["label"] if item["kind"] == "label" else item["kind"])
+        for item in clinic.log
+    ]
 
 
 def type_fast(page, keys):
@@ -135,8 +131,7 @@ def test_keys_at_twenty_a_second_are_on_screen_at_once_and_none_is_lost_or_at_an
     times = sorted(page.evaluate("window.times"))
     assert len(times) == keys
     p95 = times[int(0.95 * len(times))]
-    print(f"p50 {times[len(times) // 2]:.0f} ms, p95 {p95:.0f} ms, worst {times[-1]:.0f} ms")
-    assert p95 < 250, "50 ms on a machine of its own; this one is shared"
+    assert p95 < 250, f"{p95:.0f} ms; it is 50 on a machine of its own, and this one is shared"
 
 
 def test_a_reading_counts_as_saved_only_when_the_server_has_said_so(desk):
@@ -161,7 +156,7 @@ def test_while_the_server_is_away_nothing_is_lost_and_later_all_is_sent_once(des
     page = show([stand.field(n) for n in range(1, 6)])
     clinic.away = True
     press(page, "1", "ArrowRight", "4")
-    page.get_by_text("Not saved: 2. The server does not answer").wait_for()
+    page.get_by_text("Not saved: 2. The server does not answer").first.wait_for()
     assert page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"), (
         "leaving is warned of"
     )
@@ -170,6 +165,30 @@ def test_while_the_server_is_away_nothing_is_lost_and_later_all_is_sent_once(des
     until(lambda: saved(page))
     assert readings(clinic) == [("f1", "Benign"), ("f2", "Pro"), ("f3", "Early")]
     assert page.evaluate("window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
+
+
+def test_a_database_that_is_away_for_a_moment_refuses_nothing(desk):
+    clinic, show = desk
+    page = show([stand.field(1)])
+    clinic.ill = True
+    press(page, "1")
+    page.get_by_text("Not saved: 1. The server does not answer").first.wait_for()
+    assert shown(page, "f1") == "Benign"
+    clinic.ill = False
+    until(lambda: saved(page))
+    assert readings(clinic) == [("f1", "Benign")]
+
+
+def test_one_reading_that_the_server_cannot_take_does_not_cost_the_others(desk):
+    clinic, show = desk
+    page = show([stand.field(n) for n in range(1, 5)])
+    clinic.away, clinic.spoilt = True, "f2"  # a request with this field is refused as a whole
+    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4")
+    clinic.away = False
+    until(lambda: saved(page))
+    assert [shown(page, f"f{n}") for n in (1, 2, 3, 4)] == ["Benign", None, "Pre-B", "Pro-B"]
+    assert readings(clinic) == [("f1", "Benign"), ("f3", "Pre"), ("f4", "Pro")]
+    assert page.locator(".cell[data-field=f2] .alarm").is_visible()
 
 
 def test_what_was_not_saved_is_sent_again_after_a_reload_under_the_same_number(desk):
@@ -442,15 +461,12 @@ def test_on_a_telephone_one_field_fills_the_screen_and_a_swipe_goes_on(desk):
     assert not page.locator(".grid").is_visible()
     assert page.locator(".verdict").bounding_box()["y"] < page.locator(".stage").bounding_box()["y"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    swipe = (
-        """(to) => {
-      const stage = %s.querySelector('.stage');
+    swipe = """(to) => {
+      const stage = document.querySelector("#outer").firstChild.shadowRoot.querySelector(".stage");
       const at = (type, x) => stage.dispatchEvent(new PointerEvent(type,
-        {pointerId: 1, pointerType: 'touch', clientX: x, clientY: 300, bubbles: true}));
-      at('pointerdown', 200); at('pointermove', 200 + to); at('pointerup', 200 + to);
+        {pointerId: 1, pointerType: "touch", clientX: x, clientY: 300, bubbles: true}));
+      at("pointerdown", 200); at("pointermove", 200 + to); at("pointerup", 200 + to);
     }"""
-        % HOST
-    )
     page.evaluate(swipe, -120)
     assert page.locator(".viewer h2").text_content() == "Field 2"
     page.evaluate(swipe, 120)

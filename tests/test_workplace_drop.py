@@ -11,6 +11,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 stand = pytest.importorskip("desk_stand", reason="tests/ is not on the path")
+until = stand.until
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +57,6 @@ def files(*contents):
 
 def choose(page, *contents):
     page.locator("input[type=file]").first.set_input_files(files(*contents))
-
-
-def until(true, seconds=8.0):
-    end = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.03)
-    return answer
 
 
 def lines(page):

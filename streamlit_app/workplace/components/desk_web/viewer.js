@@ -267,7 +267,10 @@ class Viewer {
     if (this.noteForm.hidden) this.noteText.value = this.drafts.get(this.field.id) || "";
     show(this.noteForm, true);
     setAttribute(this.noteButton, "aria-expanded", "true");
-    this.noteText.focus();
+    // The grid stays where it is, unless the note were out of sight.
+    this.noteText.focus({ preventScroll: true });
+    this.node.scrollTop = this.noteForm.offsetTop - this.node.clientHeight / 2;
+    if (this.noteForm.getBoundingClientRect().bottom > window.innerHeight) this.noteForm.scrollIntoView({ block: "nearest" });
   }
 
   saveNote() {

@@ -8,9 +8,11 @@ class Refused extends Error {
     this.code = (body && body.code) || "";
   }
 
-  // Whether sending the same again may help: the server was away, or something between answered for it.
+  // Whether sending the same again may help: the server or its database was away or had too much to do,
+  // or something between answered for it. What it refuses itself, it refuses again.
   get passing() {
-    return this.code === "" && this.status !== 401;
+    if (this.status === 401) return false;
+    return this.code === "" || this.status >= 500 || [408, 425, 429].includes(this.status);
   }
 }
 
