@@ -148,4 +148,6 @@ def new_page(opened, *, size=(1440, 900), scheme="light", language="en-GB", **op
 
 def still(page):
     """Wait until Streamlit has drawn what it was asked for."""
-    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(state="attached")
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(
+        state="attached"
+    )
