@@ -20,7 +20,7 @@ from PIL import Image, ImageFilter
 from allkit.clinic import access, cases, explanations, fields, models, reading, references, signing
 from allkit.clinic.access import Role, User
 from allkit.clinic.intake.incoming import Incoming, png_of, take_image
-from allkit.clinic.records import Identifier, Order, Specimen, sha256_of
+from allkit.clinic.records import Identifier, Order, Specimen, SpecimenKind, sha256_of
 from allkit.clinic.store.store import URL_VARIABLE, Store
 from allkit.clinic.view import CaseView, FieldView, view_of
 from allkit.clinic.worker import Worker
@@ -91,17 +91,17 @@ class _Demo:
         draw: Callable[[Pixels, DrawnField], Pixels] | None = None,
         extra: Iterable[Incoming] = (),
         answer: bool = True,
-        **options: bool,
+        blind: bool = False,
     ) -> str:
         """Open a case by an order, with fields of one slide, and let the model answer it."""
         self.orders += 1
         number = Identifier(f"LAB-{self.clock.day(0)[:4]}-{400 + 17 * self.orders:05d}", "LIS")
-        kind = "marrow" if self.orders % 3 == 0 else "blood"
+        kind: SpecimenKind = "marrow" if self.orders % 3 == 0 else "blood"
         specimen = Specimen(kind, self.clock.day(1), STAIN, f"S-{2000 + self.orders}")
         who = Identifier(patient, "KIS")
-        if options:
+        if blind:
             case = cases.create(
-                self.me, specimen_=specimen, order=number, identifiers=[who], **options
+                self.me, specimen_=specimen, order=number, identifiers=[who], blind_first=True
             )
         else:
             case = self.order(number, who, specimen)
@@ -276,7 +276,7 @@ def _present(demo: _Demo) -> None:
     """Make the cases that are worked at: blind, with the second reader, to be reviewed, urgent, waiting."""
     clock, truth = demo.clock, demo.truth
     clock.go(days=6, minutes=170)
-    blind = demo.case(5, patient="4950", blind_first=True)
+    blind = demo.case(5, patient="4950", blind=True)
     demo.read(demo.me, blind, truth(5), every=3, only=4)
     clock.go(days=3, minutes=70)
     second = demo.case(10, patient="4968")
@@ -309,14 +309,21 @@ def _present(demo: _Demo) -> None:
 
 def _without_cells(pixels: Pixels, drawn: DrawnField) -> Pixels:
     """Return a field with its white cells painted over: a smear in which nothing can be judged."""
+    from allkit.images.cells import find_cells
+
     image = pixels.copy()
-    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
     random = np.random.default_rng(SEED)
     cover = np.quantile(image.reshape(-1, 3), 0.9, axis=0)
-    for x, y, radius in drawn.cells:
-        inside = (rows - y) ** 2 + (columns - x) ** 2 <= (1.3 * radius + 2) ** 2
-        noise = random.normal(0, 2, (int(inside.sum()), 3))
-        image[inside] = np.clip(cover + noise, 0, 255).astype(np.uint8)
+    circles = [(x, y, 1.3 * radius + 2) for x, y, radius in drawn.cells]
+    while circles:
+        for x, y, radius in circles:
+            rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+            inside = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+            noise = random.normal(0, 2, (int(inside.sum()), 3))
+            image[inside] = np.clip(cover + noise, 0, 255).astype(np.uint8)
+        # What is left at the edge of one may still be taken for a cell.
+        found = find_cells(image).cells
+        circles = [(cell.x, cell.y, cell.diameter) for cell in found]
     return image
 
 

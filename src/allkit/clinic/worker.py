@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from allkit.clinic import explanations, jobs
+from allkit.clinic import asked, jobs
 from allkit.clinic.access import User
 from allkit.clinic.cases import MOVES, SIGNED, move, raise_priority, row_of
 from allkit.clinic.erasure import sweep
@@ -97,10 +97,10 @@ class Worker:
         if job is not None:
             self._attempt(lambda: self._answer(job), partial(self._failed, job))
             return True
-        task = explanations.claim(self.user, self.name)
+        task = asked.claim(self.user, self.name)
         if task is None:
             return False
-        self._attempt(lambda: self._explain(task), partial(explanations.fail, self.user, task))
+        self._attempt(lambda: self._explain(task), partial(asked.fail, self.user, task))
         return True
 
     def _attempt(self, work: Callable[[], None], failed: Callable[[str, bool], None]) -> None:
@@ -125,10 +125,10 @@ class Worker:
             if jobs.renew(change, job, self.name):
                 jobs.end(change, job, "queued" if again else "failed", error=message)
 
-    def _explain(self, task: explanations.Task) -> None:
+    def _explain(self, task: asked.Task) -> None:
         predictor, groups = self._model(task.model)
-        made = explanations.make(self.user, task, predictor, groups)
-        if not explanations.keep(self.user, task, made):
+        made = asked.make(self.user, task, predictor, groups)
+        if not asked.keep(self.user, task, made):
             raise _Lost
 
     def _model(self, id: str) -> tuple[Predictor, dict[str, str]]:
