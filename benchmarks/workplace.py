@@ -218,10 +218,8 @@ window.fetch = async (path, options) => {
 };
 """
 """Measures from the press of a key to the paint behind it, and notes when each reading was acknowledged."""
-UNSAVED = (
-    "() => Object.keys(sessionStorage).filter((k) => k.startsWith('allkit'))"
-    ".every((k) => !(JSON.parse(sessionStorage[k]).items || []).length)"
-)
+UNSAVED = "() => !Object.keys(sessionStorage).some((name) => name.startsWith('allkit'))"
+"""Whether the queue of what is not saved is empty: it is kept in the session's storage until it is."""
 
 
 def type_at(page: Page, count: int, each: float, rng: random.Random, length: int) -> Any:
