@@ -73,7 +73,7 @@ STEPS = {
     "cache list": ["cache", "list"],
     "cache clear": ["cache", "clear"],
     "serve": ["serve", "model.onnx"],
-    "app": ["app", "model"],
+    "app": ["app", "model.onnx", "--store", "workplace"],
     "tune": ["tune", "DATA", "--out", "tuned", "--trials", "1", *QUICK],
     "reproduce": ["reproduce", "model", "DATA"],
     "export openvino": ["export", "model", "--out", "m.openvino", "--format", "openvino"],
