@@ -30,39 +30,37 @@ def desk_server():
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A browser."""
+def tab():
+    """A page of a browser; each test loads it anew."""
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
+        page = browser.new_page()
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
         browser.close()
 
 
 @pytest.fixture
-def desk(desk_server, chromium):
-    """The routes, and a function that opens the desk on fields."""
+def desk(desk_server, tab):
+    """The routes, and a function that opens the desk on fields, in a browser that remembers nothing."""
     clinic, address = desk_server
-    opened = []
 
-    def show(fields, *, query="", size=(1440, 900), touch=False, **changes):
+    def show(fields, *, query="", size=(1440, 900), **changes):
+        tab.set_viewport_size({"width": size[0], "height": size[1]})
+        tab.goto(f"{address}/setup.json")
+        tab.evaluate("sessionStorage.clear(), localStorage.clear()")
         clinic.start(fields, **changes)
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, has_touch=touch
-        )
-        page = context.new_page()
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"{address}/?{query}")
-        page.locator(".cell[aria-selected=true]").wait_for(state="attached")
-        opened.append((context, page))
-        return page
+        tab.goto(f"{address}/?{query}")
+        tab.locator(".cell[aria-selected=true]").wait_for(state="attached")
+        return tab
 
+    tab.errors.clear()
     yield clinic, show
-    clinic.away = False
-    for context, page in opened:
-        assert page.errors == []
-        context.close()
+    clinic.away = clinic.signed_out = False
+    assert tab.errors == []
 
 
 def selected(page):
@@ -198,7 +196,6 @@ def test_what_was_not_saved_is_sent_again_after_a_reload_under_the_same_number(d
     press(page, "1", "ArrowRight")
     time.sleep(0.1)  # the first is on its way; the page goes before its answer comes
     press(page, "2")
-    page.on("dialog", lambda dialog: dialog.accept())
     page.reload()
     page.locator(".cell[aria-selected=true]").wait_for(state="attached")
     until(lambda: saved(page))
@@ -457,7 +454,7 @@ def test_between_800_and_1200_the_viewer_is_a_drawer_that_escape_closes(desk):
 
 def test_on_a_telephone_one_field_fills_the_screen_and_a_swipe_goes_on(desk):
     _, show = desk
-    page = show([stand.field(n) for n in range(1, 9)], size=(390, 844), touch=True)
+    page = show([stand.field(n) for n in range(1, 9)], size=(390, 844))
     assert not page.locator(".grid").is_visible()
     assert page.locator(".verdict").bounding_box()["y"] < page.locator(".stage").bounding_box()["y"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -520,3 +517,31 @@ def test_while_the_model_answers_nobody_can_sign_and_the_answers_come_one_by_one
         clinic.changed()
         page.locator(f"[data-group=Pro] .cell[data-field=f{n}]").wait_for()
     until(lambda: sign.is_enabled())
+
+
+def test_the_desk_says_how_many_files_are_still_on_their_way_and_which_were_refused(desk):
+    _, show = desk
+    page = show([stand.field(1)])
+    page.evaluate("""() => {
+      window.files = {left: 12, done: 1, elsewhere: [], refused: [
+        {name: "<b>letter</b>.png", what: "It is a text file.", todo: "Send images."}]};
+      window.__allkit.uploads.set("case1", window.files);
+      window.__allkit.moved.tell("case1");
+    }""")
+    assert page.get_by_text("12 more files are on their way").is_visible()
+    page.get_by_text("1 file was not added").click()
+    assert page.get_by_text("<b>letter</b>.png: It is a text file. Send images.").is_visible()
+
+
+def test_a_held_key_labels_once_but_moves_on(desk):
+    clinic, show = desk
+    page = show([stand.field(n, label="Pre") for n in range(1, 9)])
+    for _ in range(5):
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    assert selected(page) == "f2"
+    for _ in range(3):
+        page.keyboard.down("ArrowRight")
+    page.keyboard.up("ArrowRight")
+    assert selected(page) == "f5"
+    until(lambda: readings(clinic) == [("f1", "accept")])
