@@ -11,10 +11,10 @@ from allkit.clinic.access import User
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "streamlit_app"))
 
-from workplace.here import Here  # noqa: E402 - the app is no package
-from workplace.sessions import Session  # noqa: E402
-from workplace.settings import Place  # noqa: E402
-from workplace.texts import texts  # noqa: E402
+from workplace.here import Here
+from workplace.sessions import Session
+from workplace.settings import Place
+from workplace.texts import texts
 
 
 @dataclass(frozen=True)
