@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["begin", "dialog"]
 
 OPEN = "sign.open"
+SHOWN = "sign.shown"
 
 
 def begin(case: str, *, unsaved: int = 0) -> None:
@@ -27,7 +28,8 @@ def begin(case: str, *, unsaved: int = 0) -> None:
 
 
 def _close() -> None:
-    st.session_state.pop(OPEN, None)
+    for name in (OPEN, SHOWN):
+        st.session_state.pop(name, None)
 
 
 def dialog(here: Here, view: CaseView) -> None:
@@ -126,8 +128,10 @@ def _checklist(here: Here, against: list[str]) -> None:
 def _sign(here: Here, view: CaseView, statement: Statement, *, ready: bool) -> int | None:
     """Show the report as it will be, then take the signature; return the version of the report."""
     say = here.say
+    seen = st.session_state.pop(SHOWN, None)
     if ready:
         report = draft(here.user, view.id, statement)
+        st.session_state[SHOWN] = report.sha256
         pages = pages_of(report, here.place.store)
         st.subheader(say("sign.report"), anchor=False)
         small(say("sign.report_text"))
@@ -141,12 +145,12 @@ def _sign(here: Here, view: CaseView, statement: Statement, *, ready: bool) -> i
             here.confirm_identity()
             done(say("sign.confirmed"))
         return None
-    why_off = None if ready else say("sign.off")
-    clicked = st.button(
-        say("sign.sign"), key="sign.sign", type="primary", disabled=not ready, help=why_off
-    )
+    if not ready:
+        small(say("sign.off"))
+    clicked = st.button(say("sign.sign"), key="sign.sign", type="primary", disabled=not ready)
     if not clicked:
         return None
     if not here.confirmed:
         here.confirm_identity()
-    return sign(here.user, view.id, statement).version
+    # What the run before showed, not this one: the signer has read that, and nothing else.
+    return sign(here.user, view.id, statement, seen=seen or "").version

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from allkit.clinic.access import people
 from allkit.clinic.records import STATES
 from allkit.clinic.search import CaseRow, Filter, counts, find
 from workplace.components.rows import Cell, Column, Row, rows
@@ -61,6 +63,7 @@ def _wanted(here: Here) -> Filter:
             selection_mode="multi",
             format_func=lambda state: say(f"common.status_{state}"),
             key="worklist_states",
+            wrap=True,
             help=say("worklist.state_help"),
         )
         only = st.pills(
@@ -69,6 +72,7 @@ def _wanted(here: Here) -> Filter:
             selection_mode="multi",
             format_func=lambda name: say(f"worklist.only_{name}"),
             key="worklist_only",
+            wrap=True,
         )
         specimen = st.pills(
             say("common.specimen"),
@@ -102,9 +106,11 @@ def _list(here: Here, wanted: Filter) -> None:
         if not page.rows:
             filtered = wanted != Filter(status=OPEN) or bool(places)
             st.write(say("worklist.none_found" if filtered else "worklist.none"))
+        with here.user.read("reader", "signer", "admin", polling=polling) as connection:
+            shown = {one.name: one.display for one in people(connection)}
         opened = rows(
             _columns(here),
-            [_row(here, row) for row in page.rows],
+            [_row(here, row, shown) for row in page.rows],
             key="worklist_rows",
             label=say("worklist.title"),
             opens=say("worklist.opens", name="{name}"),
@@ -130,7 +136,7 @@ def _columns(here: Here) -> list[Column]:
     ]
 
 
-def _row(here: Here, row: CaseRow) -> Row:
+def _row(here: Here, row: CaseRow, shown: Mapping[str, str]) -> Row:
     say = here.say
     tone, word = tone_of(say, row.status, urgent=row.priority > 0)
     if row.cancelled:
@@ -141,7 +147,7 @@ def _row(here: Here, row: CaseRow) -> Row:
         "specimen": say(f"common.{row.specimen}"),
         "fields": Cell(str(row.fields), sort=row.fields),
         "review": Cell(str(row.review), sort=row.review),
-        "reader": row.reader or "",
+        "reader": shown.get(row.reader or "", ""),
         "age": age(say, row.created, here.place.store.now()),
     }
     return Row(row.id, cells, tone=tone, word=word, pinned=row.priority > 0)
