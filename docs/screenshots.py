@@ -37,7 +37,7 @@ def served(demo: Path) -> Iterator[tuple[str, Path]]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
         probe.close()
-        command = [sys.executable, "-m", "allkit", "app", "--demo", "--no-browser", "--as", "anna"]
+        command = [sys.executable, "-m", "allkit", "app", "--demo", "--no-browser"]
         server = subprocess.Popen(
             [*command, "--port", str(port)], cwd=place, env=os.environ | {"HOME": place}
         )
@@ -58,13 +58,15 @@ def served(demo: Path) -> Iterator[tuple[str, Path]]:
 
 def cases(store: Path) -> dict[str, str]:
     """Return a case that is read, one that is hidden until it is read, and one that is signed."""
-    from allkit.clinic.access import sign_in
+    from allkit.clinic.access import people, sign_in
     from allkit.clinic.search import Filter, find
     from allkit.clinic.store.store import Store
     from allkit.clinic.view import look
 
     with Store.open(store) as opened:
-        user = sign_in(opened, "anna")
+        with opened.read() as connection:
+            reader = next(one for one in people(connection) if "reader" in one.roles)
+        user = sign_in(opened, reader.name)
         views = [look(user, row.id) for row in find(user, Filter()).rows]
     found = {}
     for view in views:
@@ -97,7 +99,7 @@ def drawn(page: Any, name: str) -> None:
         page.locator(".cell[aria-selected=true]").first.wait_for(state="attached")
         page.wait_for_timeout(700)  # the pictures of the fields
     if name == "sign":
-        page.locator(".desk button[data-do=sign]").click()
+        page.locator(".slide button.accept").click()
         page.get_by_role("dialog").wait_for()
         page.wait_for_timeout(1200)
     page.wait_for_timeout(400)

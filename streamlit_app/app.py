@@ -42,16 +42,21 @@ def main() -> None:
             page(here, name),
             title=say(f"server.menu.{name}"),
             url_path=name,
-            default=name == first,
             visibility="visible" if name in IN_MENU else "hidden",
         )
         for name in PAGES
     }
+    # The first page has an address of its own: a default page would lose its, and old links with it.
+    home = st.Page(
+        lambda: None, title=say("frame.name"), url_path="home", default=True, visibility="hidden"
+    )
     st.session_state["pages"] = pages
-    shown = st.navigation(list(pages.values()), position="top")
+    shown = st.navigation([home, *pages.values()], position="top")
     back = signing_in.come_back(here.session.identity)
     if back is not None:
         st.switch_page(pages["case"], query_params=back)
+    if shown is home:
+        st.switch_page(pages[first], query_params=dict(st.query_params))
     case = st.query_params.get("case") if shown.url_path in ("case", "report") else None
     frame.frame(here, case)
     shown.run()

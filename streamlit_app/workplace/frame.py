@@ -21,12 +21,30 @@ __all__ = ["entered", "frame", "icon", "language", "style"]
 
 STYLE = """
 <style>
-.stMainBlockContainer { padding-top: 3.6rem; padding-bottom: 2rem; max-width: 1800px; }
-.st-key-frame { position: sticky; top: 3.25rem; z-index: 90; background: var(--background-color, inherit);
-  border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); padding: 0.1rem 0; }
-.st-key-frame [data-testid="stMarkdownContainer"] p { font-size: 0.85rem; margin: 0; }
-.st-key-frame button { min-height: 1.8rem; padding: 0 0.5rem; font-size: 0.85rem; }
-@media (max-width: 800px) { .stMainBlockContainer { padding-inline: 0.75rem; } }
+/* Above: Streamlit's bar with the menu, 48 px; below it one thin line that stays in sight. */
+.stAppHeader { height: 3rem; min-height: 3rem; }
+.stMainBlockContainer { padding: 3rem 2rem 2rem; max-width: 1800px; }
+.stMainBlockContainer > .stVerticalBlock { gap: 0.75rem; }
+.stElementContainer:has(> .stHtml > style) { display: none; }
+.st-key-frame { position: sticky; top: 3rem; z-index: 90; min-height: 2.25rem; padding: 0.15rem 0;
+  gap: 0.5rem 1rem; background: var(--st-background-color, Canvas);
+  border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
+.st-key-frame .stMarkdown p { font-size: 0.85rem; line-height: 1.3; margin: 0; }
+.st-key-frame [data-testid="stMarkdownContainer"] { margin: 0; }
+.st-key-frame button { min-height: 1.75rem; padding: 0 0.5rem; font-size: 0.85rem;
+  border-color: transparent; }
+.stMainBlockContainer h2 { font-size: 1.4rem; padding: 0.25rem 0; }
+.stMainBlockContainer h3 { font-size: 1.1rem; padding: 0.25rem 0; }
+.st-key-case_heading { gap: 0.25rem 1rem; }
+.st-key-case_heading .stText { font-size: 0.9rem; line-height: 1.4; }
+.st-key-case_heading > :first-child .stText { font-weight: 650; }
+.st-key-case_heading button { min-height: 2rem; padding: 0 0.6rem; font-size: 0.9rem; }
+@media (max-width: 800px) {
+  .stMainBlockContainer { padding-inline: 0.75rem; }
+  .st-key-frame { flex-wrap: nowrap; gap: 0.25rem; }
+  .st-key-frame .st-key-frame_demo { display: none; }
+  .st-key-frame .stPopover { max-width: 8.5rem; }
+}
 </style>
 """
 RIGHT_TO_LEFT = "<style>.stApp { direction: rtl; }</style>"
@@ -102,7 +120,8 @@ def frame(here: Here, case: str | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="frame", gap="small"):
         st.markdown(f"**{plain(say('frame.research_use'))}**", width="stretch")
         if here.place.demo:
-            st.markdown(plain(say("frame.demo")), width="content")
+            with st.container(key="frame_demo", width="content"):
+                st.markdown(plain(say("frame.demo")), width="content")
         _model(here, case)
         _person(here)
 
@@ -118,8 +137,9 @@ def _model(here: Here, case: str | None) -> None:
         st.markdown(plain(say("frame.no_model")), width="content")
         return
     chip = say("frame.model_chip", name=words.name, version=words.version, hash=words.short_hash)
-    with st.popover(f"{plain(chip)} · {plain(words.calibrated_words)}", width="content"):
-        st.text(f"{words.name} {words.version}\n{identity.sha256}")
+    short = say("frame.calibrated" if identity.calibrated else "frame.not_calibrated")
+    with st.popover(f"{plain(chip)} · {plain(short)}", width="content"):
+        st.text(f"{words.name} {words.version}\n{identity.sha256}\n{words.calibrated_words}")
         st.markdown(f"**{plain(say('server.limits'))}**")
         for limit in words.limits or (say("server.no_limits"),):
             st.markdown(f"- {plain(limit)}")

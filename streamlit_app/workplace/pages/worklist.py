@@ -48,29 +48,28 @@ def show(here: Here) -> None:
 
 def _wanted(here: Here) -> Filter:
     say = here.say
-    text = st.text_input(
-        say("worklist.search"),
-        key=SEARCH,
-        type="search",
-        placeholder=say("worklist.search_hint"),
-        live=True,
-        max_chars=64,
-    )
-    with st.container(horizontal=True):
-        states = st.pills(
+    # In one row, without headings: what each choice means, its words say.
+    with st.container(horizontal=True, vertical_alignment="center", key="worklist_filters"):
+        text = st.text_input(
+            say("worklist.search"),
+            key=SEARCH,
+            type="search",
+            placeholder=say("worklist.search_hint"),
+            live=True,
+            max_chars=64,
+            label_visibility="collapsed",
+            width=330,
+        )
+        states = _pills(
             say("worklist.state"),
-            [state for state in STATES if state != "erased"],
-            selection_mode="multi",
-            format_func=lambda state: say(f"common.status_{state}"),
+            {state: say(f"common.status_{state}") for state in STATES if state != "erased"},
             key="worklist_states",
             wrap=True,
             help=say("worklist.state_help"),
         )
-        only = st.pills(
+        only = _pills(
             say("worklist.only"),
-            ["mine", "review", "urgent"],
-            selection_mode="multi",
-            format_func=lambda name: say(f"worklist.only_{name}"),
+            {name: say(f"worklist.only_{name}") for name in ("mine", "review", "urgent")},
             key="worklist_only",
             wrap=True,
         )
@@ -79,6 +78,8 @@ def _wanted(here: Here) -> Filter:
             ["blood", "marrow"],
             format_func=lambda name: say(f"common.{name}"),
             key="worklist_specimen",
+            label_visibility="collapsed",
+            width="content",
         )
     chosen = set(only or ())
     text = (text or "").strip()
@@ -90,6 +91,18 @@ def _wanted(here: Here) -> Filter:
         reader=here.user.id if "mine" in chosen else None,
         urgent=True if "urgent" in chosen else None,
         review=True if "review" in chosen else None,
+    )
+
+
+def _pills(label: str, choices: dict[str, str], *, key: str) -> list[str]:
+    return st.pills(
+        label,
+        list(choices),
+        selection_mode="multi",
+        format_func=choices.__getitem__,
+        key=key,
+        label_visibility="collapsed",
+        width="content",
     )
 
 
