@@ -64,14 +64,11 @@ def _wanted(here: Here) -> Filter:
             say("worklist.state"),
             {state: say(f"common.status_{state}") for state in STATES if state != "erased"},
             key="worklist_states",
-            wrap=True,
-            help=say("worklist.state_help"),
         )
         only = _pills(
             say("worklist.only"),
             {name: say(f"worklist.only_{name}") for name in ("mine", "review", "urgent")},
             key="worklist_only",
-            wrap=True,
         )
         specimen = st.pills(
             say("common.specimen"),
