@@ -9,8 +9,8 @@ import streamlit as st
 from allkit.clinic.signing import Statement, ToSign, draft, gate, sign, to_sign
 from allkit.clinic.view import CaseView
 from workplace.pages.acting import acting, done
-from workplace.pages.common import may, short
-from workplace.pages.pictures import pages_of
+from workplace.pages.common import may, short, small
+from workplace.pages.pictures import WIDTH, pages_of
 from workplace.telling import display_of
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def dialog(here: Here, view: CaseView) -> None:
     say = here.say
     title = say("sign.title")
 
-    @st.dialog(title, width="large", position="right", on_dismiss=_close)
+    @st.dialog(title, width="medium", position="right", on_dismiss=_close)
     def drawer() -> None:
         signed = None
         with acting(here):
@@ -93,8 +93,7 @@ def _limits_read(here: Here, view: CaseView, asked: ToSign) -> bool:
         st.text(
             say("sign.limits", name=model.name, version=model.version, hash=short(model.sha256))
         )
-        for limit in model.limits:
-            st.text(f"– {limit}")
+        st.text("\n".join(f"– {limit}" for limit in model.limits))
         return st.checkbox(say("sign.limits_read"), key=f"sign.limits.{view.id}")
 
 
@@ -131,10 +130,10 @@ def _sign(here: Here, view: CaseView, statement: Statement, *, ready: bool) -> i
         report = draft(here.user, view.id, statement)
         pages = pages_of(report, here.place.store)
         st.subheader(say("sign.report"), anchor=False)
-        st.caption(say("sign.report_text"))
+        small(say("sign.report_text"))
         for number, page in enumerate(pages, start=1):
             alt = say("report.page", page=number, pages=len(pages))
-            st.image(page, width="stretch", alt=alt)
+            st.image(page, width=WIDTH, alt=alt)
     proved = here.confirmed or not here.place.login
     if ready and not proved:
         st.text(say("sign.confirm"))

@@ -10,7 +10,7 @@ from allkit.clinic.records import STATES
 from allkit.clinic.search import CaseRow, Filter, counts, find
 from workplace.components.rows import Cell, Column, Row, rows
 from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import age, may, tone_of
+from workplace.pages.common import age, may, small, tone_of
 from workplace.pages.new_case import new_case, take_drop
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ SEARCH = "worklist_search"
 PLACES = "worklist.places"
 ASKED = "worklist.asked"
 SECONDS = 5
+OPEN = ("new", "reading", "second")
 
 
 def show(here: Here) -> None:
@@ -60,6 +61,7 @@ def _wanted(here: Here) -> Filter:
             selection_mode="multi",
             format_func=lambda state: say(f"common.status_{state}"),
             key="worklist_states",
+            help=say("worklist.state_help"),
         )
         only = st.pills(
             say("worklist.only"),
@@ -75,9 +77,11 @@ def _wanted(here: Here) -> Filter:
             key="worklist_specimen",
         )
     chosen = set(only or ())
+    text = (text or "").strip()
     return Filter(
-        text=text or "",
-        status=tuple(states or ()),
+        text=text,
+        # What is signed waits for nobody; who searches looks for it too.
+        status=tuple(states or (() if text else OPEN)),
         specimen=specimen,
         reader=here.user.id if "mine" in chosen else None,
         urgent=True if "urgent" in chosen else None,
@@ -93,10 +97,10 @@ def _list(here: Here, wanted: Filter) -> None:
     with acting(here):
         page = find(here.user, wanted, after=places[-1] if places else None, polling=polling)
         numbers = counts(here.user, polling=polling)
-        open_cases = sum(numbers.get(state, 0) for state in ("new", "reading", "second"))
-        st.caption(say("worklist.open", n=open_cases))
+        open_cases = sum(numbers.get(state, 0) for state in OPEN)
+        small(say("worklist.open", n=open_cases))
         if not page.rows:
-            filtered = wanted != Filter() or bool(places)
+            filtered = wanted != Filter(status=OPEN) or bool(places)
             st.write(say("worklist.none_found" if filtered else "worklist.none"))
         opened = rows(
             _columns(here),
@@ -151,7 +155,7 @@ def _turn(here: Here, places: list[str], next: str | None) -> None:
         if st.button(say("worklist.back"), key="worklist.back", disabled=not places):
             places.pop()
             st.rerun()
-        st.caption(say("worklist.page", page=len(places) + 1))
+        small(say("worklist.page", page=len(places) + 1))
         if st.button(say("worklist.next"), key="worklist.next", disabled=next is None):
             places.append(str(next))
             st.rerun()
