@@ -257,7 +257,9 @@ class Handler(BaseHTTPRequestHandler):
             return None
         if clinic.ill and method == "POST":
             return self.give({"error": "The database is away.", "code": "database"}, status=503)
-        if clinic.signed_out or self.headers.get("X-Allkit-Session") != "token":
+        if clinic.signed_out or not (self.headers.get("X-Allkit-Session") or "").startswith(
+            "token"
+        ):
             return self.give({"error": "You are signed out.", "code": "signed_out"}, status=401)
         return getattr(self, f"{method.lower()}_{parts[1]}")(clinic, parts[2:], body)
 

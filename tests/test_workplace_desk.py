@@ -545,3 +545,18 @@ def test_a_held_key_labels_once_but_moves_on(desk):
     page.keyboard.up("ArrowRight")
     assert selected(page) == "f5"
     until(lambda: readings(clinic) == [("f1", "accept")])
+
+
+def test_who_signs_in_again_goes_on_where_the_desk_stopped(desk):
+    clinic, show = desk
+    page = show([stand.field(n) for n in range(1, 201)])
+    clinic.signed_out = True
+    press(page, "ArrowRight", "End", "2")
+    page.locator(".trouble").filter(has_text="You are signed out.").wait_for()
+    assert page.locator(".cell.loaded[data-field=f200]").count() == 0
+    clinic.signed_out = False
+    page.evaluate("window.mount({token: 'token of a new session'})")
+    until(lambda: readings(clinic) == [("f200", "Early")])
+    until(lambda: saved(page))
+    page.locator(".cell.loaded[data-field=f200]").wait_for()
+    assert not page.locator(".trouble").is_visible()

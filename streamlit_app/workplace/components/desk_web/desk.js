@@ -352,6 +352,8 @@ class Desk {
     this.queue.wake();
     this.head.setTrouble("");
     this.poll.soon();
+    this.grid.again();
+    if (this.field) this.viewer.stage.again();
   }
 
   close() {

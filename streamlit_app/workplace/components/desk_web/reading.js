@@ -32,7 +32,7 @@ class Reading {
       }
       field.text = JSON.stringify(field);
       this.fields.set(field.id, field);
-      if (!old || old.text !== field.text) changed.push(field.id);
+      if (!old || old.touched || old.text !== field.text) changed.push(field.id);
     }
     return { changed, moved: this.arrange(), stale };
   }
@@ -102,6 +102,7 @@ class Reading {
     }
     if (!field) return;
     this.saved.set(field.id, this.turn);
+    field.touched = true; // what is painted is no longer what the server told last
     if (item.kind === "note") {
       field.notes = [...(field.notes || []), { text: item.text, by: "", at: "" }];
       return;
