@@ -10,18 +10,18 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
   --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast nightly check docs clean strace postgres
+.PHONY: demo test fast nightly check docs clean strace postgres chromium
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
 
-test: $(VENV)/.dev strace postgres  ## install everything and run the tests
+test: $(VENV)/.dev strace postgres chromium  ## install everything and run the tests
 	$(PYTEST) -m "not nightly"
 
 fast: $(VENV)/.dev  ## the tests without the slow ones
 	$(PYTEST) -m "not slow and not nightly"
 
-nightly: $(VENV)/.dev  ## the long tests, whose promises `make test` checks in a smaller form
+nightly: $(VENV)/.dev chromium  ## the long tests, whose promises `make test` checks in a smaller form
 	$(PYTEST) -m nightly
 
 check: $(VENV)/.dev  ## style, types, layers, documentation
@@ -41,6 +41,11 @@ postgres:  # the clinic is tested on it too; the tests that need it say so where
 	  ! command -v apt-get >/dev/null || \
 	  DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends postgresql \
 	  >/dev/null 2>&1 || true
+
+chromium:  # the pages are tested in it; the tests that need it say so where it is missing
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends chromium \
+	    fonts-dejavu-core >/dev/null 2>&1; fc-cache -s >/dev/null 2>&1; } || true
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve

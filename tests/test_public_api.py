@@ -82,5 +82,5 @@ def test_floors_that_close_security_holes_are_declared():
     everything = project["dependencies"] + functools.reduce(
         operator.iadd, project["optional-dependencies"].values(), []
     )
-    for floor in ("pillow>=13.0.0", "torch>=2.10", "onnx>=1.21.0", "streamlit>=1.54"):
+    for floor in ("pillow>=13.0.0", "torch>=2.10", "onnx>=1.21.0", "streamlit[auth]>=1.67,<2"):
         assert floor in everything

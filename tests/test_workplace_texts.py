@@ -1,5 +1,6 @@
 """The texts of the workplace: every language says the same things, and nothing of them is cut or lost."""
 
+import ast
 import re
 import string
 import sys
@@ -39,10 +40,40 @@ def test_a_translated_text_takes_the_same_values(language):
 @pytest.mark.parametrize("language", languages())
 def test_every_plural_has_its_singular(language):
     own = texts(language).own
-    pairs = {key.rpartition(".")[0] for key in own if key.endswith((".one", ".other"))}
-    classes = {"class"}  # `class.other` is a class of its own
-    missing = [p for p in pairs - classes if f"{p}.one" not in own or f"{p}.other" not in own]
-    assert missing == ["reasons"]  # `reasons.other` is a reason of its own
+    singular = {key.removesuffix(".one") for key in own if key.endswith(".one")}
+    # `class.other` is a class of its own and `reasons.other` a reason: only what counts is a plural.
+    plural = {
+        k.removesuffix(".other") for k, t in own.items() if k.endswith(".other") and "{n}" in t
+    }
+    assert len(plural) > 10
+    assert singular == plural
+
+
+def asked_for(tree):
+    """The keys that a module names in calls of `say`, also as one of two (`"a" if x else "b"`), as patterns."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+        first = node.args[0]
+        for part in (first.body, first.orelse) if isinstance(first, ast.IfExp) else (first,):
+            if name == "say" and isinstance(part, ast.Constant):
+                yield re.escape(part.value)
+            elif name == "say" and isinstance(part, ast.JoinedStr):
+                texts_of = (getattr(piece, "value", None) for piece in part.values)
+                yield "".join(re.escape(t) if isinstance(t, str) else r"\w+" for t in texts_of)
+
+
+def test_every_text_that_the_pages_ask_for_is_there():
+    known = " ".join(re.sub(r"\.(one|other)$", "", key) for key in texts("en").own)
+    known += " " + " ".join(texts("en").own)
+    asked = {
+        (path.name, pattern)
+        for path in (ROOT / "streamlit_app" / "workplace").rglob("*.py")
+        for pattern in asked_for(ast.parse(path.read_text("utf-8")))
+    }
+    assert len(asked) > 300
+    assert [o for o in sorted(asked) if not re.search(rf"(?<!\S){o[1]}(?!\S)", known)] == []
 
 
 @pytest.mark.parametrize("language", languages())

@@ -267,9 +267,8 @@ def test_the_bands_have_the_limits_that_the_help_names(value, band):
         display=display,
     )
     assert said.band == band
-    told = " ".join(topic.text for topic in words.help_topics(EN))
-    assert "90 %" in told
-    assert "70 %" in told
+    told = EN("help.topics.bands.text", high=words.percent(EN, HIGH), moderate="M")
+    assert "high from 90 % on, moderate from M to below 90 %, low below M" in told
 
 
 # ── the slide ─────────────────────────────────────────────────────────────────────────────────
@@ -438,6 +437,7 @@ CODES_OF_FILES = (
     "missing", "empty", "not_an_image", "truncated", "corrupt", "too_small", "too_large", "animated",
     "translucent", "float", "low_bit_depth", "mode", "array", "identity", "left_out", "link",
     "nested_zip", "encrypted", "damaged_zip", "too_many", "order",
+    "case",
 )  # fmt: skip
 
 

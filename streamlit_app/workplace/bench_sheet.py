@@ -29,7 +29,7 @@ MADE = datetime(2026, 1, 1, tzinfo=UTC)
 TEXT, HEAD = Style(8.9), Style(7.6, bold=True, colour=GREY)
 FIRST = Style(8.9, bold=True)
 GAP = 4.0
-WIDTHS = {2: (0.3, 0.7), 3: (0.25, 0.39, 0.36), 4: (0.1, 0.4, 0.1, 0.4)}
+WIDTHS = {2: (0.3, 0.7), 3: (0.25, 0.39, 0.36), 4: (0.13, 0.4, 0.1, 0.37)}
 """Shares of the width that the columns of a table get, by their number."""
 
 Row = list[str]

@@ -14,7 +14,7 @@ from allkit.clinic.cases import create
 from allkit.clinic.fields import image_of, sha256_of_field
 from allkit.clinic.reading import Item, Sent, read_many
 from allkit.clinic.records import Identifier, Specimen
-from allkit.errors import AccessError, AllkitError, ClinicError, SignedOutError, StoreError
+from allkit.errors import AccessError, AllkitError, SignedOutError, StoreError
 from workplace import explaining
 from workplace.pictures import PICTURES, SIDES
 from workplace.screens import screen, version
@@ -201,7 +201,7 @@ def why(request: Request, session: Session, body: Any) -> Response:
     """Say why the model answered so, as far as it is known; POST asks for it."""
     field, say = request.path_params["field"], texts(session.language)
     ask = request.method == "POST"
-    return JSONResponse(explaining.why(session.user, field, say, ask=ask))
+    return JSONResponse(explaining.why(session.user, field, say, ask_for=ask))
 
 
 @signed_in
@@ -214,9 +214,7 @@ def field_map(request: Request, session: Session, body: Any) -> Response:
 @signed_in
 def reference(request: Request, session: Session, body: Any) -> Response:
     """Give the picture of a reference field."""
-    made = explaining.reference_jpeg(
-        session.user, request.path_params["reference"], _side(request)
-    )
+    made = explaining.reference_jpeg(session.user, request.path_params["reference"], _side(request))
     headers = {"Cache-Control": "private, max-age=3600"}
     return Response(made, media_type="image/jpeg", headers=headers)
 

@@ -95,9 +95,7 @@ def _user(place: Place, login: Login, name: str, claims: Mapping[str, Any]) -> U
     held = claims.get(login.roles_claim) or []
     values = [held] if isinstance(held, str) else [str(one) for one in held]
     roles: list[Role] = [login.roles[v] for v in values if v in login.roles]  # type: ignore[misc]
-    return sign_in_with_roles(
-        place.store, name, roles, display=str(claims.get("name") or "")
-    )
+    return sign_in_with_roles(place.store, name, roles, display=str(claims.get("name") or ""))
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float:

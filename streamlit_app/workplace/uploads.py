@@ -77,7 +77,7 @@ def told(say: Texts, taken: Taken, name: str = "") -> dict[str, Any]:
         "again": [{"field": one.field, "name": shown(one.name)} for one in taken.again],
         "refused": refused,
         "elsewhere": [
-            say("frame.elsewhere", name=shown(n), n=len(cases)) for n, cases in taken.elsewhere
+            say("server.elsewhere", name=shown(n), n=len(cases)) for n, cases in taken.elsewhere
         ],
         "orders": len(taken.opened),
     }

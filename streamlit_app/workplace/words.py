@@ -15,8 +15,6 @@ from typing import Any
 from allkit.clinic.records import ModelIdentity
 from allkit.records import CasePrediction, Prediction
 from workplace.telling import (
-    HIGH,
-    MODERATE,
     Shown,
     band_of,
     band_words,
@@ -37,10 +35,8 @@ __all__ = [
     "JobWords",
     "ModelWords",
     "SlideWords",
-    "Topic",
     "display_of",
     "field_words",
-    "help_topics",
     "job_words",
     "model_words",
     "percent",
@@ -101,15 +97,6 @@ class ModelWords:
     short_hash: str
     calibrated_words: str
     limits: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A part of the help: a key to find it by, its heading and its paragraphs."""
-
-    key: str
-    title: str
-    text: str
 
 
 # ── one field ──────────────────────────────────────────────────────────────────────────────────
@@ -287,7 +274,7 @@ def _apart(say: Texts, slide: CasePrediction, fields: int) -> Iterator[str]:
         yield say("slide.unreadable", n=len(slide.unreadable))
 
 
-# ── job, model, files, help ────────────────────────────────────────────────────────────────────
+# ── job, model, files ────────────────────────────────────────────────────────────────────
 
 
 def job_words(say: Texts, job: Mapping[str, Any] | None, rate: float | None) -> JobWords:
@@ -354,17 +341,3 @@ def refusal_words(say: Texts, code: str, message: str, name: str) -> tuple[str, 
         code = "unknown"
     what = say(f"refusals.{code}.what", name=name, message=said.lstrip(": "))
     return what, say(f"refusals.{code}.todo")
-
-
-def help_topics(say: Texts) -> tuple[Topic, ...]:
-    """Return the parts of the help, in order."""
-    values = {"high": f"{100 * HIGH:.0f} %", "moderate": f"{100 * MODERATE:.0f} %"}
-    keys = dict.fromkeys(key.split(".")[0] for key in say.section("help.topics"))
-    return tuple(
-        Topic(
-            key,
-            say(f"help.topics.{key}.title", **values),
-            say(f"help.topics.{key}.text", **values),
-        )
-        for key in keys
-    )

@@ -38,6 +38,10 @@ WEAK = 0.2
 """Fall of the log-odds below which no place is painted in full."""
 DRAWS = 8
 """Random choices of as many places, each of which the most important ones have to outdo."""
+TIE = 0.01
+"""Difference of log-odds that counts as none."""
+ALIKE = 0.25
+"""Share of the strongest effect by which places have to differ: otherwise every choice is as good."""
 LEAST = 4
 """Places below which there is no other choice to compare with."""
 SIDE = 1024
@@ -70,7 +74,8 @@ class Made:
     """What was found: a map `(H, W)` from 0 to 1, how it was made, and whether it is faithful.
 
     `faithful` is `None` where that was not measured. `check` holds the figures that were measured, `notes`
-    are words of a fixed set: `empty`, `only_largest`, `too_few_places`, `speaks_against`, `group_of_class`.
+    are words of a fixed set: `empty`, `only_largest`, `too_few_places`, `places_alike`, `speaks_against`,
+    `group_of_class`.
     """
 
     map: Singles = field(repr=False)
@@ -193,6 +198,9 @@ def _check(field: _Field, places: Sequence[Place], effects: Doubles, made: Made)
     if len(places) < LEAST:
         made.notes.append("too_few_places")
         return
+    if float(np.ptp(effects)) < ALIKE * max(float(effects.max()), WEAK):
+        made.notes.append("places_alike")
+        return
     together = max(2, len(places) // 4)
     top = np.argsort(-effects, kind="stable")[:together].tolist()
     random = np.random.default_rng(0)
@@ -208,7 +216,8 @@ def _check(field: _Field, places: Sequence[Place], effects: Doubles, made: Made)
         "chance": round(sum(chance) / len(chance), 4),
         "highest_chance": round(max(chance), 4),
     }
-    made.faithful = fall >= MOVES and fall > max(chance)
+    most = max(chance) - TIE  # another choice may hold the same strongest places
+    made.faithful = fall >= MOVES and fall >= most and fall > sum(chance) / len(chance) + TIE
 
 
 def _largest(cells: Sequence[Cell]) -> list[Cell]:

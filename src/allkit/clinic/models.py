@@ -14,10 +14,11 @@ from allkit import __version__
 from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import MOVES
 from allkit.clinic.jobs import enqueue
-from allkit.clinic.records import canonical
+from allkit.clinic.records import ModelIdentity, canonical
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
 from allkit.clinic.text import line
+from allkit.clinic.view import identity_of, model_of
 from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Prediction, Predictor
 from allkit.volume.run import model_hash
@@ -27,7 +28,9 @@ __all__ = [
     "Told",
     "add_model",
     "group_of",
+    "known_model",
     "malignant",
+    "model_of_case",
     "models",
     "set_default",
     "told_by",
@@ -71,6 +74,25 @@ def add_model(
         if default:
             _make_default(change, id)
         return id
+
+
+def known_model(user: User, path: Path, *, default: bool) -> bool:
+    """Return whether a model was taken up before; if so it need not be opened.
+
+    With `default` it answers from now on.
+    """
+    place = path.resolve()
+    sha256 = model_hash(place)
+    with user.change("admin") as change:
+        row = change.first(sa.select(t.models).where(t.models.c.sha256 == sha256))
+        if row is None:
+            return False
+        if row.path != str(place):
+            change.update(t.models, row.id, path=str(place))
+            change.log("model.moved", row.id)
+        if default:
+            _make_default(change, row.id)
+    return True
 
 
 def _described(predictor: Predictor) -> dict[str, Any]:
@@ -140,6 +162,16 @@ def models(user: User) -> list[dict[str, Any]]:
         default = user.store.setting("default_model", connection)
         rows = connection.execute(sa.select(t.models).order_by(t.models.c.id.desc()))
         return [dict(row._mapping) | {"default": row.id == default} for row in rows]
+
+
+def model_of_case(user: User, case: str | None) -> ModelIdentity | None:
+    """Return the model whose answers a case shows, or the one that answers from now on."""
+    with user.read(*READERS, "admin", polling=True) as connection:
+        row = None if case is None else model_of(connection, case)
+        if row is None:
+            default = user.store.setting("default_model", connection)
+            row = connection.execute(sa.select(t.models).where(t.models.c.id == default)).first()
+    return None if row is None else identity_of(row)
 
 
 @dataclass(frozen=True)

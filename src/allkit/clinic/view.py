@@ -22,6 +22,7 @@ from allkit.clinic.records import (
 )
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change
+from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Cell, Prediction
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "FieldView",
     "Label",
     "answer_of",
+    "case_of_field",
     "labels_of",
     "look",
     "open_case",
@@ -168,6 +170,16 @@ def view_of(
             (r.at, people[r.person_id], r.why, r.field_id) for r in rows if r.kind == "note"
         ),
     )
+
+
+def case_of_field(connection: sa.Connection, field: str) -> str:
+    """Return the case of a field. Raises `ClinicError` where there is no such field."""
+    case: str | None = connection.scalar(
+        sa.select(t.fields.c.case_id).where(t.fields.c.id == field)
+    )
+    if case is None:
+        raise ClinicError(f"There is no field {field[:40]!r}. Open the case again.")
+    return case
 
 
 def version_of(connection: sa.Connection, case: str) -> str:

@@ -103,8 +103,8 @@ def negotiate(accept_language: str | None) -> str:
     for part in (accept_language or "").split(","):
         name, _, weight = part.strip().partition(";")
         wanted.append((_weight(weight), name.split("-")[0].strip().lower()))
-    for weight, name in sorted(wanted, key=lambda one: -one[0]):
-        if weight > 0 and name in (*LANGUAGES, PSEUDO):
+    for liking, name in sorted(wanted, key=lambda one: -one[0]):
+        if liking > 0 and name in (*LANGUAGES, PSEUDO):
             return name
     return "en"
 

@@ -1,6 +1,6 @@
 // The screen of the case, asked for again and again: often while answers come, rarely otherwise.
 
-const WHILE_RUNNING = 500;
+const WHILE_RUNNING = 250;
 const OTHERWISE = 5000;
 const LONGEST_PAUSE = 15000;
 
@@ -12,6 +12,7 @@ class Poll {
     this.running = false;
     this.failures = 0;
     this.asked = false;
+    this.started = -WHILE_RUNNING;
     this.closed = new AbortController();
     this.timer = null;
     this.seen = () => (document.hidden ? clearTimeout(this.timer) : this.soon());
@@ -22,13 +23,16 @@ class Poll {
   soon() {
     clearTimeout(this.timer);
     if (this.closed.signal.aborted) return;
+    // A reader at full speed does not make the server tell the whole case with every key.
+    const wait = Math.max(0, this.started + WHILE_RUNNING - performance.now());
     if (this.busy) this.asked = true;
-    else this.timer = setTimeout(() => this.ask(), 0);
+    else this.timer = setTimeout(() => this.ask(), wait);
   }
 
   async ask() {
     if (this.busy || document.hidden || this.closed.signal.aborted) return;
     this.busy = true;
+    this.started = performance.now();
     this.asked = false;
     const turn = this.turn();
     let end = false;
@@ -60,7 +64,7 @@ class Poll {
 
   pause() {
     if (this.failures) return Math.min(LONGEST_PAUSE, 500 * 2 ** this.failures);
-    if (this.asked) return 50;
+    if (this.asked) return Math.max(50, this.started + WHILE_RUNNING - performance.now());
     return this.running ? WHILE_RUNNING : OTHERWISE;
   }
 

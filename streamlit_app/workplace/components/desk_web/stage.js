@@ -2,6 +2,7 @@
 
 const MOST = 12;
 const SWIPE = 50;
+const DWELL_PICTURE = 60;
 
 class Stage {
   constructor(pictures, say, { swipe }) {
@@ -45,9 +46,12 @@ class Stage {
     if (small) this.picture.src = small;
     else this.picture.removeAttribute("src");
     this.whole = false;
+    // Who only passes by sees the small picture; the large one is not fetched for it.
+    if (!this.pictures.url(path)) await sleep(DWELL_PICTURE);
+    if (this.field.id !== field.id) return;
     try {
       const url = await this.pictures.get(path, { first: true, large: true });
-      if (this.field === field || (this.field && this.field.id === field.id)) this.picture.src = url;
+      if (this.field.id === field.id) this.picture.src = url;
     } catch (error) {
       if (error.name === "AbortError" || !this.field || this.field.id !== field.id) return;
       setText(this.words, error instanceof Refused && error.message ? error.message : this.say("picture.failed"));

@@ -43,12 +43,10 @@ class Viewer {
     this.number = this.button("viewer.number", () => this.showNumber(), { class: "link", "aria-expanded": "false" });
     this.sentence = make("p", { class: "sentence" });
     this.excluded = make("p", { class: "excluded" });
-    this.mine = make("p", { class: "own" });
-    this.error = make("p", { class: "error" });
     return make(
       "div", { class: "verdict" },
       make("p", { class: "line" }, this.tone, this.headline, this.band, this.number),
-      this.sentence, this.excluded, this.mine, this.error,
+      this.sentence, this.excluded,
     );
   }
 
@@ -66,7 +64,7 @@ class Viewer {
       make(
         "div", { class: "zoom" },
         zoom("viewer.out", () => this.stage.zoom(1 / 1.4), "−"),
-        zoom("viewer.fit", () => this.stage.fit(), "0"),
+        zoom("viewer.fit", () => this.stage.fit(), this.say("viewer.fit_short")),
         zoom("viewer.in", () => this.stage.zoom(1.4), "+"),
       ),
       this.mapLabel, this.cellsButton, this.mapWords,
@@ -80,9 +78,12 @@ class Viewer {
     this.undo = this.button("viewer.undo", () => this.act.undo());
     this.unreadButton = this.button("viewer.unread", () => this.act.nextUnread());
     this.offWords = make("p", { class: "quiet off" });
+    // Under the buttons, with room kept: the picture stays where it is when a class is given.
+    this.mine = make("p", { class: "own" });
+    this.error = make("p", { class: "error" });
     return make(
       "div", { class: "answering" }, this.classes,
-      make("div", { class: "row" }, this.accept, this.undo, this.unreadButton), this.offWords,
+      make("div", { class: "row" }, this.accept, this.undo, this.unreadButton), this.mine, this.error, this.offWords,
     );
   }
 
@@ -173,8 +174,10 @@ class Viewer {
 
   paintOwn(label) {
     const { field, reading, say } = this;
-    show(this.mine, label !== null);
-    if (label !== null) {
+    this.mine.classList.toggle("none", label === null);
+    if (label === null) {
+      setText(this.mine, say("viewer.mine_none"));
+    } else {
       const why = reading.why(field);
       const words = say(reading.unsaved(field) ? "viewer.mine_unsaved" : "viewer.mine", { label: reading.display(label) });
       setText(this.mine, why ? `${words} ${say("viewer.because", { why })}` : words);
@@ -200,18 +203,18 @@ class Viewer {
 
   paintMore() {
     const { field, reading, say } = this;
-    const list = (node, texts) => {
+    const list = (node, texts, dir) => {
       show(node, texts.length > 0);
       if (JSON.stringify(texts) === node.known) return;
       node.known = JSON.stringify(texts);
-      node.replaceChildren(...texts.map((text) => make("li", { text, dir: "auto" })));
+      node.replaceChildren(...texts.map((text) => make("li", { text, dir })));
     };
     list(this.reasons, field.reasons || []);
-    list(this.noteList, reading.notes(field).map((note) => noteWords(note, say)));
+    list(this.noteList, reading.notes(field).map((note) => noteWords(note, say)), "auto");
     show(this.measured, !!field.measured);
     setText(this.measured, field.measured || "");
     show(this.other, !!field.other);
-    if (field.other) setText(this.other, say("viewer.other", { label: field.other.display, by: field.other.by || "" }));
+    if (field.other) setText(this.other, say("viewer.other_reader", { label: field.other.display, by: field.other.by || "" }));
     const possible = Why.of(field);
     this.whyButton.disabled = !possible;
     this.slider.disabled = !possible;
@@ -264,7 +267,10 @@ class Viewer {
     if (this.noteForm.hidden) this.noteText.value = this.drafts.get(this.field.id) || "";
     show(this.noteForm, true);
     setAttribute(this.noteButton, "aria-expanded", "true");
-    this.noteText.focus();
+    // The grid stays where it is, unless the note were out of sight.
+    this.noteText.focus({ preventScroll: true });
+    this.node.scrollTop = this.noteForm.offsetTop - this.node.clientHeight / 2;
+    if (this.noteForm.getBoundingClientRect().bottom > window.innerHeight) this.noteForm.scrollIntoView({ block: "nearest" });
   }
 
   saveNote() {

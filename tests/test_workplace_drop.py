@@ -1,0 +1,179 @@
+"""The drop zone in a browser: each file arrives once, and what was refused says why."""
+
+import shutil
+import time
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+]
+stand = pytest.importorskip("desk_stand", reason="tests/ is not on the path")
+until = stand.until
+
+
+@pytest.fixture(scope="module")
+def tab():
+    """A page of a browser; each test loads it anew."""
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def drop(tab):
+    """The routes, and a function that opens the zone."""
+    from workplace_sources import script, style
+
+    servers = []
+
+    def show(**data):
+        server, address = stand.serve("drop", script("drop"), style("drop"), **data)
+        servers.append(server)
+        tab.goto(address)
+        tab.locator(".zone").wait_for()
+        return server.clinic, tab
+
+    tab.errors.clear()
+    yield show
+    assert tab.errors == []
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def files(*contents):
+    return [{"name": name, "mimeType": "image/png", "buffer": body} for name, body in contents]
+
+
+def choose(page, *contents):
+    page.locator("input[type=file]").first.set_input_files(files(*contents))
+
+
+def lines(page):
+    return {
+        line.locator(".name").text_content(): line.get_attribute("class")
+        for line in page.locator(".results li").all()
+    }
+
+
+def test_files_go_into_a_case_that_is_made_for_them_and_each_says_what_became_of_it(drop):
+    clinic, page = drop(case=None, new={"patient": "P-7"})
+    hostile = '<img src=x onerror="window.hurt=1">.png'
+    choose(page, (hostile, b"png"), ("letter.png", b"dear colleague"), ("old.png", b"known"))
+    until(lambda: len(clinic.received) == 3)
+    assert clinic.cases == [{"patient": "P-7"}], "one case, though two files were first"
+    assert sorted(clinic.received) == [
+        ("case1", hostile, 3), ("case1", "letter.png", 14), ("case1", "old.png", 5),
+    ]  # fmt: skip
+    page.get_by_text("1 file added, 1 known already, 1 refused").wait_for()
+    assert lines(page) == {hostile: "added", "letter.png": "refused", "old.png": "again"}
+    assert page.get_by_text("It is a text file. Send images.").is_visible()
+    assert page.evaluate("window.triggers") == [["opened", {"case": "case1"}]]
+    assert page.evaluate("window.hurt") is None
+
+
+def test_two_files_are_sent_at_a_time_and_the_rest_goes_on_though_the_page_has_changed(drop):
+    clinic, page = drop(case=None)
+    clinic.delay = 0.2
+    choose(page, *((f"{n}.png", b"png%d" % n) for n in range(7)))
+    until(lambda: page.evaluate("window.triggers.length"))
+    page.evaluate("window.unmount()")
+    left = page.evaluate("window.__allkit.uploads.get('case1').left")
+    assert 0 < left < 7
+    unload = "window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"
+    assert not page.evaluate(unload), "leaving is warned of while files are on their way"
+    until(lambda: len(clinic.received) == 7)
+    assert clinic.most == 2
+    until(lambda: page.evaluate(unload))
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_sent(drop):
+    clinic, page = drop(case="case1", limit=2**20)
+    choose(page, ("large.png", b"x" * (2**20 + 1)), ("small.png", b"x"))
+    page.get_by_text("This file is larger than 1 MB.").wait_for()
+    until(lambda: page.get_by_text("1 file added, 1 refused").is_visible())
+    assert clinic.received == [("case1", "small.png", 1)]
+    assert clinic.cases == []
+
+
+def test_what_is_cancelled_is_not_sent_and_says_so(drop):
+    clinic, page = drop(case="case1")
+    clinic.delay = 0.4
+    choose(page, *((f"{n}.png", b"x") for n in range(6)))
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("6 cancelled").wait_for()
+    time.sleep(0.6)
+    assert len(clinic.received) <= 2, "what was on its way may have arrived"
+
+
+def test_a_file_that_could_not_be_sent_can_be_sent_again(drop):
+    clinic, page = drop(case="case1")
+    clinic.signed_out = True
+    choose(page, ("a.png", b"x"))
+    page.get_by_text("You are signed out.").wait_for()
+    assert lines(page) == {"a.png": "failed"}
+    clinic.signed_out = False
+    page.get_by_role("button", name="Try again").click()
+    page.get_by_text("1 file added").wait_for()
+    assert clinic.received == [("case1", "a.png", 1)]
+
+
+def test_a_short_absence_of_the_server_is_waited_for(drop):
+    clinic, page = drop(case="case1")
+    clinic.away = True
+    choose(page, ("a.png", b"x"))
+    time.sleep(0.4)
+    clinic.away = False
+    page.get_by_text("1 file added").wait_for()
+
+
+def test_a_folder_is_walked_and_files_of_the_system_are_left_out(drop, tmp_path):
+    clinic, page = drop(case="case1")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/1.png", "a/b/2.png", "a/.DS_Store", "a/b/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"x")
+    page.locator("input[webkitdirectory]").set_input_files(tmp_path / "a")
+    page.get_by_text("2 files added").wait_for()
+    assert sorted(name for _, name, _ in clinic.received) == ["1.png", "2.png"]
+    assert page.get_by_text("2 files of the operating system were left out.").is_visible()
+
+
+def test_a_dropped_folder_of_more_than_a_hundred_files_is_walked_to_its_end(drop):
+    clinic, page = drop(case="case1")
+    page.evaluate(
+        """() => {
+      const file = (n) => ({isFile: true, file: (good) => good(new File(["x"], n + ".png"))});
+      const parts = [[...Array(100).keys()].map(file), [...Array(30).keys()].map((n) => file(100 + n)), []];
+      const folder = {isFile: false, createReader: () => {
+        let next = 0;
+        return {readEntries: (good) => setTimeout(() => good(parts[next++]), 0)};
+      }};
+      const event = new Event("drop", {bubbles: true, cancelable: true});
+      event.dataTransfer = {items: [{webkitGetAsEntry: () => folder}], files: []};
+      document.querySelector("#outer").firstChild.shadowRoot.querySelector(".zone").dispatchEvent(event);
+    }"""
+    )
+    page.get_by_text("130 files added").wait_for()
+    assert len(clinic.received) == 130
+
+
+def test_another_patient_gets_another_case(drop):
+    clinic, page = drop(case=None, new={"patient": "P-1"})
+    choose(page, ("letter.png", b"dear colleague"))
+    page.get_by_text("1 refused").wait_for()
+    assert page.evaluate("window.triggers") == []
+    page.evaluate("window.mount({new: {patient: 'P-2'}})")
+    choose(page, ("a.png", b"x"))
+    until(lambda: len(clinic.received) == 2)
+    assert clinic.cases == [{"patient": "P-1"}, {"patient": "P-2"}]
+    assert [case for case, _, _ in clinic.received] == ["case1", "case2"]
+    until(lambda: page.evaluate("window.triggers") == [["opened", {"case": "case2"}]])

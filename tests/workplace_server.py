@@ -1,0 +1,153 @@
+"""The workplace as `allkit app` starts it, for tests in a browser: the server, its store, the browser."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+CLOSED = (  # the browser's own calls home, which are not the workplace's
+    "--no-sandbox", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run", "--proxy-server=127.0.0.1:9", "--proxy-bypass-list=127.0.0.1",
+)  # fmt: skip
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
+]
+
+
+def free_port():
+    """A port that nothing uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def until(true, seconds=20.0, what="it"):
+    """What `true` answers, as soon as that is something."""
+    end = time.monotonic() + seconds
+    while not (answer := true()):
+        assert time.monotonic() < end, f"{what} did not come"
+        time.sleep(0.05)
+    return answer
+
+
+class Workplace:
+    """A server in a process of its own, with a home of its own; it can be killed and started again."""
+
+    def __init__(self, folder, *arguments, port=None):
+        self.folder, self.arguments, self.port = Path(folder), arguments, port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.home = self.folder / "home"
+        self.home.mkdir(parents=True, exist_ok=True)
+        self.store = self.folder / "clinic"
+        self.log = self.folder / "log"
+        self.process = None
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "allkit", "app", *map(str, self.arguments), "--no-browser"]
+        options = ["--port", str(self.port), "--store", str(self.store), "--as", "anna"]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ALLKIT_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *options],
+                cwd=self.home, env=kept | {"HOME": str(self.home)}, stdout=log, stderr=log,
+            )  # fmt: skip
+        until(self._answers, 60, "the server")
+        return self
+
+    def _answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            return urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2).read() == b"ok"
+        return False
+
+    def kill(self):
+        """End it as a failing machine would: at once."""
+        self.process.kill()
+        self.process.wait(20)
+
+    def stop(self):
+        """End it as Ctrl-C does."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def opened(self):
+        """Its store, opened beside it."""
+        from allkit.clinic.store.store import Store
+
+        return Store.open(self.store)
+
+    def answering(self):
+        """The process that answers, by its id; `None` while there is none."""
+        found = subprocess.run(
+            ["ps", "-o", "pid=,args=", "--ppid", str(self.process.pid)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        lines = [line.split(None, 1) for line in found.stdout.splitlines() if " work" in line]
+        return int(lines[0][0]) if lines else None
+
+
+@contextlib.contextmanager
+def browser():
+    """A browser that reaches this machine only."""
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(CLOSED))
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+class Watched:
+    """What a page asked for, and what its console says is wrong."""
+
+    def __init__(self, page):
+        self.page, self.asked, self.wrong = page, [], []
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("console", self._console)
+
+    def _console(self, message):
+        if message.type == "error":
+            self.wrong.append(f"{message.text} {message.location.get('url', '')}")
+
+    def elsewhere(self, url):
+        """The requests to anywhere but this server; what the browser makes itself is none."""
+        own = (url, url.replace("http", "ws"), "data:", f"blob:{url}")
+        return [one for one in self.asked if not one.startswith(own)]
+
+
+@contextlib.contextmanager
+def new_page(opened, *, size=(1440, 900), scheme="light", language="en-GB", **options):
+    """A page in a context of its own, as another person's computer would have it."""
+    context = opened.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, locale=language,
+        reduced_motion="reduce", **options,
+    )  # fmt: skip
+    context.set_default_timeout(20_000)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+def still(page):
+    """Wait until Streamlit has drawn what it was asked for."""
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(
+        state="attached"
+    )
