@@ -390,7 +390,7 @@ def test_what_changed_after_the_report_was_shown_is_shown_again_and_not_signed(
     anna, case, desk, unseen
 ):
     read_all(anna, case)
-    here, at = signing_page(anna, case, desk)
+    _, at = signing_page(anna, case, desk)
     at.radio[0].set_value("Pro")
     at.checkbox(f"sign.refused.{case}").check()
     ran(at.checkbox(f"sign.limits.{case}").check())
