@@ -1,6 +1,7 @@
 """The workplace as `allkit app` starts it, for tests in a browser: the server, its store, the browser."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -151,3 +152,100 @@ def still(page):
     page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for(
         state="attached"
     )
+
+
+PEOPLE = {"anna": ("reader", "signer", "admin"), "ben": ("reader", "signer"), "cleo": ("reader",)}
+
+
+def filled(folder, *, fields=4, said=None, host="clinic.example"):
+    """A clinic with people, who sign in by their addresses, and a case that the model has answered.
+
+    `said` is what the model says of each field, as (verdict, class); it accepts Benign where nothing is
+    given. The first person is anna, who starts the server. Return the id of the case.
+    """
+    from allkit.clinic import access, cases
+    from allkit.clinic import fields as fields_
+    from allkit.clinic.store.store import Store
+    from clinic_places import BLOOD, Scripted, incoming, with_model
+
+    with Store.create(folder) as store:
+        anna = access.first_person(store, "anna", "Dr. Anna Berg")
+        for name, roles in PEOPLE.items():
+            access.add_person(anna, f"{name}@{host}", roles, display=name.title())
+        images = [incoming(seed) for seed in range(1, fields + 1)]
+        model = Scripted()
+        for image, one in zip(images, said or [], strict=False):
+            model.said[image.sha256] = one
+        _, worker = with_model(anna, Path(folder).parent / "model.bin", model)
+        case = cases.create(anna, specimen_=BLOOD, patient="P-4711")
+        fields_.add(anna, case, images)
+        worker.drain()
+    return case
+
+
+class Provider:
+    """A provider of logins on this machine, and the secrets of a workplace that trusts it."""
+
+    def __init__(self, folder):
+        self.port, self.log = free_port(), Path(folder) / "provider.log"
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        """Start it, and wait until it answers."""
+        command = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "oidc_provider_mock",
+            "--port",
+            str(self.port),
+        ]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        until(self._answers, 60, "the provider")
+        return self
+
+    def _answers(self):
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            address = f"{self.url}/.well-known/openid-configuration"
+            return urllib.request.urlopen(address, timeout=2).status == 200
+        return False
+
+    def knows(self, who, **claims):
+        """Add somebody, with what their tokens say."""
+        request = urllib.request.Request(
+            f"{self.url}/users/{who}", json.dumps(claims).encode(), method="PUT",
+            headers={"Content-Type": "application/json"},
+        )  # fmt: skip
+        urllib.request.urlopen(request, timeout=10).close()
+
+    def trusted(self, workplace, allkit=""):
+        """Write the secrets of a workplace, with its table [allkit]."""
+        place = workplace.home / ".streamlit" / "secrets.toml"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            "[auth]", f'redirect_uri = "{workplace.url}/oauth2callback"', 'client_id = "allkit"',
+            f'cookie_secret = "{"s3cret" * 8}"', 'client_secret = "of the client"',
+            f'server_metadata_url = "{self.url}/.well-known/openid-configuration"', allkit,
+        ]  # fmt: skip
+        place.write_text("\n".join(lines))
+
+    def stop(self):
+        """End it."""
+        self.process.kill()
+        self.process.wait(20)
+
+
+def log_in(page, name):
+    """Press the workplace's button, and say at the provider who one is."""
+    page.get_by_role("button", name="Sign in").click()
+    at_provider(page, name)
+
+
+def at_provider(page, name):
+    """Say at the provider who one is."""
+    page.get_by_placeholder("sub").fill(name)
+    page.get_by_role("button", name="Authorize").click()
