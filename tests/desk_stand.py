@@ -35,6 +35,12 @@ DARK = LIGHT | {
     "text-color": "#fafafa", "background-color": "#0e1117", "secondary-background-color": "#262730",
     "primary-color": "#6ea8ff",
 }  # fmt: skip
+WHY = {
+    "state": "done", "words": "It resembles most the training examples of Pro-B.", "map": True,
+    "map_words": "Shows where the network looked, not why.",
+    "nearest": [{"reference": f"n{n}", "label": "Pro", "display": "Pro-B", "words": "very alike"} for n in range(3)],
+    "references": [{"reference": f"r{n}", "label": c["name"], "display": c["display"]} for n, c in enumerate(CLASSES[:4])],
+}  # fmt: skip
 PAGE = """<!doctype html><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Desk</title><style>body { margin: 0; padding: 0 16px; background: var(--st-background-color) }</style>
 <label>Elsewhere <input id="elsewhere"></label><div id="outer"></div>
@@ -75,6 +81,15 @@ window.mount = (data = {}) => {
 window.unmount = () => { cleanup(); host.remove(); host = null; };
 window.mount();
 </script>"""
+
+
+def until(true, seconds=8.0):
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while not (answer := true()):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.03)
+    return answer
 
 
 def texts(area):
@@ -141,6 +156,7 @@ class Clinic:
             } | changes  # fmt: skip
             self.version, self.labels, self.seen, self.log = 0, {}, {}, []
             self.away, self.delay, self.signed_out = False, 0.0, False
+            self.ill, self.spoilt = False, None
             self.refuse, self.asked, self.large, self.most = {}, [], 0, 0
             self.hold, self.held = None, threading.Event()
             self.received, self.cases, self.running, self.polls = [], [], 0, 0
@@ -187,8 +203,7 @@ class Clinic:
             note = {"by": "Ada", "at": "now", "text": item["text"]}
             self.fields[item["field"]]["notes"].append(note)
         else:
-            label = item["label"] or self.fields[item["field"]]["label"]
-            stack.append((label, item["why"]))
+            stack.append((item["label"], item["why"]))
 
 
 def field(number, state="review", label=None, **changes):
@@ -240,7 +255,11 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return None
-        if clinic.signed_out or self.headers.get("X-Allkit-Session") != "token":
+        if clinic.ill and method == "POST":
+            return self.give({"error": "The database is away.", "code": "database"}, status=503)
+        if clinic.signed_out or not (self.headers.get("X-Allkit-Session") or "").startswith(
+            "token"
+        ):
             return self.give({"error": "You are signed out.", "code": "signed_out"}, status=401)
         return getattr(self, f"{method.lower()}_{parts[1]}")(clinic, parts[2:], body)
 
@@ -290,6 +309,8 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(clinic.delay)
         sent = json.loads(body)
         assert len(sent["items"]) <= 50
+        if clinic.spoilt in [item["field"] for item in sent["items"]]:
+            return self.give({"error": "It cannot be read.", "code": "invalid"}, status=422)
         results = clinic.take(sent["client"], sent["items"])
         return self.give({"results": results})
 
@@ -310,13 +331,6 @@ class Handler(BaseHTTPRequestHandler):
         else:
             answer["added"] = [{"field": "f9", "name": name}]
         return self.give(answer)
-
-    WHY = {
-        "state": "done", "words": "It resembles most the training examples of Pro-B.", "map": True,
-        "map_words": "Shows where the network looked, not why.",
-        "nearest": [{"reference": f"n{n}", "label": "Pro", "display": "Pro-B", "words": "very alike"} for n in range(3)],
-        "references": [{"reference": f"r{n}", "label": c["name"], "display": c["display"]} for n, c in enumerate(CLASSES[:4])],
-    }  # fmt: skip
 
 
 class Server(ThreadingHTTPServer):
@@ -340,7 +354,7 @@ def serve(name, script, css, **data):
 
     server = Server(("127.0.0.1", 0), Handler)
     server.clinic = Clinic()
-    server.clinic.why = Handler.WHY
+    server.clinic.why = WHY
     server.stand = {"script": script, "setup": setup}
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     return server, f"http://127.0.0.1:{server.server_address[1]}"

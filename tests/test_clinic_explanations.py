@@ -10,6 +10,7 @@ from PIL import Image
 
 from allkit.clinic import (
     access,
+    asked,
     cases,
     erasure,
     explaining,
@@ -340,14 +341,14 @@ def test_an_explanation_of_a_killed_process_is_made_by_another(place, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(explanations, "keep", killed)
+        patch.setattr(asked, "keep", killed)
         with pytest.raises(KeyboardInterrupt):
             place.worker.step()
     again = Worker(access.worker(place.store), lambda path: place.model)
     again.name = "another process"
     assert again.step() is False  # it is held still
     assert explanations.explanation(place.user, place.field).state == "running"
-    place.store.now.milliseconds += 1000 * (explanations.LEASE + 1)
+    place.store.now.milliseconds += 1000 * (asked.LEASE + 1)
     assert again.step() is True
     assert explanations.explanation(place.user, place.field).state == "done"
     assert verify(place.store) == []
@@ -356,14 +357,14 @@ def test_an_explanation_of_a_killed_process_is_made_by_another(place, monkeypatc
 def test_who_lost_an_explanation_to_another_process_writes_nothing(place):
     explanations.ask(place.user, place.field)
     system = access.worker(place.store)
-    slow = explanations.claim(system, "slow")
-    found = explanations.make(system, slow, place.model, {})
-    place.store.now.milliseconds += 1000 * (explanations.LEASE + 1)
-    quick = explanations.claim(system, "quick")
-    assert explanations.keep(system, slow, found) is False
-    explanations.fail(system, slow, "too late", False)
+    slow = asked.claim(system, "slow")
+    found = asked.make(system, slow, place.model, {})
+    place.store.now.milliseconds += 1000 * (asked.LEASE + 1)
+    quick = asked.claim(system, "quick")
+    assert asked.keep(system, slow, found) is False
+    asked.fail(system, slow, "too late", False)
     assert explanations.explanation(place.user, place.field).state == "running"
-    assert explanations.keep(system, quick, found) is True
+    assert asked.keep(system, quick, found) is True
 
 
 def test_an_explanation_that_fails_says_why_and_can_be_asked_for_again(place, monkeypatch):
@@ -380,9 +381,9 @@ def test_a_process_that_dies_of_an_explanation_each_time_gives_it_up(place):
     explanations.ask(place.user, place.field)
     system = access.worker(place.store)
     for _ in range(jobs.ATTEMPTS):
-        assert explanations.claim(system, "killed each time") is not None
-        place.store.now.milliseconds += 1000 * (explanations.LEASE + 1)
-    assert explanations.claim(system, "another") is None
+        assert asked.claim(system, "killed each time") is not None
+        place.store.now.milliseconds += 1000 * (asked.LEASE + 1)
+    assert asked.claim(system, "another") is None
     assert "begun 3 times" in explanations.explanation(place.user, place.field).error
 
 
@@ -412,10 +413,10 @@ def test_with_a_case_its_explanations_and_maps_are_erased(place):
 def test_a_case_that_is_erased_while_it_is_explained_leaves_nothing(place):
     explanations.ask(place.user, place.field)
     system = access.worker(place.store)
-    task = explanations.claim(system, "worker")
-    found = explanations.make(system, task, place.model, {})
+    task = asked.claim(system, "worker")
+    found = asked.make(system, task, place.model, {})
     erasure.erase(place.user, place.case, why="asked for")
-    assert explanations.keep(system, task, found) is False
+    assert asked.keep(system, task, found) is False
     erasure.sweep(system)
     assert list(place.store.blobs.there()) == []
 

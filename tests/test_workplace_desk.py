@@ -13,6 +13,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 stand = pytest.importorskip("desk_stand", reason="tests/ is not on the path")
+until = stand.until
 HOST = "document.querySelector('#outer').firstChild.shadowRoot"
 DIGITS = {"1": "Benign", "2": "Early", "3": "Pre", "4": "Pro"}
 
@@ -29,47 +30,37 @@ def desk_server():
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    """A browser."""
+def tab():
+    """A page of a browser; each test loads it anew."""
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
+        page = browser.new_page()
+        page.errors = []
+        page.on("pageerror", lambda error: page.errors.append(str(error)))
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
         browser.close()
 
 
 @pytest.fixture
-def desk(desk_server, chromium):
-    """The routes, and a function that opens the desk on fields."""
+def desk(desk_server, tab):
+    """The routes, and a function that opens the desk on fields, in a browser that remembers nothing."""
     clinic, address = desk_server
-    opened = []
 
-    def show(fields, *, query="", size=(1440, 900), touch=False, **changes):
+    def show(fields, *, query="", size=(1440, 900), **changes):
+        tab.set_viewport_size({"width": size[0], "height": size[1]})
+        tab.goto(f"{address}/setup.json")
+        tab.evaluate("sessionStorage.clear(), localStorage.clear()")
         clinic.start(fields, **changes)
-        context = chromium.new_context(
-            viewport={"width": size[0], "height": size[1]}, has_touch=touch
-        )
-        page = context.new_page()
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(f"{address}/?{query}")
-        page.locator(".cell[aria-selected=true]").wait_for(state="attached")
-        opened.append((context, page))
-        return page
+        tab.goto(f"{address}/?{query}")
+        tab.locator(".cell[aria-selected=true]").wait_for(state="attached")
+        return tab
 
+    tab.errors.clear()
     yield clinic, show
-    clinic.away = False
-    for context, page in opened:
-        assert page.errors == []
-        context.close()
-
-
-def until(true, seconds=8.0):
-    end = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.03)
-    return answer
+    clinic.away = clinic.signed_out = False
+    assert tab.errors == []
 
 
 def selected(page):
@@ -96,7 +87,10 @@ def saved(page):
 
 
 def readings(clinic):
-    return [(item["field"], item["label"] or item["kind"]) for item in clinic.log]
+    return [
+        (item["field"], item["label"] if item["kind"] == "label" else item["kind"])
+        for item in clinic.log
+    ]
 
 
 def type_fast(page, keys):
@@ -135,8 +129,7 @@ def test_keys_at_twenty_a_second_are_on_screen_at_once_and_none_is_lost_or_at_an
     times = sorted(page.evaluate("window.times"))
     assert len(times) == keys
     p95 = times[int(0.95 * len(times))]
-    print(f"p50 {times[len(times) // 2]:.0f} ms, p95 {p95:.0f} ms, worst {times[-1]:.0f} ms")
-    assert p95 < 250, "50 ms on a machine of its own; this one is shared"
+    assert p95 < 250, f"{p95:.0f} ms; it is 50 on a machine of its own, and this one is shared"
 
 
 def test_a_reading_counts_as_saved_only_when_the_server_has_said_so(desk):
@@ -161,7 +154,7 @@ def test_while_the_server_is_away_nothing_is_lost_and_later_all_is_sent_once(des
     page = show([stand.field(n) for n in range(1, 6)])
     clinic.away = True
     press(page, "1", "ArrowRight", "4")
-    page.get_by_text("Not saved: 2. The server does not answer").wait_for()
+    page.get_by_text("Not saved: 2. The server does not answer").first.wait_for()
     assert page.evaluate("!window.dispatchEvent(new Event('beforeunload', {cancelable: true}))"), (
         "leaving is warned of"
     )
@@ -172,6 +165,30 @@ def test_while_the_server_is_away_nothing_is_lost_and_later_all_is_sent_once(des
     assert page.evaluate("window.dispatchEvent(new Event('beforeunload', {cancelable: true}))")
 
 
+def test_a_database_that_is_away_for_a_moment_refuses_nothing(desk):
+    clinic, show = desk
+    page = show([stand.field(1)])
+    clinic.ill = True
+    press(page, "1")
+    page.get_by_text("Not saved: 1. The server does not answer").first.wait_for()
+    assert shown(page, "f1") == "Benign"
+    clinic.ill = False
+    until(lambda: saved(page))
+    assert readings(clinic) == [("f1", "Benign")]
+
+
+def test_one_reading_that_the_server_cannot_take_does_not_cost_the_others(desk):
+    clinic, show = desk
+    page = show([stand.field(n) for n in range(1, 5)])
+    clinic.away, clinic.spoilt = True, "f2"  # a request with this field is refused as a whole
+    press(page, "1", "ArrowRight", "2", "ArrowRight", "3", "ArrowRight", "4")
+    clinic.away = False
+    until(lambda: saved(page))
+    assert [shown(page, f"f{n}") for n in (1, 2, 3, 4)] == ["Benign", None, "Pre-B", "Pro-B"]
+    assert readings(clinic) == [("f1", "Benign"), ("f3", "Pre"), ("f4", "Pro")]
+    assert page.locator(".cell[data-field=f2] .alarm").is_visible()
+
+
 def test_what_was_not_saved_is_sent_again_after_a_reload_under_the_same_number(desk):
     clinic, show = desk
     page = show([stand.field(n) for n in range(1, 4)])
@@ -179,7 +196,6 @@ def test_what_was_not_saved_is_sent_again_after_a_reload_under_the_same_number(d
     press(page, "1", "ArrowRight")
     time.sleep(0.1)  # the first is on its way; the page goes before its answer comes
     press(page, "2")
-    page.on("dialog", lambda dialog: dialog.accept())
     page.reload()
     page.locator(".cell[aria-selected=true]").wait_for(state="attached")
     until(lambda: saved(page))
@@ -438,19 +454,16 @@ def test_between_800_and_1200_the_viewer_is_a_drawer_that_escape_closes(desk):
 
 def test_on_a_telephone_one_field_fills_the_screen_and_a_swipe_goes_on(desk):
     _, show = desk
-    page = show([stand.field(n) for n in range(1, 9)], size=(390, 844), touch=True)
+    page = show([stand.field(n) for n in range(1, 9)], size=(390, 844))
     assert not page.locator(".grid").is_visible()
     assert page.locator(".verdict").bounding_box()["y"] < page.locator(".stage").bounding_box()["y"]
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    swipe = (
-        """(to) => {
-      const stage = %s.querySelector('.stage');
+    swipe = """(to) => {
+      const stage = document.querySelector("#outer").firstChild.shadowRoot.querySelector(".stage");
       const at = (type, x) => stage.dispatchEvent(new PointerEvent(type,
-        {pointerId: 1, pointerType: 'touch', clientX: x, clientY: 300, bubbles: true}));
-      at('pointerdown', 200); at('pointermove', 200 + to); at('pointerup', 200 + to);
+        {pointerId: 1, pointerType: "touch", clientX: x, clientY: 300, bubbles: true}));
+      at("pointerdown", 200); at("pointermove", 200 + to); at("pointerup", 200 + to);
     }"""
-        % HOST
-    )  # noqa: UP031 - the braces are JavaScript's
     page.evaluate(swipe, -120)
     assert page.locator(".viewer h2").text_content() == "Field 2"
     page.evaluate(swipe, 120)
@@ -504,3 +517,46 @@ def test_while_the_model_answers_nobody_can_sign_and_the_answers_come_one_by_one
         clinic.changed()
         page.locator(f"[data-group=Pro] .cell[data-field=f{n}]").wait_for()
     until(lambda: sign.is_enabled())
+
+
+def test_the_desk_says_how_many_files_are_still_on_their_way_and_which_were_refused(desk):
+    _, show = desk
+    page = show([stand.field(1)])
+    page.evaluate("""() => {
+      window.files = {left: 12, done: 1, elsewhere: [], refused: [
+        {name: "<b>letter</b>.png", what: "It is a text file.", todo: "Send images."}]};
+      window.__allkit.uploads.set("case1", window.files);
+      window.__allkit.moved.tell("case1");
+    }""")
+    assert page.get_by_text("12 more files are on their way").is_visible()
+    page.get_by_text("1 file was not added").click()
+    assert page.get_by_text("<b>letter</b>.png: It is a text file. Send images.").is_visible()
+
+
+def test_a_held_key_labels_once_but_moves_on(desk):
+    clinic, show = desk
+    page = show([stand.field(n, label="Pre") for n in range(1, 9)])
+    for _ in range(5):
+        page.keyboard.down("Enter")
+    page.keyboard.up("Enter")
+    assert selected(page) == "f2"
+    for _ in range(3):
+        page.keyboard.down("ArrowRight")
+    page.keyboard.up("ArrowRight")
+    assert selected(page) == "f5"
+    until(lambda: readings(clinic) == [("f1", "accept")])
+
+
+def test_who_signs_in_again_goes_on_where_the_desk_stopped(desk):
+    clinic, show = desk
+    page = show([stand.field(n) for n in range(1, 201)])
+    clinic.signed_out = True
+    press(page, "ArrowRight", "End", "2")
+    page.locator(".trouble").filter(has_text="You are signed out.").wait_for()
+    assert page.locator(".cell.loaded[data-field=f200]").count() == 0
+    clinic.signed_out = False
+    page.evaluate("window.mount({token: 'token of a new session'})")
+    until(lambda: readings(clinic) == [("f200", "Early")])
+    until(lambda: saved(page))
+    page.locator(".cell.loaded[data-field=f200]").wait_for()
+    assert not page.locator(".trouble").is_visible()

@@ -11,40 +11,40 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 stand = pytest.importorskip("desk_stand", reason="tests/ is not on the path")
+until = stand.until
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """A browser."""
+def tab():
+    """A page of a browser; each test loads it anew."""
     api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def drop(browser):
-    """The routes, and a function that opens the zone."""
-    from workplace_sources import script, style
-
-    pages, servers = [], []
-
-    def show(**data):
-        server, address = stand.serve("drop", script("drop"), style("drop"), **data)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(address)
-        page.locator(".zone").wait_for()
-        pages.append(page)
-        servers.append(server)
-        return server.clinic, page
+        page.on("dialog", lambda dialog: dialog.accept())
+        yield page
+        browser.close()
 
+
+@pytest.fixture
+def drop(tab):
+    """The routes, and a function that opens the zone."""
+    from workplace_sources import script, style
+
+    servers = []
+
+    def show(**data):
+        server, address = stand.serve("drop", script("drop"), style("drop"), **data)
+        servers.append(server)
+        tab.goto(address)
+        tab.locator(".zone").wait_for()
+        return server.clinic, tab
+
+    tab.errors.clear()
     yield show
-    for page in pages:
-        assert page.errors == []
-        page.close()
+    assert tab.errors == []
     for server in servers:
         server.shutdown()
         server.server_close()
@@ -56,14 +56,6 @@ def files(*contents):
 
 def choose(page, *contents):
     page.locator("input[type=file]").first.set_input_files(files(*contents))
-
-
-def until(true, seconds=8.0):
-    end = time.monotonic() + seconds
-    while not (answer := true()):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.03)
-    return answer
 
 
 def lines(page):

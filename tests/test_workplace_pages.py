@@ -1,5 +1,6 @@
 """The pages as reader, signer and admin see them, on a real clinic."""
 
+import importlib
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,13 @@ ROOT = Path(__file__).parents[1]
 PAGES = ROOT / "streamlit_app" / "workplace" / "pages"
 LIS = Identifier("LAB-2026-00417", "LIS")
 SIGNS = Statement("Pro", refused=1, limits_read=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_others(monkeypatch):
+    """Components of other packages are not looked for: none is used, and the search takes long."""
+    place = "streamlit.components.v2.manifest_scanner.scan_component_manifests"
+    monkeypatch.setattr(place, lambda *_, **__: [])
 
 
 @pytest.fixture
@@ -69,16 +77,22 @@ def tables(monkeypatch):
 @pytest.fixture
 def desk(monkeypatch):
     """What is pressed on the desk in the next run."""
-    import workplace.components.desk  # noqa: F401
-    import sys
-
     pressed = []
 
     def stand_in(here, case, *, key):
         return SimpleNamespace(ask=pressed.pop() if pressed else None)
 
-    monkeypatch.setattr(sys.modules["workplace.components.desk"], "desk", stand_in)
+    monkeypatch.setattr(importlib.import_module("workplace.components.desk"), "desk", stand_in)
     return pressed
+
+
+@pytest.fixture
+def unseen(monkeypatch):
+    """Reports are not drawn: for what does not look at them."""
+    from workplace.pages import report, signing
+
+    for module in (report, signing):
+        monkeypatch.setattr(module, "pages_of", lambda *_: [])
 
 
 def read_all(user, case, label="Pro"):
@@ -341,7 +355,8 @@ def test_the_drawer_says_what_stands_against_a_signature_and_chooses_nothing(ann
     assert "□ The limits of the model are to be read." in said
     assert "□ No result is chosen." in said
     assert at.button("sign.sign").disabled
-    assert not at.get("imgs")
+    assert "You cannot sign yet" in said
+    assert not at.get("image")
 
 
 def test_a_benign_result_against_the_model_needs_a_comment_in_the_clinics_words(anna, case, desk):
@@ -363,7 +378,7 @@ def test_a_signer_sees_the_report_before_it_is_signed(anna, case, desk):
     at.checkbox(f"sign.refused.{case}").check()
     ran(at.checkbox(f"sign.limits.{case}").check())
     assert "✓ Nothing stands against a signature." in words(at)
-    assert len(at.get("imgs")) >= 1
+    assert len(at.get("image")) >= 1
     assert versions(anna, case) == ()
     ran(at.button("sign.sign").click())
     assert here.gone == [("report", {"case": case})]
@@ -371,13 +386,28 @@ def test_a_signer_sees_the_report_before_it_is_signed(anna, case, desk):
     assert (report.kind, report.result, report.signer.display) == ("final", "Pro", "Dr. Anna")
 
 
-def test_who_signed_in_too_long_ago_proves_anew_who_they_are(anna, case, desk):
+def test_what_changed_after_the_report_was_shown_is_shown_again_and_not_signed(
+    anna, case, desk, unseen
+):
+    read_all(anna, case)
+    _, at = signing_page(anna, case, desk)
+    at.radio[0].set_value("Pro")
+    at.checkbox(f"sign.refused.{case}").check()
+    ran(at.checkbox(f"sign.limits.{case}").check())
+    reading.relabel(anna, open_case(anna, case).fields[0].id, "Early", why="nucleoli")
+    ran(at.button("sign.sign").click())
+    assert "changed since its report was shown" in words(at).replace("\\", "")
+    assert versions(anna, case) == ()
+    ran(at.button("sign.sign").click())
+    assert versions(anna, case)[0].fields[0].reader == "Early"
+
+
+def test_who_signed_in_too_long_ago_proves_anew_who_they_are(anna, case, desk, unseen):
     from workplace.settings import Login
 
     read_all(anna, case)
     asked = []
     here, at = signing_page(anna, case, desk, login=Login())
-    object.__setattr__(here, "place", here.place)
     anna.confirmed -= 3600
     type(here).confirm_identity, kept = lambda self: asked.append(1), type(here).confirm_identity
     try:
@@ -415,7 +445,7 @@ def test_the_report_is_shown_with_its_history_and_its_files_only_when_asked(anna
     here = before(anna)
     at = page("report", here, case=signed)
     assert "Result: Pro-B. Signed by Dr. Anna" in words(at)
-    assert len(at.get("imgs")) >= 1
+    assert len(at.get("image")) >= 1
     assert texts_of(tables["report_history"])[0]["kind"] == "final"
     ran(at)
     assert len(audit(anna.store, "report.seen")) == 1
@@ -423,13 +453,14 @@ def test_the_report_is_shown_with_its_history_and_its_files_only_when_asked(anna
     for format, begins in (("pdf", b"%PDF"), ("hl7", b"MSH|"), ("csv", b"field,")):
         at.selectbox("report.format").set_value(format)
         ran(at.button("report.prepare").click())
-        key, name, data = at.session_state["report.file"]
+        _, name, data = at.session_state["report.file"]
         assert data.startswith(begins)
-        assert name.startswith(f"report-{signed}-1") and "P-1" not in name
+        assert name.startswith(f"report-{signed}-1")
+        assert "P-1" not in name
     assert len(audit(anna.store, "report.exported")) == 3
 
 
-def test_a_signer_withdraws_and_a_reader_cannot(anna, bert, signed, tables):
+def test_a_signer_withdraws_and_a_reader_cannot(anna, bert, signed, tables, unseen):
     assert "Withdraw the report" not in words(page("report", before(bert), case=signed))
     at = page("report", before(anna), case=signed)
     at.text_input("reason.withdraw.why").set_value("wrong patient")
@@ -439,7 +470,7 @@ def test_a_signer_withdraws_and_a_reader_cannot(anna, bert, signed, tables):
     assert versions(anna, signed)[0].kind == "withdrawn"
 
 
-def test_a_signer_opens_the_case_again_with_a_reason(anna, signed, tables):
+def test_a_signer_opens_the_case_again_with_a_reason(anna, signed, tables, unseen):
     here = before(anna)
     at = page("report", here, case=signed)
     at.text_input("reason.amend.why").set_value("second look")
@@ -449,7 +480,7 @@ def test_a_signer_opens_the_case_again_with_a_reason(anna, signed, tables):
     assert here.gone == [("case", {"case": signed})]
 
 
-def test_what_was_sent_where_stands_below_the_report(anna, case, tables):
+def test_what_was_sent_where_stands_below_the_report(anna, case, tables, unseen):
     outbox.set_target(anna, "lis", {"kind": "mllp", "host": "lis.example", "port": 2575})
     read_all(anna, case)
     signing.sign(anna, case, SIGNS)

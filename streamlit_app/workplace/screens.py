@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import sqlalchemy as sa
 
 from allkit.clinic.access import READERS, User
 from allkit.clinic.reading import hindrance, labels, reads_second, unread
 from allkit.clinic.view import CaseView, FieldView, Label, version_of, view_of
-from allkit.errors import AccessError
 from workplace.texts import Texts
 from workplace.words import display_of, field_words, job_words, slide_words, unread_words
 
 __all__ = ["screen", "version"]
+
+MOST_JOBS = 1000
+_BEGUN: OrderedDict[str, tuple[float, int]] = OrderedDict()
+"""When a job was first looked at while it ran, and how far it was: how fast it is follows from that."""
+_LOCK = threading.Lock()
 
 
 def version(user: User, case: str, language: str) -> str:
@@ -29,11 +34,10 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         marked = f"{version_of(connection, case)}-{user.id}-{say.language}"
         view = view_of(connection, case, viewer=user.id)
         classes = labels(connection, case)
-        may = _may_read(user, connection)
     second = reads_second(view, user)
-    why = hindrance(view, user) if may else "no_role"
+    why = hindrance(view, user)
     hidden = any(field.hidden for field in view.fields)
-    job = job_words(say, view.job, None)
+    job = job_words(say, view.job, _rate(view.job))
     slide = slide_words(
         say,
         view.slide,
@@ -60,12 +64,17 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
     }
 
 
-def _may_read(user: User, connection: sa.Connection) -> bool:
-    try:
-        user.require(connection, *READERS)
-    except AccessError:
-        return False
-    return True
+def _rate(job: Mapping[str, Any] | None) -> float | None:
+    """Return how many fields of a running job are answered in a second; `None` where it is too early."""
+    if job is None or job["state"] != "running" or not job["done"]:
+        return None
+    now = time.monotonic()
+    with _LOCK:
+        begun, done = _BEGUN.setdefault(job["id"], (now, int(job["done"])))
+        while len(_BEGUN) > MOST_JOBS:
+            _BEGUN.popitem(last=False)
+    passed, answered = now - begun, int(job["done"]) - done
+    return answered / passed if passed > 1 and answered >= 2 else None
 
 
 def _field(say: Texts, field: FieldView, view: CaseView, *, second: bool) -> dict[str, Any]:

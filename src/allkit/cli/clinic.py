@@ -11,6 +11,7 @@ from allkit.cli.clinic_cases import add, assign, list_cases, lower, show
 from allkit.cli.clinic_identity import join, move, part, reassign
 from allkit.cli.clinic_quality import overridden, quality
 from allkit.cli.clinic_reading import read, reopen, report, sign, withdraw
+from allkit.cli.clinic_references import references
 from allkit.cli.clinic_store import add_key, add_person, backup, erase, init, restore, verify
 from allkit.cli.clinic_work import model, receive, send, settings, target, watch, work
 
@@ -29,6 +30,7 @@ GROUPS: dict[str, dict[str, Callable[..., None]]] = {
     "Mistakes of identity": {"move": move, "reassign": reassign, "join": join, "part": part},
     "What runs beside it": {
         "model": model,
+        "references": references,
         "work": work,
         "watch": watch,
         "receive": receive,

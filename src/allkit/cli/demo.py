@@ -72,7 +72,8 @@ def demo(
     say(f"  {out}/model      the classifier, with its card")
     say(f"  {out}/model.onnx the same in one file")
     say(f"  {out}/answers.csv the answers on the test part")
-    say(f"\nLook at it:  allkit app {out}/model")
+    look = "--demo" if out == Path("allkit-demo") else f"{out}/model.onnx"
+    say(f"\nWork with it:  allkit app {look}")
 
 
 def _job(data: Path | None, config: TrainConfig, folder: Path, *, images: int) -> None:

@@ -13,7 +13,8 @@ orders      orders of laboratory systems
 jobs        the queue of cases to be answered
 models      the models of the clinic
 worker      the process that answers
-explanations  why the model answered so: asked for, made, kept
+explanations  why the model answered so: a reader asks, and sees what was found
+asked       explanations that were asked for: taken, made, written
 explaining  making the map of an explanation, and measuring whether it can be believed
 references  labelled images of a model's training, to look at beside a field
 view        a case as who reads it may see it

@@ -112,15 +112,15 @@ class User:
 
         `polling` is for a page that asks again by itself: it does not make the person less idle.
         """
-        before = self.active
         with self.store.read() as connection:
-            self.require(connection, *roles)
-            if polling:
-                self.active = before
+            self.require(connection, *roles, polling=polling)
             yield connection
 
-    def require(self, connection: sa.Connection, *roles: Role) -> None:
-        """Raise `AccessError` unless the person is active, not idle, and has one of the roles."""
+    def require(self, connection: sa.Connection, *roles: Role, polling: bool = False) -> None:
+        """Raise `AccessError` unless the person is active, not idle, and has one of the roles.
+
+        Unless `polling`, the person did something now.
+        """
         self._require_awake(connection)
         row = connection.execute(sa.select(t.people).where(t.people.c.id == self.id)).first()
         if row is None or not row.active:
@@ -133,7 +133,8 @@ class User:
                 f"{self.name} has the roles {', '.join(sorted(held)) or '(none)'}; this needs "
                 f"{' or '.join(roles)}. Ask an admin of the clinic."
             )
-        self.active = self.clock()
+        if not polling:
+            self.active = self.clock()
 
     def require_awake(self) -> None:
         """Raise `SignedOutError` for who was idle for longer than the clinic allows; that stays so."""

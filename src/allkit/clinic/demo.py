@@ -11,7 +11,7 @@ import datetime
 import getpass
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,16 @@ from PIL import Image, ImageFilter
 
 from allkit.clinic import access, cases, explanations, fields, models, reading, references, signing
 from allkit.clinic.access import Role, User
-from allkit.clinic.intake.incoming import Incoming, png_of, take_image
-from allkit.clinic.records import Identifier, Order, Specimen, sha256_of
+from allkit.clinic.intake.incoming import Incoming, take_image
+from allkit.clinic.records import Identifier, Order, Specimen, SpecimenKind, sha256_of
 from allkit.clinic.store.store import URL_VARIABLE, Store
 from allkit.clinic.view import CaseView, FieldView, view_of
 from allkit.clinic.worker import Worker
 from allkit.data.dataset import Dataset
-from allkit.data.drawn import DrawnField, draw_smears
-from allkit.errors import ConfigError
+from allkit.data.drawn import DrawnField, as_png, draw_smears
+from allkit.errors import ClinicError, ConfigError
 from allkit.files import clear_stale, whole_folder
 from allkit.records import Predictor
-from allkit.types import Pixels
 
 __all__ = ["LABORATORY", "make_demo"]
 
@@ -88,30 +87,33 @@ class _Demo:
         count: int = FIELDS,
         *,
         patient: str,
-        draw: Callable[[Pixels, DrawnField], Pixels] | None = None,
+        draw: Callable[[DrawnField], DrawnField] | None = None,
         extra: Iterable[Incoming] = (),
         answer: bool = True,
-        **options: bool,
+        blind: bool = False,
     ) -> str:
         """Open a case by an order, with fields of one slide, and let the model answer it."""
         self.orders += 1
         number = Identifier(f"LAB-{self.clock.day(0)[:4]}-{400 + 17 * self.orders:05d}", "LIS")
-        kind = "marrow" if self.orders % 3 == 0 else "blood"
+        kind: SpecimenKind = "marrow" if self.orders % 3 == 0 else "blood"
         specimen = Specimen(kind, self.clock.day(1), STAIN, f"S-{2000 + self.orders}")
         who = Identifier(patient, "KIS")
-        if options:
+        if blind:
             case = cases.create(
-                self.me, specimen_=specimen, order=number, identifiers=[who], **options
+                self.me, specimen_=specimen, order=number, identifiers=[who], blind_first=True
             )
         else:
             case = self.order(number, who, specimen)
         pictures = []
         for place, one in enumerate(self.slides[slide][:count], start=1):
-            pixels = one.image if draw is None else draw(one.image, one)
-            pictures.append(take_image(png_of(pixels, drawn=True), f"field {place:02d}.png"))
+            shown = one if draw is None else draw(one)
+            pictures.append(_taken(shown, f"field {place:02d}.png"))
         fields.add(self.me, case, [*pictures, *extra])
         if answer:
             self.worker.drain()
+            job = self.view(case).job
+            if job is None or job["state"] != "done":
+                raise ClinicError(f"The model does not answer drawn smears: {job and job['error']}")
         return case
 
     def order(
@@ -192,7 +194,7 @@ def make_demo(
     are kept to look at. The folder appears when it is whole: what a killed run left is removed by the next.
 
     Raises `ConfigError` where the folder exists, and where `ALLKIT_CLINIC_URL` names a database, which a
-    demonstration must not write into.
+    demonstration must not write into. Raises `ClinicError` where the model fails on the drawn fields.
     """
     if os.environ.get(URL_VARIABLE):
         raise ConfigError(
@@ -276,7 +278,7 @@ def _present(demo: _Demo) -> None:
     """Make the cases that are worked at: blind, with the second reader, to be reviewed, urgent, waiting."""
     clock, truth = demo.clock, demo.truth
     clock.go(days=6, minutes=170)
-    blind = demo.case(5, patient="4950", blind_first=True)
+    blind = demo.case(5, patient="4950", blind=True)
     demo.read(demo.me, blind, truth(5), every=3, only=4)
     clock.go(days=3, minutes=70)
     second = demo.case(10, patient="4968")
@@ -285,9 +287,10 @@ def _present(demo: _Demo) -> None:
     reading.finish(demo.first, second)
     demo.read(demo.me, second, truth(10), only=2)
     clock.go(days=2, minutes=133)
+    first = demo.slides[6][0]
     extra = [
-        take_image(png_of(_blurred(demo.slides[6][0].image), drawn=True), "out of focus.png"),
-        take_image(png_of(_no_smear(), drawn=True), "label of the slide.png"),
+        _taken(_blurred(first), "out of focus.png"),
+        _taken(_no_smear(first), "label of the slide.png"),
     ]
     open_ = demo.case(6, patient="4711", extra=extra)
     demo.read(demo.me, open_, truth(6), only=2)
@@ -307,26 +310,38 @@ def _present(demo: _Demo) -> None:
     demo.case(2, 6, patient="5003", answer=False)
 
 
-def _without_cells(pixels: Pixels, drawn: DrawnField) -> Pixels:
+def _without_cells(drawn: DrawnField) -> DrawnField:
     """Return a field with its white cells painted over: a smear in which nothing can be judged."""
-    image = pixels.copy()
-    rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+    from allkit.images.cells import find_cells
+
+    image = drawn.image.copy()
     random = np.random.default_rng(SEED)
     cover = np.quantile(image.reshape(-1, 3), 0.9, axis=0)
-    for x, y, radius in drawn.cells:
-        inside = (rows - y) ** 2 + (columns - x) ** 2 <= (1.3 * radius + 2) ** 2
-        noise = random.normal(0, 2, (int(inside.sum()), 3))
-        image[inside] = np.clip(cover + noise, 0, 255).astype(np.uint8)
-    return image
+    circles = [(x, y, 1.3 * radius + 2) for x, y, radius in drawn.cells]
+    while circles:
+        for x, y, radius in circles:
+            rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+            inside = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+            noise = random.normal(0, 2, (int(inside.sum()), 3))
+            image[inside] = np.clip(cover + noise, 0, 255).astype(np.uint8)
+        # What is left at the edge of one may still be taken for a cell.
+        found = find_cells(image).cells
+        circles = [(cell.x, cell.y, cell.diameter) for cell in found]
+    return replace(drawn, image=image)
 
 
-def _blurred(pixels: Pixels) -> Pixels:
-    return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(9)))
+def _blurred(drawn: DrawnField) -> DrawnField:
+    picture = Image.fromarray(drawn.image).filter(ImageFilter.GaussianBlur(9))
+    return replace(drawn, image=np.array(picture))
 
 
-def _no_smear() -> Pixels:
+def _no_smear(drawn: DrawnField) -> DrawnField:
     """Return a picture of something else: a printed label with a bar code."""
     image = np.full((224, 224, 3), 250, np.uint8)
     stripes = np.repeat(np.random.default_rng(SEED).integers(0, 2, 56), 4) * 235
     image[60:170] = (250 - stripes)[None, :, None]
-    return image
+    return replace(drawn, image=image)
+
+
+def _taken(drawn: DrawnField, name: str) -> Incoming:
+    return take_image(as_png(drawn).read(), name)

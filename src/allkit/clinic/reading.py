@@ -109,7 +109,7 @@ def add_note(
 class Item:
     """One thing that a reader does to a field: `kind` is `label`, `accept`, `undo` or `note`.
 
-    `text` is the reason of a class, or the note.
+    `text` is the reason of a class, or the note. With `accept`, `label` is the class that the reader saw.
     """
 
     sent: Sent
@@ -148,7 +148,7 @@ def read_many(user: User, case: str, items: Sequence[Item]) -> list[str]:
 def _read(change: Change, user: User, case: str, item: Item) -> None:
     of_kind: dict[str, dict[str, Any]] = {
         "label": {"kind": "label", "label": item.label, "why": note(item.text, "reason")},
-        "accept": {"kind": "label", "accepting": True},
+        "accept": {"kind": "label", "accepting": True, "seen": item.label},
         "undo": {"kind": "undo"},
         "note": {"kind": "note", "why": item.text},
     }
@@ -179,6 +179,7 @@ def _take(
     sent: Sent,
     case: str | None,
     accepting: bool = False,
+    seen: str = "",
     **reading: Any,
 ) -> tuple[int, str | None]:
     """Write one reading, and return its number and its case; no case where it was there already."""
@@ -200,6 +201,10 @@ def _take(
         raise ClinicError("The field is not one of this case. Open the case again.")
     if accepting:
         reading["label"] = _answered(change, user, of, str(field))
+        if seen and seen != reading["label"]:
+            raise ClinicError(
+                f"The model says {reading['label']} by now, and not {seen}. Look at the field again."
+            )
     seq = _insert(change, user, of, field=field, client=client, client_seq=sent.seq, **reading)
     return seq, of
 
@@ -207,12 +212,14 @@ def _take(
 def _answered(change: Change, user: User, case: str, field: str) -> str:
     """Return the class that a reader sees the model answer for a field."""
     (shown,) = view_of(change.connection, case, viewer=user.id, only=field).fields
-    if shown.answer is None or shown.answer.label is None:
+    answer = shown.answer
+    # What a model says of a field that it refuses is no answer.
+    if answer is None or answer.label is None or answer.verdict in ("refused", "unreadable"):
         raise ClinicError(
             f"For the field {shown.name!r} no answer of the model is shown, so there is none to accept. "
             "Give it a class."
         )
-    return shown.answer.label
+    return answer.label
 
 
 def _require_same(

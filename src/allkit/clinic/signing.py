@@ -90,9 +90,13 @@ def draft(user: User, case: str, statement: Statement) -> CaseReport:
         against = _obstacles(connection, view, statement)
         if against:
             raise ClinicError(f"The case {case} cannot be signed: {' '.join(against)}")
-        before = last_report(connection, case)
-        version = {} if before is None else {"version": before.version + 1}
-        return report_of(view, result=statement.result, comment=comment, **version)
+        return _drafted(connection, view, statement.result, comment)
+
+
+def _drafted(connection: sa.Connection, view: CaseView, result: str, comment: str) -> CaseReport:
+    before = last_report(connection, view.id)
+    version = {} if before is None else {"version": before.version + 1}
+    return report_of(view, result=result, comment=comment, **version)
 
 
 def _require_types(said: Statement) -> None:
@@ -203,9 +207,10 @@ def _without_cells(view: CaseView) -> bool:
     return bool(counted) and all(count == 0 for count in counted)
 
 
-def sign(user: User, case: str, statement: Statement) -> CaseReport:
+def sign(user: User, case: str, statement: Statement, *, seen: str | None = None) -> CaseReport:
     """Sign a case and return its frozen report: final, or, where one was signed before, corrected.
 
+    `seen` is the hash of the `draft` that the signer read: where something changed since, nothing is signed.
     Raises `AccessError` where the person is no signer or has not proved anew who they are, and
     `ClinicError` with all that stands against it (`gate`).
     """
@@ -218,6 +223,11 @@ def sign(user: User, case: str, statement: Statement) -> CaseReport:
         against = _obstacles(change.connection, view, statement)
         if against:
             raise ClinicError(f"The case {case} cannot be signed: {' '.join(against)}")
+        drafted = _drafted(change.connection, view, statement.result, comment)
+        if seen is not None and drafted.sha256 != seen:
+            raise ClinicError(
+                f"The case {case} changed since its report was shown. Nothing was signed; read it again."
+            )
         before = last_report(change.connection, case)
         version = 1 + (
             change.connection.scalar(

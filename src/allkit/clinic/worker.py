@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from allkit.clinic import explanations, jobs
+from allkit.clinic import asked, jobs
 from allkit.clinic.access import User
 from allkit.clinic.cases import MOVES, SIGNED, move, raise_priority, row_of
 from allkit.clinic.erasure import sweep
@@ -32,7 +33,7 @@ __all__ = ["Worker"]
 
 BATCH = 4
 """Images that are answered at once: few, so that the first answer comes soon."""
-POLL = 0.5
+POLL = 0.1
 """Seconds between two looks at an empty queue."""
 
 
@@ -61,17 +62,26 @@ class Worker:
     def run(self, stop: threading.Event | None = None, *, poll: float = POLL) -> None:
         """Answer jobs until `stop` is set. While the database is away it waits and tries again."""
         stop = stop or threading.Event()
-        swept = False
+        begun = False
         while not stop.is_set():
             try:
-                if not swept:
+                if not begun:
+                    self._warm()
                     sweep(self.user)
-                    swept = True
-                busy = self.step()
+                    begun = True
+                busy = jobs.any_wait(self.user) and self.step()
             except StoreError:
                 busy = False
             if not busy:
                 stop.wait(poll)
+
+    def _warm(self) -> None:
+        """Open the model that answers, so that the first case does not wait for it."""
+        with self.user.read("system") as connection:
+            model = self.user.store.setting("default_model", connection)
+        if model is not None:
+            with contextlib.suppress(AllkitError):  # the first job says what is wrong with it
+                self._model(model)
 
     def drain(self) -> tuple[int, int]:
         """Answer jobs and make explanations until none waits; return how many were done, and how many
@@ -87,10 +97,10 @@ class Worker:
         if job is not None:
             self._attempt(lambda: self._answer(job), partial(self._failed, job))
             return True
-        task = explanations.claim(self.user, self.name)
+        task = asked.claim(self.user, self.name)
         if task is None:
             return False
-        self._attempt(lambda: self._explain(task), partial(explanations.fail, self.user, task))
+        self._attempt(lambda: self._explain(task), partial(asked.fail, self.user, task))
         return True
 
     def _attempt(self, work: Callable[[], None], failed: Callable[[str, bool], None]) -> None:
@@ -115,10 +125,10 @@ class Worker:
             if jobs.renew(change, job, self.name):
                 jobs.end(change, job, "queued" if again else "failed", error=message)
 
-    def _explain(self, task: explanations.Task) -> None:
+    def _explain(self, task: asked.Task) -> None:
         predictor, groups = self._model(task.model)
-        made = explanations.make(self.user, task, predictor, groups)
-        if not explanations.keep(self.user, task, made):
+        made = asked.make(self.user, task, predictor, groups)
+        if not asked.keep(self.user, task, made):
             raise _Lost
 
     def _model(self, id: str) -> tuple[Predictor, dict[str, str]]:

@@ -17,7 +17,7 @@ from allkit.clinic.search import resolve
 from allkit.clinic.signing import reopen, withdraw
 from allkit.clinic.view import CaseView
 from workplace.pages.acting import acting, done
-from workplace.pages.common import may
+from workplace.pages.common import may, small
 from workplace.pages.reasons import with_reason
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def dialog(here: Here, view: CaseView) -> None:
 
     @st.dialog(title, position="right", on_dismiss=_close)
     def drawer() -> None:
-        st.caption(here.say(f"case.about_{chosen}"))
+        small(here.say(f"case.about_{chosen}"))
         FORMS[chosen](here, view)
 
     drawer()

@@ -16,7 +16,7 @@ from allkit.clinic.store.verify import verify
 from allkit.clinic.targets import targets
 from workplace.components.rows import Column, Row, rows
 from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import may, when
+from workplace.pages.common import may, small, when
 from workplace.pages.people import show_people
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _add_target(here: Here, known: list[str]) -> None:
             done(say("admin.target_added", name=name.strip()))
     with right, st.form("admin.no_target"):
         gone = st.selectbox(say("admin.target"), known, index=None, key="target.gone")
-        st.caption(say("admin.remove_target_text"))
+        small(say("admin.remove_target_text"))
         sent = st.form_submit_button(say("admin.remove_target"))
     if sent and gone is not None:
         with acting(here) as outcome:
@@ -188,7 +188,7 @@ def _backup(here: Here) -> None:
     say = here.say
     with st.form("admin.backup"):
         st.subheader(say("admin.backup"), anchor=False)
-        st.caption(say("admin.backup_text"))
+        small(say("admin.backup_text"))
         folder = st.text_input(say("admin.folder"), key="backup.folder")
         sent = st.form_submit_button(say("admin.back_up"), type="primary")
     if sent and not Path(folder.strip()).is_absolute():
@@ -206,7 +206,7 @@ def _backup(here: Here) -> None:
 def _verify(here: Here) -> None:
     say = here.say
     st.subheader(say("admin.verify"), anchor=False)
-    st.caption(say("admin.verify_text"))
+    small(say("admin.verify_text"))
     if st.button(say("admin.verify"), key="admin.verify"):
         with acting(here), st.spinner(say("admin.verifying")):
             with here.user.read("admin"):

@@ -11,7 +11,7 @@ from allkit.clinic.search import previous
 from allkit.clinic.view import CaseView, look, open_case
 from workplace.pages import actions, signing
 from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import age, may, tone_of, when
+from workplace.pages.common import age, may, small, tone_of, when
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -100,7 +100,7 @@ def _previous(here: Here, view: CaseView) -> None:
         if not before:
             return
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(say("case.previous", n=len(before)))
+            small(say("case.previous", n=len(before)), width="content")
             for row in before[:6]:
                 words = say(
                     "case.previous_one",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import streamlit as st
 
 from allkit.clinic.shares import Share
 from workplace.components.rows import Cell
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from workplace.here import Here
     from workplace.texts import Texts
 
-__all__ = ["age", "may", "plain", "share_cell", "short", "tone_of", "when"]
+__all__ = ["age", "may", "plain", "share_cell", "short", "small", "tone_of", "when"]
 
 TONES: Mapping[str, str] = {
     "new": "waiting",
@@ -29,6 +31,11 @@ TONES: Mapping[str, str] = {
 def plain(text: str) -> str:
     """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
+
+
+def small(text: str, *, width: Literal["stretch", "content"] = "stretch") -> None:
+    """Write a remark: small, but in the full colour of text, which captions are too pale for."""
+    st.markdown(f":small[{plain(text)}]", width=width)
 
 
 def may(here: Here, *roles: str) -> bool:

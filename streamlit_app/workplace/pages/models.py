@@ -42,21 +42,23 @@ def show(here: Here) -> None:
 def _card(here: Here, model: dict[str, Any], refused: Share) -> None:
     say = here.say
     st.subheader(_heading(model), anchor=False)
-    st.text(say("models.default") if model["default"] else say("models.not_default"))
-    st.text(say("models.version", version=model["version"], added=model["added"][:10]))
-    st.text(say("models.hash", hash=model["sha256"]))
-    st.text(say("models.calibrated" if model["calibrated"] else "models.not_calibrated"))
     classes = ", ".join(display_of(say, name) for name in json.loads(model["classes"]))
-    st.text(say("models.classes", classes=classes))
+    lines = [
+        say("models.default" if model["default"] else "models.not_default"),
+        say("models.version", version=model["version"], added=model["added"][:10]),
+        say("models.hash", hash=model["sha256"]),
+        say("models.calibrated" if model["calibrated"] else "models.not_calibrated"),
+        say("models.classes", classes=classes),
+    ]
     told = told_by(Path(model["path"]))
     if told.there:
-        st.text(say("models.path", path=model["path"]))
+        lines.append(say("models.path", path=model["path"]))
     else:
         st.error(say("models.gone"))
-        st.text(model["path"])
-    st.text(say("models.refused", share=share_cell(say, refused).text))
-    for limit in json.loads(model["limits"]):
-        st.text(f"– {limit}")
+        lines.append(model["path"])
+    lines.append(say("models.refused", share=share_cell(say, refused).text))
+    lines += [f"– {limit}" for limit in json.loads(model["limits"])]
+    st.text("\n".join(lines))
     _figures(here, model["id"], told)
     if not model["default"] and may(here, "admin"):
         _make_default(here, model["id"])

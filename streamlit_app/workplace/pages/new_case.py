@@ -9,6 +9,7 @@ import streamlit as st
 from allkit.clinic.cases import create
 from allkit.clinic.records import Identifier, Specimen
 from workplace.pages.acting import acting
+from workplace.pages.common import small
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -71,7 +72,7 @@ def take_drop(here: Here) -> None:
         persist_state="session",
     )
     if kind is None:
-        st.caption(say("worklist.drop_first"))
+        small(say("worklist.drop_first"))
         return
     result = drop(here, case=None, key="worklist_drop", new={"kind": kind})
     if result.opened:

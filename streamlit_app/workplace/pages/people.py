@@ -9,6 +9,7 @@ import streamlit as st
 from allkit.clinic.access import ROLES, Person, add_person, people
 from workplace.components.rows import Column, Row, rows
 from workplace.pages.acting import acting, done
+from workplace.pages.common import small
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -100,7 +101,7 @@ def _change(here: Here, known: list[Person]) -> None:
                 format_func=lambda role: say(f"common.role_{role}"),
                 key=f"change.roles.{now.id}",
             )
-            st.caption(say("admin.change_text"))
+            small(say("admin.change_text"))
             sent = st.form_submit_button(say("admin.change"), type="primary")
         if sent:
             with acting(here) as outcome:

@@ -12,11 +12,13 @@ from allkit.clinic.records import CaseReport
 from allkit.clinic.reports.formats import render
 from allkit.clinic.store.store import Store
 
-__all__ = ["pages_of", "pdf_pages"]
+__all__ = ["WIDTH", "pages_of", "pdf_pages"]
 
 _PDFIUM = threading.Lock()
 """PDFium may be used by one thread at a time, and each session of Streamlit is a thread."""
-SCALE = 1.6
+SCALE = 2.0
+WIDTH = 820
+"""Pixels that a page is shown at, or what there is."""
 HELD = "workplace.pdf_pages"
 
 

@@ -10,13 +10,15 @@ from allkit.clinic.models import models
 from allkit.clinic.quality import Agreement, Calibration, Drift, Overrides, summary
 from workplace.components.rows import Cell, Column, Row, rows
 from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import share_cell, short
+from workplace.pages.common import share_cell, short, small
 from workplace.telling import display_of, percent
 
 if TYPE_CHECKING:
     from workplace.here import Here
 
 __all__ = ["show"]
+
+NUMBERS = ("cases", "fields", "mean", "unclassed")
 
 
 def show(here: Here) -> None:
@@ -47,14 +49,14 @@ def show(here: Here) -> None:
         with st.expander(say("quality.notes")):
             for number in range(1, len(figures.notes) + 1):
                 st.write(say(f"quality.note_{number}"))
-        st.caption(say("quality.at", at=figures.at[:16].replace("T", " ")))
+        small(say("quality.at", at=figures.at[:16].replace("T", " ")))
 
 
 def _table(here: Here, name: str, columns: list[Column], found: list[Row]) -> None:
     """Show a table with its heading and what it does not say; without rows, that there are none."""
     say = here.say
     st.subheader(say(f"quality.{name}"), anchor=False)
-    st.caption(say(f"quality.{name}_text"))
+    small(say(f"quality.{name}_text"))
     if not found:
         st.write(say("quality.nothing"))
         return
@@ -68,7 +70,7 @@ def _table(here: Here, name: str, columns: list[Column], found: list[Row]) -> No
 
 
 def _columns(here: Here, *names: str) -> list[Column]:
-    return [Column(name, here.say(f"quality.col_{name}")) for name in names]
+    return [Column(name, here.say(f"quality.col_{name}"), end=name in NUMBERS) for name in names]
 
 
 def _overrides(here: Here, figures: Overrides, names: dict[str, str]) -> None:
@@ -91,14 +93,15 @@ def _overrides(here: Here, figures: Overrides, names: dict[str, str]) -> None:
     ]
     columns = _columns(here, by, "model", "answer", "read", "changed", "unclassed", "cases")
     _table(here, f"by_{by}", columns, found)
-    _left_out(here, dict(figures.left_out))
+    if by == "class":  # the same fields as by month
+        _left_out(here, dict(figures.left_out))
 
 
 def _left_out(here: Here, counts: dict[str, int]) -> None:
     say = here.say
     words = [say(f"quality.left_{name}", number=n) for name, n in counts.items() if n]
     if words:
-        st.caption(say("quality.left_out", what=", ".join(words)))
+        small(say("quality.left_out", what=", ".join(words)))
 
 
 def _calibration(here: Here, figures: Calibration, names: dict[str, str]) -> None:

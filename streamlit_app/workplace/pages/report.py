@@ -15,8 +15,8 @@ from allkit.clinic.signing import reopen, withdraw
 from allkit.clinic.view import CaseView, look
 from workplace.components.rows import Cell, Column, Row, rows
 from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import may, when
-from workplace.pages.pictures import pages_of
+from workplace.pages.common import may, small, when
+from workplace.pages.pictures import WIDTH, pages_of
 from workplace.pages.reasons import with_reason
 from workplace.telling import display_of
 
@@ -93,7 +93,7 @@ def _pictures(here: Here, report: CaseReport) -> None:
     pages = pages_of(report, here.place.store)
     for number, page in enumerate(pages, start=1):
         alt = here.say("report.page", page=number, pages=len(pages))
-        st.image(page, width=880, alt=alt)
+        st.image(page, width=WIDTH, alt=alt)
 
 
 def _file(here: Here, view: CaseView, version: int | None) -> None:
@@ -102,7 +102,7 @@ def _file(here: Here, view: CaseView, version: int | None) -> None:
     if not view.fields:
         return
     st.subheader(say("report.files"), anchor=False)
-    st.caption(say("report.files_text" if version else "report.files_preliminary"))
+    small(say("report.files_text" if version else "report.files_preliminary"))
     with st.container(horizontal=True, vertical_alignment="bottom"):
         format = st.selectbox(
             say("report.format"),
@@ -209,7 +209,7 @@ def _again(here: Here, view: CaseView, newest: CaseReport) -> None:
     with st.container(horizontal=True):
         if view.status in SIGNED:
             with st.popover(say("report.amend")):
-                st.caption(say("case.about_reopen"))
+                small(say("case.about_reopen"))
                 why = with_reason(here, "amend", say("report.amend"))
                 if why is not None:
                     with acting(here) as outcome:
@@ -219,7 +219,7 @@ def _again(here: Here, view: CaseView, newest: CaseReport) -> None:
                         here.go("case", case=view.id)
         if newest.kind != "withdrawn":
             with st.popover(say("report.withdraw")):
-                st.caption(say("case.about_withdraw"))
+                small(say("case.about_withdraw"))
                 why = with_reason(here, "withdraw", say("report.withdraw"))
                 if why is not None:
                     with acting(here) as outcome:

@@ -9,8 +9,8 @@ import streamlit as st
 from allkit.clinic.signing import Statement, ToSign, draft, gate, sign, to_sign
 from allkit.clinic.view import CaseView
 from workplace.pages.acting import acting, done
-from workplace.pages.common import may, short
-from workplace.pages.pictures import pages_of
+from workplace.pages.common import may, short, small
+from workplace.pages.pictures import WIDTH, pages_of
 from workplace.telling import display_of
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["begin", "dialog"]
 
 OPEN = "sign.open"
+SHOWN = "sign.shown"
 
 
 def begin(case: str, *, unsaved: int = 0) -> None:
@@ -27,7 +28,8 @@ def begin(case: str, *, unsaved: int = 0) -> None:
 
 
 def _close() -> None:
-    st.session_state.pop(OPEN, None)
+    for name in (OPEN, SHOWN):
+        st.session_state.pop(name, None)
 
 
 def dialog(here: Here, view: CaseView) -> None:
@@ -93,8 +95,7 @@ def _limits_read(here: Here, view: CaseView, asked: ToSign) -> bool:
         st.text(
             say("sign.limits", name=model.name, version=model.version, hash=short(model.sha256))
         )
-        for limit in model.limits:
-            st.text(f"– {limit}")
+        st.text("\n".join(f"– {limit}" for limit in model.limits))
         return st.checkbox(say("sign.limits_read"), key=f"sign.limits.{view.id}")
 
 
@@ -127,14 +128,16 @@ def _checklist(here: Here, against: list[str]) -> None:
 def _sign(here: Here, view: CaseView, statement: Statement, *, ready: bool) -> int | None:
     """Show the report as it will be, then take the signature; return the version of the report."""
     say = here.say
+    seen = st.session_state.pop(SHOWN, None)
     if ready:
         report = draft(here.user, view.id, statement)
+        st.session_state[SHOWN] = report.sha256
         pages = pages_of(report, here.place.store)
         st.subheader(say("sign.report"), anchor=False)
-        st.caption(say("sign.report_text"))
+        small(say("sign.report_text"))
         for number, page in enumerate(pages, start=1):
             alt = say("report.page", page=number, pages=len(pages))
-            st.image(page, width="stretch", alt=alt)
+            st.image(page, width=WIDTH, alt=alt)
     proved = here.confirmed or not here.place.login
     if ready and not proved:
         st.text(say("sign.confirm"))
@@ -142,12 +145,12 @@ def _sign(here: Here, view: CaseView, statement: Statement, *, ready: bool) -> i
             here.confirm_identity()
             done(say("sign.confirmed"))
         return None
-    why_off = None if ready else say("sign.off")
-    clicked = st.button(
-        say("sign.sign"), key="sign.sign", type="primary", disabled=not ready, help=why_off
-    )
+    if not ready:
+        small(say("sign.off"))
+    clicked = st.button(say("sign.sign"), key="sign.sign", type="primary", disabled=not ready)
     if not clicked:
         return None
     if not here.confirmed:
         here.confirm_identity()
-    return sign(here.user, view.id, statement).version
+    # What the run before showed, not this one: the signer has read that, and nothing else.
+    return sign(here.user, view.id, statement, seen=seen or "").version

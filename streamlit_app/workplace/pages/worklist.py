@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from allkit.clinic.access import people
 from allkit.clinic.records import STATES
 from allkit.clinic.search import CaseRow, Filter, counts, find
 from workplace.components.rows import Cell, Column, Row, rows
 from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import age, may, tone_of
+from workplace.pages.common import age, may, small, tone_of
 from workplace.pages.new_case import new_case, take_drop
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ SEARCH = "worklist_search"
 PLACES = "worklist.places"
 ASKED = "worklist.asked"
 SECONDS = 5
+OPEN = ("new", "reading", "second")
 
 
 def show(here: Here) -> None:
@@ -76,9 +79,11 @@ def _wanted(here: Here) -> Filter:
             width="content",
         )
     chosen = set(only or ())
+    text = (text or "").strip()
     return Filter(
-        text=text or "",
-        status=tuple(states or ()),
+        text=text,
+        # What is signed waits for nobody; who searches looks for it too.
+        status=tuple(states or (() if text else OPEN)),
         specimen=specimen,
         reader=here.user.id if "mine" in chosen else None,
         urgent=True if "urgent" in chosen else None,
@@ -106,14 +111,16 @@ def _list(here: Here, wanted: Filter) -> None:
     with acting(here):
         page = find(here.user, wanted, after=places[-1] if places else None, polling=polling)
         numbers = counts(here.user, polling=polling)
-        open_cases = sum(numbers.get(state, 0) for state in ("new", "reading", "second"))
-        st.caption(say("worklist.open", n=open_cases))
+        open_cases = sum(numbers.get(state, 0) for state in OPEN)
+        small(say("worklist.open", n=open_cases))
         if not page.rows:
-            filtered = wanted != Filter() or bool(places)
+            filtered = wanted != Filter(status=OPEN) or bool(places)
             st.write(say("worklist.none_found" if filtered else "worklist.none"))
+        with here.user.read("reader", "signer", "admin", polling=polling) as connection:
+            shown = {one.name: one.display for one in people(connection)}
         opened = rows(
             _columns(here),
-            [_row(here, row) for row in page.rows],
+            [_row(here, row, shown) for row in page.rows],
             key="worklist_rows",
             label=say("worklist.title"),
             opens=say("worklist.opens", name="{name}"),
@@ -139,7 +146,7 @@ def _columns(here: Here) -> list[Column]:
     ]
 
 
-def _row(here: Here, row: CaseRow) -> Row:
+def _row(here: Here, row: CaseRow, shown: Mapping[str, str]) -> Row:
     say = here.say
     tone, word = tone_of(say, row.status, urgent=row.priority > 0)
     if row.cancelled:
@@ -150,7 +157,7 @@ def _row(here: Here, row: CaseRow) -> Row:
         "specimen": say(f"common.{row.specimen}"),
         "fields": Cell(str(row.fields), sort=row.fields),
         "review": Cell(str(row.review), sort=row.review),
-        "reader": row.reader or "",
+        "reader": shown.get(row.reader or "", ""),
         "age": age(say, row.created, here.place.store.now()),
     }
     return Row(row.id, cells, tone=tone, word=word, pinned=row.priority > 0)
@@ -164,7 +171,7 @@ def _turn(here: Here, places: list[str], next: str | None) -> None:
         if st.button(say("worklist.back"), key="worklist.back", disabled=not places):
             places.pop()
             st.rerun()
-        st.caption(say("worklist.page", page=len(places) + 1))
+        small(say("worklist.page", page=len(places) + 1))
         if st.button(say("worklist.next"), key="worklist.next", disabled=next is None):
             places.append(str(next))
             st.rerun()

@@ -13,7 +13,7 @@ class Desk {
     this.wide = window.matchMedia("(min-width: 1200px)");
     this.narrow = window.matchMedia("(max-width: 799.98px)");
     this.asks = 0;
-    this.onward = localStorage.getItem(ONWARD_KEPT) === "1";
+    this.onward = keptText(ONWARD_KEPT) === "1";
     this.left = null; // the field that an answer moved on from: undoing goes back to it
     this.build();
     this.undo = [
@@ -128,6 +128,10 @@ class Desk {
     for (const id of new Set(answered.map((answer) => answer.item.field))) this.repaint(id);
     const refused = answered.find((answer) => !answer.ok);
     if (refused) this.tellRefused(refused);
+    if (this.queue.state === "away" && this.queueState !== "away") {
+      this.aloud(this.say("queue.away", { n: this.queue.items.length }));
+    }
+    this.queueState = this.queue.state;
     if (this.queue.state === "signed_out") this.failed(new Refused(401, null));
     this.paintHead();
     if (answered.length) this.poll.soon();
@@ -137,7 +141,6 @@ class Desk {
     const field = this.reading.fields.get(item.field);
     const number = field ? field.number : "";
     this.aloud(this.say("queue.refused", { number, error }), true);
-    this.head.setTrouble(this.say("queue.refused", { number, error }));
   }
 
   get field() {
@@ -169,7 +172,7 @@ class Desk {
     if (!this.ready()) return;
     const field = this.field;
     if (!field.label) return this.aloud(this.say("accept.none"), true);
-    if (this.reading.label(field) !== field.label) this.add({ kind: "accept", field: field.id });
+    if (this.reading.label(field) !== field.label) this.add({ kind: "accept", field: field.id, label: field.label });
     return this.moveOn(field.id, true);
   }
 
@@ -308,7 +311,7 @@ class Desk {
       onward: this.onward,
       setOnward: (on) => {
         this.onward = on;
-        localStorage.setItem(ONWARD_KEPT, on ? "1" : "0");
+        keepText(ONWARD_KEPT, on ? "1" : "0");
       },
       changed: () => {
         this.viewer.arrange((name) => this.keys.ofClass(name));
@@ -321,7 +324,7 @@ class Desk {
 
   ask(what) {
     this.asks += 1;
-    this.trigger("ask", { what, at: Date.now() * 1000 + this.asks });
+    this.trigger("ask", { what, unsaved: this.queue.items.length, at: Date.now() * 1000 + this.asks });
   }
 
   filesMoved() {
@@ -349,6 +352,8 @@ class Desk {
     this.queue.wake();
     this.head.setTrouble("");
     this.poll.soon();
+    this.grid.again();
+    if (this.field) this.viewer.stage.again();
   }
 
   close() {

@@ -111,6 +111,13 @@ class Grid {
     }
   }
 
+  // Pictures that were refused while nobody was signed in.
+  again() {
+    for (const cell of this.cells.values()) {
+      if (cell.inSight && !cell.picture.src) this.load(cell, fieldPicture(cell.id, 160), 0);
+    }
+  }
+
   mark(id, { focus = false } = {}) {
     const before = this.cells.get(this.selected);
     const now = this.cells.get(id);

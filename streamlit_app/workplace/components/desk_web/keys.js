@@ -20,7 +20,7 @@ function keyName(event) {
 }
 
 class Keys {
-  // `act(action, event)` does it; `classes()` are the names of the classes in their order.
+  // `act(action)` does it, or says `false` where there was nothing to do; `classes()` are the names of the classes in their order.
   constructor(root, { act, classes, dialogs, escape }) {
     Object.assign(this, { root, act, classes, dialogs, escape });
     this.own = this.kept();
@@ -31,7 +31,7 @@ class Keys {
 
   kept() {
     try {
-      const kept = JSON.parse(localStorage.getItem(KEYS_KEPT) || "{}");
+      const kept = JSON.parse(keptText(KEYS_KEPT) || "{}");
       return kept && typeof kept === "object" ? kept : {};
     } catch {
       return {};
@@ -40,11 +40,7 @@ class Keys {
 
   keep(own) {
     this.own = own;
-    try {
-      localStorage.setItem(KEYS_KEPT, JSON.stringify(own));
-    } catch {
-      // A browser that keeps nothing has the keys until the page is left.
-    }
+    keepText(KEYS_KEPT, JSON.stringify(own));
   }
 
   // What can be done by a key, as [action, key]: the classes first.
@@ -83,9 +79,10 @@ class Keys {
     if (!(inside || nowhere) || foreignDialog(this.root)) return;
     const action = this.action(keyName(event), active);
     if (!action) return;
+    const held = event.repeat && (NOT_REPEATED.has(action) || action.startsWith("class:"));
+    if (!held && this.act(action) === false) return;
     event.stopPropagation();
-    if (event.repeat && (NOT_REPEATED.has(action) || action.startsWith("class:"))) return;
-    if (this.act(action, event) !== false) event.preventDefault();
+    event.preventDefault();
   }
 
   action(key, active) {

@@ -1,6 +1,6 @@
 // The screen of the case, asked for again and again: often while answers come, rarely otherwise.
 
-const WHILE_RUNNING = 500;
+const WHILE_RUNNING = 250;
 const OTHERWISE = 5000;
 const LONGEST_PAUSE = 15000;
 

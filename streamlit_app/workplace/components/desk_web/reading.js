@@ -32,7 +32,7 @@ class Reading {
       }
       field.text = JSON.stringify(field);
       this.fields.set(field.id, field);
-      if (!old || old.text !== field.text) changed.push(field.id);
+      if (!old || old.touched || old.text !== field.text) changed.push(field.id);
     }
     return { changed, moved: this.arrange(), stale };
   }
@@ -72,8 +72,7 @@ class Reading {
     const mine = field.mine ? field.mine.label : null;
     if (!stack.length || stack.at(-1) !== mine) stack = mine === null ? [] : [mine];
     for (const item of this.queue.of(field.id)) {
-      if (item.kind === "label") stack.push(item.label);
-      else if (item.kind === "accept") stack.push(field.label);
+      if (item.kind === "label" || item.kind === "accept") stack.push(item.label);
       else if (item.kind === "undo") stack.pop();
     }
     return stack.length ? stack.at(-1) : null;
@@ -103,13 +102,14 @@ class Reading {
     }
     if (!field) return;
     this.saved.set(field.id, this.turn);
+    field.touched = true; // what is painted is no longer what the server told last
     if (item.kind === "note") {
       field.notes = [...(field.notes || []), { text: item.text, by: "", at: "" }];
       return;
     }
     const past = this.past.get(field.id) || (field.mine ? [field.mine.label] : []);
     if (item.kind === "undo") past.pop();
-    else past.push(item.kind === "accept" ? field.label : item.label);
+    else past.push(item.label);
     this.past.set(field.id, past);
     const label = past.length ? past.at(-1) : null;
     const why = item.kind === "label" ? item.why : "";

@@ -39,6 +39,12 @@ class Stage {
     this.load(field);
   }
 
+  // Try once more what was refused while nobody was signed in.
+  again() {
+    show(this.words, false);
+    this.load(this.field);
+  }
+
   // The small picture stands at once where it is known, the large one when it is there.
   async load(field, tries = 0) {
     const path = fieldPicture(field.id, 1024);

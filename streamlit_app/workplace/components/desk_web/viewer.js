@@ -203,18 +203,18 @@ class Viewer {
 
   paintMore() {
     const { field, reading, say } = this;
-    const list = (node, texts) => {
+    const list = (node, texts, dir) => {
       show(node, texts.length > 0);
       if (JSON.stringify(texts) === node.known) return;
       node.known = JSON.stringify(texts);
-      node.replaceChildren(...texts.map((text) => make("li", { text, dir: "auto" })));
+      node.replaceChildren(...texts.map((text) => make("li", { text, dir })));
     };
     list(this.reasons, field.reasons || []);
-    list(this.noteList, reading.notes(field).map((note) => noteWords(note, say)));
+    list(this.noteList, reading.notes(field).map((note) => noteWords(note, say)), "auto");
     show(this.measured, !!field.measured);
     setText(this.measured, field.measured || "");
     show(this.other, !!field.other);
-    if (field.other) setText(this.other, say("viewer.other", { label: field.other.display, by: field.other.by || "" }));
+    if (field.other) setText(this.other, say("viewer.other_reader", { label: field.other.display, by: field.other.by || "" }));
     const possible = Why.of(field);
     this.whyButton.disabled = !possible;
     this.slider.disabled = !possible;
@@ -267,7 +267,10 @@ class Viewer {
     if (this.noteForm.hidden) this.noteText.value = this.drafts.get(this.field.id) || "";
     show(this.noteForm, true);
     setAttribute(this.noteButton, "aria-expanded", "true");
-    this.noteText.focus();
+    // The grid stays where it is, unless the note were out of sight.
+    this.noteText.focus({ preventScroll: true });
+    this.node.scrollTop = this.noteForm.offsetTop - this.node.clientHeight / 2;
+    if (this.noteForm.getBoundingClientRect().bottom > window.innerHeight) this.noteForm.scrollIntoView({ block: "nearest" });
   }
 
   saveNote() {

@@ -1,7 +1,8 @@
 // The drop zone: what Streamlit calls; the sending itself is in the uploader.
 
 const LIMIT = 200 * 2 ** 20;
-const ROWS = 200;
+const ROWS = 100;
+const PAINT_EVERY = 120;
 const ZONES = new WeakMap();
 
 class Zone {
@@ -87,13 +88,13 @@ class Zone {
     if (upload) this.paint();
   }
 
-  // Many files change the line often: once a frame is enough.
+  // Many files change the lines often: some times a second is enough.
   paint() {
     if (this.asked) return;
-    this.asked = requestAnimationFrame(() => {
+    this.asked = setTimeout(() => {
       this.asked = 0;
       this.paintNow();
-    });
+    }, PAINT_EVERY);
   }
 
   paintNow() {
@@ -135,7 +136,7 @@ class Zone {
   close() {
     if (this.unfollow) this.unfollow();
     if (this.upload) this.upload.opened = null;
-    cancelAnimationFrame(this.asked);
+    clearTimeout(this.asked);
     this.root.replaceChildren();
   }
 }

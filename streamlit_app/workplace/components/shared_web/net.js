@@ -8,9 +8,11 @@ class Refused extends Error {
     this.code = (body && body.code) || "";
   }
 
-  // Whether sending the same again may help: the server was away, or something between answered for it.
+  // Whether sending the same again may help: the server or its database was away or had too much to do,
+  // or something between answered for it. What it refuses itself, it refuses again.
   get passing() {
-    return this.code === "" && this.status !== 401;
+    if (this.status === 401) return false;
+    return this.code === "" || this.status >= 500 || [408, 425, 429].includes(this.status);
   }
 }
 
@@ -20,7 +22,7 @@ class Net {
     this.base = base;
   }
 
-  async ask(method, path, { json, body, headers, signal } = {}) {
+  async ask(method, path, { json, body, headers, signal, cache = "no-store" } = {}) {
     const sent = { "X-Allkit-Session": this.token, ...headers };
     if (json !== undefined) sent["Content-Type"] = "application/json";
     const answer = await fetch(this.base + path, {
@@ -29,7 +31,7 @@ class Net {
       body: json === undefined ? body : JSON.stringify(json),
       signal,
       credentials: "omit",
-      cache: headers && headers["If-None-Match"] ? "no-store" : "default",
+      cache, // what is said of a patient stays out of the browser's cache; pictures follow the server
     });
     if (!answer.ok && answer.status !== 304) {
       throw new Refused(answer.status, await answer.json().catch(() => null));
@@ -92,7 +94,7 @@ class Pictures {
   async fetch(job) {
     this.running += 1;
     try {
-      const answer = await this.net.ask("GET", job.path, { signal: this.closed.signal });
+      const answer = await this.net.ask("GET", job.path, { signal: this.closed.signal, cache: "default" });
       const url = URL.createObjectURL(await answer.blob());
       if (this.closed.signal.aborted) {
         URL.revokeObjectURL(url);

@@ -19,6 +19,23 @@ function warnWhile(unsaved) {
   });
 }
 
+// Texts that this browser keeps; one that keeps nothing forgets them when the page is left.
+function keptText(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function keepText(name, text) {
+  try {
+    localStorage.setItem(name, text);
+  } catch {
+    // Nothing is kept here.
+  }
+}
+
 class Listeners {
   constructor() {
     this.all = new Set();
