@@ -183,3 +183,46 @@ def test_roles_come_from_the_groups_that_the_provider_names(provider, opened, tm
             assert page.get_by_role("heading", name="Worklist").count() == 0
     finally:
         made.stop()
+
+
+@pytest.mark.nightly
+def test_two_people_read_one_case_and_see_nothing_of_each_other(provider, opened, tmp_path):
+    from allkit.clinic import reading
+    from allkit.clinic.access import sign_in
+
+    made = places.Workplace(tmp_path)
+    case = places.filled(made.store)
+    provider.trusted(made)
+    with made.opened() as store:
+        reading.want_second(sign_in(store, "anna"), case, True)
+    made.start()
+    try:
+        with places.new_page(opened) as bens, places.new_page(opened) as cleos:
+            heard = []
+            cleos.on("response", lambda one: "/clinic/cases/" in one.url and heard.append(one))
+            for page, name in ((bens, "ben"), (cleos, "cleo")):
+                page.goto(made.url)
+                places.log_in(page, name)
+                page.get_by_role("heading", name="Worklist").wait_for()
+                page.goto(f"{made.url}/case?case={case}")
+                page.locator(".cell[aria-selected=true]").wait_for()
+            assert cleos.get_by_text("Ben", exact=True).count() == 0
+            bens.keyboard.press("Enter")
+            for _ in range(3):
+                bens.keyboard.press("Enter")
+            places.until(lambda: bens.locator(".saving[data-state=saved]").count())
+            bens.locator(".ends button", has_text="Finish reading").click()
+            bens.get_by_text("second reader").first.wait_for()
+            # The second reader sees neither the first reader's classes nor the model's.
+            cleos.reload()
+            cleos.locator(".cell[aria-selected=true]").wait_for()
+            screen = heard[-1].json()
+            assert screen["round"] == 2
+            assert {field["state"] for field in screen["fields"]} == {"hidden"}
+            assert all(field["other"] is None for field in screen["fields"])
+            assert cleos.locator(".cell .mine:visible").count() == 0
+            cleos.keyboard.press("3")
+            places.until(lambda: cleos.locator(".saving[data-state=saved]").count())
+            places.until(lambda: cleos.locator(".cell .mine:visible").count() == 1)
+    finally:
+        made.stop()
