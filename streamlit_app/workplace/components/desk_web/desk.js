@@ -1,5 +1,6 @@
 // The desk: the parts put together, and what a key or a button does.
 
+const TOKEN_WAIT = 3000;
 const ONWARD_KEPT = "allkit.desk.onward";
 
 class Desk {
@@ -99,6 +100,7 @@ class Desk {
     const signedOut = error instanceof Refused && error.status === 401;
     const words = error instanceof Refused && error.message ? error.message : "";
     this.head.setTrouble(signedOut ? this.say("trouble.signed_out") : words || this.say("trouble.away"));
+    if (signedOut) this.askToken();
     return undefined;
   }
 
@@ -327,6 +329,19 @@ class Desk {
     this.trigger("ask", { what, unsaved: this.queue.items.length, at: Date.now() * 1000 + this.asks });
   }
 
+  // After a restart of the server nobody knows this page's token: a run of the page gives another, or
+  // shows the sign-in. Asked again, as the page may not be connected yet.
+  askToken() {
+    clearTimeout(this.asking);
+    const token = this.net.token;
+    try {
+      this.ask("token");
+    } catch {
+      // The page is not connected.
+    }
+    this.asking = setTimeout(() => this.net.token === token && this.askToken(), TOKEN_WAIT);
+  }
+
   filesMoved() {
     const job = registry().uploads.get(this.data.case);
     this.head.paintComing(job);
@@ -366,6 +381,7 @@ class Desk {
     for (const undo of this.undo) undo();
     clearTimeout(this.ahead);
     clearTimeout(this.quiet);
+    clearTimeout(this.asking);
     this.root.removeEventListener("click", this.clicked);
     this.root.replaceChildren();
   }
