@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,20 +23,33 @@ from workplace.signing_in import AGAIN
 
 __all__ = ["app"]
 
+WARM = (
+    "workplace.pages.worklist",
+    "pandas",  # by Streamlit itself, when it draws the first list of choices
+    "workplace.pages.case",
+    "workplace.uploads",
+    "workplace.explaining",
+    "workplace.pages.report",
+)
 log = logging.getLogger("allkit.app")
 
 
 @contextlib.asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    """Open the store, import what the first page needs, and answer while the server runs."""
-    import workplace.pages.worklist  # noqa: F401 - so that the first visitor does not wait for it
-
+    """Open the store, import beside the first page what later ones need, and answer while it runs."""
     here = place()
+    threading.Thread(target=_warm, daemon=True).start()
+    async with answering(here.arguments):
+        yield
+
+
+def _warm() -> None:
+    """Import what the first visitor would wait for, while their browser loads Streamlit's own files."""
+    for name in WARM:
+        importlib.import_module(name)
     # Streamlit collects garbage after every run of the script: what is there to stay is left out.
     gc.collect()
     gc.freeze()
-    async with answering(here.arguments):
-        yield
 
 
 def failed(error: BaseException) -> bool:

@@ -263,3 +263,12 @@ def test_settings_people_and_figures_are_shown(at, case):
     assert "0 sent, 0 wait, 0 given up" in at("send", "--once")[2]
     done(at("target", "lis", "--host", "127.0.0.1", "--port", "2575"))
     done(at("target", "lis", "--remove"))
+
+
+def test_labelled_images_of_the_training_are_kept_for_a_model_of_the_clinic(
+    at, few, tiny_onnx, tiny_folder
+):
+    said = at("references", tiny_onnx, few, "--per-class", "2")
+    assert (said[0], "8 labelled images are kept" in said[2]) == (0, True)
+    status, _, error = at("references", tiny_folder, few)
+    assert (status, "does not know the model" in error) == (2, True)

@@ -35,7 +35,7 @@ from allkit.data.rows import Sample
 from allkit.data.sources import BytesSource
 from allkit.errors import AccessError, ClinicError
 from allkit.records import Cell, Prediction
-from clinic_places import BLOOD, Clock, Scripted, incoming, picture
+from clinic_places import BLOOD, Clock, Scripted, incoming, new_store, picture
 
 BLAST, QUIET = (60, 20, 120), (200, 120, 150)
 CENTRES = [(16, 16), (16, 48), (16, 80), (48, 16), (48, 48), (48, 80), (80, 16), (80, 48)]
@@ -117,6 +117,18 @@ def place(clinic, tmp_path):
     return Place(*clinic, tmp_path)
 
 
+@pytest.fixture
+def lone(tmp_path):
+    """An empty clinic on SQLite, for what no database decides: (store, user)."""
+    with new_store(tmp_path / "lone", now=Clock()) as store:
+        yield store, access.first_person(store, "anna")
+
+
+@pytest.fixture
+def lone_place(lone, tmp_path):
+    return Place(*lone, tmp_path)
+
+
 def rows(store, table):
     with store.read() as connection:
         return connection.execute(sa.select(table)).all()
@@ -152,28 +164,26 @@ def test_a_reader_asks_why_and_sees_the_cells_that_speak_for_the_answer(place):
     assert (place.worker.drain(), place.model.seen) == ((0, 0), seen)
 
 
-def test_a_map_is_called_faithful_only_where_that_was_measured(clinic, tmp_path):
-    place = Place(*clinic, tmp_path, blasts=(0, 1))
+def test_a_map_is_called_faithful_only_where_that_was_measured(lone, tmp_path):
+    place = Place(*lone, tmp_path, blasts=(0, 1))
     found = place.explained()
     assert found.faithful is True
     assert found.check["fall"] > found.check["highest_chance"]
     assert "was checked" in " ".join(found.in_words())
 
 
-def test_a_model_that_looks_at_nothing_has_an_empty_map_that_is_not_to_be_relied_on(
-    clinic, tmp_path
-):
-    place = Place(*clinic, tmp_path, Featured(blind=True))
+def test_a_model_that_looks_at_nothing_has_an_empty_map_that_is_not_to_be_relied_on(lone, tmp_path):
+    place = Place(*lone, tmp_path, Featured(blind=True))
     found = place.explained()
-    assert (found.faithful, found.has_map) == (False, False)
-    assert "empty" in found.notes
-    assert "Do not rely on this map" in " ".join(found.in_words())
+    assert (found.faithful, found.has_map) == (None, False)
+    assert "The map is empty" in found.in_words()[-2]
+    assert not any("was checked" in sentence for sentence in found.in_words())
     with pytest.raises(ClinicError, match="no map"):
         explanations.map_of(place.user, place.field)
 
 
-def test_where_no_cells_are_known_squares_of_the_field_are_covered(clinic, tmp_path):
-    place = Place(*clinic, tmp_path, Featured(found=False))
+def test_where_no_cells_are_known_squares_of_the_field_are_covered(lone, tmp_path):
+    place = Place(*lone, tmp_path, Featured(found=False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("allkit.images.cells.find_cells", lambda pixels: type("N", (), {"cells": ()}))
         found = place.explained()
@@ -237,13 +247,13 @@ def test_a_model_folder_explains_itself_and_its_check_is_taken_over(tiny, few):
 
 
 def test_an_exported_file_is_explained_with_its_nearest_training_images(
-    clinic, tiny_onnx, few, tmp_path
+    lone, tiny_onnx, few, tmp_path
 ):
     from allkit import Dataset
     from allkit.clinic.intake.unpack import unpack
     from allkit.runtime.onnx import OnnxPredictor
 
-    store, user = clinic
+    store, user = lone
     model = OnnxPredictor(tiny_onnx)
     id = models.add_model(user, tiny_onnx, model)
     data = Dataset.open(few)
@@ -309,29 +319,29 @@ def test_who_does_not_read_may_not_ask_and_what_has_no_answer_is_not_explained(p
         explanations.ask(place.user, new.field)
 
 
-def test_a_page_that_asks_again_by_itself_does_not_keep_a_person_signed_in(place):
+def test_a_page_that_asks_again_by_itself_does_not_keep_a_person_signed_in(lone_place):
     minutes = [0.0]
-    person = access.sign_in(place.store, "anna", clock=lambda: minutes[0])
+    person = access.sign_in(lone_place.store, "anna", clock=lambda: minutes[0])
     for _ in range(20):
         minutes[0] += 60
         if minutes[0] <= 900:
-            explanations.explanation(person, place.field)
+            explanations.explanation(person, lone_place.field)
     with pytest.raises(AccessError, match="signed out"):
-        explanations.explanation(person, place.field)
+        explanations.explanation(person, lone_place.field)
 
 
 # ── killed, failed, answered anew ─────────────────────────────────────────────────────────────
 
 
-def test_cases_are_answered_before_explanations_are_made(place):
-    explanations.ask(place.user, place.field)
-    other = cases.create(place.user, specimen_=BLOOD)
-    fields.add(place.user, other, [incoming(9)])
-    assert place.worker.step()
-    assert open_case(place.user, other).fields[0].answer is not None
-    assert explanations.explanation(place.user, place.field).state == "queued"
-    assert place.worker.step()
-    assert explanations.explanation(place.user, place.field).state == "done"
+def test_cases_are_answered_before_explanations_are_made(lone_place):
+    explanations.ask(lone_place.user, lone_place.field)
+    other = cases.create(lone_place.user, specimen_=BLOOD)
+    fields.add(lone_place.user, other, [incoming(9)])
+    assert lone_place.worker.step()
+    assert open_case(lone_place.user, other).fields[0].answer is not None
+    assert explanations.explanation(lone_place.user, lone_place.field).state == "queued"
+    assert lone_place.worker.step()
+    assert explanations.explanation(lone_place.user, lone_place.field).state == "done"
 
 
 def test_an_explanation_of_a_killed_process_is_made_by_another(place, monkeypatch):
@@ -367,14 +377,14 @@ def test_who_lost_an_explanation_to_another_process_writes_nothing(place):
     assert asked.keep(system, quick, found) is True
 
 
-def test_an_explanation_that_fails_says_why_and_can_be_asked_for_again(place, monkeypatch):
-    explanations.ask(place.user, place.field)
+def test_an_explanation_that_fails_says_why_and_can_be_asked_for_again(lone_place, monkeypatch):
+    explanations.ask(lone_place.user, lone_place.field)
     with monkeypatch.context() as patch:
-        patch.setattr(place.model, "probabilities", lambda images: 1 / 0)
-        assert place.worker.drain() == (0, jobs.ATTEMPTS)
-    failed = explanations.explanation(place.user, place.field)
+        patch.setattr(lone_place.model, "probabilities", lambda images: 1 / 0)
+        assert lone_place.worker.drain() == (0, jobs.ATTEMPTS)
+    failed = explanations.explanation(lone_place.user, lone_place.field)
     assert (failed.state, "ZeroDivisionError" in failed.error) == ("failed", True)
-    assert place.explained().state == "done"
+    assert lone_place.explained().state == "done"
 
 
 def test_a_process_that_dies_of_an_explanation_each_time_gives_it_up(place):
@@ -387,14 +397,14 @@ def test_a_process_that_dies_of_an_explanation_each_time_gives_it_up(place):
     assert "begun 3 times" in explanations.explanation(place.user, place.field).error
 
 
-def test_an_answer_of_another_model_has_an_explanation_of_its_own(place, tmp_path):
-    assert place.explained().state == "done"
+def test_an_answer_of_another_model_has_an_explanation_of_its_own(lone_place, tmp_path):
+    assert lone_place.explained().state == "done"
     (tmp_path / "newer.onnx").write_bytes(b"newer")
-    models.add_model(place.user, tmp_path / "newer.onnx", place.model)
-    place.worker.drain()
-    assert explanations.explanation(place.user, place.field).state == "none"
-    assert place.explained().state == "done"
-    assert len(rows(place.store, t.explanations)) == 2
+    models.add_model(lone_place.user, tmp_path / "newer.onnx", lone_place.model)
+    lone_place.worker.drain()
+    assert explanations.explanation(lone_place.user, lone_place.field).state == "none"
+    assert lone_place.explained().state == "done"
+    assert len(rows(lone_place.store, t.explanations)) == 2
 
 
 # ── erased, moved, copied, altered ────────────────────────────────────────────────────────────
@@ -495,37 +505,37 @@ def labelled(place, seeds=range(8), per_class=None):
     return made, samples
 
 
-def test_references_are_taken_evenly_and_one_of_each_class_is_shown(place):
-    made, samples = labelled(place, per_class=3)
+def test_references_are_taken_evenly_and_one_of_each_class_is_shown(lone_place):
+    made, samples = labelled(lone_place, per_class=3)
     assert made == 6
-    kept = rows(place.store, t.references)
+    kept = rows(lone_place.store, t.references)
     assert sorted(row.label for row in kept) == ["Pre"] * 3 + ["Pro"] * 3
     # The first, the middle and the last of each class, by its groups.
     wanted = {sha256_of(samples[i].source.read()) for i in (0, 4, 6, 1, 5, 7)}
     assert {row.sha256 for row in kept} == wanted
-    shown = references.references_of(place.user, place.model_id)
+    shown = references.references_of(lone_place.user, lone_place.model_id)
     assert [(one.label, one.typical) for one in shown] == [("Pre", True), ("Pro", True)]
-    data = references.reference_picture(place.user, shown[0].id)
+    data = references.reference_picture(lone_place.user, shown[0].id)
     assert data in [one.source.read() for one in samples]
 
 
-def test_the_one_that_is_shown_lies_nearest_to_the_mean_of_its_class(place):
+def test_the_one_that_is_shown_lies_nearest_to_the_mean_of_its_class(lone_place):
     levels = [(40, 0, 0), (200, 190, 60), (210, 200, 70), (220, 215, 90)]
     samples = [
         Sample(f"{i}.png", BytesSource(png(np.full((32, 32, 3), colour, np.uint8))), "Pro")
         for i, colour in enumerate(levels)
     ]
-    references.add_references(place.user, place.model_id, place.model, samples)
-    (shown,) = references.references_of(place.user, place.model_id)
+    references.add_references(lone_place.user, lone_place.model_id, lone_place.model, samples)
+    (shown,) = references.references_of(lone_place.user, lone_place.model_id)
     features = np.array(levels, float) - 128
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     mean = features.mean(axis=0) / np.linalg.norm(features.mean(axis=0))
     assert shown.sha256 == sha256_of(samples[int(np.argmax(features @ mean))].source.read())
 
 
-def test_there_are_never_more_than_the_stated_number(place, monkeypatch):
+def test_there_are_never_more_than_the_stated_number(lone_place, monkeypatch):
     monkeypatch.setattr(references, "MOST", 8)
-    assert labelled(place, range(20), per_class=50)[0] == 4  # two of each of four classes
+    assert labelled(lone_place, range(20), per_class=50)[0] == 4  # two of each of four classes
 
 
 def test_references_are_replaced_when_they_are_given_again(place):
@@ -546,15 +556,15 @@ def test_references_are_replaced_when_they_are_given_again(place):
     assert verify(place.store) == []
 
 
-def test_a_field_that_is_also_a_reference_stays_when_references_are_replaced(place):
-    (twice,) = fields.add(place.user, place.case, [take_image(picture(0), "0.png")])
-    labelled(place)
-    labelled(place, range(20, 24))
-    assert fields.image_of(place.user, twice.field) == picture(0)
+def test_a_field_that_is_also_a_reference_stays_when_references_are_replaced(lone_place):
+    (twice,) = fields.add(lone_place.user, lone_place.case, [take_image(picture(0), "0.png")])
+    labelled(lone_place)
+    labelled(lone_place, range(20, 24))
+    assert fields.image_of(lone_place.user, twice.field) == picture(0)
 
 
-def test_without_features_no_image_is_called_near_and_none_typical(clinic, tmp_path):
-    place = Place(*clinic, tmp_path, Counting())
+def test_without_features_no_image_is_called_near_and_none_typical(lone, tmp_path):
+    place = Place(*lone, tmp_path, Counting())
     assert place.explained().without_nearest == "no_references"
     labelled(place)
     assert not any(one.typical for one in references.references_of(place.user, place.model_id))
@@ -563,42 +573,60 @@ def test_without_features_no_image_is_called_near_and_none_typical(clinic, tmp_p
     assert "cannot be said" in found.in_words()[-1]
 
 
-def test_references_lose_what_identifies_a_patient(place):
+def test_references_lose_what_identifies_a_patient(lone_place):
     stream = io.BytesIO()
     exif = Image.Exif()
     exif[0x010E] = "Zebedee 4711"
     Image.fromarray(smear([1])).save(stream, "JPEG", exif=exif)
     named = Sample("a.jpg", BytesSource(stream.getvalue()), "Pro")
-    references.add_references(place.user, place.model_id, place.model, [named])
-    (shown,) = references.references_of(place.user, place.model_id)
-    assert b"Zebedee" not in references.reference_picture(place.user, shown.id)
-    assert "a.jpg" not in json.dumps([list(map(str, r)) for r in rows(place.store, t.references)])
+    references.add_references(lone_place.user, lone_place.model_id, lone_place.model, [named])
+    (shown,) = references.references_of(lone_place.user, lone_place.model_id)
+    assert b"Zebedee" not in references.reference_picture(lone_place.user, shown.id)
+    assert "a.jpg" not in json.dumps(
+        [list(map(str, r)) for r in rows(lone_place.store, t.references)]
+    )
 
 
-def test_references_that_do_not_fit_the_model_are_refused_and_nothing_changes(place):
-    access.add_person(place.user, "bert", ["reader"])
-    bert = access.sign_in(place.store, "bert")
+def test_references_that_do_not_fit_the_model_are_refused_and_nothing_changes(lone_place):
+    access.add_person(lone_place.user, "bert", ["reader"])
+    bert = access.sign_in(lone_place.store, "bert")
     give = references.add_references
     for user, model, samples, error in (
-        (place.user, place.model_id, [sample(1, "Basophil")], "no class of this model"),
-        (place.user, place.model_id, [sample(1, None)], "need one"),
-        (place.user, "unknown", [sample(1, "Pro")], "no model"),
-        (bert, place.model_id, [sample(1, "Pro")], "needs admin"),
+        (lone_place.user, lone_place.model_id, [sample(1, "Basophil")], "no class of this model"),
+        (lone_place.user, lone_place.model_id, [sample(1, None)], "need one"),
+        (lone_place.user, "unknown", [sample(1, "Pro")], "no model"),
+        (bert, lone_place.model_id, [sample(1, "Pro")], "needs admin"),
     ):
         with pytest.raises(ClinicError, match=error):
-            give(user, model, place.model, samples)
+            give(user, model, lone_place.model, samples)
     with pytest.raises(ClinicError, match="1 or more"):
-        give(place.user, place.model_id, place.model, [sample(1, "Pro")], per_class=0)
-    assert rows(place.store, t.references) == []
+        give(
+            lone_place.user, lone_place.model_id, lone_place.model, [sample(1, "Pro")], per_class=0
+        )
+    assert rows(lone_place.store, t.references) == []
 
 
-def test_images_that_a_model_was_not_trained_on_are_no_references(place, tiny, few):
+def test_images_that_a_model_was_not_trained_on_are_no_references(lone_place, tiny, few):
     from allkit import Dataset
 
     data = Dataset.open(few)
     with pytest.raises(ClinicError, match="trained on none of these"):
-        references.add_references(place.user, place.model_id, tiny, [sample(1, "Pro")])
+        references.add_references(lone_place.user, lone_place.model_id, tiny, [sample(1, "Pro")])
     trained = set(tiny.info.data.images_sha256)
     count = sum(sha256 in trained for sha256 in data.hashes)
     if count:
-        assert references.add_references(place.user, place.model_id, tiny, data) == count
+        assert references.add_references(lone_place.user, lone_place.model_id, tiny, data) == count
+
+
+def test_a_map_that_could_not_be_relied_on_is_told_so():
+    answer = Prediction("x", "accepted", label="Pro", white_cells=0)
+    made = explaining.explain(Restless(), smear([0, 1]), answer, {})
+    assert made.faithful is False
+
+
+class Restless(Counting):
+    """A model whose answer follows no place: it is another one for every picture."""
+
+    def probabilities(self, images):
+        shares = [int(sha256_of(image.tobytes())[:4], 16) / 70_000 + 0.03 for image in images]
+        return np.array([[(1 - p) / 3] * 3 + [p] for p in shares], np.float32)

@@ -15,12 +15,10 @@ from allkit.clinic.fields import image_of, sha256_of_field
 from allkit.clinic.reading import Item, Sent, read_many
 from allkit.clinic.records import Identifier, Specimen
 from allkit.errors import AccessError, AllkitError, SignedOutError, StoreError
-from workplace import explaining
 from workplace.pictures import PICTURES, SIDES
 from workplace.screens import screen, version
 from workplace.sessions import SESSIONS, Session
 from workplace.texts import Texts, texts
-from workplace.uploads import receive
 
 __all__ = ["HEADER", "MOST_ITEMS", "routes"]
 
@@ -199,6 +197,8 @@ def _side(request: Request) -> int:
 @signed_in
 def why(request: Request, session: Session, body: Any) -> Response:
     """Say why the model answered so, as far as it is known; POST asks for it."""
+    from workplace import explaining  # these three bring numpy, for which no first page waits
+
     field, say = request.path_params["field"], texts(session.language)
     ask = request.method == "POST"
     return JSONResponse(explaining.why(session.user, field, say, ask_for=ask))
@@ -207,6 +207,8 @@ def why(request: Request, session: Session, body: Any) -> Response:
 @signed_in
 def field_map(request: Request, session: Session, body: Any) -> Response:
     """Give the map of where the network looked."""
+    from workplace import explaining
+
     data = explaining.map_png(session.user, request.path_params["field"])
     return Response(data, media_type="image/png", headers={"Cache-Control": "private, no-cache"})
 
@@ -214,6 +216,8 @@ def field_map(request: Request, session: Session, body: Any) -> Response:
 @signed_in
 def reference(request: Request, session: Session, body: Any) -> Response:
     """Give the picture of a reference field."""
+    from workplace import explaining
+
     made = explaining.reference_jpeg(session.user, request.path_params["reference"], _side(request))
     headers = {"Cache-Control": "private, max-age=3600"}
     return Response(made, media_type="image/jpeg", headers=headers)
@@ -224,6 +228,8 @@ def reference(request: Request, session: Session, body: Any) -> Response:
 
 async def files(request: Request) -> Response:
     """Put one file into a case: an image, a DICOM or a zip."""
+    from workplace.uploads import receive
+
     say = texts("en")
     try:
         session = SESSIONS.of(request.headers.get(HEADER, ""))

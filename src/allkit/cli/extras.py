@@ -20,7 +20,7 @@ EXTRAS = {
         "matplotlib",
         "onnx",
     ),
-    "app": ("streamlit",),
+    "app": ("streamlit", "authlib", "pypdfium2"),
     "clinic": (
         "sqlalchemy",
         "alembic",

@@ -57,7 +57,7 @@ def claim(user: User, worker: str, *, lease: int = LEASE) -> Task | None:
         if row is None:
             return None
         change.log("explanation.begun", row.id, field=row.field_id, attempt=row.attempts + 1)
-        return Task(row.id, row.field_id, row.model_id, row.attempts + 1, worker)
+        return Task(row.id, row.field_id, row.model_id, attempts=row.attempts + 1, worker=worker)
 
 
 def make(

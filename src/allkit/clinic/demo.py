@@ -231,12 +231,12 @@ def _people(store: Store, clock: _Clock, model: Path, predictor: Predictor, *, w
     return _Demo(
         store,
         clock,
-        me,
-        access.sign_in(store, "demo-lind"),
-        access.sign_in(store, "demo-rossi"),
-        Worker(access.worker(store), lambda path: predictor),
-        {slide: drawn[slide::SLIDES] for slide in range(SLIDES)},
-        predictor.classes,
+        me=me,
+        first=access.sign_in(store, "demo-lind"),
+        second=access.sign_in(store, "demo-rossi"),
+        worker=Worker(access.worker(store), lambda path: predictor),
+        slides={slide: drawn[slide::SLIDES] for slide in range(SLIDES)},
+        classes=predictor.classes,
     )
 
 

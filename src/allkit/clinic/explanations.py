@@ -91,7 +91,8 @@ class Explanation:
             None: "Whether the map can be relied on was not measured.",
         }[self.faithful]
         words = [METHODS.get(self.method, f"The map was made by {self.method}."), checked]
-        words += [NOTES[note] for note in self.notes if note in NOTES]
+        left_out = {"places_alike"} if "empty" in self.notes else set()
+        words += [NOTES[note] for note in self.notes if note in NOTES and note not in left_out]
         if {"too_few_places", "places_alike"} & set(self.notes):
             words.remove(checked)  # the note says it
         return [*words, *([WITHOUT[self.without_nearest]] if self.without_nearest else [])]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import require_open, row_of
-from allkit.clinic.intake.incoming import Incoming
 from allkit.clinic.jobs import enqueue
 from allkit.clinic.records import canonical
 from allkit.clinic.store import tables as t
@@ -17,6 +17,9 @@ from allkit.clinic.store.store import Change, new_id
 from allkit.clinic.text import LINE
 from allkit.clinic.view import recount
 from allkit.errors import ClinicError
+
+if TYPE_CHECKING:
+    from allkit.clinic.intake.incoming import Incoming
 
 __all__ = ["Added", "add", "image_of", "next_number", "sha256_of_field"]
 

@@ -21,7 +21,6 @@ from allkit.clinic.text import line
 from allkit.clinic.view import identity_of, model_of
 from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Prediction, Predictor
-from allkit.volume.run import model_hash
 
 __all__ = [
     "BENIGN",
@@ -48,6 +47,8 @@ def add_model(
     With `default` it answers from now on: each case that is not signed is queued for it. The same model
     again changes its path only. Raises `ClinicError` where the path is gone.
     """
+    from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
+
     place = path.resolve()
     if not place.exists():
         raise ClinicError(f"{path} does not exist. Give a model folder or an exported file.")
@@ -81,6 +82,8 @@ def known_model(user: User, path: Path, *, default: bool) -> bool:
 
     With `default` it answers from now on.
     """
+    from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
+
     place = path.resolve()
     sha256 = model_hash(place)
     with user.change("admin") as change:

@@ -167,7 +167,8 @@ def _kept(user: User, samples: Iterable[Sample]) -> list[_Chosen]:
     for sample in samples:
         image = take_image(sample.source.read(), sample.image)
         user.store.blobs.put(image.data)
-        one = _Chosen(sample, str(sample.label), image.sha256, len(image.data), image.media)
+        size = len(image.data)
+        one = _Chosen(sample, str(sample.label), image.sha256, size=size, media=image.media)
         chosen.setdefault(image.sha256, one)
     return list(chosen.values())
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["show"]
 
 SEEN = "case.seen"
+SECONDS = 5
 
 
 def show(here: Here) -> None:
@@ -56,8 +57,20 @@ def _opened(here: Here, case: str) -> CaseView | None:
 
 
 def _heading(here: Here, view: CaseView) -> None:
+    _line(here, view.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(here.say("case.report"), key="case.report"):
+            here.go("report", case=view.id)
+        actions.menu(here, view)
+    _previous(here, view)
+
+
+@st.fragment(run_every=SECONDS)
+def _line(here: Here, case: str) -> None:
+    """Say whose case it is and how it stands; the desk changes that without a run of the page."""
     say = here.say
-    with st.container(horizontal=True, vertical_alignment="center", key="case_heading"):
+    with acting(here), st.container(horizontal=True, vertical_alignment="center"):
+        view = look(here.user, case, polling=True)
         # Text, never Markdown: pseudonyms and numbers come from outside.
         st.text(view.patient or say("worklist.no_patient"))
         st.text("  ".join(_specimen(here, view)))
@@ -69,10 +82,6 @@ def _heading(here: Here, view: CaseView) -> None:
         st.text(age(say, view.created, here.place.store.now()).text)
         if view.blind:
             st.text(say("case.blind"))
-        if st.button(say("case.report"), key="case.report"):
-            here.go("report", case=view.id)
-        actions.menu(here, view)
-    _previous(here, view)
 
 
 _SHAPES = {"urgent": "▲", "open": "◐", "done": "✓", "waiting": "○", "refused": "✕"}

@@ -89,6 +89,7 @@ class Grid {
     show(cell.alarm, this.reading.errors.has(id));
     setAttribute(cell.node, "aria-label", fieldAloud(field, this.reading, this.say));
     setAttribute(cell.node, "title", field.name);
+    setAttribute(cell.node, "data-state", field.state);
   }
 
   seen(entry) {

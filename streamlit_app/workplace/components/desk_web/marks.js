@@ -9,6 +9,7 @@ const SHAPES = {
   waiting: "M8 2a6 6 0 1 1 0 12A6 6 0 0 1 8 2ZM8 5v3.5l2.5 1.5",
   hidden: "M2 8h12",
   open: "M8 1 15 8 8 15 1 8Z",
+  accepted: "M2.5 8.5 6.5 12.5 13.5 4",
 };
 const FILLED = new Set(["malignant", "review"]);
 
