@@ -131,7 +131,7 @@ def shots(browser: Any, found: dict[str, str], folder: Path, only: list[str]) ->
                         failed.append(f"{file}: {str(error).splitlines()[0]}")
                 context.close()
     for line in failed:
-        print(f"No picture: {line}", file=sys.stderr)
+        sys.stderr.write(f"No picture: {line}\n")
     return count
 
 
@@ -154,7 +154,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         count = shots(browser, pages(address, cases(store)), given.folder, given.only)
         browser.close()
-    print(f"{count} pictures in {given.folder}")
+    sys.stdout.write(f"{count} pictures in {given.folder}\n")
 
 
 if __name__ == "__main__":

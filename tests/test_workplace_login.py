@@ -90,6 +90,15 @@ def test_only_who_the_clinic_knows_comes_in_and_signing_out_ends_it(workplace, p
         page.locator(".cell").first.wait_for()
         sent = next(one for one in token if one)
         assert status(screen, **{"X-Allkit-Session": sent}) == 200
+        # What ben gives against the model stands with his name and his reason.
+        page.locator(".cell").first.click()
+        places.press(page, "3")
+        page.locator(".saving[data-state=saved]").wait_for()
+        given = places.held(workplace, workplace.case)[0].first
+        assert (given.label, given.person.display) == ("Pre", "Ben")
+        assert given.why == "The nucleus and chromatin look different"
+        places.press(page, "u")
+        page.locator(".saving[data-state=saved]").wait_for()
         page.get_by_role("button", name="Ben", exact=True).click()
         page.get_by_role("button", name="Sign out").click()
         page.get_by_role("button", name="End session").click()

@@ -251,6 +251,24 @@ def at_provider(page, name):
     page.get_by_role("button", name="Authorize").click()
 
 
+def press(page, key):
+    """Press a key on the selected field; where the desk asks why, give the first reason."""
+    page.keyboard.press(key)
+    reason = page.locator("dialog.reason")
+    if reason.is_visible():
+        page.keyboard.press("1")
+        reason.wait_for(state="detached")
+
+
+def held(workplace, case, name="anna"):
+    """The fields of a case, as the store holds them."""
+    from allkit.clinic.access import sign_in
+    from allkit.clinic.view import look
+
+    with workplace.opened() as store:
+        return look(sign_in(store, name), case).fields
+
+
 def barriers(page):
     """What axe finds on a page that keeps people out, each with the first element that it names."""
     found = pytest.importorskip(
