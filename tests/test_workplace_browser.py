@@ -31,7 +31,6 @@ def page(workplace):
         watched = places.Watched(page)
         page.goto(workplace.url)
         yield page
-        page.screenshot(path="/tmp/bw/fail.png")  # DEBUG
         assert watched.wrong == []
         assert watched.elsewhere(workplace.url) == []
         assert any("/clinic/cases/" in url for url in watched.asked), "the routes were asked"
@@ -68,6 +67,7 @@ def test_a_case_is_made_of_dropped_files_read_by_keys_signed_and_reported(
 ):
     # Files that are dropped make a case; what is no image is refused, and the others are kept.
     page.get_by_role("heading", name="Worklist").wait_for()
+    assert places.barriers(page) == []
     specimen = page.get_by_role("radiogroup", name="Specimen of the images")
     specimen.get_by_role("radio", name="Marrow").click()
     page.locator(".drop input[type=file]").first.set_input_files(files(tmp_path, drawn))
@@ -81,6 +81,8 @@ def test_a_case_is_made_of_dropped_files_read_by_keys_signed_and_reported(
     # The model's answers come by themselves.
     places.until(lambda: page.locator(".cell").count() == 3, what="three fields")
     places.until(lambda: "Waiting" not in page.locator(".grid").inner_text(), 40, "the answers")
+
+    assert places.barriers(page) == []
 
     # Keys give classes; Enter takes the model's answer where it gave one, U takes back.
     page.locator(".cell").first.click()

@@ -249,3 +249,18 @@ def at_provider(page, name):
     """Say at the provider who one is."""
     page.get_by_placeholder("sub").fill(name)
     page.get_by_role("button", name="Authorize").click()
+
+
+def barriers(page):
+    """What axe finds on a page that keeps people out, each with the first element that it names."""
+    found = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+    )
+    answer = found.Axe().run(page).response
+    assert "color-contrast" in [one["id"] for one in answer["passes"]], "axe has looked"
+    return [
+        f"{one['id']} ({one['impact']}): {node['html'][:160]} | {node['failureSummary'][:200]}"
+        for one in answer["violations"]
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"][:2]
+    ]

@@ -48,14 +48,19 @@ STYLE = """
 @media (max-width: 800px) {
   .stMainBlockContainer { padding-inline: 0.75rem; }
   .st-key-frame { flex-wrap: nowrap; gap: 0.25rem; }
-  .st-key-frame .stMarkdown p { font-size: 0.78rem; }
+  .st-key-frame .stMarkdown p { font-size: 0.74rem; white-space: nowrap; }
   .st-key-frame .st-key-frame_demo { display: none; }
-  .st-key-frame .stPopover { max-width: 6.4rem; }
+  .st-key-frame .stPopover { max-width: 5.6rem; }
   .st-key-case_heading { gap: 0.15rem 0.7rem; }
 }
 </style>
 """
-RIGHT_TO_LEFT = "<style>.stApp { direction: rtl; }</style>"
+RIGHT_TO_LEFT = """
+<style>
+.stApp { direction: rtl; }
+.stHeading, .stText, .stMarkdown, .stCaptionContainer { text-align: right; }
+</style>
+"""
 
 
 def icon() -> Image.Image:
