@@ -360,6 +360,18 @@ def test_a_second_reader_reads_without_seeing_the_first_and_agreement_is_told(an
         cases.assign(anna, cases.create(anna, specimen_=BLOOD), reader="anna", second="anna")
 
 
+def test_whoever_comes_as_the_second_reader_sees_nothing_of_the_first(answered, bert):
+    store, anna, case, _ = answered
+    reading.want_second(anna, case, True)
+    read_all(anna, case)
+    assert reading.finish(anna, case) == "second"
+    hidden = open_case(bert, case)
+    assert all(f.hidden and f.first is None and f.answer is None for f in hidden.fields)
+    assert open_case(anna, case).fields[0].first.label == "Pro"
+    reading.relabel(bert, ids(store, case)[0], "Early")
+    assert open_case(bert, case).fields[0].first.label == "Pro"
+
+
 def test_a_case_is_read_by_its_reader_until_another_takes_it_over(answered, bert):
     store, anna, case, _ = answered
     reading.relabel(anna, ids(store, case)[1], "Pro")

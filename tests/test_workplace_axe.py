@@ -69,7 +69,7 @@ def test_no_page_has_a_serious_barrier(workplace, page, name):
 def test_axe_would_say_what_keeps_people_out_within_the_components_too(workplace, page):
     page.goto(f"{workplace.url}/case?case={workplace.cases['case']}")
     page.locator(".cell[aria-selected=true]").wait_for()
-    page.locator(".headline").evaluate(
-        "(one) => one.setAttribute('style', 'color: #999; background: #777')"
+    page.locator(".steps button").first.evaluate(
+        "(one) => ['aria-label', 'title'].forEach((name) => one.removeAttribute(name)) ?? (one.textContent = '')"
     )
-    assert any("color-contrast" in one for one in places.barriers(page))
+    assert any("button-name" in one for one in places.barriers(page))

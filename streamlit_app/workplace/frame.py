@@ -39,7 +39,8 @@ STYLE = """
 .st-key-case_heading { gap: 0.25rem 1rem; }
 .st-key-case_heading .stText { font-size: 0.9rem; line-height: 1.4; }
 .st-key-case_heading > :first-child .stText { font-weight: 650; }
-.st-key-case_heading button { min-height: 2rem; padding: 0 0.6rem; font-size: 0.9rem; }
+.st-key-case_top > * { flex: 0 1 auto; width: auto; min-width: 0; }
+.st-key-case_buttons button { min-height: 2rem; padding: 0 0.6rem; font-size: 0.9rem; }
 /* What is chosen is told by its edge and weight; the colour of buttons is too dark for text at night. */
 .stTabs [aria-selected="true"] p, .stButtonGroup [aria-checked="true"] p { color: inherit; font-weight: 650; }
 .stTabs [aria-selected="true"], .stButtonGroup [aria-checked="true"] { color: light-dark(#1c2a33, #e8eef2); }

@@ -219,7 +219,9 @@ def _shown(
         return field
     from dataclasses import replace
 
-    reads_second = viewer == case.second_id
+    # Where nobody is named as the second reader, it is whoever comes and did not read first.
+    free = case.status == "second" and case.second_id is None and viewer != case.reader_id
+    reads_second = viewer == case.second_id or free
     own = field.second if reads_second else field.first
     if own is not None:
         return field

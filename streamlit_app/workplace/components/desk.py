@@ -20,8 +20,8 @@ def desk(here: Here, case: str, *, key: str) -> Any:
     """Show a case to be read.
 
     The answer's `ask` is `{"what": "sign" | "finish", "at": number}` in the one run after a press of that
-    button, else `None`; `"token"` only asks for a run, which gives the page a new token. Everything else (the
-    fields, the readings) goes between the browser and the routes.
+    button, else `None`; `"token"` only asks for a run, which gives the page a new token. Everything else
+    (the fields, the readings) goes between the browser and the routes.
     """
     data = {
         "token": here.token,

@@ -57,19 +57,28 @@ def _opened(here: Here, case: str) -> CaseView | None:
 
 
 def _heading(here: Here, view: CaseView) -> None:
-    _line(here, view.id)
-    with st.container(horizontal=True, vertical_alignment="center"):
+    # One row where there is room: what is run anew by itself, and beside it the buttons.
+    with st.container(horizontal=True, vertical_alignment="center", key="case_top"):
+        _line(here, view.id)
+        _buttons(here, view)
+    _previous(here, view)
+
+
+def _buttons(here: Here, view: CaseView) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", key="case_buttons"):
         if st.button(here.say("case.report"), key="case.report"):
             here.go("report", case=view.id)
         actions.menu(here, view)
-    _previous(here, view)
 
 
 @st.fragment(run_every=SECONDS)
 def _line(here: Here, case: str) -> None:
     """Say whose case it is and how it stands; the desk changes that without a run of the page."""
     say = here.say
-    with acting(here), st.container(horizontal=True, vertical_alignment="center"):
+    with (
+        acting(here),
+        st.container(horizontal=True, vertical_alignment="center", key="case_heading"),
+    ):
         view = look(here.user, case, polling=True)
         # Text, never Markdown: pseudonyms and numbers come from outside.
         st.text(view.patient or say("worklist.no_patient"))

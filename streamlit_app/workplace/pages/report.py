@@ -50,11 +50,14 @@ def show(here: Here) -> None:
             return
         chosen = _version(here, found)
         st.text(_standing(here, chosen, newest=chosen is found[0]))
-        _pictures(here, chosen)
-        _file(here, view, chosen.version)
+        left, right = st.columns([3, 2])
+        with left:
+            _pictures(here, chosen)
+        with right:
+            _file(here, view, chosen.version)
+            _sent(here, case)
+            _again(here, view, found[0])
         _history(here, found)
-        _sent(here, case)
-        _again(here, view, found[0])
 
 
 def _version(here: Here, found: tuple[CaseReport, ...]) -> CaseReport:
