@@ -317,6 +317,17 @@ def test_a_field_is_moved_to_the_case_that_is_named_whole(anna, case, desk):
     assert [one.id for one in open_case(anna, other).fields] == [field]
 
 
+def test_a_case_of_the_wrong_patient_is_given_to_the_right_one_with_a_reason(anna, case, desk):
+    at = page("case", before(anna), case=case)
+    act(at, case, "patient")
+    at.text_input("patient.to").set_value("P-RIGHT")
+    ran(at.form_submit_button[0].click())
+    assert open_case(anna, case).patient != "P-RIGHT"
+    at.text_input("patient.why").set_value("labels were swapped")
+    ran(at.form_submit_button[0].click())
+    assert open_case(anna, case).patient == "P-RIGHT"
+
+
 def test_a_case_is_erased_with_a_reason_and_a_tick(anna, case, desk):
     at = page("case", before(anna), case=case)
     act(at, case, "erase")

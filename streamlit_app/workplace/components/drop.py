@@ -27,7 +27,7 @@ def drop(
 ) -> Any:
     """Show a place for files; without `case` a new one is made of the values of `new`.
 
-    The answer's `opened` is `{"case": id}` in the one run after the first file of a new case has arrived,
+    The answer's `opened` is `{"case": id}` in the one run after the first file has arrived,
     else `None`. The rest is sent on, whatever page is shown.
     """
     data = {

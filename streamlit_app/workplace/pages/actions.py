@@ -10,7 +10,7 @@ import streamlit as st
 from allkit.clinic.access import people
 from allkit.clinic.cases import SIGNED, assign, change_specimen, lower_priority
 from allkit.clinic.erasure import erase
-from allkit.clinic.identity import move_field
+from allkit.clinic.identity import move_field, reassign
 from allkit.clinic.reading import add_note, read_blind, want_second
 from allkit.clinic.records import Specimen
 from allkit.clinic.search import resolve
@@ -57,6 +57,7 @@ def _possible(here: Here, view: CaseView) -> list[str]:
         "note": open_ and reads,
         "upload": open_ and reads and bool(view.fields),
         "specimen": open_ and reads,
+        "patient": reads and (open_ or signs),
         "move": reads and bool(view.fields) and (open_ or signs),
         "lower": reads and view.priority > 0,
         "reopen": signed and signs,
@@ -211,6 +212,19 @@ def _move(here: Here, view: CaseView) -> None:
             _ended(here, "move_signed" if again else "move")
 
 
+def _patient(here: Here, view: CaseView) -> None:
+    say = here.say
+    with st.form("case.patient", border=False):
+        to = st.text_input(say("case.patient_to"), help=say("case.patient_help"), key="patient.to")
+        why = st.text_input(say("common.reason"), key="patient.why")
+        sent = st.form_submit_button(say("case.do_patient"), type="primary")
+    if sent:
+        with acting(here) as outcome:
+            reassign(here.user, view.id, patient=to.strip(), why=why)
+        if outcome.done:
+            _ended(here, "patient")
+
+
 def _upload(here: Here, view: CaseView) -> None:
     from workplace.components.drop import drop
 
@@ -245,6 +259,7 @@ FORMS: dict[str, Callable[[Here, CaseView], None]] = {
     "note": _note,
     "upload": _upload,
     "specimen": _specimen,
+    "patient": _patient,
     "move": _move,
     "lower": _reasoned("lower", lambda here, v, why: lower_priority(here.user, v.id, why=why)),
     "reopen": _reasoned("reopen", lambda here, v, why: reopen(here.user, v.id, why=why)),

@@ -69,7 +69,7 @@ class Zone {
     const other = this.upload && !this.data.case && JSON.stringify(this.upload.fresh) !== JSON.stringify(fresh);
     if (other) this.opened = false;
     if (!this.upload || other) this.follow(Upload.of(this.net, this.data.case, fresh));
-    if (!this.data.case && !this.opened) {
+    if (!this.opened) {
       this.opened = true;
       this.upload.opened = (case_) => this.trigger("opened", { case: case_ });
     }
