@@ -69,6 +69,14 @@ def test_a_login_that_lacks_something_is_told(start, tmp_path):
         start()
 
 
+def test_a_group_that_gives_a_role_that_there_is_not_is_told(start, tmp_path):
+    (tmp_path / ".streamlit").mkdir()
+    table = '\n[allkit]\nroles_claim = "groups"\nroles = { smears = "raeder" }\n'
+    (tmp_path / ".streamlit" / "secrets.toml").write_text(AUTH + table)
+    with pytest.raises(ConfigError, match="gives the role 'raeder'"):
+        start()
+
+
 def test_a_taken_port_is_told(start):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

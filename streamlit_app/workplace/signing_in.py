@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import streamlit as st
 
@@ -100,7 +100,8 @@ def _user(place: Place, login: Login, name: str, claims: Mapping[str, Any]) -> U
         return sign_in(place.store, name)
     held = claims.get(login.roles_claim) or []
     values = [held] if isinstance(held, str) else [str(one) for one in held]
-    roles: list[Role] = [login.roles[v] for v in values if v in login.roles]  # type: ignore[misc]
+    # What the secrets name is checked by `sign_in_with_roles`.
+    roles = [cast(Role, login.roles[v]) for v in values if v in login.roles]
     if not roles:
         with contextlib.suppress(AccessError):
             sign_in_with_roles(place.store, name, ())

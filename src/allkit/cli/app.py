@@ -209,6 +209,7 @@ def _login() -> dict[str, Any] | None:
         except ValueError as error:
             raise ConfigError(f"{place} is no TOML ({error}). Put it right.") from None
         found = secrets.get("auth", found)
+        _require_roles(secrets.get("allkit", {}), place)
     if found is not None:
         needed = (
             "redirect_uri",
@@ -223,6 +224,18 @@ def _login() -> dict[str, Any] | None:
         if importlib.util.find_spec("authlib") is None:
             raise ConfigError("The login needs Authlib. Type: pip install 'allkit[app]'")
     return found
+
+
+def _require_roles(settings: dict[str, Any], place: Path) -> None:
+    """Raise `ConfigError` where a group of the directory would give a role that there is not."""
+    from allkit.clinic.access import ROLES
+
+    offered = [role for role in ROLES if role != "system"]
+    wrong = [role for role in dict(settings.get("roles", {})).values() if role not in offered]
+    if wrong:
+        raise ConfigError(
+            f"The table [allkit] of {place} gives the role {wrong[0]!r}. There are {', '.join(offered)}."
+        )
 
 
 def _names(login: dict[str, Any] | None) -> list[str]:
