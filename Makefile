@@ -10,7 +10,7 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
   --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast nightly check docs clean strace postgres chromium
+.PHONY: demo test fast nightly check docs clean strace postgres chromium pictures
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
@@ -47,11 +47,14 @@ chromium:  # the pages are tested in it; the tests that need it say so where it 
 	  { DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends chromium \
 	    fonts-dejavu-core >/dev/null 2>&1; fc-cache -s >/dev/null 2>&1; } || true
 
+pictures: $(VENV)/.dev chromium  ## of the workplace's pages, for the documentation; after `allkit app --demo`
+	$(BIN)/python docs/screenshots.py docs/pictures
+
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve
 
 clean:
-	rm -rf $(VENV) site allkit-demo build dist
+	rm -rf $(VENV) site allkit-demo build dist docs/pictures
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
