@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -360,9 +361,12 @@ def kills(server: Server, browser: Browser, images: list[Path], asked: argparse.
             desk(page, server.url, case)
             page.evaluate(WATCH)
             page.locator(".desk [role=option]").first.click()
-            type_at(page, rng.randrange(4, 60), 1 / 20, rng, 8)
-            time.sleep(rng.random() * 0.1)
-            server.stop(signal.SIGKILL)
+            # Killed while keys are pressed: some are shown as saved, some are on their way, some come later.
+            count = rng.randrange(20, 60)
+            killing = threading.Timer(rng.uniform(0.3, count / 20), server.stop, [signal.SIGKILL])
+            killing.start()
+            type_at(page, count, 1 / 20, rng, 8)
+            killing.join()
             page.wait_for_timeout(100)
             shown = len(page.evaluate("window.watched.saved"))
             with user.store.read() as connection:
