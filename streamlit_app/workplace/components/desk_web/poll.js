@@ -1,6 +1,7 @@
 // The screen of the case, asked for again and again: often while answers come, rarely otherwise.
 
 const WHILE_RUNNING = 250;
+const AFTER_READING = 1000;
 const OTHERWISE = 5000;
 const LONGEST_PAUSE = 15000;
 
@@ -24,7 +25,8 @@ class Poll {
     clearTimeout(this.timer);
     if (this.closed.signal.aborted) return;
     // A reader at full speed does not make the server tell the whole case with every key.
-    const wait = Math.max(0, this.started + WHILE_RUNNING - performance.now());
+    const pause = this.running ? WHILE_RUNNING : AFTER_READING;
+    const wait = Math.max(0, this.started + pause - performance.now());
     if (this.busy) this.asked = true;
     else this.timer = setTimeout(() => this.ask(), wait);
   }
