@@ -181,7 +181,18 @@ def _of_demo(start: Start) -> Start:
             demo(out=DEMO, overwrite=DEMO.exists())
         say("Making ten synthetic cases; nothing follows from them for real ones.")
         make_demo(folder, model, open_model(model), _smears(), who=start.name or own_name())
-    return replace(start, store=folder, url=None)
+    return replace(start, store=folder, url=None, name=start.name or _maker(folder))
+
+
+def _maker(folder: Path) -> str:
+    """Return who acts in the demo: who is signed in to this machine, or else who made it."""
+    from allkit.clinic.access import people
+    from allkit.clinic.store.store import Store
+
+    with Store.create(folder) as store, store.read() as connection:
+        known = {one.name: one.roles for one in people(connection)}
+    every = [name for name, roles in known.items() if {"signer", "admin"} <= set(roles)]
+    return own_name() if own_name() in known or not every else every[0]
 
 
 def _smears() -> Dataset | None:
