@@ -362,7 +362,7 @@ def test_the_drawer_says_what_stands_against_a_signature_and_chooses_nothing(ann
     assert at.radio[0].options == ["Benign", "Early Pre-B", "Pre-B", "Pro-B", "Other", "Inadequate"]
     said = words(at)
     assert "□ 2 fields need to be read: field 1.png, field 2.png." in said
-    assert "□ 1 fields have no answer of the model that could be used; acknowledge" in said
+    assert "□ One field has no answer of the model that could be used. Acknowledge" in said
     assert "□ The limits of the model are to be read." in said
     assert "□ No result is chosen." in said
     assert at.button("sign.sign").disabled

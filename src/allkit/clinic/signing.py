@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -21,11 +22,43 @@ from allkit.clinic.view import CaseView, model_of, recount, view_of
 from allkit.errors import AccessError, ClinicError
 from allkit.records import CasePrediction, Prediction
 
-__all__ = ["Statement", "ToSign", "draft", "gate", "reopen", "sign", "to_sign", "withdraw"]
+__all__ = [
+    "Obstacle",
+    "Statement",
+    "ToSign",
+    "draft",
+    "gate",
+    "reopen",
+    "sign",
+    "to_sign",
+    "withdraw",
+]
 
 
+MALIGNANT = {
+    "malignant_answer": "The model accepted a malignant class here",
+    "malignant_reading": "Fields were read as malignant here",
+}
 AGAIN = ("case.reopened", "report.withdrawn", "field.moved", "case.of_other_patient")
 """What in the audit opens a signed case again."""
+
+
+class Obstacle(str):
+    """Why a case may not be signed yet: a sentence, with a fixed word and the values that are in it.
+
+    `code` and `values` are for pages in other languages: `closed` (status), `no_field`, `unsaved`, `running`,
+    `unread`, `second`, `with_second`, `refused`, `limits`, `unprintable`, `no_class`, `no_cells`,
+    `malignant_answer`, `malignant_reading`, `no_such_field`, `cancelled`.
+    """
+
+    code: str
+    values: dict[str, Any]
+
+    def __new__(cls, code: str, sentence: str, **values: Any) -> Obstacle:
+        """Make one of its word, its sentence and what is in it."""
+        made = super().__new__(cls, sentence)
+        made.code, made.values = code, values
+        return made
 
 
 @dataclass(frozen=True)
@@ -44,7 +77,7 @@ class Statement:
     unsaved: int = 0
 
 
-def gate(user: User, case: str, statement: Statement) -> list[str]:
+def gate(user: User, case: str, statement: Statement) -> list[Obstacle]:
     """Return why a case may not be signed yet, in sentences; empty where it may."""
     _require_types(statement)
     with user.read(*READERS) as connection:
@@ -105,39 +138,43 @@ def _require_types(said: Statement) -> None:
         raise ClinicError("A statement is made of texts (result, comment) and whole numbers.")
 
 
-def _obstacles(connection: sa.Connection, view: CaseView, said: Statement) -> list[str]:
+def _obstacles(connection: sa.Connection, view: CaseView, said: Statement) -> list[Obstacle]:
     if view.status in (*SIGNED, "erased"):
-        return [f"The case is {view.status}."]
+        return [Obstacle("closed", f"The case is {view.status}.", status=view.status)]
     found = []
+
+    def against(code: str, sentence: str, **values: Any) -> None:
+        found.append(Obstacle(code, sentence, **values))
+
     if not view.fields:
-        found.append("The case has no field.")
-    if said.unsaved:
-        found.append(f"{said.unsaved} readings are not saved yet.")
-    if waiting := jobs.running(connection, view.id):
-        found.append(f"{waiting} jobs of the model still wait or run.")
+        against("no_field", "The case has no field.")
+    if n := said.unsaved:
+        against("unsaved", f"{n} readings are not saved yet.", n=n)
+    if n := jobs.running(connection, view.id):
+        against("running", f"{n} jobs of the model still wait or run.", n=n)
     left = unread(view)
     if left:
-        found.append(f"{len(left)} fields need to be read: {', '.join(left[:5])}.")
+        names = ", ".join(left[:5])
+        against("unread", f"{len(left)} fields need to be read: {names}.", n=len(left), names=names)
     second = [] if not view.second_wanted else unread(view, second=True)
     if view.second_wanted and (view.second is None or second or not _read(view)):
-        found.append("The second reader has not read the fields.")
+        against("second", "The second reader has not read the fields.")
     if view.status == "second":
-        found.append("The case is with its second reader.")
-    refused = _refused(view)
-    if said.refused != refused:
-        found.append(
-            f"{refused} fields have no answer of the model that could be used; acknowledge that number."
-        )
+        against("with_second", "The case is with its second reader.")
+    n = _refused(view)
+    if said.refused != n:
+        words = "fields have no answer of the model that could be used; acknowledge that number."
+        against("refused", f"{n} {words}", n=n)
     if view.model is not None and not said.limits_read:
-        found.append("The limits of the model are to be read.")
+        against("limits", "The limits of the model are to be read.")
     # Before a blind reader has read it all, what the model says of the result is not told either.
     if not (view.blind and left):
         found += _of_result(connection, view, said)
-    unprintable = missing_glyphs(report_of(view, result=said.result, comment=said.comment))
-    if unprintable:
-        found.append(
-            f"The report's font lacks {' '.join(unprintable[:10])}; remove these or give a font."
-        )
+    lacking = missing_glyphs(report_of(view, result=said.result, comment=said.comment))
+    if lacking:
+        characters = " ".join(lacking[:10])
+        words = f"The report's font lacks {characters}; remove these or give a font."
+        against("unprintable", words, characters=characters)
     return found
 
 
@@ -150,30 +187,35 @@ def _refused(view: CaseView) -> int:
     return sum(answer.verdict in ("refused", "unreadable") for answer in answers)
 
 
-def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> list[str]:
+def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> list[Obstacle]:
     """Return what is wrong with the result itself: safety comes before everything else."""
-    known = labels(connection, view.id)
-    if said.result not in known:
-        return [f"The result {said.result[:40]!r} is no class. There are {', '.join(known)}."]
+    known, result = labels(connection, view.id), said.result
+    if result not in known:
+        words = f"The result {result[:40]!r} is no class. There are {', '.join(known)}."
+        return [Obstacle("no_class", words, result=result[:40])]
     groups = _groups(connection, view)
-    group = _group(said.result, groups)
+    group = _group(result, groups)
     told = any(character.isalnum() for character in said.comment)
     found = []
     if group == BENIGN and _without_cells(view):
-        found.append("No white cell was found in any field: the case is inadequate, never benign.")
-    against = _malignant(view, groups)
-    if against and group in (BENIGN, None) and not told:
-        found.append(f"{against}; the comment must say why the result is {said.result}.")
+        words = "No white cell was found in any field: the case is inadequate, never benign."
+        found.append(Obstacle("no_cells", words))
+    code = _malignant(view, groups)
+    if code and group in (BENIGN, None) and not told:
+        words = f"{MALIGNANT[code]}; the comment must say why the result is {result}."
+        found.append(Obstacle(code, words, result=result))
     given = {f.first.label for f in view.fields if f.first is not None}
     given |= {
         str(f.answer.label)
         for f in view.fields
         if f.first is None and f.answer is not None and f.answer.verdict == "accepted"
     }
-    if said.result not in (*given, INADEQUATE) and not told:
-        found.append(f"No field is {said.result}; the comment must say what the result rests on.")
+    if result not in (*given, INADEQUATE) and not told:
+        words = f"No field is {result}; the comment must say what the result rests on."
+        found.append(Obstacle("no_such_field", words, result=result))
     if view.order_cancelled and not told:
-        found.append("The order was cancelled; the comment must say why there is a result.")
+        words = "The order was cancelled; the comment must say why there is a result."
+        found.append(Obstacle("cancelled", words))
     return found
 
 
@@ -188,15 +230,15 @@ def _group(label: str, groups: dict[str, str]) -> str | None:
 
 
 def _malignant(view: CaseView, groups: dict[str, str]) -> str:
-    """Return what in a case speaks for a malignant class, in words; empty where nothing does."""
+    """Return what in a case speaks for a malignant class, by its word; empty where nothing does."""
     answers: list[Prediction | CasePrediction] = [f.answer for f in view.fields if f.answer]
     answers += [] if view.slide is None else [view.slide]
     if view.priority or any(malignant(one, groups) for one in answers):
-        return "The model accepted a malignant class here"
+        return "malignant_answer"
     labels_given = [f.first.label for f in view.fields if f.first is not None]
     labels_given += [f.second.label for f in view.fields if f.second is not None]
     if any(_group(label, groups) not in (BENIGN, None) for label in labels_given):
-        return "Fields were read as malignant here"
+        return "malignant_reading"
     return ""
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from allkit.clinic.signing import Statement, ToSign, draft, gate, sign, to_sign
+from allkit.clinic.signing import Obstacle, Statement, ToSign, draft, gate, sign, to_sign
 from allkit.clinic.view import CaseView
 from workplace.pages.acting import acting, done
 from workplace.pages.common import may, short, small
@@ -100,20 +100,15 @@ def _limits_read(here: Here, view: CaseView, asked: ToSign) -> bool:
 
 
 def _against(here: Here, view: CaseView, statement: Statement) -> list[str]:
-    """Return what stands against a signature; that no result is chosen is said as such."""
-    chosen = bool(statement.result)
-    found = gate(here.user, view.id, statement)
-    if chosen:
-        return found
-    # To the clinic an empty result is one that is no class.
-    about = gate(here.user, view.id, _with(statement, "inadequate"))
-    return [one for one in found if one in about] + [here.say("sign.no_result")]
+    """Return what stands against a signature, in the user's language."""
+    return [_in_words(here, one) for one in gate(here.user, view.id, statement)]
 
 
-def _with(statement: Statement, result: str) -> Statement:
-    from dataclasses import replace
-
-    return replace(statement, result=result)
+def _in_words(here: Here, obstacle: Obstacle) -> str:
+    values = dict(obstacle.values)
+    if "result" in values:
+        values["result"] = display_of(here.say, values["result"])
+    return here.say(f"gate.{obstacle.code}", **values)
 
 
 def _checklist(here: Here, against: list[str]) -> None:
