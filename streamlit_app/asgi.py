@@ -16,7 +16,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from workplace.answering import answering
-from workplace.headers import SecurityHeaders
+from workplace.headers import SameOrigin, SecurityHeaders
 from workplace.routes import routes
 from workplace.settings import given, place
 from workplace.signing_in import AGAIN
@@ -78,8 +78,9 @@ app = st.App(
     Path(__file__).with_name("app.py"),
     routes=routes(),
     middleware=[
+        Middleware(SecurityHeaders),  # the outermost: what the others refuse has them too
         Middleware(TrustedHostMiddleware, allowed_hosts=list(given().get("hosts", ["127.0.0.1"]))),
-        Middleware(SecurityHeaders),
+        Middleware(SameOrigin),
     ],
     lifespan=lifespan,
     on_script_error=failed,

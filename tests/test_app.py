@@ -12,12 +12,12 @@ from allkit.cli.app import FLAGS, Start, run_app
 from allkit.clinic.access import sign_in
 from allkit.clinic.models import models
 from allkit.clinic.store.store import Store
-from allkit.errors import ConfigError
+from allkit.errors import AccessError, ConfigError
 
 pytest.importorskip("streamlit", reason="the app extra is not installed")
 AUTH = """[auth]
 redirect_uri = "https://allkit.hospital.example/oauth2callback"
-cookie_secret = "secret"
+cookie_secret = "a long random text of more than 32"
 client_id = "id"
 client_secret = "secret"
 server_metadata_url = "https://id.hospital.example/.well-known/openid-configuration"
@@ -75,6 +75,47 @@ def test_a_group_that_gives_a_role_that_there_is_not_is_told(start, tmp_path):
     (tmp_path / ".streamlit" / "secrets.toml").write_text(AUTH + table)
     with pytest.raises(ConfigError, match="gives the role 'raeder'"):
         start()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (AUTH.replace("a long random text of more than 32", "a"), "cookie_secret .* is too short"),
+        (AUTH.replace("https://allkit", "http://allkit"), "cross the network in the open"),
+        ('auth = "yes"\n', "Make it a table"),
+        (AUTH + '[allkit]\nclaims = "email"\n', "'claims', which is not known"),
+        (AUTH + '[allkit]\nroles = { g = "king" }\n', "the role 'king'"),
+        ("[auth\n", "is no TOML"),
+    ],
+)
+def test_a_login_that_would_let_others_in_is_refused(start, tmp_path, text, told):
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "secrets.toml").write_text(text)
+    with pytest.raises(ConfigError, match=told):
+        start(host="0.0.0.0")
+
+
+def test_secrets_that_others_may_read_are_told(start, tmp_path, capsys):
+    (tmp_path / ".streamlit").mkdir()
+    place = tmp_path / ".streamlit" / "secrets.toml"
+    place.write_text(AUTH)
+    place.chmod(0o644)
+    start()
+    assert "Others on this machine may read" in capsys.readouterr().err
+    place.chmod(0o600)
+    start()
+    assert "Others on this machine may read" not in capsys.readouterr().err
+
+
+def test_somebody_whom_the_clinic_does_not_know_is_told_at_the_start(start):
+    start()
+    with pytest.raises(AccessError, match="knows nobody named 'bert'"):
+        start(name="bert")
+
+
+def test_nobody_else_may_look_into_a_new_clinic(start, tmp_path):
+    start()
+    assert (tmp_path / "clinic").stat().st_mode & 0o077 == 0
 
 
 def test_a_taken_port_is_told(start):

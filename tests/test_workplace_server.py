@@ -12,7 +12,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.testclient import TestClient
 from workplace import uploads
-from workplace.headers import SecurityHeaders, inline_scripts
+from workplace.headers import SameOrigin, SecurityHeaders, inline_scripts
 from workplace.pictures import Pictures, jpeg
 from workplace.routes import HEADER, MOST_ITEMS, routes
 from workplace.sessions import SESSIONS, Sessions
@@ -33,8 +33,9 @@ def anna(tmp_path):
 def ask(anna):
     """Ask in the name of a user: `ask(user).get(…)`."""
     middleware = [
-        Middleware(TrustedHostMiddleware, allowed_hosts=["testserver"]),
         Middleware(SecurityHeaders),
+        Middleware(TrustedHostMiddleware, allowed_hosts=["testserver"]),
+        Middleware(SameOrigin),
     ]
     app = Starlette(routes=routes(), middleware=middleware)
 
@@ -166,6 +167,16 @@ def test_the_policy_names_the_script_of_the_streamlit_that_is_installed(ask):
 def test_a_foreign_host_is_refused(ask, case):
     answer = ask().get(f"/clinic/cases/{case}", headers={"Host": "evil.example"})
     assert answer.status_code == 400
+    assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("origin", ["http://testserver:81", "https://evil.example", "null"])
+def test_a_page_of_another_origin_changes_nothing(ask, case, origin):
+    place = f"/clinic/cases/{case}/readings"
+    body = {"client": "x", "items": []}
+    assert ask().post(place, json=body, headers={"Origin": origin}).status_code == 403
+    assert ask().post(place, json=body, headers={"Origin": "http://testserver"}).status_code == 200
+    assert ask().get("/_stcore/metrics").status_code == 404
 
 
 # ── a case ────────────────────────────────────────────────────────────────────────────────────
@@ -294,6 +305,8 @@ def test_bodies_have_limits(ask, case):
     assert client.post(f"/clinic/cases/{case}/readings", content=huge).status_code == 413
     assert client.post(f"/clinic/cases/{case}/readings", content=b"{").status_code == 422
     assert client.post(f"/clinic/cases/{case}/readings", content=b"[]").status_code == 422
+    deep = b"[" * 100_000
+    assert client.post(f"/clinic/cases/{case}/readings", content=deep).status_code == 422
 
 
 # ── files and pictures ────────────────────────────────────────────────────────────────────────

@@ -8,11 +8,13 @@ import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import streamlit
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 
-__all__ = ["SecurityHeaders", "policy"]
+__all__ = ["SameOrigin", "SecurityHeaders", "policy"]
 
 _INLINE = re.compile(r"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.S)
 Message = MutableMapping[str, Any]
@@ -47,6 +49,35 @@ def policy(page: str, host: str) -> str:
         "frame-ancestors": ["'none'"],
     }
     return "; ".join(f"{name} {' '.join(values)}" for name, values in rules.items())
+
+
+class SameOrigin:
+    """Refuses what a page of another origin starts: Streamlit itself compares names, and not ports.
+
+    A web socket is opened by any page without asking; what comes over it are the tokens of pages. Programs
+    that are no browser send no origin, and are not what is kept away here.
+    """
+
+    SAFE = ("GET", "HEAD", "OPTIONS")
+    HIDDEN = ("/_stcore/metrics",)
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        kind, headers = scope["type"], Headers(scope=scope)
+        changes = kind == "websocket" or scope.get("method") not in self.SAFE
+        origin = headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
+        if kind == "websocket" and foreign:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+        elif kind == "http" and ((changes and foreign) or scope["path"] in self.HIDDEN):
+            status = 404 if scope["path"] in self.HIDDEN else 403
+            await Response(status_code=status)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class SecurityHeaders:

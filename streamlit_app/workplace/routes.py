@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from workplace.texts import Texts, texts
 
 __all__ = ["HEADER", "MOST_ITEMS", "routes"]
 
+log = logging.getLogger("allkit.app")
 HEADER = "X-Allkit-Session"
 MOST_ITEMS = 100
 MOST_JSON = 2**20
@@ -70,6 +72,10 @@ def signed_in(answer: Any) -> Any:
             return told(say, error.code, error.status)
         except AllkitError as error:
             return of_error(say, error)
+        except Exception:
+            # Beyond this place no header would be set, and nothing said in the user's language.
+            log.exception("A request failed.")
+            return told(say, "unexpected", 500)
 
     return route
 
@@ -89,7 +95,7 @@ async def body_of(request: Request) -> Any:
 
     try:
         found = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused("invalid", 422) from None
     if not isinstance(found, dict):
         raise Refused("invalid", 422)

@@ -8,16 +8,15 @@ import json
 import os
 import socket
 import sys
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 import allkit
+from allkit.cli.app_login import SECRETS, login_table, name_of
 from allkit.cli.clinic_options import As, Url, Where, own_name, require_clinic
 from allkit.cli.models import open_model
 from allkit.cli.progress import say
@@ -46,7 +45,6 @@ FLAGS: dict[str, Any] = {
 }
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """The names by which a browser may call it: a page elsewhere cannot rebind its own name to it."""
-SECRETS = Path(".streamlit") / "secrets.toml"
 DEMO = Path("allkit-demo")
 
 
@@ -105,7 +103,7 @@ def run_app(models: list[Path], start: Start) -> int:
     if importlib.util.find_spec("streamlit") is None:
         raise ConfigError("The app needs Streamlit. Type: pip install 'allkit[app]'")
     require_clinic()
-    login = _login()
+    login = login_table()
     _require_closed(start.host, login=login is not None)
     for path in models:
         if not path.exists():
@@ -118,10 +116,11 @@ def run_app(models: list[Path], start: Start) -> int:
         start = _of_demo(start)
     name = start.name or own_name()
     with _opened(start, name) as store:
-        _take_up(store, name, models)
+        if login is None or models:
+            _take_up(store, name, models)
         where = {"ALLKIT_CLINIC": str(store.folder.resolve())}
         where |= {} if store.url is None else {"ALLKIT_CLINIC_URL": store.url}
-    hosts = [*LOOPBACK, start.host, *_names(login)]
+    hosts = [*LOOPBACK, start.host, *name_of(login)]
     said = {"name": name, "hosts": hosts, "login": login is not None, "demo": start.demo}
     os.environ |= where | {"ALLKIT_APP": json.dumps(said)}
     return _serve(folder, start, hosts)
@@ -142,14 +141,15 @@ def _opened(start: Start, name: str) -> Store:
 
 
 def _take_up(store: Store, name: str, given: list[Path]) -> None:
-    """Take up the models that are given; the first one answers from now on."""
+    """Take up the models that are given; the first one answers from now on.
+
+    Raises `AccessError` where the clinic does not know who starts it.
+    """
     from allkit.clinic.access import sign_in
     from allkit.clinic.models import add_model, known_model
 
-    paths = [path for place in given for path in _models_in(place)]
-    if not paths:
-        return
     user: User = sign_in(store, name)
+    paths = [path for place in given for path in _models_in(place)]
     for number, path in enumerate(paths):
         if not known_model(user, path, default=number == 0):
             say(f"Taking up {path}")
@@ -204,55 +204,6 @@ def _smears() -> Dataset | None:
 
 
 # ── who may come ──────────────────────────────────────────────────────────────────────────────
-
-
-def _login() -> dict[str, Any] | None:
-    """Return the table [auth] of the secrets, which says how people sign in; `None` where there is none."""
-    found: dict[str, Any] | None = None
-    for place in (
-        Path.home() / SECRETS,
-        Path.cwd() / SECRETS,
-    ):  # the later one counts, as in Streamlit
-        try:
-            secrets = tomllib.loads(place.read_text("utf-8"))
-        except OSError:
-            continue
-        except ValueError as error:
-            raise ConfigError(f"{place} is no TOML ({error}). Put it right.") from None
-        found = secrets.get("auth", found)
-        _require_roles(secrets.get("allkit", {}), place)
-    if found is not None:
-        needed = (
-            "redirect_uri",
-            "cookie_secret",
-            "client_id",
-            "client_secret",
-            "server_metadata_url",
-        )
-        missing = [name for name in needed if not found.get(name)]
-        if missing:
-            raise ConfigError(f"The table [auth] of {SECRETS} lacks {', '.join(missing)}. Add it.")
-        if importlib.util.find_spec("authlib") is None:
-            raise ConfigError("The login needs Authlib. Type: pip install 'allkit[app]'")
-    return found
-
-
-def _require_roles(settings: dict[str, Any], place: Path) -> None:
-    """Raise `ConfigError` where a group of the directory would give a role that there is not."""
-    from allkit.clinic.access import ROLES
-
-    offered = [role for role in ROLES if role != "system"]
-    wrong = [role for role in dict(settings.get("roles", {})).values() if role not in offered]
-    if wrong:
-        raise ConfigError(
-            f"The table [allkit] of {place} gives the role {wrong[0]!r}. There are {', '.join(offered)}."
-        )
-
-
-def _names(login: dict[str, Any] | None) -> list[str]:
-    """Return the names by which browsers call it, from the address that the provider sends them back to."""
-    host = urlsplit(str(login["redirect_uri"])).hostname if login else None
-    return [host] if host else []
 
 
 def _require_closed(host: str, *, login: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -105,7 +106,8 @@ def work(
 
 
 def _stop_when_closed(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1024):
+    # Not through Python's own buffer, which a thread must not hold while the program ends.
+    while os.read(0, 1024):
         pass
     stop.set()
 

@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 
+LETTERS = 10
+"""Letters and digits that a comment has at least, where it must say why."""
 MALIGNANT = {
     "malignant_answer": "The model accepted a malignant class here",
     "malignant_reading": "Fields were read as malignant here",
@@ -48,7 +50,7 @@ class Obstacle(str):
 
     `code` and `values` are for pages in other languages: `closed` (status), `no_field`, `unsaved`, `running`,
     `unread`, `second`, `with_second`, `refused`, `limits`, `unprintable`, `no_class`, `no_cells`,
-    `malignant_answer`, `malignant_reading`, `no_such_field`, `cancelled`.
+    `malignant_answer`, `malignant_reading`, `malignant_unread`, `no_such_field`, `cancelled`.
     """
 
     code: str
@@ -195,7 +197,7 @@ def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> li
         return [Obstacle("no_class", words, result=result[:40])]
     groups = _groups(connection, view)
     group = _group(result, groups)
-    told = any(character.isalnum() for character in said.comment)
+    told = sum(character.isalnum() for character in said.comment) >= LETTERS
     found = []
     if group == BENIGN and _without_cells(view):
         words = "No white cell was found in any field: the case is inadequate, never benign."
@@ -204,6 +206,15 @@ def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> li
     if code and group in (BENIGN, None) and not told:
         words = f"{MALIGNANT[code]}; the comment must say why the result is {result}."
         found.append(Obstacle(code, words, result=result))
+    unseen = [
+        f.name
+        for f in view.fields
+        if f.first is None and f.answer is not None and malignant(f.answer, groups)
+    ]
+    if unseen and group in (BENIGN, None):
+        names, n = ", ".join(unseen[:5]), len(unseen)
+        words = f"{n} fields that the model accepted as malignant were read by nobody: {names}."
+        found.append(Obstacle("malignant_unread", words, n=n, names=names))
     given = {f.first.label for f in view.fields if f.first is not None}
     given |= {
         str(f.answer.label)

@@ -129,6 +129,7 @@ class Store:
     ) -> Self:
         """Make a clinic, or bring one of an earlier version up to date; one of today stays as it is."""
         store = cls(folder, url, now=now)
+        fresh = not store.folder.exists()
         try:
             store.blobs.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -137,16 +138,18 @@ class Store:
                 "with --store."
             ) from None
         with store._closed_on_failure():
-            store._close_to_others()
+            store._close_to_others(fresh=fresh)
             with engine.named_failures():
                 engine.use_wal(store.engine, store.place)
             with engine.writing(store.engine) as connection:
                 schema.migrate(connection, revision)
         return store
 
-    def _close_to_others(self) -> None:
+    def _close_to_others(self, *, fresh: bool) -> None:
         """Let nobody else read what is new; a folder that was there keeps its own mode."""
         with contextlib.suppress(OSError):  # drives without modes
+            if fresh:
+                self.folder.chmod(0o700)
             self.blobs.folder.chmod(0o700)
             database = self.folder / engine.SQLITE
             if self.url is None and not database.exists():
