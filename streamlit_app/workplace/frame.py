@@ -27,7 +27,12 @@ STYLE = """
 .stMainBlockContainer { padding: 3rem 2rem 2rem; max-width: 1800px; }
 .stMainBlockContainer .stVerticalBlock, .stDialog .stVerticalBlock { gap: 0.65rem; }
 .stElementContainer:has(> .stHtml > style) { display: none; }
-.st-key-frame { position: sticky; top: 3rem; z-index: 90; min-height: 2.25rem; padding: 0.15rem 0;
+/* Streamlit puts each row into a box as high as itself, so that is what has to stay. */
+[data-testid="stLayoutWrapper"]:has(> .st-key-frame) { position: sticky; top: 3rem; z-index: 90; }
+[data-testid="stLayoutWrapper"]:has(> .st-key-case_top) { position: sticky; top: 5.25rem; z-index: 89;
+  background: light-dark(#ffffff, #12181c); padding-bottom: 0.25rem; }
+:root { --desk-top: 8rem; }
+.st-key-frame { min-height: 2.25rem; padding: 0.15rem 0;
   gap: 0.5rem 1rem; background: light-dark(#ffffff, #12181c);
   border-bottom: 1px solid color-mix(in srgb, currentColor 18%, transparent); }
 .st-key-frame .stMarkdown p { font-size: 0.85rem; line-height: 1.3; margin: 0; }
@@ -47,6 +52,8 @@ STYLE = """
 .stCaptionContainer, .stCaptionContainer p { color: light-dark(#4d5a63, #b4c0c8); }
 @media (max-width: 1200px) { .st-key-case_heading { gap: 0.25rem 0.7rem; } }
 @media (max-width: 800px) {
+  [data-testid="stLayoutWrapper"]:has(> .st-key-case_top) { position: static; }
+  :root { --desk-top: 5.25rem; }
   .stMainBlockContainer { padding-inline: 0.75rem; }
   .st-key-frame { flex-wrap: nowrap; gap: 0.25rem; }
   .st-key-frame .stMarkdown p { font-size: 0.74rem; white-space: nowrap; }

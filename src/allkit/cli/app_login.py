@@ -75,8 +75,8 @@ def _require_whole(login: dict[str, Any]) -> None:
     address = urlsplit(str(login["redirect_uri"]))
     if address.scheme != "https" and address.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
-            f"The redirect_uri in {SECRETS} begins with {address.scheme}://, so that sign-ins would cross the "
-            "network in the open. Put a proxy with TLS before it, and give its https address."
+            f"The redirect_uri in {SECRETS} begins with {address.scheme}://, so that sign-ins would cross "
+            "the network in the open. Put a proxy with TLS before it, and give its https address."
         )
     if importlib.util.find_spec("authlib") is None:
         raise ConfigError("The login needs Authlib. Type: pip install 'allkit[app]'")
