@@ -1,5 +1,6 @@
 """What the pages ask the server for: who may ask, what is answered, what is refused."""
 
+import contextlib
 import io
 import zipfile
 
@@ -138,6 +139,19 @@ def test_two_pages_of_one_sign_in_are_idle_together_and_two_sign_ins_are_not_mix
 
 
 # ── headers ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_begins_with_the_server_begins_behind_all_that_stands_before_it():
+    begun = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_):
+        begun.append(1)
+        yield
+
+    layers = [Middleware(SecurityHeaders), Middleware(SameOrigin)]
+    with TestClient(Starlette(routes=routes(), middleware=layers, lifespan=lifespan)):
+        assert begun == [1]
 
 
 def test_every_answer_forbids_what_comes_from_elsewhere(ask):

@@ -66,7 +66,11 @@ class SameOrigin:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        kind, headers = scope["type"], Headers(scope=scope)
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):  # the server's own start and end
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
         changes = kind == "websocket" or scope.get("method") not in self.SAFE
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
