@@ -264,6 +264,38 @@ def test_keys_are_dead_in_texts_in_dialogs_of_the_page_with_control_and_after_le
     until(lambda: readings(clinic)[1:] == [("f1", "Pro")])
 
 
+def test_keys_act_while_a_button_of_the_page_has_the_focus_but_not_in_its_menus_and_choices(desk):
+    clinic, show = desk
+    page = show([stand.field(n) for n in range(1, 4)])
+    page.evaluate("""() => {
+      window.pressed = 0;
+      const add = (tag, props) => document.body.append(Object.assign(document.createElement(tag), props));
+      add("button", {id: "more", textContent: "More", onclick: () => window.pressed++});
+      add("button", {id: "tab", role: "tab", textContent: "Tab"});
+      add("select", {id: "choice"});
+      add("a", {id: "link", href: "#", textContent: "Link"});
+    }""")
+    page.locator("#more").focus()
+    press(page, "Escape", "1", "Enter", "Space")
+    assert (shown(page, "f1"), page.evaluate("window.pressed")) == ("Benign", 2)
+    press(page, "ArrowRight")
+    page.locator("#link").focus()
+    press(page, "2")
+    assert shown(page, "f2") == "Early pre-B"
+    for name in ("tab", "choice"):
+        page.locator(f"#{name}").focus()
+        press(page, "3", "ArrowRight")
+    page.locator("#more").focus()
+    for role in ("menu", "dialog"):
+        page.evaluate(
+            f"document.body.append(Object.assign(document.createElement('p'), {{role: '{role}', id: 'layer'}}))"
+        )
+        press(page, "4")
+        page.evaluate("document.querySelector('#layer').remove()")
+    until(lambda: saved(page))
+    assert readings(clinic) == [("f1", "Benign"), ("f2", "Early")]
+
+
 def test_shortcuts_of_the_page_do_not_see_keys_of_the_desk(desk):
     _, show = desk
     page = show([stand.field(1), stand.field(2)])
@@ -282,16 +314,75 @@ def test_another_class_than_an_accepted_one_needs_a_reason(desk):
     press(page, "Escape")
     assert dialog.count() == 0
     assert shown(page, "f1") is None
-    press(page, "1", "3")  # quickly: the second key is the reason, not a class
+    press(page, "1")
+    time.sleep(0.7)
+    press(page, "3")  # on purpose: the key of a reason
     until(lambda: readings(clinic) == [("f1", "Benign")])
-    assert clinic.log[0]["why"] == stand.texts("desk")["reason.quick.3"]
+    why = stand.texts("desk")["reason.quick.3"]
+    assert clinic.log[0]["why"] == why
+    assert page.locator(".viewer .own").text_content().endswith(f"Reason: {why}")
+    assert why in page.locator(".cell[data-field=f1]").get_attribute("aria-label")
+    assert (
+        page.get_by_role("status").filter(has_text=f"Field 1: Benign. Reason: {why}").is_visible()
+    )
     press(page, "ArrowRight", "3")  # the class of the model needs none
     until(lambda: readings(clinic)[1:] == [("f2", "Pre")])
     press(page, "ArrowRight", "x")
     page.get_by_label("Another reason").fill("blurred at 12 o'clock")
+    time.sleep(0.6)
     press(page, "Enter")
     until(lambda: len(clinic.log) == 3)
     assert (clinic.log[2]["label"], clinic.log[2]["why"]) == ("inadequate", "blurred at 12 o'clock")
+
+
+def test_what_is_typed_as_a_reason_is_that_reason_and_neither_a_quick_one_nor_a_key_of_the_desk(
+    desk,
+):
+    clinic, show = desk
+    page = show([stand.field(n, "accepted", "Pre") for n in range(1, 4)])
+    press(page, "1")
+    page.keyboard.type("no blasts, x o u 1")
+    text = page.get_by_label("Another reason")
+    assert text.input_value() == "no blasts, x o u 1"
+    time.sleep(0.7)
+    page.keyboard.type("2")
+    assert (text.input_value(), clinic.log) == ("no blasts, x o u 12", [])
+    press(page, "Enter")
+    until(lambda: saved(page) and clinic.log)
+    assert [(one["label"], one["why"]) for one in clinic.log] == [("Benign", "no blasts, x o u 12")]
+
+
+def test_a_key_that_is_pressed_twice_or_held_gives_no_reason(desk):
+    clinic, show = desk
+    page = show([stand.field(n, "accepted", "Pre") for n in range(1, 4)])
+    press(page, "1", "1", "Enter")
+    dialog = page.get_by_role("dialog", name="Why another class?")
+    text = page.get_by_label("Another reason")
+    assert (dialog.is_visible(), text.input_value()) == (True, "")
+    page.keyboard.down("2")
+    time.sleep(0.7)
+    page.keyboard.down("2")  # it repeats, as it is still held
+    page.keyboard.up("2")
+    press(page, "Enter")
+    assert (dialog.is_visible(), text.input_value()) == (True, "")
+    press(page, "Escape")
+    time.sleep(0.1)
+    assert (clinic.log, selected(page)) == ([], "f1")
+
+
+def test_enter_goes_on_over_accepted_fields_though_none_needs_review(desk):
+    clinic, show = desk
+    page = show([stand.field(n, "accepted", "Pre") for n in range(1, 5)])
+    press(page, "ArrowRight", "3", "ArrowLeft", "Enter")
+    assert selected(page) == "f3", "the second one has a class of the reader"
+    press(page, "Enter")
+    assert selected(page) == "f4"
+    press(page, "Enter")
+    assert selected(page) == "f1", "all have a class now: the next, from the first again"
+    press(page, "u")
+    assert (selected(page), shown(page, "f1")) == ("f1", None)
+    until(lambda: saved(page))
+    assert [one for one, _ in readings(clinic)] == ["f2", "f1", "f3", "f4", "f1"]
 
 
 def test_enter_accepts_and_moves_on_and_undo_goes_back_to_the_field_that_was_left(desk):
@@ -519,18 +610,86 @@ def test_while_the_model_answers_nobody_can_sign_and_the_answers_come_one_by_one
     until(lambda: sign.is_enabled())
 
 
-def test_the_desk_says_how_many_files_are_still_on_their_way_and_which_were_refused(desk):
+def test_what_became_of_files_is_told_until_it_is_closed_also_after_a_reload(desk):
     _, show = desk
     page = show([stand.field(1)])
     page.evaluate("""() => {
-      window.files = {left: 12, done: 1, elsewhere: [], refused: [
-        {name: "<b>letter</b>.png", what: "It is a text file.", todo: "Send images."}]};
+      const file = (name, state, more = {}) => ({name, state, what: "", todo: "", ...more});
+      const changed = {all: [], add(one) { this.all.push(one); }};
+      window.files = {left: 12, done: 1, changed, elsewhere: ["a.png is in another case too."], files: [
+        file("<b>letter</b>.png", "refused", {what: "It is a text file.", todo: "Send images."}),
+        file("a.png", "again", {known: ["a.png"]}), file("z.zip", "added", {known: ["b.png", "c.png"]}),
+        file("d.png", "cancelled"), file("e.png", "waiting"), file("f.png", "added")]};
       window.__allkit.uploads.set("case1", window.files);
+      window.__allkit.files.get("allkit.files.ada.case1").follow(window.files);
+      changed.all.forEach((told) => told());
       window.__allkit.moved.tell("case1");
     }""")
     assert page.get_by_text("12 more files are on their way").is_visible()
     page.get_by_text("1 file was not added").click()
-    assert page.get_by_text("<b>letter</b>.png: It is a text file. Send images.").is_visible()
+    told = [
+        page.get_by_text("<b>letter</b>.png: It is a text file. Send images."),
+        page.get_by_text("3 files were in the case already: a.png, b.png, c.png"),
+        page.get_by_text("Also in other cases"),
+    ]
+    assert all(one.is_visible() for one in told)
+    assert page.get_by_text("1 file was not sent; choose it again: d.png").is_visible()
+    page.reload()
+    page.get_by_text("1 file was not added").click()
+    assert all(one.is_visible() for one in told)
+    lost = page.get_by_text("2 files were not sent; choose them again: d.png, e.png")
+    assert lost.is_visible(), "what was on its way is lost with the page, and that is said"
+    page.locator(".coming").get_by_role("button", name="Close").click()
+    assert not page.locator(".coming").is_visible()
+    page.reload()
+    page.locator(".cell[aria-selected=true]").wait_for(state="attached")
+    assert not page.locator(".coming").is_visible()
+
+
+@pytest.mark.parametrize(("left", "main"), [(3, "Read next field"), (0, "Sign")])
+def test_the_dark_button_signs_only_when_nothing_is_left_to_be_read(desk, left, main):
+    _, show = desk
+    page = show([stand.field(1), stand.field(2)], unread=left)
+    ends = page.locator(".ends")
+    assert ends.locator("button.accept:visible").all_text_contents() == [main]
+    if left:
+        ends.get_by_role("button", name=main).click()
+        assert selected(page) == "f2"
+
+
+def test_of_many_lines_about_the_slide_three_are_shown_and_the_rest_on_demand(desk):
+    _, show = desk
+    lines = [f"Line {n}." for n in range(1, 6)]
+    page = show([stand.field(1)], slide={"tone": "accepted", "headline": "Pre-B", "lines": lines})
+    shown_lines = page.locator(".lines p:visible")
+    assert shown_lines.all_text_contents() == lines[:3]
+    page.get_by_text("2 more lines").click()
+    assert shown_lines.all_text_contents() == lines
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_mark_of_an_accepted_slide_has_contrast_in_both_themes(desk, theme):
+    _, show = desk
+    page = show(
+        [stand.field(1)],
+        query=f"theme={theme}",
+        slide={"tone": "accepted", "headline": "Accepted", "lines": []},
+    )
+    colours = page.evaluate(f"""() => {{
+      const style = (name) => getComputedStyle({HOST}.querySelector(name));
+      return [style(".slide .mark").color, style(".desk").backgroundColor, style(".slide .headline").color];
+    }}""")
+    tone, paper, ink = colours
+    assert (tone != paper, tone == ink) == (True, True), colours
+
+
+def test_the_viewer_stays_under_the_frame_of_the_page(desk):
+    _, show = desk
+    page = show([stand.field(n) for n in range(1, 120)])
+    page.evaluate("document.documentElement.style.setProperty('--desk-top', '130px')")
+    page.mouse.wheel(0, 2000)
+    until(lambda: page.evaluate("scrollY") > 1000)
+    until(lambda: page.locator(".viewer").bounding_box()["y"] == 130)
 
 
 def test_a_held_key_labels_once_but_moves_on(desk):

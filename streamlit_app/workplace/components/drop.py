@@ -28,14 +28,16 @@ def drop(
     """Show a place for files; without `case` a new one is made of the values of `new`.
 
     The answer's `opened` is `{"case": id}` in the one run after the first file has arrived,
-    else `None`. The rest is sent on, whatever page is shown.
+    else `None`. The rest is sent on, whatever page is shown. `token` only asks for a run, which gives
+    the page a new token.
     """
     data = {
         "token": here.token,
+        "user": here.user.id,
         "case": case,
         "new": dict(new or {}),
         "texts": here.say.section("drop"),
         "direction": here.say.direction,
         "large": large,
     }
-    return _DROP(key=key, data=data, on_opened_change=lambda: None)
+    return _DROP(key=key, data=data, on_opened_change=lambda: None, on_token_change=lambda: None)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 HERE = Path(__file__).parent
-SHARED = ("shared_web/dom.js", "shared_web/net.js", "shared_web/registry.js")
+SHARED = (
+    "shared_web/dom.js",
+    "shared_web/net.js",
+    "shared_web/registry.js",
+    "shared_web/files.js",
+)
 PARTS = {
     "desk": (
         *SHARED,
@@ -23,7 +28,13 @@ PARTS = {
         "desk_web/desk.js",
         "desk_web/main.js",
     ),
-    "drop": (*SHARED, "drop_web/uploader.js", "drop_web/folders.js", "drop_web/main.js"),
+    "drop": (
+        *SHARED,
+        "drop_web/uploader.js",
+        "drop_web/folders.js",
+        "drop_web/sniff.js",
+        "drop_web/main.js",
+    ),
 }
 STYLES = {
     "desk": (

@@ -11,6 +11,7 @@ class Desk {
     this.pictures = new Pictures(this.net);
     this.queue = Queue.of(this.net, data.user || "", data.case);
     this.reading = new Reading(this.queue);
+    this.files = Files.of(data.user || "", data.case);
     this.wide = window.matchMedia("(min-width: 1200px)");
     this.narrow = window.matchMedia("(max-width: 799.98px)");
     this.asks = 0;
@@ -20,6 +21,7 @@ class Desk {
     this.undo = [
       this.queue.changed.add((answered) => this.answered(answered)),
       registry().moved.add((case_) => case_ === data.case && this.filesMoved()),
+      this.files.changed.add(() => this.filesMoved()),
     ];
     this.poll = new Poll(this.net, data.case, {
       turn: () => this.reading.turn,
@@ -27,6 +29,7 @@ class Desk {
       failed: (error) => this.failed(error),
     });
     this.filesMoved();
+    this.sendFiles();
   }
 
   build() {
@@ -45,6 +48,7 @@ class Desk {
     });
     this.head = new Head(say, {
       ask: (what) => this.ask(what), sheet: () => this.sheet(), overview: () => this.overview(true),
+      unread: () => this.goUnread(), closeFiles: () => this.files.close(),
     });
     this.grid = new Grid(this.reading, this.pictures, say, {
       select: (id) => this.select(id, { focus: true }), open: () => this.openDrawer(),
@@ -164,6 +168,8 @@ class Desk {
     const give = (why) => {
       this.add({ kind: "label", field: field.id, label: name, why });
       this.moveOn(field.id, this.onward);
+      // What was given as the reason is seen at once, though the desk has gone on to another field.
+      if (why) this.aloud(this.say("reason.given", { number: field.number, label: this.reading.display(name), why }), false, { seen: true });
     };
     if (!field.needs_why || name === field.label) return give("");
     const [given, wanted] = [this.reading.display(field.label), this.reading.display(name)];
@@ -175,13 +181,14 @@ class Desk {
     const field = this.field;
     if (!field.label) return this.aloud(this.say("accept.none"), true);
     if (this.reading.label(field) !== field.label) this.add({ kind: "accept", field: field.id, label: field.label });
-    return this.moveOn(field.id, true);
+    return this.moveOn(field.id, true, this.reading.nextAfter(field.id));
   }
 
-  moveOn(id, onward) {
+  // Go on to the next to read, or to `next`; say it when none is left.
+  moveOn(id, onward, next = this.reading.nextUnread(id)) {
     if (!onward) return;
-    const next = this.reading.nextUnread(id);
-    if (!next || next === id) return this.aloud(this.say("all_read"));
+    if (!this.reading.nextUnread(id)) this.aloud(this.say("all_read"));
+    if (!next || next === id) return;
     this.select(next, { focus: true });
     this.left = id;
   }
@@ -344,18 +351,24 @@ class Desk {
 
   filesMoved() {
     const job = registry().uploads.get(this.data.case);
-    this.head.paintComing(job);
-    if (job && this.poll && this.files !== job.done) this.poll.soon();
-    this.files = job && job.done;
+    this.head.paintComing(job ? job.left : 0, this.files.told());
+    if (job && this.poll && this.filesDone !== job.done) this.poll.soon();
+    this.filesDone = job && job.done;
   }
 
-  aloud(words, urgent = false) {
+  aloud(words, urgent = false, { seen = urgent } = {}) {
     const region = urgent ? this.alert : this.polite;
     region.textContent = "";
     region.textContent = words;
-    region.classList.toggle("seen", urgent);
+    for (const one of [this.polite, this.alert]) one.classList.toggle("seen", seen && one === region);
     clearTimeout(this.quiet);
-    if (urgent) this.quiet = setTimeout(() => region.classList.remove("seen"), 6000);
+    if (seen) this.quiet = setTimeout(() => region.classList.remove("seen"), 6000);
+  }
+
+  // Files that stopped when nobody knew this page go on with the token that is valid now.
+  sendFiles() {
+    const job = registry().uploads.get(this.data.case);
+    if (job && job.renew) job.renew(this.data.user || "", this.data.token);
   }
 
   renew(data, trigger) {
@@ -364,6 +377,7 @@ class Desk {
     const fresh = this.net.token !== data.token;
     this.net.token = data.token;
     if (!fresh) return;
+    this.sendFiles();
     this.queue.wake();
     this.head.setTrouble("");
     this.poll.soon();

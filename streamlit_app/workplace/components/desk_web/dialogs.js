@@ -1,6 +1,8 @@
 // The dialogs of the desk: the reason for another class, the sheet of keys, and other keys.
 
 const QUICK = ["1", "2", "3", "4", "5"];
+// Keys that follow the key of a class at once were meant for the fields, not for this question.
+const TOO_SOON = 600;
 
 class Dialogs {
   constructor(root, say) {
@@ -47,7 +49,8 @@ class Dialogs {
     return make("button", { type: "button", on: { click: act }, ...props, text: this.say(name) });
   }
 
-  // Ask why a class differs from the accepted answer. `give(why)` is called once, or never.
+  // Ask why a class differs from the accepted answer. `give(why)` is called once, or never. A reason is a
+  // statement about a patient: only what was written, clicked or chosen on purpose is one.
   reason(words, give) {
     const { say } = this;
     const text = make("input", { type: "text", maxlength: 500, "aria-label": say("reason.text"), placeholder: say("reason.text"), dir: "auto" });
@@ -60,16 +63,19 @@ class Dialogs {
       make("button", { type: "button", class: "quick", on: { click: () => done(say(`reason.quick.${n}`)) } },
         make("kbd", { text: n, "aria-hidden": "true" }), make("span", { text: say(`reason.quick.${n}`) })));
     const row = make("div", { class: "row" }, this.button("reason.save", () => done(text.value), { class: "accept" }), this.button("reason.cancel", () => this.shut()));
-    const children = [make("p", { text: words }), make("div", { class: "quicks" }, ...quick), text, row];
+    const children = [make("p", { text: words }), text, make("div", { class: "quicks" }, ...quick), row];
+    const start = performance.now();
     this.raise("reason", say("reason.title"), children, (event) => {
       if (this.escape(event)) return true;
-      const typing = takesText(focused());
-      if (typing && event.key === "Enter") return done(text.value), true;
-      const n = typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey ? -1 : QUICK.indexOf(keyName(event));
-      if (n >= 0) quick[n].click();
-      return n >= 0;
+      const soon = event.repeat || performance.now() - start < TOO_SOON;
+      if (focused() === text && event.key === "Enter") return soon || done(text.value), true;
+      if (text.value || event.ctrlKey || event.metaKey || event.altKey) return false;
+      const n = QUICK.indexOf(keyName(event));
+      if (n >= 0 && !soon) quick[n].click();
+      // A second press of the key of the class, or its being held, is no text either.
+      return n >= 0 || (soon && /^\d$/.test(keyName(event))) || (event.repeat && event.key.length === 1);
     });
-    quick[0].focus();
+    text.focus();
   }
 
   // The keys, the place to change them, and whether a label moves on by itself.

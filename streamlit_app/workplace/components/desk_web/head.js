@@ -1,9 +1,12 @@
-// The line on top: the verdict of the slide, the progress of the answers, what is not saved, and the two
-// buttons that end a reading.
+// The line on top: the verdict of the slide, the progress of the answers, what is not saved, what became of
+// files, and the buttons that lead to the end of a reading.
+
+const LINES = 3;
+const NAMES = 3;
 
 class Head {
-  constructor(say, { ask, sheet, overview, openUploads }) {
-    Object.assign(this, { say });
+  constructor(say, { ask, sheet, overview, unread, closeFiles }) {
+    Object.assign(this, { say, closeFiles });
     this.tone = make("span", { class: "mark-box" });
     this.headline = make("h2", { class: "headline" });
     this.lines = make("div", { class: "lines" });
@@ -15,14 +18,16 @@ class Head {
     this.coming = make("div", { class: "coming", hidden: true });
     this.off = make("p", { class: "quiet off", id: "why-off", hidden: true });
     this.finish = this.button("head.finish", () => ask("finish"));
-    this.sign = this.button("head.sign", () => ask("sign"), "accept");
+    this.sign = this.button("head.sign", () => ask("sign"));
+    this.next = this.button("head.unread", unread, "accept");
+    show(this.next, false);
     this.keys = this.button("head.keys", sheet, "link");
     this.overview = this.button("head.overview", overview, "only-narrow");
     this.node = make(
       "header", { class: "slide" },
       make("div", { class: "what" }, make("div", { class: "line" }, this.tone, this.headline), this.lines),
       make("div", { class: "how" }, this.bar, this.job, this.unread, this.saving, this.coming),
-      make("div", { class: "ends" }, make("div", { class: "row" }, this.overview, this.keys, this.finish, this.sign), this.off),
+      make("div", { class: "ends" }, make("div", { class: "row" }, this.overview, this.keys, this.next, this.finish, this.sign), this.off),
       this.trouble,
     );
   }
@@ -38,7 +43,10 @@ class Head {
     const lines = slide.lines || [];
     if (this.known !== JSON.stringify(lines)) {
       this.known = JSON.stringify(lines);
-      this.lines.replaceChildren(...lines.map((text) => make("p", { text })));
+      const made = lines.map((text) => make("p", { text }));
+      const more = make("details", {}, make("summary", { text: this.say("head.more", { n: lines.length - LINES }) }), ...made.slice(LINES));
+      more.open = !!this.lines.querySelector("details[open]");
+      this.lines.replaceChildren(...made.slice(0, LINES), ...(lines.length > LINES ? [more] : []));
     }
     show(this.bar, ["queued", "running"].includes(job.state));
     setAttribute(this.bar, "max", Math.max(1, job.total || 0));
@@ -47,6 +55,10 @@ class Head {
     setText(this.job, job.words || "");
     this.job.classList.toggle("error", job.state === "failed");
     setText(this.unread, screen.unread_words || "");
+    // The dark button is what comes next: to sign only when nothing is left to be read.
+    const left = screen.unread > 0;
+    show(this.next, left && screen.may_read);
+    this.sign.classList.toggle("accept", !left);
   }
 
   // Whether all is saved, and whether one may finish or sign: while it is not, why not.
@@ -80,21 +92,29 @@ class Head {
     show(this.trouble, !!words);
   }
 
-  // Files of this case that another part of the page still sends, and those that were refused.
-  paintComing(job) {
-    const refused = job ? job.refused : [];
-    show(this.coming, !!job && (job.left > 0 || refused.length > 0 || job.elsewhere.length > 0));
-    if (!job) return;
-    const parts = [];
-    if (job.left) parts.push(make("p", { text: this.say("coming.left", { n: job.left }) }));
-    const says = [...refused.map((one) => `${one.name}: ${one.what} ${one.todo}`.trim()), ...job.elsewhere];
-    if (says.length) {
-      const list = make("ul", {}, ...says.map((text) => make("li", { text, dir: "auto" })));
-      const title = refused.length ? this.say("coming.refused", { n: refused.length }) : this.say("coming.elsewhere");
-      const details = make("details", {}, make("summary", { text: title }), list);
-      details.open = !!this.coming.querySelector("details[open]");
+  // Files of this case that another part of the page still sends, and those that are no new fields of it.
+  paintComing(left, told) {
+    const { say } = this;
+    const known = JSON.stringify([left, told]);
+    if (known === this.coming.known) return;
+    this.coming.known = known;
+    const opened = new Set([...this.coming.querySelectorAll("details[open]")].map((one) => one.dataset.what));
+    const parts = left ? [make("p", { text: say("coming.left", { n: left }) })] : [];
+    const part = (what, title, lines) => {
+      if (!lines.length) return;
+      const list = make("ul", {}, ...lines.map((text) => make("li", { text, dir: "auto" })));
+      const details = make("details", { data: { what } }, make("summary", { text: title }), list);
+      details.open = opened.has(what);
       parts.push(details);
-    }
+    };
+    const { refused, unsent, again, elsewhere } = told;
+    const named = (names) => ({ n: names.length, names: names.slice(0, NAMES).join(", ") + (names.length > NAMES ? ", …" : "") });
+    part("refused", say("coming.refused", { n: refused.length }), refused);
+    part("unsent", say("coming.unsent", named(unsent)), unsent);
+    part("again", say("coming.again", named(again)), again);
+    part("elsewhere", say("coming.elsewhere"), elsewhere);
+    show(this.coming, parts.length > 0);
+    if (parts.length > (left ? 1 : 0)) parts.push(make("button", { type: "button", class: "link", on: { click: this.closeFiles }, text: say("coming.close") }));
     this.coming.replaceChildren(...parts);
   }
 }

@@ -1,4 +1,5 @@
-// The keys of the desk. They act only where the desk or nothing has the focus.
+// The keys of the desk. They act where the desk, nothing, or a button of the page has the focus; never in a
+// text, a choice, a dialog or a menu.
 
 const KEYS_KEPT = "allkit.desk.keys";
 const KEYS = {
@@ -71,12 +72,13 @@ class Keys {
   pressed(event) {
     const inside = event.composedPath().includes(this.root);
     if (event.isComposing) return;
-    if (this.dialogs.open) return this.inDialog(event, inside);
     const active = focused();
+    const nowhere = !active || active === document.body || active === document.documentElement;
+    if (this.dialogs.open) return this.inDialog(event, inside || nowhere);
     if (takesText(active)) return this.inText(event, inside);
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const nowhere = !active || active === document.body || active === document.documentElement;
-    if (!(inside || nowhere) || foreignDialog(this.root)) return;
+    // A button of the page that was pressed last keeps the focus: keys that it does not use act here.
+    if (!(inside || nowhere || plainButton(active)) || foreignDialog(this.root)) return;
     const action = this.action(keyName(event), active);
     if (!action) return;
     const held = event.repeat && (NOT_REPEATED.has(action) || action.startsWith("class:"));
@@ -87,7 +89,7 @@ class Keys {
 
   action(key, active) {
     const onCell = !!active && active.getAttribute && active.getAttribute("role") === "option";
-    const presses = !!active && /^(BUTTON|A|SUMMARY)$/.test(active.tagName);
+    const presses = isButton(active);
     // A button that has the focus is pressed by Enter and the space bar.
     if (presses && (key === "enter" || key === " ")) return null;
     const found = this.all().find(([, has]) => has === key);
@@ -116,9 +118,21 @@ class Keys {
   }
 }
 
-// Whether a dialog of the page, not of the desk, is open.
+const LAYERS = '[role="dialog"], dialog[open], [role="menu"], [role="listbox"], [data-testid="stPopoverBody"]';
+
+// Whether a dialog, a menu or a popover of the page, not of the desk, is open.
 function foreignDialog(root) {
-  return [...document.querySelectorAll('[role="dialog"], dialog[open]')].some((node) => !root.contains(node));
+  return [...document.querySelectorAll(LAYERS)].some((node) => !root.contains(node) && node.getClientRects().length > 0);
+}
+
+function isButton(node) {
+  return !!node && (/^(BUTTON|A|SUMMARY)$/.test(node.tagName) || (!!node.getAttribute && node.getAttribute("role") === "button"));
+}
+
+// A button or link that uses no key but Enter and the space bar: no tab, no choice, no entry of a menu.
+function plainButton(node) {
+  const role = isButton(node) ? node.getAttribute("role") || "button" : "";
+  return ["button", "link"].includes(role);
 }
 
 function keyWords(key) {

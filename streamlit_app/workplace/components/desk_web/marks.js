@@ -40,6 +40,7 @@ function fieldAloud(field, reading, say) {
   const label = reading.label(field);
   const parts = [say("field.title", { number: field.number }), field.headline || stateWord(field, reading, say)];
   parts.push(label === null ? say("field.not_read") : say("field.yours", { label: reading.display(label) }));
+  if (reading.why(field)) parts.push(say("viewer.because", { why: reading.why(field) }));
   if (reading.unsaved(field)) parts.push(say("field.unsaved"));
   if (reading.errors.has(field.id)) parts.push(say("field.error"));
   return parts.join(", ");

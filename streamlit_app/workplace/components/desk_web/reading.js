@@ -134,6 +134,14 @@ class Reading {
     });
   }
 
+  // Where accepting goes: the next to read, else the next without a class of the reader, else the next.
+  nextAfter(id) {
+    const at = this.order.indexOf(id);
+    const round = [...this.order.slice(at + 1), ...this.order.slice(0, Math.max(0, at))];
+    const open = round.find((next) => this.label(this.fields.get(next)) === null);
+    return this.nextUnread(id) || open || round[0];
+  }
+
   step(id, by) {
     const at = this.order.indexOf(id);
     return this.order[Math.min(this.order.length - 1, Math.max(0, at + by))];

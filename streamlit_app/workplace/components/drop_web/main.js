@@ -1,6 +1,8 @@
 // The drop zone: what Streamlit calls; the sending itself is in the uploader.
 
 const LIMIT = 200 * 2 ** 20;
+const ZIP_LIMIT = 2 * 2 ** 30;
+const TOKEN_WAIT = 3000;
 const ROWS = 100;
 const PAINT_EVERY = 120;
 const ZONES = new WeakMap();
@@ -11,6 +13,8 @@ class Zone {
     this.say = wordsOf(data.texts);
     this.net = new Net(data.token, data.base || "");
     this.limit = data.limit || LIMIT;
+    this.zipLimit = data.zip_limit || ZIP_LIMIT;
+    this.asks = 0;
     this.build();
     this.follow(data.case ? registry().uploads.get(data.case) : null);
   }
@@ -27,7 +31,7 @@ class Zone {
       return [button, input];
     };
     this.words = make("p", { class: "words", text: say(this.data.case ? "words_more" : "words") });
-    this.limits = make("p", { class: "quiet", text: say("limits", { megabytes: Math.round(this.limit / 2 ** 20) }) });
+    this.limits = make("p", { class: "quiet", text: say("limits", this.sizes()) });
     this.zone = make("div", { class: "zone" }, this.words, make("div", { class: "row" }, ...picker("files", false), ...picker("folder", true)), this.limits);
     this.bar = make("progress", { max: 1, value: 0, "aria-label": say("progress_label") });
     this.progress = make("p", { class: "progress", role: "status", "aria-live": "polite" });
@@ -52,40 +56,91 @@ class Zone {
     event.preventDefault();
     this.zone.classList.remove("over");
     try {
-      this.take(await dropped(event.dataTransfer));
+      await this.take(await dropped(event.dataTransfer));
     } catch {
       setText(this.skipped, this.say("unreadable"));
       show(this.skipped, true);
     }
   }
 
+  // Drops are taken one after the other: what is looked at first is sent first.
   take(files) {
+    this.taking = (this.taking || Promise.resolve()).catch(() => {}).then(() => this.takeNow(files));
+    return this.taking;
+  }
+
+  async takeNow(files) {
     const { kept, left } = withoutSystemFiles(files);
     show(this.skipped, left > 0 || !kept.length);
     setText(this.skipped, kept.length ? this.say("skipped", { n: left }) : this.say("nothing"));
     if (!kept.length) return;
-    const fresh = this.data.new || {};
+    const { fresh, user } = this;
     // Other words about the patient mean another case than the one that was made before.
+    const zips = await zipsAmong(kept.filter((file) => file.size > this.limit));
     const other = this.upload && !this.data.case && JSON.stringify(this.upload.fresh) !== JSON.stringify(fresh);
     if (other) this.opened = false;
-    if (!this.upload || other) this.follow(Upload.of(this.net, this.data.case, fresh));
+    // A letter alone makes no case of a patient.
+    const placed = this.data.case || (this.upload && !other && this.upload.case);
+    const none = placed || (await anyField(kept)) ? null : { what: this.say("no_field.what"), todo: this.say("no_field.todo") };
+    if (!this.upload || other) this.follow(Upload.of(this.net, this.data.case, { fresh, user }));
     if (!this.opened) {
       this.opened = true;
       this.upload.opened = (case_) => this.trigger("opened", { case: case_ });
     }
-    this.upload.add(kept, this.limit, this.say);
+    this.upload.add(kept, (file) => none || this.tooLarge(file, zips), this.say);
+  }
+
+  get fresh() {
+    return this.data.new || {};
+  }
+
+  get user() {
+    return this.data.user || "";
+  }
+
+  sizes() {
+    return { megabytes: Math.round(this.limit / 2 ** 20), gigabytes: Math.round(this.zipLimit / 2 ** 30) };
+  }
+
+  tooLarge(file, zips) {
+    const zip = zips.has(file);
+    if (file.size <= (zip ? this.zipLimit : this.limit)) return null;
+    const kind = zip ? "zip" : "image";
+    return { what: this.say(`too_large.what_${kind}`, this.sizes()), todo: this.say(`too_large.todo_${kind}`) };
   }
 
   sendAgain() {
-    if (!this.upload.case) this.upload.fresh = this.data.new || {};
+    if (!this.upload.case) this.upload.fresh = this.fresh;
     this.upload.again(this.say);
   }
 
   follow(upload) {
     if (this.unfollow) this.unfollow();
     this.upload = upload;
-    this.unfollow = upload ? upload.changed.add(() => this.paint()) : null;
-    if (upload) this.paint();
+    this.unfollow = upload ? upload.changed.add(() => this.moved()) : null;
+    if (!upload) return;
+    upload.renew(this.user, this.data.token);
+    this.moved();
+  }
+
+  moved() {
+    this.paint();
+    if (this.upload.signedOut && !this.asking) this.askToken();
+  }
+
+  // After a restart of the server nobody knows this page's token: a run of the page gives another, or shows
+  // the sign-in. Asked again, as the page may not be connected yet.
+  askToken() {
+    this.asks += 1;
+    try {
+      this.trigger("token", { at: Date.now() * 1000 + this.asks });
+    } catch {
+      // The page is not connected.
+    }
+    this.asking = setTimeout(() => {
+      this.asking = 0;
+      if (this.upload && this.upload.signedOut) this.askToken();
+    }, TOKEN_WAIT);
   }
 
   // Many files change the lines often: some times a second is enough.
@@ -110,7 +165,8 @@ class Zone {
     const count = (state) => files.filter((one) => one.state === state).length;
     const states = ["added", "again", "refused", "failed", "cancelled"].filter((state) => count(state));
     const done = states.map((state) => say(`count.${state}`, { n: count(state) })).join(", ");
-    setText(this.progress, left ? say("progress", { done: files.length - left, total: files.length }) : done);
+    const going = upload.signedOut ? say("failed.signed_out") : say("progress", { done: files.length - left, total: files.length });
+    setText(this.progress, left ? going : done);
     const order = ["refused", "failed", "sending", "again", "cancelled", "added", "waiting"];
     const rows = [...files].sort((a, b) => order.indexOf(a.state) - order.indexOf(b.state));
     const lines = rows.slice(0, ROWS).map((one) => this.line(one));
@@ -129,7 +185,7 @@ class Zone {
     this.data = data;
     this.trigger = trigger;
     this.net.token = data.token;
-    if (this.upload) this.upload.net = this.net;
+    if (this.upload) this.upload.renew(this.user, data.token);
   }
 
   // The component goes, the files go on.
@@ -137,12 +193,13 @@ class Zone {
     if (this.unfollow) this.unfollow();
     if (this.upload) this.upload.opened = null;
     clearTimeout(this.asked);
+    clearTimeout(this.asking);
     this.root.replaceChildren();
   }
 }
 
 function sameZone(one, other) {
-  const part = ({ case: case_, texts, direction, large }) => JSON.stringify([case_, texts, direction, large]);
+  const part = ({ case: case_, user, texts, direction, large }) => JSON.stringify([case_, user, texts, direction, large]);
   return part(one) === part(other);
 }
 

@@ -5,6 +5,7 @@ function registry() {
   const root = (window.__allkit = window.__allkit || {});
   root.queues = root.queues || new Map();
   root.uploads = root.uploads || new Map();
+  root.files = root.files || new Map();
   root.selected = root.selected || new Map();
   root.moved = root.moved || new Listeners();
   return root;
