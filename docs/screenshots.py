@@ -39,7 +39,9 @@ def served(demo: Path) -> Iterator[tuple[str, Path]]:
         probe.close()
         command = [sys.executable, "-m", "allkit", "app", "--demo", "--no-browser"]
         server = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=place, env=os.environ | {"HOME": place}
+            [*command, "--port", str(port)],
+            cwd=place,
+            env=os.environ | {"HOME": place, "ALLKIT_PSEUDO": "1"},
         )
         try:
             address = f"http://127.0.0.1:{port}"

@@ -82,7 +82,10 @@ def test_the_bundle_is_read_again_by_the_library():
 
 def test_the_result_of_the_reader_is_the_conclusion():
     (report,) = of_kind(bundle_of(a_report("final")), "DiagnosticReport")
-    assert report["conclusion"] == "Blood smear: Pre-B, read by Dr. M. Curie."
+    assert (
+        report["conclusion"]
+        == "Blood smear: Pre-B, signed by Dr. M. Curie. 3 fields read by a person."
+    )
     (report,) = of_kind(bundle_of(a_report("corrected")), "DiagnosticReport")
     assert "This report replaces version 1. Reason: Two fields" in report["conclusion"]
 

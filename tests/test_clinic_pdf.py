@@ -13,7 +13,7 @@ import pytest
 
 from allkit.clinic.records import Identifier, PersonName
 from allkit.clinic.reports import glyphs
-from allkit.clinic.reports.pdf import missing_glyphs, pdf_of
+from allkit.clinic.reports.pdf import _KINDS, missing_glyphs, pdf_of
 from allkit.clinic.reports.wording import RESEARCH_USE, counts, probability, thumbnail_order
 from allkit.errors import AllkitError, ConfigError
 from clinic_reports import HOSTILE, a_field, a_report, png
@@ -59,7 +59,8 @@ def test_a_report_of_fifty_fields_takes_less_than_a_second():
 def test_the_page_says_whose_it_is_and_what_the_reader_found():
     report = a_report("final", 3)
     text = text_of(report)
-    assert "Blood smear: Pre-B, read by Dr. M. Curie." in text
+    assert "Blood smear: Pre-B, signed by Dr. M. Curie." in text
+    assert "3 fields read by a person." in text
     for said in (
         "P-7K4M-22QX", "4711 (issued by HOSPITAL)", "ORD-2026-1187 (issued by LIS)",
         "May-Grünwald-Giemsa", "2026-01-29", "S-2026-0042", "Dr. M. Curie (mcurie), 2026-01-31 09:14 UTC",
@@ -122,7 +123,8 @@ def test_a_preliminary_report_has_no_result_and_no_signature():
 def test_an_inadequate_smear_is_never_called_benign():
     fields = tuple(a_field(n, verdict="refused", label=None, reader="inadequate") for n in (1, 3))
     text = text_of(a_report("final", fields, result="inadequate", slide=None))
-    assert "Blood smear inadequate for an assessment, read by Dr. M. Curie." in text
+    said = "Blood smear inadequate for an assessment, signed by Dr. M. Curie."
+    assert said in text.replace("\n", " ")
 
 
 def test_the_second_reader_and_the_agreement_are_told():
@@ -158,6 +160,38 @@ def test_each_column_of_the_counts_adds_up_to_the_fields():
     assert by_name["not confirmed"].reader == 2
     assert by_name["unreadable"].model == by_name["no answer"].model == 1
     assert sum(one.changed for one in found) == sum(field.changed for field in fields)
+
+
+def test_read_is_said_only_of_fields_that_a_person_read():
+    fields = (a_field(1), *(a_field(n, verdict="accepted", label="Pro", reader=None) for n in range(11, 18)),
+              a_field(20, verdict="refused", label=None, reader=None))  # fmt: skip
+    text = text_of(a_report("final", fields, result="Pro"))
+    assert "Blood smear: Pro-B, signed by Dr. M. Curie." in text
+    assert (
+        "1 field read by a person, 7 accepted by the model and not read by a person, "
+        "1 neither read nor accepted."
+    ) in text
+    assert "read by Dr." not in text
+    assert "Not read by a person: 8" in text
+    total = next(line for line in text.splitlines() if line.startswith("Fields") and "9" in line)
+    assert total.split() == ["Fields", "9", "1", "0"]
+
+
+def test_people_read_the_classes_as_the_screen_calls_them():
+    fields = tuple(
+        a_field(n, label=c, reader=c)
+        for n, c in zip((8, 11, 13), ("Early", "Pre", "Pro"), strict=True)
+    )
+    text = text_of(a_report("final", fields, result="Early"))
+    for name in ("Early Pre-B", "Pre-B", "Pro-B"):
+        assert f"AI: {name}" in text
+        assert f"Reader: {name}" in text
+    assert not [line for line in text.splitlines() if line.endswith((" Pre", " Pro", " Early"))]
+
+
+def test_a_final_report_is_not_of_the_colour_of_a_benign_class():
+    red, green, blue = _KINDS["final"]
+    assert max(red, green, blue) - min(red, green, blue) < 20
 
 
 def test_pictures_begin_with_what_the_reader_changed_then_with_what_needs_review():

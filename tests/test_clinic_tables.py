@@ -166,7 +166,10 @@ def test_the_workbook_has_a_row_for_each_field_and_a_sheet_with_the_case():
     assert found["Fields"][1][5] == report.fields[0].probability
     case = {row[0]: row[1] for row in found["Case"]}
     assert case["Use"] == "Research use; not a diagnosis"
-    assert case["Result of the reader"] == "Blood smear: Pre-B, read by Dr. M. Curie."
+    assert (
+        case["Result of the reader"]
+        == "Blood smear: Pre-B, signed by Dr. M. Curie. 9 fields read by a person."
+    )
     assert case["patient"] == report.patient
     assert case["comment"] == report.comment
     assert case["report_sha256"] == report.sha256

@@ -138,10 +138,17 @@ def test_the_made_language_shows_what_is_cut_and_what_stands_in_the_code():
         ("fr", "en"),
         ("de;q=0, en;q=0.1", "en"),
         ("en;q=nonsense, de;q=0.2", "de"),
-        ("xx", "xx"),
+        ("xx", "en"),
         ("", "en"),
         (None, "en"),
     ],
 )
 def test_a_browser_is_spoken_to_in_a_language_that_it_asks_for(header, language):
     assert negotiate(header) == language
+
+
+def test_the_made_language_is_met_only_where_the_tests_ask_for_it(monkeypatch):
+    monkeypatch.setenv("ALLKIT_PSEUDO", "1")
+    assert negotiate("xx") == "xx"
+    monkeypatch.setenv("ALLKIT_PSEUDO", "0")
+    assert negotiate("xx") == "en"

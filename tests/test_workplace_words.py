@@ -3,13 +3,16 @@
 import itertools
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from allkit import CasePrediction, Prediction
 from allkit.clinic.intake.unpack import unpack
+from allkit.clinic.models import KNOWN_SLIDES_ONLY
 from allkit.clinic.records import ModelIdentity
 from allkit.trust.reasons import OTHER, SENTENCES, TEXTS, texts_of
+from allkit.trust.unseen import notes_on_slides
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "streamlit_app"))
@@ -341,13 +344,115 @@ def test_a_slide_whose_answer_is_older_than_its_fields_says_so():
 def test_a_slide_without_an_answer_says_what_it_waits_for():
     assert slide_words(None, fields=0).headline == "No fields yet"
     job = words.job_words(EN, {"state": "running", "done": 3, "total": 12}, 0.1)
-    assert slide_words(None, job=job).lines == ("Answered 3 of 12; about 2 minutes left",)
+    assert job.words == "Answered 3 of 12; about 2 minutes left"
+    assert slide_words(None, job=job).lines == (
+        "It comes when the model has answered for all fields.",
+    )
     failed = words.job_words(
         EN, {"state": "failed", "done": 0, "total": 0, "error": "It is full."}, None
     )
     said = slide_words(None, job=failed)
     assert said.tone == "open"
-    assert said.lines == ("The model could not answer: It is full.",)
+    assert failed.words == "The model could not answer: It is full."
+
+
+def test_that_the_model_failed_is_told_once():
+    failed = words.job_words(EN, {"state": "failed", "done": 0, "total": 0, "error": "Full."}, None)
+    for said in (slide_words(None, job=failed), slide_words(slide(), job=failed)):
+        assert failed.words not in (said.headline, *said.lines)
+
+
+@pytest.mark.parametrize("say", [EN, DE])
+@pytest.mark.parametrize(
+    "what", ["is gone. Put it back.", "was changed since it was added. Add it."]
+)
+def test_a_model_that_is_gone_is_told_without_its_place_on_the_server(say, what):
+    error = f"The model's file or folder /srv/models/all.onnx {what}"
+    job = {"state": "failed", "done": 0, "total": 0, "error": error}
+    said = words.job_words(say, job, None).words
+    assert "/srv" not in said
+    assert "Add it" not in said
+
+
+def test_all_fields_are_said_to_be_read_only_where_a_reader_has_read():
+    assert words.unread_words(EN, 0, read=False) == "No field needs a reader"
+    assert words.unread_words(EN, 0, read=True) == "All fields that need a reader are read"
+    assert words.unread_words(EN, 2, read=False) == "2 fields still need to be read"
+    assert words.unread_words(DE, 0, read=False) == "Kein Gesichtsfeld erfordert eine Sicht"
+
+
+@pytest.mark.parametrize("say", [EN, DE])
+def test_the_reasons_of_a_slide_speak_of_the_slide_and_not_of_one_field(say):
+    one = (
+        "This field",
+        "this field",
+        "This image",
+        "Dieses Gesichtsfeld",
+        "Dieses Bild",
+        "diesem Gesichtsfeld",
+    )
+    for code in TEXTS:
+        for coarse in ("accepted", "review"):
+            lines = slide_words(slide("review", codes=(code,), coarse_verdict=coarse), say).lines
+            assert [line for line in lines if any(part in line for part in one)] == []
+    field = field_words(prediction("review", codes=("unfamiliar_slide",)), say)
+    assert any(part in field.reasons[0] for part in one)
+
+
+def test_a_signed_slide_does_not_wait_for_a_signature():
+    def lines(signed):
+        return words.slide_words(
+            EN, slide(), job=None, hidden=False, fields=5, display=display, signed=signed
+        ).lines
+
+    assert "It stays the model's answer, until a reader signs." in lines(False)
+    assert not [line for line in lines(True) if "until a reader signs" in line]
+    assert [line for line in lines(True) if "the result stands in the report" in line]
+
+
+def a_model(*limits, calibrated=True):
+    return ModelIdentity(
+        "net", "1", "0" * 64, calibrated=calibrated, classes=CLASSES, limits=limits
+    )
+
+
+def test_a_model_without_limits_for_other_slides_is_never_called_calibrated_alone():
+    known = a_model(KNOWN_SLIDES_ONLY)
+    assert words.calibration_of(True, known.limits) == "calibrated_known"
+    assert EN("frame.calibrated_known") == "calibrated for known slides"
+    said = words.model_words(EN, known).calibrated_words
+    assert "for slides that it knows" in said
+    assert "other slides was never measured" in said
+    assert words.calibration_of(True, a_model("x").limits) == "calibrated"
+    assert words.calibration_of(False, known.limits) == "not_calibrated"
+
+
+def test_the_limits_of_a_model_are_in_the_language_of_the_reader():
+    written = (KNOWN_SLIDES_ONLY, "Research use; not a diagnosis.",
+               "Pre, Pro: seen on one slide only. How the class looks on another slide is not known, "
+               "and no figure here says it.", "Only at night.")  # fmt: skip
+    german = words.model_words(DE, a_model(*written)).limits
+    assert german[1] == "Für Forschungszwecke; keine Diagnose."
+    assert german[2].startswith("Pre-B, Pro-B: nur auf einem einzigen Ausstrich")
+    assert german[3] == "Only at night. (Englisch)"
+    assert not [one for one in german[:3] if "Englisch" in one]
+    assert words.model_words(EN, a_model(*written)).limits[3] == "Only at night."
+
+
+def limits_of_the_library():
+    """What a model says of itself where little is known of its images, as the library writes it."""
+    groups = SimpleNamespace(names=("benign", "malignant"), members=())
+    yield from notes_on_slides(("Benign", "Pre"), groups, None, None)
+    yield "Not calibrated: 3 held-out images, 40 needed. Give a larger validation part or `folds`."
+
+
+@pytest.mark.parametrize("say", [EN, DE])
+def test_limits_name_no_option_of_a_command(say):
+    found = list(limits_of_the_library())
+    assert any("--slide" in one for one in found)
+    said = words.model_words(say, a_model(*found)).limits
+    assert not [one for one in said if "--" in one or "`" in one]
+    assert not [one for one in said if "(Englisch)" in one]
 
 
 # ── reasons, jobs, models, files ──────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from workplace.plain import plain
 from workplace.sessions import SESSIONS
 from workplace.settings import Place
 from workplace.texts import Texts, languages, negotiate, texts
-from workplace.words import model_words
+from workplace.words import calibration_of, model_words
 
 __all__ = ["entered", "frame", "icon", "language", "style"]
 
@@ -158,7 +158,7 @@ def _model(here: Here, case: str | None) -> None:
         st.markdown(plain(say("frame.no_model")), width="content")
         return
     chip = say("frame.model_chip", name=words.name, version=words.version, hash=words.short_hash)
-    short = say("frame.calibrated" if identity.calibrated else "frame.not_calibrated")
+    short = say(f"frame.{calibration_of(identity.calibrated, identity.limits)}")
     with st.popover(f"{plain(chip)} · {plain(short)}", width="content"):
         st.text(f"{words.name} {words.version}\n{identity.sha256}\n{words.calibrated_words}")
         st.markdown(f"**{plain(say('server.limits'))}**")

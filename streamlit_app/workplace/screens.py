@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allkit.clinic.access import READERS, User
+from allkit.clinic.cases import SIGNED
 from allkit.clinic.reading import hindrance, labels, reads_second, unread
 from allkit.clinic.view import CaseView, FieldView, Label, version_of, view_of
 from workplace.texts import Texts
@@ -45,6 +46,7 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         hidden=hidden,
         fields=len(view.fields),
         display=lambda label: display_of(say, label),
+        signed=view.status in SIGNED,
     )
     left = unread(view, second=second)
     return {
@@ -60,8 +62,12 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         "slide": {"tone": slide.tone, "headline": slide.headline, "lines": list(slide.lines)},
         "job": {"state": job.state, "done": job.done, "total": job.total, "words": job.words},
         "unread": len(left),
-        "unread_words": unread_words(say, len(left)),
+        "unread_words": unread_words(say, len(left), read=_was_read(view, second=second)),
     }
+
+
+def _was_read(view: CaseView, *, second: bool) -> bool:
+    return any(field.second if second else field.first for field in view.fields)
 
 
 def _rate(job: Mapping[str, Any] | None) -> float | None:

@@ -127,14 +127,19 @@ def sure_of(answer: Prediction | CasePrediction, shown: Shown) -> float | None:
     return None if shown.label is None else answer.probability
 
 
-def reason_words(say: Texts, code: str, text: str = "", *, in_group: bool = False) -> str:
+def reason_words(
+    say: Texts, code: str, text: str = "", *, in_group: bool = False, of_slide: bool = False
+) -> str:
     """Return a reason of a verdict as a sentence in the user's language.
 
     `text` is the library's, shown for what is not one of its own codes. `in_group` says that the
-    group of classes is accepted: then only the class is in doubt.
+    group of classes is accepted: then only the class is in doubt. `of_slide` says that it is about all
+    fields together, and not about one.
     """
     if in_group and say.has(f"reasons.{code}_group"):
         return say(f"reasons.{code}_group")
+    if of_slide and say.has(f"reasons.{code}_slide"):
+        return say(f"reasons.{code}_slide")
     if say.has(f"reasons.{code}") and (code != "other" or not text):
         return say(f"reasons.{code}")
     return say("reasons.foreign", text=allkit.reason_sentence(code, text))
@@ -145,5 +150,6 @@ def reasons_of(say: Texts, answer: Prediction | CasePrediction, shown: Shown) ->
     codes, words = answer.reason_codes, answer.reasons
     pairs: list[tuple[str, str]] = list(zip(codes, (*words, *[""] * len(codes)), strict=False))
     pairs += [("other", text) for text in words[len(codes) :]]
-    told = (reason_words(say, *pair, in_group=shown.group is not None) for pair in pairs)
+    marks = {"in_group": shown.group is not None, "of_slide": isinstance(answer, CasePrediction)}
+    told = (reason_words(say, *pair, **marks) for pair in pairs)
     return tuple(dict.fromkeys(told))

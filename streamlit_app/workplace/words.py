@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from allkit.clinic.models import knows_no_other_slides
 from allkit.clinic.records import ModelIdentity
 from allkit.records import CasePrediction, Prediction
+from workplace.limits import limit_words
 from workplace.telling import (
     Shown,
     band_of,
@@ -35,6 +37,7 @@ __all__ = [
     "JobWords",
     "ModelWords",
     "SlideWords",
+    "calibration_of",
     "display_of",
     "field_words",
     "job_words",
@@ -178,9 +181,11 @@ def _measured(say: Texts, answer: Prediction) -> str:
     return " ".join(told)
 
 
-def unread_words(say: Texts, unread: int) -> str:
-    """Return how many fields a reader still has to look at."""
-    return say("field.unread", n=unread) if unread else say("field.read_all")
+def unread_words(say: Texts, unread: int, *, read: bool) -> str:
+    """Return how many fields a reader still has to look at; `read` is whether a reader has read any."""
+    if unread:
+        return say("field.unread", n=unread)
+    return say("field.read_all" if read else "field.none_to_read")
 
 
 # ── the slide ──────────────────────────────────────────────────────────────────────────────────
@@ -194,10 +199,12 @@ def slide_words(
     hidden: bool,
     fields: int,
     display: Display,
+    signed: bool = False,
 ) -> SlideWords:
     """Return the slide in words: its answer first, what is open, then what took no part.
 
-    `fields` is how many fields the case has now.
+    `fields` is how many fields the case has now, `signed` whether a reader's result stands. How far
+    the model is says the job, and the slide does not repeat it.
     """
     if hidden:
         return SlideWords("hidden", say("slide.hidden"), (say("slide.hidden_line"),))
@@ -216,23 +223,20 @@ def slide_words(
         named = group_of(say, group) if group is not None else display(str(shown.label))
         headline = say("slide.answer", n=used, answer=named)
         lines = [*_settled(say, slide, shown, display)]
+        lines.append(say("slide.confirmed" if signed else "slide.confirm"))
     else:
         tone, headline = "open", say("slide.open", n=used)
         lines = [*_open(say, slide)]
     lines += _apart(say, slide, fields)
-    if job is not None and job.state in ("queued", "running", "failed"):
-        lines.append(job.words)
     return SlideWords(tone, headline, tuple(dict.fromkeys(line for line in lines if line)))
 
 
 def _no_slide(say: Texts, job: JobWords | None, fields: int) -> SlideWords:
     if not fields:
         return SlideWords("waiting", say("slide.no_fields"), (say("slide.no_fields_line"),))
-    state = "none" if job is None else job.state
-    if job is not None and state == "failed":
-        return SlideWords("open", say("slide.failed"), (job.words,))
-    line = job.words if job is not None and state in ("queued", "running") else ""
-    return SlideWords("waiting", say("slide.waiting"), (line or say("slide.waiting_line"),))
+    if job is not None and job.state == "failed":
+        return SlideWords("open", say("slide.failed"))
+    return SlideWords("waiting", say("slide.waiting"), (say("slide.waiting_line"),))
 
 
 def _settled(say: Texts, slide: CasePrediction, shown: Shown, display: Display) -> Iterator[str]:
@@ -248,7 +252,6 @@ def _settled(say: Texts, slide: CasePrediction, shown: Shown, display: Display) 
     if group is not None and not shown.accepted:
         few = {"fields_disagree", "few_accepted"}.intersection(slide.reason_codes)
         yield say("slide.class_open" if few else "slide.class_unknown")
-    yield say("slide.confirm")
 
 
 def _open(say: Texts, slide: CasePrediction) -> Iterator[str]:
@@ -286,11 +289,18 @@ def job_words(say: Texts, job: Mapping[str, Any] | None, rate: float | None) -> 
     if state == "running":
         words = _running(say, done, total, rate)
     elif state == "failed":
-        error = str(job.get("error") or "")
-        words = say("job.failed_because", error=error) if error else say("job.failed")
+        words = _failed(say, str(job.get("error") or ""))
     else:
         words = say("job.done", n=total) if state == "done" else say("job.queued")
     return JobWords(state, done, total, words)
+
+
+def _failed(say: Texts, error: str) -> str:
+    """Say why there is no answer. Where a model lies on the server is nothing that readers need."""
+    found = re.search(r"^The model's file or folder .+ (is gone|was changed) ?(?:\.|since)", error)
+    if found is not None:
+        return say("job.gone" if found[1] == "is gone" else "job.altered")
+    return say("job.failed_because", error=error) if error else say("job.failed")
 
 
 def _running(say: Texts, done: int, total: int, rate: float | None) -> str:
@@ -309,9 +319,17 @@ def model_words(say: Texts, identity: ModelIdentity | None) -> ModelWords:
     """Return the model in words; without one its name says so and the rest is empty."""
     if identity is None:
         return ModelWords(say("model.none"), "", "", "")
-    calibrated = say("model.calibrated" if identity.calibrated else "model.not_calibrated")
-    short = identity.sha256[:8]
-    return ModelWords(identity.name, identity.version, short, calibrated, identity.limits)
+    told = calibration_of(identity.calibrated, identity.limits)
+    short, limits = identity.sha256[:8], tuple(limit_words(say, one) for one in identity.limits)
+    return ModelWords(identity.name, identity.version, short, say(f"model.{told}"), limits)
+
+
+def calibration_of(calibrated: bool, limits: Sequence[str]) -> str:
+    """Return what a model's probabilities are worth: `calibrated`, `calibrated_known` where nothing was
+    measured on slides that it does not know, or `not_calibrated`. The texts of these names say it."""
+    if not calibrated:
+        return "not_calibrated"
+    return "calibrated_known" if knows_no_other_slides(limits) else "calibrated"
 
 
 _KIND = re.compile(r" is an? (.+?) file, which is not read\.")

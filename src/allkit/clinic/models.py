@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ from allkit.records import CasePrediction, Prediction, Predictor
 
 __all__ = [
     "BENIGN",
+    "KNOWN_SLIDES_ONLY",
     "Told",
     "add_model",
     "group_of",
     "known_model",
+    "knows_no_other_slides",
     "malignant",
     "model_of_case",
     "models",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 BENIGN = "benign"
+KNOWN_SLIDES_ONLY = "It has no limits for slides that it was not trained on."
+"""The limit of a model whose answers on other slides were never measured; stored with each such model."""
 UNSIGNED = tuple(state for state in MOVES if "signed" in MOVES[state] or state == "new")
 
 
@@ -106,7 +110,7 @@ def _described(predictor: Predictor) -> dict[str, Any]:
     if not calibrated:
         limits.append("Its probabilities are not calibrated: every answer is for review.")
     if trust is not None and getattr(trust, "slides", None) is None:
-        limits.append("It has no limits for slides that it was not trained on.")
+        limits.append(KNOWN_SLIDES_ONLY)
     limits.append("Research use; not a diagnosis.")
     return {
         # The day it was made on tells more than a number; a plugin's file may not say it.
@@ -117,6 +121,11 @@ def _described(predictor: Predictor) -> dict[str, Any]:
         "limits": canonical(limits),
         "calibrated": calibrated,
     }
+
+
+def knows_no_other_slides(limits: Iterable[str]) -> bool:
+    """Whether a model with these limits was never measured on slides that it does not know."""
+    return KNOWN_SLIDES_ONLY in limits
 
 
 def _said(predictor: Predictor, attribute: str, key: str) -> Any:

@@ -13,7 +13,10 @@ from allkit.clinic.reports.sheet import CONTENT, LEFT, Cell, Sheet, Style
 from allkit.clinic.reports.wording import (
     PRELIMINARY_AI,
     RESEARCH_USE,
+    UNREAD,
+    basis_sentence,
     counts,
+    display,
     field_model,
     field_reader,
     identifier,
@@ -22,7 +25,7 @@ from allkit.clinic.reports.wording import (
     moment,
     person,
     probability,
-    result_sentence,
+    result_words,
     slide_sentence,
     standing,
     thumbnail_order,
@@ -35,10 +38,11 @@ __all__ = ["missing_glyphs", "pdf_of"]
 _TITLES = {"blood": "Blood smear report", "marrow": "Bone marrow smear report"}
 _KINDS = {
     "preliminary": (146, 84, 0),
-    "final": (20, 92, 62),
+    "final": paper.INK,
     "corrected": paper.ACCENT,
     "withdrawn": paper.ALARM,
 }
+"""No colour here is one of a class: green and red would look like benign and malignant."""
 _SMALL = Style(7.5)
 _TINY = Style(6.5, colour=paper.GREY)
 _LABEL = Style(7.5, colour=paper.GREY)
@@ -122,9 +126,11 @@ def _result(sheet: Sheet, report: CaseReport) -> None:
     top, page = sheet.y, len(sheet.pdf.pages)
     sheet.put(Cell(LEFT + 4, CONTENT, "RESULT OF THE READER", _HEAD), sheet.y)
     sheet.y += 4.6
-    sheet.row(Cell(LEFT + 4, CONTENT - 6, result_sentence(report), Style(13, bold=True)), gap=0.8)
+    sheet.row(Cell(LEFT + 4, CONTENT - 6, result_words(report), Style(13, bold=True)), gap=0.8)
     if text := standing(report):
         sheet.row(Cell(LEFT + 4, CONTENT - 6, text, Style(8.5, bold=True, colour=colour)), gap=0.8)
+    if basis := basis_sentence(report):
+        sheet.row(Cell(LEFT + 4, CONTENT - 6, basis, Style(9)), gap=0.4)
     if report.signer is not None:
         signed = f"Signed by {person(report.signer)}, {moment(report.signed_at)}"
         sheet.row(Cell(LEFT + 4, CONTENT - 6, signed, _LABEL), gap=0.4)
@@ -168,12 +174,17 @@ def _counts(sheet: Sheet, report: CaseReport) -> None:
         columns = zip(places, numbers, strict=True)
         return [first, *(Cell(x, wide, str(n), style, align="R") for (x, wide), n in columns)]
 
+    # What nobody read stands in the row's name: the column of the reader counts readings alone.
+    read = [n for n in found if n.name != UNREAD]
     rows = [
-        row(n.name, [n.model or "–", n.reader or "–", n.changed or "–"], Style(8)) for n in found
+        row(display(n.name), [n.model or "–", n.reader or "–", n.changed or "–"], Style(8))
+        for n in read
     ]
+    if left := sum(n.reader for n in found if n.name == UNREAD):
+        rows.append(row(f"Not read by a person: {left}", ["–", "–", "–"], Style(8)))
     sums = [
         sum(n.model for n in found),
-        sum(n.reader for n in found),
+        sum(n.reader for n in read),
         sum(n.changed for n in found),
     ]
     rows.append(row("Fields", sums, Style(8.5, bold=True)))
@@ -195,7 +206,7 @@ def _pictures(sheet: Sheet, report: CaseReport, image_of: Callable[[str], bytes]
         captions = (
             (f"{field.number}  {field.name}", Style(6.5, bold=True)),
             (f"AI: {field_model(field)}", _TINY),
-            (f"{'Now:' if field.changed else 'Reader:'} {field.reader or '–'}", read),
+            (f"{'Now:' if field.changed else 'Reader:'} {display(field.reader or '–')}", read),
         )
         for line, (text, style) in enumerate(captions):
             sheet.put(Cell(x, _SIDE, text, style), sheet.y + _SIDE + 0.8 + 3 * line)
@@ -281,7 +292,7 @@ def _machine(sheet: Sheet, report: CaseReport) -> None:
         return
     _pair(sheet, "Model", f"{model.name} {model.version}")
     _pair(sheet, "SHA-256 of the model", model.sha256)
-    _pair(sheet, "Classes", ", ".join(model.classes))
+    _pair(sheet, "Classes", ", ".join(map(display, model.classes)))
     _pair(sheet, "Calibrated", "yes" if model.calibrated else "no: scores are no probabilities")
     for number, limit in enumerate(model.limits):
         _pair(sheet, "" if number else "Limits", f"– {limit}")

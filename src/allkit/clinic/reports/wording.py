@@ -13,8 +13,11 @@ __all__ = [
     "INADEQUATE",
     "PRELIMINARY_AI",
     "RESEARCH_USE",
+    "UNREAD",
     "Count",
+    "basis_sentence",
     "counts",
+    "display",
     "field_model",
     "field_reader",
     "identifier",
@@ -25,6 +28,7 @@ __all__ = [
     "person",
     "probability",
     "result_sentence",
+    "result_words",
     "slide_sentence",
     "standing",
     "thumbnail_order",
@@ -33,6 +37,11 @@ __all__ = [
 RESEARCH_USE = "Research use; not a diagnosis"
 PRELIMINARY_AI = "Preliminary AI answer"
 INADEQUATE = "inadequate"
+UNREAD = "not confirmed"
+"""A field for which no reader gave a class."""
+
+_DISPLAY = {"Early": "Early Pre-B", "Pre": "Pre-B", "Pro": "Pro-B"}
+"""The classes of this task as the screen calls them; formats for machines keep the codes."""
 
 _NO_CLASS = {
     "review": "needs review",
@@ -43,6 +52,11 @@ _NO_CLASS = {
 """What the model says of a field where it does not stand by a class, by verdict."""
 
 _SPECIMEN = {"blood": "Blood smear", "marrow": "Bone marrow smear"}
+
+
+def display(label: str) -> str:
+    """Return the name of a class as people read it: `Pro` is printed as `Pro-B`."""
+    return _DISPLAY.get(label, label)
 
 
 class Count(NamedTuple):
@@ -73,15 +87,44 @@ def standing(report: CaseReport) -> str:
 
 
 def result_sentence(report: CaseReport) -> str:
-    """Return one sentence with the *reader's* result; never the model's."""
+    """Return the *reader's* result, never the model's, and what it rests on."""
+    basis = basis_sentence(report)
+    return f"{result_words(report)} {basis}" if basis else result_words(report)
+
+
+def basis_sentence(report: CaseReport) -> str:
+    """Return how many fields a person has read, and how many only the model answered.
+
+    `""` where there is no signed result, or no field. Who signs answers for the case, and has not
+    read each of its fields: where the model's answers were left as they are, that is said.
+    """
+    if report.signer is None or report.result is None or not report.fields:
+        return ""
+    unread = [field for field in report.fields if field.reader is None]
+    accepted = sum(field.verdict == "accepted" for field in unread)
+    count = len(report.fields) - len(unread)
+    said = [f"{_fields(count)} read by a person"]
+    if accepted:
+        said.append(f"{accepted} accepted by the model and not read by a person")
+    if len(unread) > accepted:
+        said.append(f"{len(unread) - accepted} neither read nor accepted")
+    return f"{', '.join(said)}."
+
+
+def _fields(count: int) -> str:
+    return "1 field" if count == 1 else f"{count} fields"
+
+
+def result_words(report: CaseReport) -> str:
+    """Return the reader's result in one sentence, and who signed it."""
     result = report.result
     if result is None:
         said = "No result: no reader has given one yet"
     elif result == INADEQUATE:
         said = f"{_SPECIMEN[report.specimen.kind]} inadequate for an assessment"
     else:
-        said = f"{_SPECIMEN[report.specimen.kind]}: {result}"
-    by = f", read by {report.signer.display}" if report.signer and result is not None else ""
+        said = f"{_SPECIMEN[report.specimen.kind]}: {display(result)}"
+    by = f", signed by {report.signer.display}" if report.signer and result is not None else ""
     before = "Withdrawn, do not use: " if report.kind == "withdrawn" else ""
     return f"{before}{said}{by}."
 
@@ -94,8 +137,8 @@ def counts(report: CaseReport) -> tuple[Count, ...]:
     """
     known = report.model.classes if report.model else ()
     said = [_model_class(field) for field in report.fields]
-    read = [field.reader or "not confirmed" for field in report.fields]
-    apart = (*_NO_CLASS.values(), INADEQUATE, "not confirmed")
+    read = [field.reader or UNREAD for field in report.fields]
+    apart = (*_NO_CLASS.values(), INADEQUATE, UNREAD)
     classes = dict.fromkeys((*known, *(n for n in sorted({*said, *read}) if n not in apart)))
     names = [*classes, *(name for name in apart if name in said or name in read)]
     changed = [field.reader for field in report.fields if field.changed]
@@ -122,16 +165,17 @@ def thumbnail_order(fields: Iterable[FieldResult]) -> list[FieldResult]:
 def field_model(field: FieldResult) -> str:
     """Return the model's part of a field in words: `Pro-B`, or `needs review (Pro-B)`."""
     if field.verdict == "accepted" and field.label:
-        return field.label
+        return display(field.label)
     said = _model_class(field)
-    return f"{said} ({field.label})" if field.label else said
+    return f"{said} ({display(field.label)})" if field.label else said
 
 
 def field_reader(field: FieldResult) -> str:
     """Return the reader's part of a field in words: the class, `(changed)` behind it, or `–`."""
     if field.reader is None:
         return "–"
-    return f"{field.reader} (changed)" if field.changed else field.reader
+    read = display(field.reader)
+    return f"{read} (changed)" if field.changed else read
 
 
 def probability(value: float | None) -> str:
@@ -145,11 +189,12 @@ def probability(value: float | None) -> str:
 
 def slide_sentence(slide: SlideResult) -> str:
     """Return the model's answer for the slide in one sentence, with what it rests on."""
-    answer = {"accepted": slide.label or "no class", "review": "needs review"}.get(
+    label = display(slide.label or "")
+    answer = {"accepted": label or "no class", "review": "needs review"}.get(
         slide.verdict, slide.verdict
     )
-    if slide.verdict == "review" and slide.label:
-        answer += f" (nearest class {slide.label})"
+    if slide.verdict == "review" and label:
+        answer += f" (nearest class {label})"
     sure = (
         f", probability {probability(slide.probability)}" if slide.probability is not None else ""
     )
