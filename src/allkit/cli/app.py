@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import ipaddress
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -263,5 +265,8 @@ def _serve(folder: Path, start: Start, hosts: list[str]) -> int:
         "server.allowedHosts": hosts,
     }
     say(f"http://{start.host}:{start.port}  Ctrl-C ends it.")
-    server.app.run(config=config)
+    # The server ends what was begun, and then raises the signal anew; asked politely, that is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.app.run(config=config)
     return 0
