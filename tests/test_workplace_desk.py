@@ -328,7 +328,7 @@ def test_another_class_than_an_accepted_one_needs_a_reason(desk):
     press(page, "ArrowRight", "3")  # the class of the model needs none
     until(lambda: readings(clinic)[1:] == [("f2", "Pre")])
     press(page, "ArrowRight", "x")
-    page.get_by_label("Another reason").fill("blurred at 12 o'clock")
+    page.get_by_label("The reason in your words").fill("blurred at 12 o'clock")
     time.sleep(0.6)
     press(page, "Enter")
     until(lambda: len(clinic.log) == 3)
@@ -342,7 +342,7 @@ def test_what_is_typed_as_a_reason_is_that_reason_and_neither_a_quick_one_nor_a_
     page = show([stand.field(n, "accepted", "Pre") for n in range(1, 4)])
     press(page, "1")
     page.keyboard.type("no blasts, x o u 1")
-    text = page.get_by_label("Another reason")
+    text = page.get_by_label("The reason in your words")
     assert text.input_value() == "no blasts, x o u 1"
     time.sleep(0.7)
     page.keyboard.type("2")
@@ -357,7 +357,7 @@ def test_a_key_that_is_pressed_twice_or_held_gives_no_reason(desk):
     page = show([stand.field(n, "accepted", "Pre") for n in range(1, 4)])
     press(page, "1", "1", "Enter")
     dialog = page.get_by_role("dialog", name="Why another class?")
-    text = page.get_by_label("Another reason")
+    text = page.get_by_label("The reason in your words")
     assert (dialog.is_visible(), text.input_value()) == (True, "")
     page.keyboard.down("2")
     time.sleep(0.7)
