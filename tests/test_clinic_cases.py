@@ -225,6 +225,61 @@ def test_a_model_that_vanished_or_was_altered_is_told_in_the_case(answered, tmp_
         models.add_model(anna, Path("gone.onnx"), Scripted())
 
 
+def failed_case(anna, tmp_path):
+    """A case whose model is gone, and the worker that tried."""
+    path = tmp_path / "model.onnx"
+    _, worker = with_model(anna, path, Scripted())
+    case = cases.create(anna, specimen_=BLOOD)
+    fields.add(anna, case, [incoming(1)])
+    path.unlink()
+    worker.drain()
+    assert open_case(anna, case).job["state"] == "failed"
+    return path, case, worker
+
+
+def test_a_reader_tries_a_failed_case_again_when_the_model_is_back(clinic, tmp_path):
+    _, anna = clinic
+    path, case, worker = failed_case(anna, tmp_path)
+    assert jobs.failed(anna, [case]) == {case}
+    path.write_bytes(b"a model")
+    job = jobs.retry(anna, case)
+    assert jobs.retry(anna, case) == job  # pressed twice, it waits once
+    assert jobs.failed(anna, [case]) == frozenset()
+    assert worker.drain() == (1, 0)
+    assert open_case(anna, case).job["state"] == "done"
+    with pytest.raises(ClinicError, match="nothing to try again"):
+        jobs.retry(anna, case)
+
+
+def test_only_a_reader_tries_again_and_no_closed_case_is(clinic, tmp_path):
+    _, anna = clinic
+    path, case, worker = failed_case(anna, tmp_path)
+    access.add_person(anna, "admin", ["admin"])
+    with pytest.raises(AccessError):
+        jobs.retry(access.sign_in(anna.store, "admin"), case)
+    path.write_bytes(b"a model")
+    jobs.retry(anna, case)
+    worker.drain()
+    signing.sign(anna, case, Statement("Benign", limits_read=True))
+    with pytest.raises(ClinicError, match="opened again"):
+        jobs.retry(anna, case)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_model_that_is_taken_up_again_answers_what_it_failed_on(clinic, tmp_path, known):
+    _, anna = clinic
+    _, case, worker = failed_case(anna, tmp_path)
+    elsewhere = tmp_path / "elsewhere.onnx"
+    elsewhere.write_bytes(b"a model")
+    if known:
+        assert models.known_model(anna, elsewhere, default=True)
+    else:
+        models.add_model(anna, elsewhere, Scripted(), default=False)
+    assert open_case(anna, case).job["state"] == "queued"
+    assert worker.drain() == (1, 0)
+    assert open_case(anna, case).job["state"] == "done"
+
+
 def test_a_new_model_answers_anew_and_reopens_what_is_not_signed(answered, tmp_path, bert):
     store, anna, case, worker = answered
     signed = cases.create(anna, specimen_=BLOOD)

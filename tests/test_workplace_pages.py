@@ -1,5 +1,6 @@
 """The pages as reader, signer and admin see them, on a real clinic."""
 
+import ast
 import importlib
 import re
 from pathlib import Path
@@ -239,8 +240,79 @@ def test_that_a_case_was_seen_is_noted_once_and_not_at_each_run(anna, bert, case
 
 
 def test_a_case_that_is_not_there_is_said_in_a_sentence(anna, desk):
-    assert "There is no case" in words(page("case", before(anna), case="01NOTHING"))
+    for name in ("case", "report"):
+        here = before(anna)
+        at = page(name, here, case="01NOTHING")
+        assert "There is no such case" in words(at)
+        assert not at.error
+        ran(at.button("case.to_worklist").click())
+        assert here.gone == [("worklist", {})]
     assert "Choose one in the worklist" in words(page("case", before(anna)))
+
+
+def told_by_the_clinic():
+    """Every text of the clinic's sources that names a command, with X for its values."""
+    for path in sorted((ROOT / "src" / "allkit" / "clinic").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Raise | ast.Return) and node is not None:
+                for part in ast.walk(node):
+                    pieces = part.values if isinstance(part, ast.JoinedStr) else [part]
+                    text = "".join(str(getattr(p, "value", "X")) if isinstance(p, ast.Constant)
+                                   else "X" for p in pieces)  # fmt: skip
+                    if re.search(r"\ballkit [a-z]+ [a-z]", text):
+                        yield path.name, text
+
+
+def test_no_page_gives_advice_for_the_command_line():
+    from workplace.pages.common import in_the_browser
+
+    found = [one for one in told_by_the_clinic() if "allkit clinic" in one[1]]
+    assert len(found) >= 10
+    for name, text in found:
+        said = in_the_browser(text)
+        assert "allkit clinic" not in said, (name, text)
+        assert said.endswith("."), (name, said)
+    assert in_the_browser("There is no patient 'x'. Find the case: allkit clinic list") == (
+        "There is no patient 'x'. Find the case."
+    )
+    assert in_the_browser("Take it over first (allkit clinic assign).") == "Take it over first."
+
+
+def test_a_signed_case_shows_its_result_by_whom_and_when_and_leads_to_the_report(anna, case, desk):
+    assert "Signed:" not in words(page("case", before(anna), case=case))
+    read_all(anna, case)
+    signing.sign(anna, case, SIGNS)
+    here = before(anna)
+    at = page("case", here, case=case)
+    button = at.button("case.signed")
+    said = button.label.replace("\\", "")
+    report = versions(anna, case)[0]
+    day = report.signed_at[:16].replace("T", " ")
+    assert said == f"Signed: Pro-B, by Dr. Anna, {day} (UTC), version 1. Open the report"
+    ran(button.click())
+    assert here.gone == [("report", {"case": case})]
+
+
+def test_a_case_whose_model_failed_is_marked_in_the_list_and_tried_again_by_a_button(
+    anna, tmp_path, tables, desk
+):
+    path = tmp_path / "model.onnx"
+    _, worker = with_model(anna, path, Scripted())
+    made = cases.create(anna, specimen_=BLOOD)
+    fields.add(anna, made, [incoming(7)])
+    path.unlink()
+    worker.drain()
+    page("worklist", before(anna))
+    (row,) = tables["worklist_rows"]["rows"]
+    assert (row["tone"], row["word"]) == ("refused", "New, the model failed")
+    at = page("case", before(anna), case=made)
+    path.write_bytes(b"a model")
+    ran(at.button("case.retry").click())
+    assert open_case(anna, made).job["state"] == "queued"
+    assert worker.drain() == (1, 0)
+    page("worklist", before(anna))
+    assert tables["worklist_rows"]["rows"][0]["word"] == "New"
+    assert not [b for b in page("case", before(anna), case=made).button if b.key == "case.retry"]
 
 
 def test_a_pseudonym_is_shown_as_it_is_written(anna, desk):
@@ -375,7 +447,7 @@ def test_a_benign_result_against_the_model_needs_a_comment_in_the_clinics_words(
     _, at = signing_page(anna, case, desk)
     ran(at.radio[0].set_value("Benign"))
     assert (
-        "□ The model accepted a malignant class here; the comment must say why the result is Benign."
+        "□ The model accepted a malignant class here. The comment must say why the result is Benign."
         in words(at)
     )
     ran(at.text_area(f"sign.comment.{case}").set_value("regenerating marrow"))
@@ -528,6 +600,10 @@ def test_a_model_that_is_gone_is_said_and_only_an_admin_makes_another_answer(
     (tmp_path / "model.onnx").unlink()
     said = words(page("models", before(bert)))
     assert "gone from its place" in said
+    assert said.count("Answers now") == 1  # the other one, which is there
+    assert "Does not answer" not in said
+    assert str(tmp_path) not in said
+    assert str(tmp_path) in words(page("models", before(anna)))
     assert "Refused in this laboratory: too few (1 of 3)" in said
     assert "Let it answer" not in said
     first = next(m["id"] for m in models.models(anna) if not m["default"])

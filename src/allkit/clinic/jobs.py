@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from allkit.clinic.access import User
+from allkit.clinic.access import READERS, User
+from allkit.clinic.cases import SIGNED, require_open, row_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
+from allkit.errors import ClinicError
 
-__all__ = ["ATTEMPTS", "LEASE", "Job", "any_wait", "claim", "end", "enqueue", "renew", "running"]
+__all__ = [
+    "ATTEMPTS",
+    "LEASE",
+    "Job",
+    "any_wait",
+    "claim",
+    "end",
+    "enqueue",
+    "failed",
+    "renew",
+    "requeue",
+    "retry",
+    "running",
+]
 
 LEASE = 120
 """Seconds for which a job belongs to who took it, from its last answer on."""
@@ -63,6 +79,57 @@ def enqueue(change: Change, case: str, model: str | None = None) -> str | None:
     )
     change.log("job.queued", id, of=case, model=model)
     return id
+
+
+def retry(user: User, case: str) -> str:
+    """Queue a case anew whose model failed, for the model that answers now; return the job.
+
+    Where it waits or is answered already, nothing changes. Raises `ClinicError` where nothing failed, or
+    the case is closed.
+    """
+    with user.change(*READERS) as change:
+        require_open(row_of(change.connection, case), "a new answer")
+        newest = change.first(_newest().where(t.jobs.c.case_id == case))
+        if newest is not None and newest.state in OPEN:
+            return str(newest.id)
+        if newest is None or newest.state != "failed":
+            raise ClinicError(
+                f"The model did not fail in the case {case}: there is nothing to try again."
+            )
+        # Without a model that answers now it is the one that failed.
+        return enqueue(change, case) or str(enqueue(change, case, newest.model_id))
+
+
+def requeue(change: Change, model: str) -> int:
+    """Queue the open cases anew in which a model failed last, as it is back; return how many."""
+    rows = change.connection.execute(
+        _newest()
+        .join(t.cases, t.cases.c.id == t.jobs.c.case_id)
+        .where(
+            t.jobs.c.model_id == model,
+            t.jobs.c.state == "failed",
+            t.cases.c.status.not_in((*SIGNED, "erased")),
+        )
+    ).all()
+    for row in rows:
+        enqueue(change, row.case_id, model)
+    return len(rows)
+
+
+def failed(user: User, cases: Iterable[str], *, polling: bool = False) -> frozenset[str]:
+    """Return those of some cases whose last job failed; `polling` is for a list that refreshes itself."""
+    with user.read(*READERS, "admin", polling=polling) as connection:
+        rows = connection.execute(
+            _newest().where(t.jobs.c.case_id.in_(list(cases)), t.jobs.c.state == "failed")
+        )
+        return frozenset(row.case_id for row in rows)
+
+
+def _newest() -> sa.Select[Any]:
+    """Return the query for the newest job of each case."""
+    later_ = t.jobs.alias()
+    newer = sa.exists().where(later_.c.case_id == t.jobs.c.case_id, later_.c.id > t.jobs.c.id)
+    return sa.select(t.jobs).where(~newer)
 
 
 def any_wait(user: User) -> bool:

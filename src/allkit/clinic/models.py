@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from allkit import __version__
 from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import MOVES
-from allkit.clinic.jobs import enqueue
+from allkit.clinic.jobs import enqueue, requeue
 from allkit.clinic.records import ModelIdentity, canonical
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
@@ -49,7 +49,8 @@ def add_model(
     """Take up a model, which was opened from a folder or an exported file, and return its id.
 
     With `default` it answers from now on: each case that is not signed is queued for it. The same model
-    again changes its path only. Raises `ClinicError` where the path is gone.
+    again changes its path only, and the cases in which it failed are queued anew. Raises `ClinicError`
+    where the path is gone.
     """
     from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
 
@@ -76,6 +77,7 @@ def add_model(
             if row.path != str(place):
                 change.update(t.models, id, path=str(place))
                 change.log("model.moved", id)
+            requeue(change, id)
         if default:
             _make_default(change, id)
         return id
@@ -84,7 +86,7 @@ def add_model(
 def known_model(user: User, path: Path, *, default: bool) -> bool:
     """Return whether a model was taken up before; if so it need not be opened.
 
-    With `default` it answers from now on.
+    With `default` it answers from now on. Cases in which it failed are queued anew.
     """
     from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
 
@@ -97,6 +99,7 @@ def known_model(user: User, path: Path, *, default: bool) -> bool:
         if row.path != str(place):
             change.update(t.models, row.id, path=str(place))
             change.log("model.moved", row.id)
+        requeue(change, row.id)
         if default:
             _make_default(change, row.id)
     return True

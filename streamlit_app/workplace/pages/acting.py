@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from allkit.errors import AllkitError, SignedOutError
-from workplace.pages.common import plain
+from allkit.clinic.search import resolve
+from allkit.errors import AllkitError, ClinicError, SignedOutError
+from workplace.pages.common import in_the_browser, plain
 
 if TYPE_CHECKING:
     from workplace.here import Here
 
-__all__ = ["Outcome", "acting", "done", "tell_done"]
+__all__ = ["Outcome", "acting", "done", "known", "tell_done", "to_worklist"]
 
 DONE = "workplace.done"
 SIGNED_OUT = "workplace.signed_out"
@@ -41,7 +42,7 @@ def acting(here: Here) -> Iterator[Outcome]:
     except SignedOutError as error:
         _to_sign_in(here, error)
     except AllkitError as error:
-        st.error(plain(str(error)))
+        st.error(plain(in_the_browser(str(error))))
 
 
 def _to_sign_in(here: Here, error: SignedOutError) -> None:
@@ -49,7 +50,7 @@ def _to_sign_in(here: Here, error: SignedOutError) -> None:
     if not st.session_state.get(SIGNED_OUT):
         st.session_state[SIGNED_OUT] = True
         st.rerun()
-    st.error(plain(str(error)))
+    st.error(plain(in_the_browser(str(error))))
     if st.button(here.say("common.sign_in_again"), key="common.sign_in_again"):
         st.rerun()
     st.stop()
@@ -67,3 +68,20 @@ def tell_done() -> None:
     st.session_state.pop(SIGNED_OUT, None)
     if text:
         st.toast(plain(text))
+
+
+def known(here: Here, case: str) -> bool:
+    """Whether there is a case of this id."""
+    try:
+        return resolve(here.user, case, whole=True) == case
+    except SignedOutError:
+        raise
+    except ClinicError:
+        return False
+
+
+def to_worklist(here: Here, why: str) -> None:
+    """Say why no case is shown, and offer the worklist."""
+    st.write(here.say(f"case.{why}"))
+    if st.button(here.say("case.to_worklist"), key="case.to_worklist"):
+        here.go("worklist")

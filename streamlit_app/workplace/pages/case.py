@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from allkit.clinic.cases import SIGNED
+from allkit.clinic.jobs import retry
 from allkit.clinic.reading import finish
+from allkit.clinic.reporting import versions
 from allkit.clinic.search import previous
 from allkit.clinic.view import CaseView, look, open_case
 from workplace.pages import actions, signing
-from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import age, may, small, tone_of, when
+from workplace.pages.acting import acting, done, known, tell_done, to_worklist
+from workplace.pages.common import age, may, plain, small, tone_of, when
+from workplace.telling import display_of
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -28,9 +32,7 @@ def show(here: Here) -> None:
     tell_done()
     case = st.query_params.get("case", "")
     if not case:
-        st.write(say("case.none"))
-        if st.button(say("case.to_worklist"), key="case.to_worklist"):
-            here.go("worklist")
+        to_worklist(here, "none")
         return
     view = _opened(here, case)
     if view is None:
@@ -50,6 +52,9 @@ def _opened(here: Here, case: str) -> CaseView | None:
     """Return the case; that it was opened stands in the audit once, not at each run of the page."""
     view = None
     with acting(here):
+        if not known(here, case):
+            to_worklist(here, "unknown")
+            return None
         first = st.session_state.get(SEEN) != (here.user.id, case)
         view = open_case(here.user, case) if first else look(here.user, case)
         st.session_state[SEEN] = (here.user.id, case)
@@ -61,6 +66,7 @@ def _heading(here: Here, view: CaseView) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="case_top"):
         _line(here, view.id)
         _buttons(here, view)
+    _signed(here, view)
     _previous(here, view)
 
 
@@ -69,6 +75,24 @@ def _buttons(here: Here, view: CaseView) -> None:
         if st.button(here.say("case.report"), key="case.report"):
             here.go("report", case=view.id)
         actions.menu(here, view)
+
+
+def _signed(here: Here, view: CaseView) -> None:
+    """Say the signed result, as the report has it; pressed, it opens the report."""
+    if view.status not in SIGNED:
+        return
+    say = here.say
+    with acting(here):
+        report = versions(here.user, view.id)[0]
+        words = say(
+            "case.signed",
+            result=display_of(say, report.result or ""),
+            name="" if report.signer is None else report.signer.display,
+            at=when(report.signed_at or ""),
+            version=report.version,
+        )
+        if st.button(plain(words), key="case.signed", type="tertiary"):
+            here.go("report", case=view.id)
 
 
 @st.fragment(run_every=SECONDS)
@@ -91,6 +115,19 @@ def _line(here: Here, case: str) -> None:
         st.text(age(say, view.created, here.place.store.now()).text)
         if view.blind:
             st.text(say("case.blind"))
+        _again(here, view)
+
+
+def _again(here: Here, view: CaseView) -> None:
+    """Offer to ask the model once more where it failed, which the desk says."""
+    open_ = view.status in ("new", "reading", "second")
+    if not open_ or view.job is None or view.job["state"] != "failed":
+        return
+    if may(here, "reader", "signer") and st.button(here.say("case.retry"), key="case.retry"):
+        with acting(here) as outcome:
+            retry(here.user, view.id)
+        if outcome.done:
+            done(here.say("case.retried"))
 
 
 _SHAPES = {"urgent": "▲", "open": "◐", "done": "✓", "waiting": "○", "refused": "✕"}

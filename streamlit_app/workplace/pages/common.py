@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from workplace.here import Here
     from workplace.texts import Texts
 
-__all__ = ["age", "may", "plain", "share_cell", "short", "small", "tone_of", "when"]
+__all__ = [
+    "age",
+    "in_the_browser",
+    "may",
+    "plain",
+    "share_cell",
+    "short",
+    "small",
+    "tone_of",
+    "when",
+]
 
 TONES: Mapping[str, str] = {
     "new": "waiting",
@@ -31,6 +41,12 @@ TONES: Mapping[str, str] = {
 def plain(text: str) -> str:
     """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
+
+
+def in_the_browser(message: str) -> str:
+    """Return what the clinic says without its advice for the command line, which no page has."""
+    said = re.sub(r"\s*\(allkit [^)]*\)", "", message)
+    return re.sub(r"(?:\s+with)?:\s*allkit [a-z][^.]*\.?$", ".", said)
 
 
 def small(text: str, *, width: Literal["stretch", "content"] = "stretch") -> None:

@@ -12,9 +12,11 @@ from allkit.clinic.models import Told, models, set_default, told_by
 from allkit.clinic.quality import refusals
 from allkit.clinic.shares import Share, share_of
 from workplace.components.rows import Column, Row, rows
+from workplace.limits import limit_words
 from workplace.pages.acting import acting, done, tell_done
 from workplace.pages.common import may, plain, share_cell
 from workplace.telling import display_of
+from workplace.words import calibration_of
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -43,32 +45,39 @@ def _card(here: Here, model: dict[str, Any], refused: Share) -> None:
     say = here.say
     st.subheader(_heading(model), anchor=False)
     classes = ", ".join(display_of(say, name) for name in json.loads(model["classes"]))
+    told, admin = told_by(Path(model["path"])), may(here, "admin")
+    limits = json.loads(model["limits"])
     lines = [
-        say("models.default" if model["default"] else "models.not_default"),
+        *_answers(here, model, told),
         say("models.version", version=model["version"], added=model["added"][:10]),
         say("models.hash", hash=model["sha256"]),
-        say("models.calibrated" if model["calibrated"] else "models.not_calibrated"),
+        say(f"models.{calibration_of(model['calibrated'], limits)}"),
         say("models.classes", classes=classes),
     ]
-    told = told_by(Path(model["path"]))
-    if told.there:
-        lines.append(say("models.path", path=model["path"]))
-    else:
+    if not told.there:
         st.error(say("models.gone"))
-        lines.append(model["path"])
+    if admin:  # where it lies on the server is nothing that others need
+        lines.append(say("models.path", path=model["path"]))
     lines.append(say("models.refused", share=share_cell(say, refused).text))
-    lines += [f"– {limit}" for limit in json.loads(model["limits"])]
+    lines += [f"– {limit_words(say, limit)}" for limit in limits]
     st.text("\n".join(lines))
-    _figures(here, model["id"], told)
-    if not model["default"] and may(here, "admin"):
+    _figures(here, model, told)
+    if not model["default"] and admin:
         _make_default(here, model["id"])
+
+
+def _answers(here: Here, model: dict[str, Any], told: Told) -> list[str]:
+    """Say whether the model answers; of one that is gone it is said above that it cannot."""
+    if not told.there:
+        return []
+    return [here.say("models.default" if model["default"] else "models.not_default")]
 
 
 def _heading(model: dict[str, Any]) -> str:
     return plain(f"{model['name']}  {model['sha256'][:12]}")
 
 
-def _figures(here: Here, id: str, told: Told) -> None:
+def _figures(here: Here, model: dict[str, Any], told: Told) -> None:
     """Show the figures as they are stored, with what they were measured on."""
     say = here.say
     if not told.there:
@@ -98,12 +107,14 @@ def _figures(here: Here, id: str, told: Told) -> None:
             )
             for name, value, words in told.measured
         ],
-        key=f"models_{id}",
+        key=f"models_{model['id']}",
         label=say("models.figures"),
         direction=say.direction,
     )
+    stored = set(json.loads(model["limits"]))
     for note in told.notes:
-        st.text(f"– {note}")
+        if note not in stored:  # these stand above
+            st.text(f"– {limit_words(say, note)}")
 
 
 def _make_default(here: Here, id: str) -> None:

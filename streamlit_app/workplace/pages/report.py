@@ -14,7 +14,7 @@ from allkit.clinic.reports.formats import FORMATS, render
 from allkit.clinic.signing import reopen, withdraw
 from allkit.clinic.view import CaseView, look
 from workplace.components.rows import Cell, Column, Row, rows
-from workplace.pages.acting import acting, done, tell_done
+from workplace.pages.acting import acting, done, known, tell_done, to_worklist
 from workplace.pages.common import may, small, when
 from workplace.pages.pictures import WIDTH, pages_of
 from workplace.pages.reasons import with_reason
@@ -35,9 +35,12 @@ def show(here: Here) -> None:
     tell_done()
     case = st.query_params.get("case", "")
     if not case:
-        st.write(say("case.none"))
+        to_worklist(here, "none")
         return
     with acting(here):
+        if not known(here, case):
+            to_worklist(here, "unknown")
+            return
         view, found = look(here.user, case), versions(here.user, case)
         with st.container(horizontal=True, vertical_alignment="center"):
             st.header(say("report.title"), anchor=False)

@@ -8,6 +8,7 @@ import streamlit as st
 
 from allkit.clinic.signing import Obstacle, Statement, ToSign, draft, gate, sign, to_sign
 from allkit.clinic.view import CaseView
+from workplace.limits import limit_words
 from workplace.pages.acting import acting, done
 from workplace.pages.common import may, short, small
 from workplace.pages.pictures import WIDTH, pages_of
@@ -95,7 +96,7 @@ def _limits_read(here: Here, view: CaseView, asked: ToSign) -> bool:
         st.text(
             say("sign.limits", name=model.name, version=model.version, hash=short(model.sha256))
         )
-        st.text("\n".join(f"– {limit}" for limit in model.limits))
+        st.text("\n".join(f"– {limit_words(say, limit)}" for limit in model.limits))
         return st.checkbox(say("sign.limits_read"), key=f"sign.limits.{view.id}")
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from allkit.clinic.access import people
+from allkit.clinic.jobs import failed
 from allkit.clinic.records import STATES
 from allkit.clinic.search import CaseRow, Filter, counts, find
 from workplace.components.rows import Cell, Column, Row, rows
@@ -118,9 +119,10 @@ def _list(here: Here, wanted: Filter) -> None:
             st.write(say("worklist.none_found" if filtered else "worklist.none"))
         with here.user.read("reader", "signer", "admin", polling=polling) as connection:
             shown = {one.name: one.display for one in people(connection)}
+        failing = failed(here.user, [row.id for row in page.rows], polling=polling)
         opened = rows(
             _columns(here),
-            [_row(here, row, shown) for row in page.rows],
+            [_row(here, row, shown, failed=row.id in failing) for row in page.rows],
             key="worklist_rows",
             label=say("worklist.title"),
             opens=say("worklist.opens", name="{name}"),
@@ -146,9 +148,13 @@ def _columns(here: Here) -> list[Column]:
     ]
 
 
-def _row(here: Here, row: CaseRow, shown: Mapping[str, str]) -> Row:
+def _row(here: Here, row: CaseRow, shown: Mapping[str, str], *, failed: bool) -> Row:
     say = here.say
     tone, word = tone_of(say, row.status, urgent=row.priority > 0)
+    if failed and row.status in OPEN:
+        # An urgent case keeps its shape: it stays at the top, and the word says the rest.
+        tone = tone if row.priority > 0 else "refused"
+        word = say("worklist.failed", status=word)
     if row.cancelled:
         word = say("worklist.cancelled", status=word)
     cells: dict[str, Any] = {
