@@ -264,7 +264,7 @@ def told_by_the_clinic():
 
 
 def test_no_page_gives_advice_for_the_command_line():
-    from workplace.pages.common import in_the_browser
+    from workplace.plain import in_the_browser
 
     found = [one for one in told_by_the_clinic() if "allkit clinic" in one[1]]
     assert len(found) >= 10

@@ -11,7 +11,7 @@ from allkit.clinic.models import model_of_case
 from allkit.errors import AccessError, AllkitError, SignedOutError
 from workplace import signing_in
 from workplace.here import Here
-from workplace.plain import plain
+from workplace.plain import in_the_browser, plain
 from workplace.sessions import SESSIONS
 from workplace.settings import Place
 from workplace.texts import Texts, languages, negotiate, texts
@@ -104,7 +104,7 @@ def entered(place: Place) -> Here | None:
     except SignedOutError:
         _sign_in(place, say)
     except AccessError as error:
-        st.error(plain(str(error)))
+        st.error(plain(in_the_browser(str(error))))
         if place.login is not None:
             st.button(say("frame.sign_out"), on_click=st.logout)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["plain", "sentence"]
+__all__ = ["in_the_browser", "plain", "sentence"]
 
 
 def plain(text: str) -> str:
@@ -16,3 +16,9 @@ def sentence(text: str) -> str:
     """Return Markdown for a message of allkit: commands between backticks stay as they are."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else plain(part) for part in parts if part)
+
+
+def in_the_browser(message: str) -> str:
+    """Return what the clinic says without its advice for the command line, which no page has."""
+    said = re.sub(r"\s*\(allkit [^)]*\)", "", message)
+    return re.sub(r"(?:\s+with)?:\s*allkit [a-z][^.]*\.?$", ".", said)

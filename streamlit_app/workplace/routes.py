@@ -17,6 +17,7 @@ from allkit.clinic.reading import Item, Sent, read_many
 from allkit.clinic.records import Identifier, Specimen
 from allkit.errors import AccessError, AllkitError, SignedOutError, StoreError
 from workplace.pictures import PICTURES, SIDES
+from workplace.plain import in_the_browser
 from workplace.screens import screen, version
 from workplace.sessions import SESSIONS, Session
 from workplace.texts import Texts, texts
@@ -41,10 +42,10 @@ def of_error(say: Texts, error: AllkitError) -> JSONResponse:
     if isinstance(error, SignedOutError):
         return told(say, "signed_out", 401)
     if isinstance(error, AccessError):
-        return told(say, "forbidden", 403, str(error))
+        return told(say, "forbidden", 403, in_the_browser(str(error)))
     if isinstance(error, StoreError):
         return told(say, "database", 503)
-    return told(say, "conflict", 409, str(error))
+    return told(say, "conflict", 409, in_the_browser(str(error)))
 
 
 class Refused(Exception):
@@ -123,7 +124,8 @@ def readings(request: Request, session: Session, body: Any) -> Response:
     items = items_of(body)
     errors = read_many(session.user, request.path_params["case"], items)
     results = [
-        {"seq": item.sent.seq, "ok": not error} | ({"error": error} if error else {})
+        {"seq": item.sent.seq, "ok": not error}
+        | ({"error": in_the_browser(error)} if error else {})
         for item, error in zip(items, errors, strict=True)
     ]
     return JSONResponse({"results": results})

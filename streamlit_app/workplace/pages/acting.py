@@ -11,7 +11,7 @@ import streamlit as st
 
 from allkit.clinic.search import resolve
 from allkit.errors import AllkitError, ClinicError, SignedOutError
-from workplace.pages.common import in_the_browser, plain
+from workplace.plain import in_the_browser, plain
 
 if TYPE_CHECKING:
     from workplace.here import Here

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "age",
-    "in_the_browser",
     "may",
     "plain",
     "share_cell",
@@ -41,12 +40,6 @@ TONES: Mapping[str, str] = {
 def plain(text: str) -> str:
     """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
     return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
-
-
-def in_the_browser(message: str) -> str:
-    """Return what the clinic says without its advice for the command line, which no page has."""
-    said = re.sub(r"\s*\(allkit [^)]*\)", "", message)
-    return re.sub(r"(?:\s+with)?:\s*allkit [a-z][^.]*\.?$", ".", said)
 
 
 def small(text: str, *, width: Literal["stretch", "content"] = "stretch") -> None:
