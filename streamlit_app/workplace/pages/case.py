@@ -14,7 +14,8 @@ from allkit.clinic.search import previous
 from allkit.clinic.view import CaseView, look, open_case
 from workplace.pages import actions, signing
 from workplace.pages.acting import acting, done, known, tell_done, to_worklist
-from workplace.pages.common import age, may, plain, small, tone_of, when
+from workplace.pages.common import age, may, small, tone_of, when
+from workplace.plain import plain
 from workplace.telling import display_of
 
 if TYPE_CHECKING:

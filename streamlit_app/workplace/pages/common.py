@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +10,7 @@ import streamlit as st
 
 from allkit.clinic.shares import Share
 from workplace.components.rows import Cell
+from workplace.plain import plain
 
 if TYPE_CHECKING:
     from workplace.here import Here
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "age",
     "may",
-    "plain",
     "share_cell",
     "short",
     "small",
@@ -35,11 +34,6 @@ TONES: Mapping[str, str] = {
     "amended": "done",
     "erased": "refused",
 }
-
-
-def plain(text: str) -> str:
-    """Return Markdown that shows `text` as it is: a file's name may hold links and pictures."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])", r"\\\1", text)
 
 
 def small(text: str, *, width: Literal["stretch", "content"] = "stretch") -> None:

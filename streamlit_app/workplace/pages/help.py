@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from workplace.pages.acting import acting, tell_done
-from workplace.pages.common import plain
+from workplace.plain import plain
 from workplace.telling import HIGH, MODERATE, percent
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from allkit.clinic.shares import Share, share_of
 from workplace.components.rows import Column, Row, rows
 from workplace.limits import limit_words
 from workplace.pages.acting import acting, done, tell_done
-from workplace.pages.common import may, plain, share_cell
+from workplace.pages.common import may, share_cell
+from workplace.plain import plain
 from workplace.telling import display_of
 from workplace.words import calibration_of
 
