@@ -101,7 +101,7 @@ def drawn(page: Any, name: str) -> None:
         page.locator(".cell[aria-selected=true]").first.wait_for(state="attached")
         page.wait_for_timeout(700)  # the pictures of the fields
     if name == "sign":
-        page.locator(".slide button.accept").click()
+        page.locator(".slide .ends button:visible").last.click()
         page.get_by_role("dialog").wait_for()
         page.wait_for_timeout(1200)
     page.wait_for_timeout(400)

@@ -28,8 +28,9 @@ def references(
 ) -> None:
     """Keep labelled images of a model's training, in place of those it had: 500 at most.
 
-    Beside a field the clinic then shows the three that are nearest, and a typical one of each class. A model
-    folder is given only images that it was trained on; an exported file does not say which these are.
+    Beside a field the clinic then shows the three that are nearest, and a typical
+    one of each class. A model folder is given only images that it was trained on;
+    an exported file does not say which these are.
 
     Example:
     allkit clinic references model.onnx training.csv
