@@ -1,6 +1,7 @@
 """Training, answering, judging, keeping."""
 
 import contextlib
+import importlib.util
 import json
 import shutil
 import threading
@@ -23,6 +24,11 @@ from allkit.training.member import Member
 from allkit.training.objective import Objective
 from allkit.training.plan import Plan
 from allkit.training.sources import FeatureSource
+
+
+OPENVINO = pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
+)
 
 
 @pytest.fixture(scope="module")
@@ -326,8 +332,8 @@ def test_threads_sharing_one_model_get_the_answers_of_one_alone(tiny, data):
         np.testing.assert_array_equal(a, b)
 
 
+@OPENVINO
 def test_threads_that_share_openvino_get_the_answers_of_one_alone(tiny_folder, data):
-    pytest.importorskip("openvino")
     shared = allkit.Classifier.load(tiny_folder, engine="openvino")
     images = [data.read(i) for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -336,8 +342,8 @@ def test_threads_that_share_openvino_get_the_answers_of_one_alone(tiny_folder, d
         np.testing.assert_array_equal(got, shared.probabilities([images[number % 8]]))
 
 
+@OPENVINO
 def test_many_images_do_not_change_the_engine_of_what_is_asked_later(tiny_folder, data):
-    pytest.importorskip("openvino")
     model = allkit.Classifier.load(tiny_folder)
     image = data.read(0)
     before = model.probabilities([image])

@@ -256,6 +256,7 @@ def press(page, key):
     page.keyboard.press(key)
     reason = page.locator("dialog.reason")
     if reason.is_visible():
+        page.wait_for_timeout(700)  # nobody has read the reasons sooner, so no key chooses one
         page.keyboard.press("1")
         reason.wait_for(state="detached")
 

@@ -185,7 +185,8 @@ def _person(here: Here) -> None:
             key="language_choice",
             on_change=_speak,
         )
-        st.button(say("frame.sign_out"), key="sign_out", on_click=_leave(here), width="stretch")
+        if here.place.login is not None:  # whoever sits at this computer would be back at once
+            st.button(say("frame.sign_out"), key="sign_out", on_click=_leave(here), width="stretch")
 
 
 def _speak() -> None:

@@ -41,6 +41,11 @@ def enter(place: Place, language: str) -> Session:
     if not claims.get("is_logged_in"):
         raise SignedOutError("Nobody is signed in.")
     identity = identity_of(claims)
+    if not all(identity):
+        raise AccessError(
+            "The sign-in does not say who it is of and when it was made (sub, iat). Its provider is none of "
+            "OpenID Connect; an admin chooses another one."
+        )
     user = SESSIONS.user(identity, lambda: _recognised(place, claims, language))
     user.require_awake()
     return _page(identity, user, language)

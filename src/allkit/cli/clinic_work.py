@@ -204,7 +204,9 @@ def receive(
         serve_orders(lambda: worker(clinic), host, port) as receiver,
     ):
         say(f"Taking orders on {host}:{receiver.port}; Ctrl-C ends it.")
-        stop.wait()
+        # A signal that another thread got does not wake this one out of a wait without an end.
+        while not stop.wait(0.5):
+            pass
 
 
 def target(
