@@ -25,7 +25,6 @@ from allkit.training.objective import Objective
 from allkit.training.plan import Plan
 from allkit.training.sources import FeatureSource
 
-
 OPENVINO = pytest.mark.skipif(
     importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed"
 )
