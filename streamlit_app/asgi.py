@@ -8,6 +8,7 @@ import importlib
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ from workplace.signing_in import AGAIN
 
 __all__ = ["app"]
 
-WARM = (
-    "workplace.pages.worklist",
-    "pandas",  # by Streamlit itself, when it draws the first list of choices
+FIRST = "workplace.pages.worklist"
+THEN = (
     "workplace.pages.case",
     "workplace.uploads",
     "workplace.explaining",
     "workplace.pages.report",
+    "pandas",  # by Streamlit itself, for some of its lists
 )
+LATER = 3.0
+"""Seconds in which the first page has the processor for itself."""
 log = logging.getLogger("allkit.app")
 
 
@@ -44,8 +47,10 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
 
 
 def _warm() -> None:
-    """Import what the first visitor would wait for, while their browser loads Streamlit's own files."""
-    for name in WARM:
+    """Import the first page while the browser loads Streamlit's own files, and later what others need."""
+    importlib.import_module(FIRST)
+    time.sleep(LATER)
+    for name in THEN:
         importlib.import_module(name)
     # Streamlit collects garbage after every run of the script: what is there to stay is left out.
     gc.collect()

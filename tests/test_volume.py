@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from allkit.errors import AllkitError, ConfigError, DatasetError
+from allkit.files import model_hash
 from allkit.records import Cell, Prediction
 from allkit.volume.inputs import Paths, Shard, find_images
-from allkit.volume.run import MANIFEST, AnsweringRun, Identity, model_hash
+from allkit.volume.run import MANIFEST, AnsweringRun, Identity
 from allkit.volume.tables import FORMATS, encode, join
 
 CLASSES = ("Benign", "Pro")

@@ -1,7 +1,6 @@
 """The table of the workplace in a browser: keys, sorting, and text that stays text."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,8 @@ CHROMIUM = shutil.which("chromium")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
-FOLDER = Path(__file__).parents[1] / "streamlit_app" / "workplace" / "components"
+from workplace.components.sources import script, style  # noqa: E402 - behind the skip
+
 BEGIN = """
 async ([js, css]) => {
   document.body.innerHTML =
@@ -75,7 +75,7 @@ def page(browser):
     page = browser.new_page(viewport={"width": 1000, "height": 700})
     failures = []
     page.on("pageerror", lambda error: failures.append(str(error)))
-    texts = [(FOLDER / f"rows.{kind}").read_text("utf-8") for kind in ("js", "css")]
+    texts = [script("rows"), style("rows")]
     page.evaluate(BEGIN, texts)
     yield page
     page.close()

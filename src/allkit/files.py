@@ -1,9 +1,10 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and the hash of a model's."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from allkit.errors import AllkitError, ConfigError
 
-__all__ = ["clear_stale", "require_free", "whole_folder", "write_whole"]
+__all__ = ["clear_stale", "model_hash", "require_free", "whole_folder", "write_whole"]
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
@@ -120,3 +121,17 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("allkit", appauthor=False))
+
+
+def model_hash(path: Path) -> str:
+    """Return a SHA-256 of what decides a model's answers: an exported file, or a model folder."""
+    if path.is_dir():
+        try:
+            lines = (path / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return ""  # opening it says what is wrong
+        # The card may be edited without any answer changing.
+        lines = sorted(line for line in lines if not line.endswith("  README.md"))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Sequence
 
 __all__ = ["answering"]
 
+BEFORE = 2.0
+"""Seconds before it is started at first: opening a model takes a processor, which the first page wants."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds before it is started again; twice as long each time that it died at once."""
 QUIET_END = 10.0
@@ -36,6 +38,7 @@ async def answering(arguments: Sequence[str]) -> AsyncIterator[None]:
 async def _keep(arguments: Sequence[str]) -> None:
     wait = FIRST_WAIT
     loop = asyncio.get_running_loop()
+    await asyncio.sleep(BEFORE)
     while True:
         begun = loop.time()
         code = await _run(arguments)

@@ -38,7 +38,7 @@ def references(
     from allkit.clinic.models import models
     from allkit.clinic.references import add_references, references_of
     from allkit.data.dataset import Dataset
-    from allkit.volume.run import model_hash
+    from allkit.files import model_hash
 
     with signed_in(store, url, as_) as user:
         predictor = open_model(model)

@@ -73,8 +73,9 @@ def predict(
     allkit predict model.onnx smears --out answers.csv
     allkit predict model fields.csv --by slide
     """
+    from allkit.files import model_hash
     from allkit.volume.inputs import Shard
-    from allkit.volume.run import AnsweringRun, Identity, model_hash
+    from allkit.volume.run import AnsweringRun, Identity
     from allkit.volume.tables import require_format
     from allkit.volume.units import Units
 

@@ -20,6 +20,7 @@ from allkit.clinic.store.store import Change, new_id
 from allkit.clinic.text import line
 from allkit.clinic.view import identity_of, model_of
 from allkit.errors import ClinicError
+from allkit.files import model_hash
 from allkit.records import CasePrediction, Prediction, Predictor
 
 __all__ = [
@@ -52,8 +53,6 @@ def add_model(
     again changes its path only, and the cases in which it failed are queued anew. Raises `ClinicError`
     where the path is gone.
     """
-    from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
-
     place = path.resolve()
     if not place.exists():
         raise ClinicError(f"{path} does not exist. Give a model folder or an exported file.")
@@ -88,8 +87,6 @@ def known_model(user: User, path: Path, *, default: bool) -> bool:
 
     With `default` it answers from now on. Cases in which it failed are queued anew.
     """
-    from allkit.volume.run import model_hash  # brings numpy, which lists of models do without
-
     place = path.resolve()
     sha256 = model_hash(place)
     with user.change("admin") as change:

@@ -25,9 +25,9 @@ from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
 from allkit.clinic.view import answer_of, fields_hash, recount
 from allkit.errors import AllkitError, StoreError
+from allkit.files import model_hash
 from allkit.records import CasePrediction, Prediction, Predictor
 from allkit.runtime.cases import combine
-from allkit.volume.run import model_hash
 
 __all__ = ["Worker"]
 

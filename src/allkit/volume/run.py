@@ -25,7 +25,7 @@ from allkit.records import CasePrediction, Prediction
 from allkit.volume.tables import encode, join, row_of
 from allkit.volume.units import By
 
-__all__ = ["MANIFEST", "AnsweringRun", "Identity", "model_hash", "unreadable_images"]
+__all__ = ["MANIFEST", "AnsweringRun", "Identity", "unreadable_images"]
 
 MANIFEST, LOCK, WHOLE = "manifest.json", "lock", "whole.part"
 FORMAT = 3
@@ -310,17 +310,3 @@ def _taken(stream: BinaryIO) -> bool:
     except OSError:
         return False
     return True
-
-
-def model_hash(path: Path) -> str:
-    """Return a SHA-256 of what decides a model's answers: an exported file, or a model folder."""
-    if path.is_dir():
-        try:
-            lines = (path / "SHA256SUMS").read_text(encoding="ascii").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return ""  # opening it says what is wrong
-        # The card may be edited without any answer changing.
-        lines = sorted(line for line in lines if not line.endswith("  README.md"))
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -30,4 +30,4 @@ def desk(here: Here, case: str, *, key: str) -> Any:
         "texts": here.say.section("desk"),
         "direction": here.say.direction,
     }
-    return _DESK(key=key, data=data, on_ask_change=lambda: None)
+    return _DESK(key=key, data=[data], on_ask_change=lambda: None)

@@ -40,4 +40,4 @@ def drop(
         "direction": here.say.direction,
         "large": large,
     }
-    return _DROP(key=key, data=data, on_opened_change=lambda: None, on_token_change=lambda: None)
+    return _DROP(key=key, data=[data], on_opened_change=lambda: None, on_token_change=lambda: None)

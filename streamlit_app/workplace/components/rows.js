@@ -142,7 +142,8 @@ function writes(event) {
 }
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component
+  const { parentElement, setTriggerValue } = component
+  const data = dataOf(component)
   const root = parentElement.querySelector(".rows")
   if (!root || !data) return
   let table = tables.get(parentElement)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-__all__ = ["Cell", "Column", "Row", "rows"]
+from workplace.components.sources import script, style
 
-FOLDER = Path(__file__).parent
+__all__ = ["Cell", "Column", "Row", "rows"]
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,8 @@ def _component() -> Any:
     return st.components.v2.component(
         "allkit_rows",
         html='<div class="rows"></div>',
-        css=(FOLDER / "rows.css").read_text("utf-8"),
-        js=(FOLDER / "rows.js").read_text("utf-8"),
+        css=style("rows"),
+        js=script("rows"),
     )
 
 
@@ -89,7 +88,7 @@ def rows(
         "mark": mark,
         "direction": direction,
     }
-    result = _component()(data=data, key=key, on_open_change=lambda: None)
+    result = _component()(data=[data], key=key, on_open_change=lambda: None)
     return str(result.open) if result.open else None
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SHARED = (
+    "shared_web/data.js",
     "shared_web/dom.js",
     "shared_web/net.js",
     "shared_web/registry.js",
@@ -35,6 +36,7 @@ PARTS = {
         "drop_web/sniff.js",
         "drop_web/main.js",
     ),
+    "rows": ("shared_web/data.js", "rows.js"),
 }
 STYLES = {
     "desk": (
@@ -44,6 +46,7 @@ STYLES = {
         "desk_web/narrow.css",
     ),
     "drop": ("shared_web/base.css", "drop_web/drop.css"),
+    "rows": ("rows.css",),
 }
 
 

@@ -7,7 +7,8 @@ function sameDesk(one, other) {
 }
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { parentElement, setTriggerValue } = component;
+  const data = dataOf(component);
   const root = parentElement.querySelector(".desk");
   let desk = DESKS.get(parentElement);
   if (desk && (!sameDesk(desk.data, data) || desk.root !== root)) {

@@ -204,7 +204,8 @@ function sameZone(one, other) {
 }
 
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component;
+  const { parentElement, setTriggerValue } = component;
+  const data = dataOf(component);
   const root = parentElement.querySelector(".drop");
   let zone = ZONES.get(parentElement);
   if (zone && (!sameZone(zone.data, data) || zone.root !== root)) {
