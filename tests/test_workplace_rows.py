@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+pytest.importorskip("streamlit", reason="the app extra is not installed")
 sync_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium")
