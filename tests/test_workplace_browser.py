@@ -123,10 +123,9 @@ def test_the_signed_report_is_downloaded(page, format):
     if format != "PDF":  # which is chosen already
         chosen.fill(format)
         chosen.press("Enter")
-        page.get_by_role("button", name="Download").wait_for(state="detached")
     page.get_by_role("button", name="Make the file").click()
     with page.expect_download() as coming:
-        page.get_by_role("button", name="Download").click()
+        page.get_by_role("button", name=f"Download {format}").click()
     data = coming.value.path().read_bytes()
     if format == "PDF":
         import pypdf

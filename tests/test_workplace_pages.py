@@ -68,7 +68,7 @@ def tables(monkeypatch):
     drawn = {}
 
     def draw(*, data, key, on_open_change):
-        drawn[key] = data
+        (drawn[key],) = data
         return SimpleNamespace(open=drawn.pop("opened", None))
 
     monkeypatch.setattr(rows, "_component", lambda: draw)

@@ -66,4 +66,5 @@ def test_every_file_of_the_components_is_part_of_one():
         for folder in module.HERE.glob("*_web")
         for path in folder.iterdir()
     }
+    there |= {path.name for path in module.HERE.iterdir() if path.suffix in (".js", ".css")}
     assert there == used

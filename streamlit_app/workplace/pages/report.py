@@ -127,13 +127,14 @@ def _file(here: Here, view: CaseView, version: int | None) -> None:
         held = st.session_state.get(FILE)
         if held is not None and held[0] == key:
             st.download_button(
-                say("report.download"),
+                # Named by its format: what stands there from before is another button.
+                say("report.download", format=say(f"report.format_{format}")),
                 held[2],
                 file_name=held[1],
                 mime=FORMATS[format].media_type,
                 on_click="ignore",
                 type="primary",
-                key="report.download",
+                key=f"report.download.{format}",
             )
 
 
