@@ -239,7 +239,7 @@ def _audit(here: Here) -> None:
     held = st.session_state.get(AUDIT)
     if held is not None and held[0] == format:
         st.download_button(
-            say("report.download", format="JSON Lines"),
+            say("report.download", format=say(f"admin.audit_{format}")),
             held[1],
             file_name="audit.ndjson" if format == "fhir" else "audit.jsonl",
             mime="application/x-ndjson",
