@@ -35,8 +35,6 @@ def main() -> None:
     here = frame.entered(place())
     if here is None:
         return
-    # Without a model and a case there is nothing to list; the first visit begins with what to do.
-    first = "worklist" if model_of_case(here.user, None) or counts(here.user) else "start"
     pages = {
         name: st.Page(
             page(here, name),
@@ -56,6 +54,8 @@ def main() -> None:
     if back is not None:
         st.switch_page(pages["case"], query_params=back)
     if shown is home:
+        # Without a model and a case there is nothing to list; the first visit begins with what to do.
+        first = "worklist" if model_of_case(here.user, None) or counts(here.user) else "start"
         st.switch_page(pages[first], query_params=dict(st.query_params))
     case = st.query_params.get("case") if shown.url_path in ("case", "report") else None
     frame.frame(here, case)

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import importlib
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -78,7 +77,6 @@ def secrets() -> dict[str, Any] | None:
     return {"auth": auth | {AGAIN: again | {"client_kwargs": wanted}}}
 
 
-os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 app = st.App(
     Path(__file__).with_name("app.py"),
     routes=routes(),

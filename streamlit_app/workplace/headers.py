@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,14 +28,14 @@ def inline_scripts(page: str) -> list[str]:
     return [f"'sha256-{base64.b64encode(one).decode()}'" for one in hashes]
 
 
-def policy(page: str, host: str) -> str:
+def policy(scripts: Sequence[str], host: str) -> str:
     """Return the Content-Security-Policy: nothing from elsewhere, no code from text.
 
     `blob:` is how Streamlit loads the scripts of components; styles are written into the page by it.
     """
     rules = {
         "default-src": ["'self'"],
-        "script-src": ["'self'", "blob:", *inline_scripts(page)],
+        "script-src": ["'self'", "blob:", *scripts],
         "style-src": ["'self'", "'unsafe-inline'"],
         "img-src": ["'self'", "data:", "blob:"],
         "font-src": ["'self'", "data:"],
@@ -89,7 +89,8 @@ class SecurityHeaders:
 
     def __init__(self, app: Any) -> None:
         self.app = app
-        self._page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
+        page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text("utf-8")
+        self._scripts = inline_scripts(page)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -101,7 +102,7 @@ class SecurityHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = policy(self._page, host)
+                headers["Content-Security-Policy"] = policy(self._scripts, host)
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["X-Frame-Options"] = "DENY"
                 headers["Referrer-Policy"] = "no-referrer"

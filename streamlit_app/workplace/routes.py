@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -56,27 +58,39 @@ class Refused(Exception):
         self.code, self.status = code, status
 
 
-def signed_in(answer: Any) -> Any:
+def guarded(answer: Any) -> Any:
     """Let a route answer only who shows the token of a page; errors become answers."""
 
     @functools.wraps(answer)
     async def route(request: Request) -> Response:
-        from starlette.concurrency import run_in_threadpool
-
         say = texts("en")
         try:
             session = SESSIONS.of(request.headers.get(HEADER, ""))
             say = texts(session.language)
-            body = await body_of(request)
-            return await run_in_threadpool(answer, request, session, body)
+            answered: Response = await answer(request, session, say)
+            return answered
         except Refused as error:
             return told(say, error.code, error.status)
         except AllkitError as error:
             return of_error(say, error)
+        except ClientDisconnect:  # a page that was closed; nobody reads the answer
+            return Response(status_code=400)
         except Exception:
             # Beyond this place no header would be set, and nothing said in the user's language.
             log.exception("A request failed.")
             return told(say, "unexpected", 500)
+
+    return route
+
+
+def signed_in(answer: Any) -> Any:
+    """Let a function answer, in a thread, what is asked with a small body or none."""
+
+    @guarded
+    @functools.wraps(answer)
+    async def route(request: Request, session: Session, say: Texts) -> Response:
+        body = await body_of(request)
+        return await run_in_threadpool(answer, request, session, body)
 
     return route
 
@@ -92,8 +106,6 @@ async def body_of(request: Request) -> Any:
             raise Refused("too_large", 413)
     if not data:
         return {}
-    import json
-
     try:
         found = json.loads(data)
     except (ValueError, RecursionError):
@@ -234,19 +246,15 @@ def reference(request: Request, session: Session, body: Any) -> Response:
 # ── files ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def files(request: Request) -> Response:
+@guarded
+async def files(request: Request, session: Session, say: Texts) -> Response:
     """Put one file into a case: an image, a DICOM or a zip."""
     from workplace.uploads import receive
 
-    say = texts("en")
     try:
-        session = SESSIONS.of(request.headers.get(HEADER, ""))
-        say = texts(session.language)
         return JSONResponse(await receive(request, session, say))
-    except AllkitError as error:
-        return of_error(say, error)
     except OverflowError:
-        return told(say, "too_large", 413)
+        raise Refused("too_large", 413) from None
 
 
 def routes() -> list[Route]:

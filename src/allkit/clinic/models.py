@@ -73,10 +73,7 @@ def add_model(
             change.log("model.added", id, sha256=sha256)
         else:
             id = row.id
-            if row.path != str(place):
-                change.update(t.models, id, path=str(place))
-                change.log("model.moved", id)
-            requeue(change, id)
+            _back(change, row, place)
         if default:
             _make_default(change, id)
         return id
@@ -93,13 +90,18 @@ def known_model(user: User, path: Path, *, default: bool) -> bool:
         row = change.first(sa.select(t.models).where(t.models.c.sha256 == sha256))
         if row is None:
             return False
-        if row.path != str(place):
-            change.update(t.models, row.id, path=str(place))
-            change.log("model.moved", row.id)
-        requeue(change, row.id)
+        _back(change, row, place)
         if default:
             _make_default(change, row.id)
     return True
+
+
+def _back(change: Change, row: sa.Row[Any], place: Path) -> None:
+    """Note where a known model is now, and let it try again where it failed."""
+    if row.path != str(place):
+        change.update(t.models, row.id, path=str(place))
+        change.log("model.moved", row.id)
+    requeue(change, row.id)
 
 
 def _described(predictor: Predictor) -> dict[str, Any]:

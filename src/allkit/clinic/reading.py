@@ -146,19 +146,18 @@ def read_many(user: User, case: str, items: Sequence[Item]) -> list[str]:
 
 
 def _read(change: Change, user: User, case: str, item: Item) -> None:
-    of_kind: dict[str, dict[str, Any]] = {
-        "label": {"kind": "label", "label": item.label, "why": note(item.text, "reason")},
-        "accept": {"kind": "label", "accepting": True, "seen": item.label},
-        "undo": {"kind": "undo"},
-        "note": {"kind": "note", "why": item.text},
-    }
-    if item.kind not in of_kind:
+    reading: dict[str, Any] = {"kind": item.kind}
+    if item.kind == "label":
+        reading |= {"label": item.label, "why": note(item.text, "reason")}
+    elif item.kind == "accept":
+        reading = {"kind": "label", "accepting": True, "seen": item.label}
+    elif item.kind == "note":
+        reading |= {"why": note(item.text, "note", optional=False)}
+    elif item.kind != "undo":
         raise ClinicError(
             f"{item.kind[:20]!r} is nothing that is done to a field. Reload the page."
         )
-    if item.kind == "note":
-        note(item.text, "note", optional=False)
-    _take(change, user, item.field, sent=item.sent, case=case, **of_kind[item.kind])
+    _take(change, user, item.field, sent=item.sent, case=case, **reading)
 
 
 def _add(
