@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from allkit.errors import DatasetError, ImageError
 from allkit.images.decode import IMAGE_SUFFIXES
+from allkit.images.regular import read_first, read_regular
 
 __all__ = ["DRAWN", "BytesSource", "FileSource", "Source", "ZipSource", "digest", "image_members"]
 __all__ += ["is_image_name", "says_drawn"]
@@ -47,27 +48,13 @@ class FileSource:
         return Path(self.location, self.below) if self.below else Path(self.location)
 
     def read(self) -> bytes:
-        """Return the file's bytes; raise `ImageError` when it cannot be opened."""
-        try:
-            return self.path.read_bytes()
-        except FileNotFoundError:
-            raise ImageError(
-                f"{self.path} does not exist. Check the path.", code="missing"
-            ) from None
-        except OSError as error:
-            raise ImageError(
-                f"{self.path} cannot be opened: {error.strerror or error}. "
-                f"Check the file and its permissions.",
-                code="missing",
-            ) from None
+        """Return the file's bytes; raise `ImageError` as `read_image` does for a path."""
+        path = self.path
+        return read_regular(path, str(path))
 
     def head(self) -> bytes:
         """Return the first bytes, `HEAD` at most; none when it cannot be opened."""
-        try:
-            with self.path.open("rb") as stream:
-                return stream.read(HEAD)
-        except OSError:
-            return b""
+        return read_first(self.path, HEAD)
 
 
 @dataclass(frozen=True, slots=True)
