@@ -6,12 +6,14 @@ import atexit
 import contextlib
 import errno
 import functools
-import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
+import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +31,7 @@ __all__ = [
     "private_folder",
     "require_free",
     "users_folder",
+    "whole_file",
     "whole_folder",
     "write_whole",
 ]
@@ -41,6 +44,8 @@ NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EN
 """The errors of drives that cannot be told to write now; a full or broken drive has others."""
 HELD = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK)
 """The errors of a lock that another process holds; a drive without locks has others."""
+ABANDONED = 86_400.0
+"""Seconds after which nobody writes any more, where no lock tells."""
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
@@ -67,17 +72,31 @@ def write_whole(path: Path, data: bytes | str, *, private: bool = False) -> None
     disk is full or the place cannot be written; the old file is then untouched.
     """
     payload = data.encode() if isinstance(data, str) else data
+    with whole_file(path, private=private) as part, part.open("r+b") as stream:
+        stream.write(payload)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, *, private: bool = False, suffix: str = "") -> Iterator[Path]:
+    """Give an empty temporary file to fill; it takes the place of `path` when the block succeeds.
+
+    When the block fails nothing is left behind, and an existing `path` is untouched. What a killed
+    process left there is cleared. `private` and errors are those of `write_whole`; the temporary name
+    ends in `suffix`.
+    """
+    clear_stale(path)
     with _named_failure(path):
-        name, stream = _beside(path, ".part", lambda name: _opened(name, private))
-        try:
-            with stream:
-                stream.write(payload)
-                stream.flush()
-                on_disk(stream)
-            os.replace(name, path)
-        except BaseException:
-            name.unlink(missing_ok=True)
-            raise
+        part, stream = _beside(path, f".part{suffix}", lambda name: _opened(name, private))
+        stream.close()
+        with _shown_alive(part):
+            try:
+                yield part
+                with part.open("rb") as stream:
+                    on_disk(stream)
+                os.replace(part, path)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
 
 
 @contextlib.contextmanager
@@ -88,25 +107,96 @@ def whole_folder(path: Path, *, overwrite: bool = False, private: bool = False) 
     nobody but the user may look into it, whatever the umask.
     """
     require_free(path, overwrite=overwrite)
+    clear_stale(path)
     with _named_failure(path):
         mode = 0o700 if private else 0o777
         building, _ = _beside(path, ".part", lambda name: name.mkdir(mode))
+        with _shown_alive(building):
+            try:
+                yield building
+                for file in building.rglob("*"):
+                    if file.is_file():
+                        with file.open("rb") as stream:
+                            on_disk(stream)
+                _put(building, path)
+            finally:
+                _remove(building)
+
+
+def _put(building: Path, path: Path) -> None:
+    """Give a finished folder its name; what had it before is then gone."""
+    if not path.exists():
+        os.replace(building, path)
+    elif not _exchanged(building, path):
+        old, _ = _beside(path, ".old", lambda name: name.mkdir(0o700))
+        os.replace(path, old / path.name)
         try:
-            yield building
-            for file in building.rglob("*"):
-                if file.is_file():
-                    with file.open("rb") as stream:
-                        on_disk(stream)
-            if path.exists():
-                old, _ = _beside(path, ".old", lambda name: name.mkdir(0o700))
-                os.replace(path, old / path.name)
-                os.replace(building, path)
-                shutil.rmtree(old, ignore_errors=True)
-            else:
-                os.replace(building, path)
+            os.replace(building, path)
         except BaseException:
-            shutil.rmtree(building, ignore_errors=True)
+            os.replace(old / path.name, path)
             raise
+        finally:
+            if path.exists():
+                _remove(old)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two names change places in one step, so that neither is ever missing; `False` where none can."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    here, exchange = -100, 2
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):  # an older or another C library
+        return False
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _shown_alive(part: Path) -> Iterator[None]:
+    """Lock what is being written, by which `clear_stale` sees that somebody is at it."""
+    handle = None
+    if os.name != "nt":  # there nobody can remove what is open
+        import fcntl
+
+        with contextlib.suppress(OSError):
+            handle = os.open(part, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _abandoned(part: Path) -> bool:
+    """Say whether whoever wrote this has ended without finishing it."""
+    try:
+        old = time.time() - part.stat().st_mtime > ABANDONED
+        if os.name == "nt":
+            return old or not part.is_dir()
+        import fcntl
+
+        handle = os.open(part, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return old and error.errno not in HELD
+    finally:
+        os.close(handle)
+    return True
 
 
 def _beside(path: Path, suffix: str, make: Callable[[Path], T]) -> tuple[Path, T]:
@@ -199,20 +289,22 @@ def _lock(stream: IO[bytes]) -> None:
 
 
 def clear_stale(path: Path) -> None:
-    """Remove what a killed process left beside `path` while it wrote it; nobody may be writing it.
+    """Remove what a killed process left beside `path` while it wrote it; what is being written stays.
 
     A whole folder that was being replaced, and whose successor did not come, is put back.
     """
-    hidden = glob.escape(_hidden(path))
-    for part in path.parent.glob(f"{hidden}.*.part"):
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
-    for old in path.parent.glob(f"{hidden}.*.old"):
-        if not path.exists() and (old / path.name).exists():
-            os.replace(old / path.name, path)
-        shutil.rmtree(old, ignore_errors=True)
+    ours = re.compile(rf"{re.escape(_hidden(path))}\.\w+\.(part(\.\w+)?|old)")
+    with contextlib.suppress(
+        OSError
+    ):  # what cannot be read or changed is told by whoever writes there
+        for left in [entry for entry in path.parent.iterdir() if ours.fullmatch(entry.name)]:
+            if left.suffix != ".old":
+                if _abandoned(left):
+                    _remove(left)
+                continue
+            if not path.exists() and (left / path.name).exists():
+                os.replace(left / path.name, path)
+            _remove(left)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import warnings
 from typing import Any, TextIO
+
+from allkit.cli.ending import Stopped, explained, flushed, notes_of, stoppable
 
 __all__ = ["main"]
 
@@ -13,7 +16,33 @@ STOPPED = 130
 
 
 def main() -> None:
-    """Run `allkit`; a mistake of the user is told on standard error, with exit status 2."""
+    """Run `allkit`; a mistake of the user is told on standard error, with exit status 2.
+
+    So is what the machine does not give: memory, space on a disk, handles. The status is 130 after
+    Ctrl-C and 143 after SIGTERM.
+    """
+    with stoppable():
+        try:
+            status = _run()
+            flushed()
+        except (KeyboardInterrupt, Stopped) as stop:
+            sys.stderr.write(f"Stopped.{notes_of(stop)}\n")
+            sys.exit(stop.code if isinstance(stop, Stopped) else STOPPED)
+        except BrokenPipeError:  # `allkit predict … | head`
+            sys.stderr.close()
+            sys.exit(1)
+        except Exception as error:
+            reason = explained(error)
+            if reason is None:
+                raise
+            sys.stderr.write(f"Error: {reason}{notes_of(error)}\n")
+            _drop_output()
+            sys.exit(2)
+        sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command and return its exit status; what is no mistake of the user is raised."""
     import typer
 
     from allkit.cli.root import root
@@ -26,25 +55,28 @@ def main() -> None:
     try:
         with torch_folder():
             # In the other mode typer draws a frame around a mistake, which wraps its words.
-            status = root(prog_name="allkit", standalone_mode=False)
+            status: int | None = root(prog_name="allkit", standalone_mode=False)
         if status == STOPPED:  # typer makes a status of Ctrl-C
             sys.stderr.write("Stopped.\n")
-        sys.exit(status)
+        return status or 0
     except usage_error as error:
         _show_mistake(error)
-        sys.exit(2)
+        return 2
     except AllkitError as error:
         sys.stderr.write(f"Error: {error}\n")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("Stopped.\n")
-        sys.exit(STOPPED)
+        return 2
     except typer.Abort:  # a question was answered with no, or could not be asked
         sys.stderr.write("Stopped: it was not confirmed; nothing was changed.\n")
-        sys.exit(1)
-    except BrokenPipeError:  # `allkit predict … | head`
-        sys.stderr.close()
-        sys.exit(1)
+        return 1
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from writing, and failing, once more at its end."""
+    import os
+
+    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_mistake(error: Any) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -93,20 +91,19 @@ def predict(
         from allkit.volume.ray_data import stream
 
         answer = partial(stream, partial(open_model, model.resolve(), device), device)
-    with _stoppable():
-        if out is None:
-            unreadable = _print(rows, answer, predictor)
-        else:
-            identity = Identity(
-                model=model_hash(model),
-                classes=predictor.classes,
-                shard=str(share),
-                count=len(rows),
-                images=rows.fingerprint(),
-                by=by,
-            )
-            with AnsweringRun(out, identity, overwrite=overwrite) as run:
-                unreadable = _write(rows, answer, predictor, run)
+    if out is None:
+        unreadable = _print(rows, answer, predictor)
+    else:
+        identity = Identity(
+            model=model_hash(model),
+            classes=predictor.classes,
+            shard=str(share),
+            count=len(rows),
+            images=rows.fingerprint(),
+            by=by,
+        )
+        with AnsweringRun(out, identity, overwrite=overwrite) as run:
+            unreadable = _write(rows, answer, predictor, run)
     if unreadable:
         total = len(rows.images if isinstance(rows, Units) else rows)
         say(f"{unreadable:,} of {total:,} images were unreadable; their rows say why.")
@@ -163,7 +160,7 @@ def _write(rows: Paths | Units, answer: Answer, model: Predictor, run: Answering
         with bars() as progress, contextlib.closing(run.write(answers)) as numbers:
             for number in numbers:
                 progress("answers", number, len(rows))
-    except (KeyboardInterrupt, SystemExit):
+    except BaseException:  # whatever ends it: a person, the system, a full disk
         say(f"{run.done:,} of {len(rows):,} rows are kept. The same command goes on there.")
         raise
     unreadable = run.unreadable
@@ -171,20 +168,3 @@ def _write(rows: Paths | Units, answer: Answer, model: Predictor, run: Answering
     counts = ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(verdicts.items()))
     say(f"Saved {run.out}: {len(rows):,} rows{f' ({counts})' if counts else ''}.")
     return unreadable
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) keep what is done, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: object) -> None:
-        sys.exit(143)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -246,8 +246,8 @@ class ActivationStore:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            if isinstance(error, sqlite3.DatabaseError) and "malformed" in str(error):
-                shutil.rmtree(self.path, ignore_errors=True)  # a power cut; start again
+            if type(error) is sqlite3.DatabaseError:  # damaged, as by a power cut: start again
+                shutil.rmtree(self.path, ignore_errors=True)
                 return
             if self._writable:
                 warnings.warn(

@@ -13,7 +13,7 @@ from allkit.errors import ExportError
 from allkit.evaluation.parity import Answering, ParityReport, measure_parity
 from allkit.evaluation.parity_images import calibration_and_compared, hash_of, pixels_of
 from allkit.evaluation.repetition import answers_on_probes
-from allkit.files import require_free
+from allkit.files import require_free, whole_file
 from allkit.model.info import ModelInfo
 from allkit.plugins import registry
 from allkit.records import Exporter
@@ -88,8 +88,7 @@ def write_export(
     to_calibrate, to_compare = calibration_and_compared(calibration, check)
     drawn = any(isinstance(images, Dataset) and images.drawn for images in (check, calibration))
     trained = set(model.info.data.images_sha256)
-    part = path.with_name(f".{path.stem}.part{exporter.suffix}")
-    try:
+    with whole_file(path, suffix=exporter.suffix) as part:
         pixels = pixels_of(to_calibrate) if to_calibrate else None
         exporter.write(model, part, precision=precision, calibration=pixels)
         file = exporter.open(part)
@@ -121,7 +120,4 @@ def write_export(
             )
         else:
             part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
     return report

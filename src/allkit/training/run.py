@@ -12,6 +12,7 @@ killed at any moment. Nothing in it can run code.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ import torch
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, held, write_whole
+from allkit.network.hashes import arrays_hash
 
 __all__ = ["Saved", "TrainingRun", "open_run"]
 
@@ -122,22 +124,32 @@ class TrainingRun:
         """Return a sentence for an error: what is kept, and how to go on."""
         if self.folder is None:
             return "Nothing of it was kept."
-        kept = self.state()
-        if kept is None:
-            return "No state was saved yet."
-        facts = kept.facts
+        try:
+            facts = self._facts_of(STATE)
+        except CheckpointError as error:
+            return str(error)
+        if facts is None:
+            return self._finished_members()
         return (
             f"The state before is kept in {self.folder} ({facts['phase']}, epoch "
             f"{facts['epoch'] + 1}, step {facts['step'] + 1}); --resume goes on from there."
         )
 
+    def _finished_members(self) -> str:
+        count = 0 if self.folder is None else len(list(self.folder.glob("member-*.safetensors")))
+        if not count:
+            return "No state of the training was saved yet; the same command begins it again."
+        members = "1 trained member is" if count == 1 else f"{count} trained members are"
+        return f"{members} kept in {self.folder}; --resume goes on from there."
+
     def done(self) -> None:
         """Delete the state, because the model is written. Other files in the folder stay."""
         if self.folder is None:
             return
+        # The facts first: without them the training counts as finished, whatever else is left.
+        (self.folder / FACTS).unlink(missing_ok=True)
         for path in [*self.folder.glob("member-*.safetensors"), self.folder / STATE]:
             path.unlink(missing_ok=True)
-        (self.folder / FACTS).unlink(missing_ok=True)
 
     def _write(self, name: str, make: Callable[[], Saved]) -> None:
         if self.folder is None:
@@ -146,7 +158,8 @@ class TrainingRun:
 
         saved = make()
         tensors = {k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()}
-        metadata = {"allkit": json.dumps(saved.facts)}
+        facts = json.dumps(saved.facts)
+        metadata = {"allkit": facts, "sha256": _sum(facts, tensors)}
         try:
             write_whole(self.folder / name, save(tensors, metadata))
         except AllkitError as error:
@@ -159,13 +172,39 @@ class TrainingRun:
 
         try:
             with safe_open(self.folder / name, "pt") as file:
-                facts = json.loads(file.metadata()["allkit"])
-                return Saved({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(
-                f"{self.folder / name} is damaged ({error}). Start the training again with "
-                f"--overwrite."
-            ) from None
+                metadata = file.metadata()
+                facts = json.loads(metadata["allkit"])
+                saved = Saved({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118 - no mapping
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._damaged(name, error) from None
+        # Older states have no sum.
+        if metadata.get("sha256") not in (None, _sum(metadata["allkit"], saved.tensors)):
+            raise self._damaged(name, "its content is not what was written")
+        return saved
+
+    def _damaged(self, name: str, why: object) -> CheckpointError:
+        return CheckpointError(
+            f"{(self.folder or Path()) / name} is damaged ({why}). Start the training again with "
+            f"--overwrite."
+        )
+
+    def _facts_of(self, name: str) -> dict[str, Any] | None:
+        """Return the facts of what was saved under a name, without its tensors."""
+        if self.folder is None or not (self.folder / name).exists():
+            return None
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.folder / name, "pt") as file:
+                facts: dict[str, Any] = json.loads(file.metadata()["allkit"])
+                return facts
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise self._damaged(name, error) from None
+
+
+def _sum(facts: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of facts and tensors, by which a flipped bit is seen."""
+    return hashlib.sha256(f"{facts}{arrays_hash(tensors)}".encode()).hexdigest()
 
 
 @contextlib.contextmanager
@@ -196,7 +235,7 @@ def open_run(
     try:
         for name in (FACTS, STATE):
             clear_stale(folder / name)
-        for path in folder.glob(".member-*.part"):
+        for path in folder.glob(".member-*.part*"):
             path.unlink(missing_ok=True)
         there = _begun(folder)
         if there and not resume and not overwrite:
@@ -204,10 +243,16 @@ def open_run(
                 f"{folder} holds a training that was not finished. Give --resume to go on with "
                 f"it, or --overwrite to start again."
             )
-        yield TrainingRun(folder, there and resume)
+        run = TrainingRun(folder, there and resume)
+        try:
+            yield run
+        except (KeyboardInterrupt, SystemExit) as stop:
+            stop.add_note(run.where())  # whoever tells of the end tells what is kept
+            raise
     finally:
         if not _begun(folder):
-            (folder / FACTS).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (folder / FACTS).unlink(missing_ok=True)
         # Removed while the lock is held: no other process can have opened it in between.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.measures import statistics_by
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD, fields_of
-from allkit.errors import ConfigError
+from allkit.errors import AllkitError, ConfigError
 from allkit.evaluation.leakage import kept_signatures, relations_hash
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
@@ -135,6 +135,7 @@ class Trainer:
             val = None if val is None else val.with_slides(config.slide)
         device = choose_device(config.device)
         if folder is not None:
+            clear_stale(folder)  # a model that was being replaced is back before it is asked for
             if resume and is_finished(folder):
                 return finished_model(folder, config, train, val, device=device)
             require_free(folder, overwrite=overwrite or resume)
@@ -151,8 +152,10 @@ class Trainer:
             with self._recording(run, accelerator.is_main_process) as recorder:
                 model = self._trained(train, val, accelerator, run=run, recorder=recorder)
             if folder is not None and accelerator.is_main_process:
-                clear_stale(folder)
-                model.save(folder, overwrite=overwrite or run.resumed)
+                try:
+                    model.save(folder, overwrite=overwrite or resume)
+                except AllkitError as error:
+                    raise AllkitError(f"{error} {run.where()}") from error
                 run.done()
             accelerator.wait_for_everyone()
         return model

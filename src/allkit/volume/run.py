@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
@@ -68,6 +70,27 @@ class _Manifest(BaseModel, frozen=True):
     format: int = FORMAT
     run: Identity
     parts: tuple[_Part, ...] = ()
+    sum: str = ""
+    """The SHA-256 of the rest; empty in those of 0.2.0 and before."""
+
+    def content(self) -> str:
+        """Return the SHA-256 of all but `sum`."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sum"}).encode()).hexdigest()
+
+
+@dataclass
+class _Pending:
+    """Rows from position `first` on that are not on disk, and how many unreadable images they stand for."""
+
+    first: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: int = 0
+
+    def take(self, answer: Prediction | CasePrediction, classes: Sequence[str]) -> None:
+        """Take the row of one more answer."""
+        row = row_of(answer, classes)
+        self.unreadable += unreadable_images(answer)
+        self.rows.append(row)
 
 
 TOLD = {
@@ -114,9 +137,12 @@ class AnsweringRun:
             raise ConfigError(f"Another process is writing {out} now. Wait for it or end it.")
         try:
             self._parts = self._left(overwrite)
-            self._save()
+            self._save(self._parts)
         except BaseException:
-            self.close()
+            if any(entry.name != LOCK for entry in self.folder.iterdir()):
+                self.close()
+            else:  # nothing of the run could be written
+                self._drop()
             raise
 
     def __enter__(self) -> AnsweringRun:
@@ -164,23 +190,22 @@ class AnsweringRun:
         (Ctrl-C, a termination that raises), the open part is closed first.
         """
         begun = since = time.monotonic()
-        pending: list[dict[str, Any]] = []
-        unreadable = 0
+        pending = _Pending(self.done)
         try:
             for answer in answers:
-                pending.append(row_of(answer, self.identity.classes))
-                unreadable += unreadable_images(answer)
+                pending.take(answer, self.identity.classes)
                 now = time.monotonic()
                 limit = min(max(SECONDS[0], (now - begun) / 20), SECONDS[1])
-                if len(pending) >= rows or now - since >= (limit if seconds is None else seconds):
-                    self._keep(pending, unreadable)
-                    pending, unreadable, since = [], 0, now
-                yield self.done + len(pending)
+                full = len(pending.rows) >= rows
+                if full or now - since >= (limit if seconds is None else seconds):
+                    self._keep(pending)
+                    pending, since = _Pending(self.done), now
+                yield pending.first + len(pending.rows)
         except (KeyboardInterrupt, SystemExit, GeneratorExit):
             with contextlib.suppress(AllkitError):
-                self._keep(pending, unreadable)
+                self._keep(pending)
             raise
-        self._keep(pending, unreadable)
+        self._keep(pending)
 
     def finish(self) -> Counter[str]:
         """Put the table in its place, drop the parts, and return the verdicts in it."""
@@ -204,46 +229,56 @@ class AnsweringRun:
                 f"Cannot write {self.out}: {error.strerror or error}. All rows are kept in "
                 f"{self.folder}; make room and give the same command again."
             ) from error
-        verdicts = self.verdicts
-        self.close()
         self._clear(keep=())
-        with contextlib.suppress(OSError):  # someone put a file of theirs there
-            self.folder.rmdir()
-        return verdicts
+        self._drop()
+        return self.verdicts
 
-    def _keep(self, rows: Sequence[Mapping[str, Any]], unreadable: int) -> None:
-        if not rows:
+    def _drop(self) -> None:
+        """Release the parts, and remove their folder."""
+        if os.name == "nt":  # there what is open cannot be removed
+            self.close()
+        with contextlib.suppress(OSError):  # someone put a file of theirs there
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self.folder.rmdir()
+        self.close()
+
+    def _keep(self, pending: _Pending) -> None:
+        """Write a part; one that is written already, by a call that was broken off, is not written again."""
+        if not pending.rows or pending.first != self.done:
             return
         classes = self.identity.classes
-        data = encode([dict(row) for row in rows], self._suffix, classes, units=self._units)
-        name = f"part-{self.done:012d}{self._suffix}"
-        write_whole(self.folder / name, data)
+        data = encode(pending.rows, self._suffix, classes, units=self._units)
         part = _Part(
-            file=name,
-            start=self.done,
-            stop=self.done + len(rows),
+            file=f"part-{pending.first:012d}{self._suffix}",
+            start=pending.first,
+            stop=pending.first + len(pending.rows),
             sha256=hashlib.sha256(data).hexdigest(),
-            verdicts=dict(Counter(str(row["verdict"]) for row in rows)),
-            unreadable=unreadable,
+            verdicts=dict(Counter(str(row["verdict"]) for row in pending.rows)),
+            unreadable=pending.unreadable,
         )
-        self._parts.append(part)
-        self._save()
+        write_whole(self.folder / part.file, data)
+        parts = [*self._parts, part]
+        self._save(parts)
+        self._parts = parts  # it counts when it is named
 
-    def _save(self) -> None:
-        manifest = _Manifest(run=self.identity, parts=tuple(self._parts))
+    def _save(self, parts: Sequence[_Part]) -> None:
+        manifest = _Manifest(run=self.identity, parts=tuple(parts))
+        manifest = manifest.model_copy(update={"sum": manifest.content()})
         write_whole(self.folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
     def _left(self, overwrite: bool) -> list[_Part]:
         """Return the parts that an ended process left and that count; drop everything else."""
         path = self.folder / MANIFEST
         parts: list[_Part] = []
-        if path.is_file():
+        if path.exists():
             try:
                 manifest = _Manifest.model_validate_json(path.read_bytes())
+                if manifest.sum not in ("", manifest.content()):
+                    raise ValueError("damaged")
                 changed = _changes(manifest.run, self.identity)
                 if manifest.format != FORMAT:
                     changed.append("the columns of the table")
-            except (ValidationError, OSError):
+            except (ValueError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
                 raise ConfigError(
@@ -252,16 +287,21 @@ class AnsweringRun:
                 )
             if not changed:
                 parts = list(_sound(self.folder, manifest.parts))
-        self._clear(keep={MANIFEST, *(part.file for part in parts)})
+        stays = {part.file for part in parts}
+        # One that is replaced below stays until then, unless it is no file.
+        self._clear(keep=stays | {MANIFEST} if path.is_file() else stays)
         return parts
 
-    def _clear(self, keep: Iterable[str]) -> None:
+    def _clear(self, keep: Container[str]) -> None:
         """Remove files of ours that do not count; nothing else that may lie there."""
-        ours = ("part-*", f"{MANIFEST}*", f".{MANIFEST}.*.part", ".part-*.part", WHOLE, LOCK)
-        stays = {*keep, *((LOCK,) if self._lock is not None else ())}
+        ours = ("part-*", f"{MANIFEST}*", f".{MANIFEST}.*.part*", ".part-*.part*", WHOLE)
         for pattern in ours:
             for path in self.folder.glob(pattern):
-                if path.name not in stays:
+                if path.name in keep:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
                     path.unlink(missing_ok=True)
 
 
@@ -283,8 +323,9 @@ def _sound(folder: Path, parts: Sequence[_Part]) -> Iterator[_Part]:
     """Yield the parts up to the first that is missing or altered: from there it is done again."""
     expected = 0
     for part in parts:
+        path = folder / Path(part.file).name
         try:
-            digest = hashlib.sha256((folder / part.file).read_bytes()).hexdigest()
+            digest = hashlib.sha256(path.read_bytes() if path.is_file() else b"").hexdigest()
         except OSError:
             return
         if part.start != expected or digest != part.sha256:
