@@ -7,6 +7,7 @@ is read is what was checked: the check is made again on the file that was opened
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -21,13 +22,16 @@ __all__ = ["TAKEN", "read_first", "read_regular"]
 TAKEN = "Give a JPEG, PNG, TIFF or BMP file"
 _UNBLOCKED = getattr(os, "O_NONBLOCK", 0)  # so that opening a pipe without a writer does not wait
 _FLAGS = os.O_RDONLY | _UNBLOCKED | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+_OF_PROCESS = (errno.EMFILE, errno.ENFILE)
+"""The errors of a process that has too many files open: they say nothing about an image."""
 
 
 def read_regular(path: str | os.PathLike[str], name: str) -> bytes:
     """Return the bytes of a regular file; links to one are followed.
 
     Raises `ImageError`, which calls it `name`: `missing` when it does not exist or cannot be opened,
-    `not_an_image` for a folder, a pipe or a device, `too_large` for over `MAX_BYTES`.
+    `not_an_image` for a folder, a pipe or a device, `too_large` for over `MAX_BYTES`. Raises `OSError`
+    where this process has too many files open, since the next one might open it.
     """
     try:
         with _opened(Path(path), name) as (stream, size):
@@ -39,6 +43,8 @@ def read_regular(path: str | os.PathLike[str], name: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageError(f"{name} does not exist. Check the path.", code="missing") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        if getattr(error, "errno", None) in _OF_PROCESS:
+            raise
         reason = getattr(error, "strerror", None) or error
         message = f"{name} cannot be opened ({reason}). Check the path and its permissions."
         raise ImageError(message, code="missing") from error
