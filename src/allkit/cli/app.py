@@ -20,6 +20,7 @@ import typer
 import allkit
 from allkit.cli.app_login import SECRETS, login_table, name_of
 from allkit.cli.clinic_options import As, Url, Where, own_name, require_clinic
+from allkit.cli.ending import Stopped
 from allkit.cli.models import open_model
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
@@ -267,6 +268,6 @@ def _serve(folder: Path, start: Start, hosts: list[str]) -> int:
     say(f"http://{start.host}:{start.port}  Ctrl-C ends it.")
     # The server ends what was begun, and then raises the signal anew; asked politely, that is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt, Stopped):
         server.app.run(config=config)
     return 0
