@@ -31,16 +31,20 @@ _NO_CLASS = re.compile(
     re.IGNORECASE,
 )
 _MAGNIFICATION = re.compile(
-    r"(?:mag(?:nification)?[ _-]*)?(?:\d{1,4}(?:[.,]\d+)?[ _-]*[x×]|[x×][ _-]*(?:[45]|\d{2,4}))(?:[ _-]*oil)?",
+    r"(?:mag(?:nification)?[ _-]*)?"
+    r"(?:\d{1,4}(?:[.,]\d+)?[ _-]*[x×]|[x×][ _-]*(?:[45]|\d{2,4}))(?:[ _-]*oil)?",
     re.IGNORECASE,
 )
 _WITHOUT_LABELS = {"unlabelled", "unlabeled", "unlabled", "unannotated", "nolabel", "nolabels"}
 _PLAIN = {"data", "set", "dataset", "images", "image", "imgs", "img", "folder", "split", "part"}
-_FILLERS = _PLAIN | set(
-    "prelim preliminary final phase pictures photos smears smear slides unlabelled unlabeled unseen "
-    "labelled labeled blind hidden public private internal external new old raw original cropped "
-    "resized augmented c nmc cnmc isbi all idb allidb leukemia leukaemia blood cell cells".split()
-)
+_FILLERS = _PLAIN | {
+    "prelim", "preliminary", "final", "phase", "pictures", "photos", "smears", "smear", "slides",
+    "unlabelled", "unlabeled", "unseen", "labelled", "labeled", "blind", "hidden", "public",
+    "private", "internal", "external", "new", "old", "raw", "original", "cropped", "resized",
+    "augmented", "c", "nmc", "cnmc", "isbi", "all", "idb", "allidb", "leukemia", "leukaemia",
+    "blood", "cell", "cells",
+}  # fmt: skip
+"""Words that say nothing of a class."""
 _SUFFIX = re.compile(r"(?:set|sets|data|dataset|images|imgs)$")
 
 
@@ -97,10 +101,10 @@ def part_name(folder: str) -> str | None:
     return PARTS[word] if word and set(_words(folder)) <= {word, *_PLAIN} else None
 
 
-def fold_number(folder: str) -> int:
-    """Return the number of a folder that is a fold."""
+def fold_number(folder: str) -> int | None:
+    """Return the number of a folder that is a fold; `None` for any other."""
     match = _FOLD.fullmatch(folder)
-    return int(match[1]) if match else 0
+    return int(match[1]) if match else None
 
 
 def _words(folder: str) -> list[str]:
@@ -157,16 +161,16 @@ class _Reader:
     def instead(self, folder: tuple[str, ...]) -> str:
         place = "/".join(folder)
         return (
-            f"Give a zip of {place} alone" if self.zipped else f"Give for example {self.name}/{place}"
+            f"Give a zip of {place} alone"
+            if self.zipped
+            else f"Give for example {self.name}/{place}"
         )
 
     def require_once(self, before: int | None, level: set[str]) -> None:
         if before is not None:
             self.refuse(f"{self.name} has {_listed(level)} on two levels of its folders", "")
 
-    def are_parts(
-        self, level: set[str], direct: set[str], folders: Folders, at: int
-    ) -> bool:
+    def are_parts(self, level: set[str], direct: set[str], folders: Folders, at: int) -> bool:
         """Return whether a level holds the parts of a division; refuse what is half of one."""
         words = {folder: _part_word(folder) for folder in level}
         like = {folder for folder in level if words[folder]}
@@ -178,7 +182,9 @@ class _Reader:
         whole = {folder for folder in whole if folder[at] in like}
         train = [folder for folder in whole if PARTS[words[folder[at]] or ""] == "train"]
         way = (
-            self.instead(min(train or whole)) if whole else "Make one folder per class in each of them"
+            self.instead(min(train or whole))
+            if whole
+            else "Make one folder per class in each of them"
         )
         bare = {f for f in like | without if f in direct and not any(w[at] == f for w in whole)}
         if bare and not rest:
@@ -203,9 +209,7 @@ class _Reader:
             )
         return True
 
-    def are_folds(
-        self, level: set[str], direct: set[str], folders: Folders, at: int
-    ) -> bool:
+    def are_folds(self, level: set[str], direct: set[str], folders: Folders, at: int) -> bool:
         """Return whether a level holds folds, each with the same class folders."""
         like = {folder for folder in level if _FOLD_WORDS & set(_words(folder))}
         if not like:
@@ -227,9 +231,7 @@ class _Reader:
             )
         return True
 
-    def require_classes(
-        self, level: set[str], direct: set[str], folders: Folders, at: int
-    ) -> None:
+    def require_classes(self, level: set[str], direct: set[str], folders: Folders, at: int) -> None:
         """Refuse a level that holds something else than classes."""
         inner = _inner(folders, at)
         known = {folder for folder in level if _is_known(folder)}

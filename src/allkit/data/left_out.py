@@ -16,7 +16,16 @@ from typing import Literal
 from allkit.errors import DatasetError
 from allkit.images.decode import IMAGE_SUFFIXES
 
-__all__ = ["METADATA", "Why", "is_image_name", "left_out_text", "no_images", "walk", "why_left_out", "whys_of"]
+__all__ = [
+    "METADATA",
+    "Why",
+    "is_image_name",
+    "left_out_text",
+    "no_images",
+    "walk",
+    "why_left_out",
+    "whys_of",
+]
 
 Why = Literal["name", "hidden", "system", "link", "table", "unnamed"]
 """Why something is not taken; `left_out_text` has the words."""

@@ -95,24 +95,27 @@ def check_labels(table: Table) -> None:
             table.problems.append(f"the label {label!r} holds nothing that can be seen")
         elif not label.isprintable() and _is_no_text(label):
             table.problems.append(
-                f"the label {ascii(label)} is no UTF-8 text. Rename that folder, or write the label in UTF-8"
+                f"the label {label!a} is no UTF-8 text. Rename that folder, or write the label in UTF-8"
             )
-    for variants in unclear(labels):
-        forms = {spelling(variant) for variant in variants}
-        table.problems.append(
-            f"the labels {', '.join(ascii(v) if len(forms) == 1 and not v.isascii() else repr(v) for v in variants)} "
-            + (
-                "differ in case or spacing only (blanks, hyphens, dots, invisible characters). Write one spelling"
-                if len(forms) == 1
-                else "may mean one class. Give them one name, or names that differ"
-            )
-        )
+    table.problems += [_unclear_text(variants) for variants in unclear(labels)]
     if len(spellings) > max(_MANY_LABELS, len(table.rows) // 2):
         some = ", ".join(map(repr, list(spellings.values())[:3]))
         table.problems.append(
             f"{len(spellings):,} different labels on {len(table.rows):,} images ({some}, …): these "
             f"look like names of images or patients, not like classes"
         )
+
+
+def _unclear_text(variants: Sequence[str]) -> str:
+    """Say that labels may mean one class; forms of one letter are told apart by their codes."""
+    if len({spelling(variant) for variant in variants}) > 1:
+        shown = ", ".join(map(repr, variants))
+        return f"the labels {shown} may mean one class. Give them one name, or names that differ"
+    shown = ", ".join(map(ascii, variants))
+    return (
+        f"the labels {shown} differ in case or spacing only (blanks, hyphens, dots, wide letters). "
+        f"Write one spelling"
+    )
 
 
 def _is_no_text(text: str) -> bool:

@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allkit.data.zips import first_bytes_of_member, read_member
-from allkit.errors import ImageError
 from allkit.images.regular import read_first, read_regular
 
-__all__ = ["DRAWN", "BytesSource", "FileSource", "Source", "ZipSource", "digest", "on_disk", "says_drawn"]
+__all__ = [
+    "DRAWN",
+    "BytesSource",
+    "FileSource",
+    "Source",
+    "ZipSource",
+    "digest",
+    "on_disk",
+    "says_drawn",
+]
 
 HEAD = 1024
 """Bytes at the beginning of a file that may hold the text of drawn images."""

@@ -97,7 +97,7 @@ def _first(archive: Path, name: str, count: int) -> bytes:
         message = f"{name} in {archive} does not fit into the memory that is left."
         raise ImageError(message, code="too_large") from error
     # Each decompressor has error classes of its own (zlib.error, LZMAError), and zipfile has more.
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         reason = str(error) or type(error).__name__
         raise ImageError(
             f"{name} in {archive} is damaged: {reason}. Make the zip again.", code="corrupt"
@@ -129,7 +129,9 @@ def image_members(archive: Path) -> Members:
         _require_safe(archive, member)
         parts = PurePosixPath(name).parts
         waste = any(map(why_left_out, parts))
-        if not parts or member.filename.endswith(("/", "\\")):
+        if not parts and member.file_size:
+            others.append("a file without a name")
+        elif not parts or member.filename.endswith(("/", "\\")):
             if not waste:
                 folders.update(_folders(parts))
         elif waste or not is_image_name(name):
@@ -137,7 +139,9 @@ def image_members(archive: Path) -> Members:
             folders.update(_folders(parts[:-1]) if not waste else [])
         else:
             if name in seen:
-                raise DatasetError(f"{archive} holds {name!r} twice. Make it again with one of them.")
+                raise DatasetError(
+                    f"{archive} holds {name!r} twice. Make it again with one of them."
+                )
             seen.add(name)
             _require_readable(archive, member)
             images.append(name)
