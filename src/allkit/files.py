@@ -34,7 +34,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
     Raises `AllkitError` when the disk is full or the place cannot be written; the old file is
     then untouched.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    # A name that is no UTF-8 (a surrogate) is shown with a backslash, which is JSON's way as well.
+    payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with _named_failure(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
