@@ -97,9 +97,9 @@ def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, 
         asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
         for i, description in zip(todo, probe(asked, _limit(), path), strict=True):
             kept = description.pop("kept", True)
-            descriptions[i] = description | {"around": around}
+            descriptions[i] = found_out = description | {"around": around}
             if kept:
-                cache[keys[i]] = descriptions[i]
+                cache[keys[i]] = found_out
         _write(file, cache)
     return [entry for entry in descriptions if entry is not None]
 
