@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from allkit.errors import ExportError
+from allkit.network.around import ordinary
 from allkit.runtime.graph import FORMAT, GraphPredictor, require_format
 from allkit.runtime.seal import read_sealed
 
@@ -44,6 +45,7 @@ class ProgramPredictor(GraphPredictor):
     expressions in it that describe shapes.
     """
 
+    @ordinary()
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         data = read_sealed(path)
@@ -60,6 +62,7 @@ class ProgramPredictor(GraphPredictor):
             ) from None
         super().__init__(path, info, base64.b64decode(trust))
 
+    @ordinary()
     def compute(
         self, feed: dict[str, npt.NDArray[Any]], names: Sequence[str]
     ) -> list[npt.NDArray[np.float32]]:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.features.folder import cache_folder, chunks, features_limit
+from allkit.files import private_file, private_folder
 
 __all__ = ["FeatureCache"]
 
@@ -36,7 +37,8 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
+        private_file(self.path)  # SQLite gives its other files the same mode
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:

@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
-from allkit.files import clear_stale, write_whole
+from allkit.files import clear_stale, held, write_whole
 
 __all__ = ["Saved", "TrainingRun", "open_run"]
 
@@ -183,14 +182,17 @@ def open_run(
         there = folder is not None and resume and _begun(folder)
         yield TrainingRun() if folder is None else _Reader(folder, there)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = held(folder / LOCK, folder)
+    except OSError as error:
+        raise AllkitError(
+            f"Cannot write {folder}: {error.strerror or error}. Choose another place."
+        ) from error
+    if lock is None:
         raise ConfigError(
             f"Another training is writing to {folder}. Wait for it, or choose another --out."
-        ) from None
+        )
     try:
         for name in (FACTS, STATE):
             clear_stale(folder / name)
@@ -209,7 +211,7 @@ def open_run(
         # Removed while the lock is held: no other process can have opened it in between.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
+        lock.close()
         with contextlib.suppress(OSError):
             folder.rmdir()  # only when nothing is left in it
 

@@ -14,13 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
-from allkit.files import require_free, write_whole
+from allkit.files import held, on_disk, require_free, write_whole
 from allkit.records import CasePrediction, Prediction
 from allkit.volume.tables import encode, join, row_of
 from allkit.volume.units import By
@@ -105,13 +105,12 @@ class AnsweringRun:
         self._units = identity.by != "field"
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock: BinaryIO | None = (self.folder / LOCK).open("ab")
+            self._lock = held(self.folder / LOCK, out)
         except OSError as error:
             raise AllkitError(
                 f"Cannot write {self.folder}: {error.strerror or error}. Choose another place."
             ) from error
-        if not _taken(self._lock):
-            self._lock.close()
+        if self._lock is None:
             raise ConfigError(f"Another process is writing {out} now. Wait for it or end it.")
         try:
             self._parts = self._left(overwrite)
@@ -197,7 +196,7 @@ class AnsweringRun:
                 classes = self.identity.classes
                 join(paths, stream, self._suffix, classes, units=self._units)
                 stream.flush()
-                os.fsync(stream.fileno())
+                on_disk(stream)
             os.replace(whole, self.out)
         except OSError as error:
             whole.unlink(missing_ok=True)
@@ -292,21 +291,3 @@ def _sound(folder: Path, parts: Sequence[_Part]) -> Iterator[_Part]:
             return
         expected = part.stop
         yield part
-
-
-def _taken(stream: BinaryIO) -> bool:
-    """Take the file for this process until it is closed or the process ends, if nobody has it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            stream.seek(0)
-            # Only on Windows does the module hold it.
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
