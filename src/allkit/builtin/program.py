@@ -160,10 +160,14 @@ def _refuse_nodes(spec: Any) -> None:
             raise ValueError(
                 "its inputs or outputs are packed in a way that allkit does not write."
             )
-        if node["type"] is not None and node.get("context") not in (None, "null"):
+        context = node.get("context")
+        keys = parse_json(context) if isinstance(context, str) else None
+        if keys is not None and (node["type"] != "builtins.dict" or not isinstance(keys, list)):
             raise ValueError(
                 "its inputs or outputs are packed in a way that allkit does not write."
             )
+        for key in keys or []:
+            _require(PLAIN, str(key), "name")
         _refuse_nodes([1, *node.get("children_spec", [])])
 
 

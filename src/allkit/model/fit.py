@@ -32,9 +32,9 @@ def unfit(info: ModelInfo, arrays: Mapping[str, torch.Tensor]) -> str:
     for name, array in arrays.items():
         if not name.startswith(known):
             return f"it holds an array {name[:80]!r}, which allkit does not write"
-        if name.startswith("network.") and array.dtype.is_floating_point:
-            if not bool(torch.isfinite(array).all()):
-                return f"{name} holds what is not a number"
+        of_network = name.startswith("network.") and array.dtype.is_floating_point
+        if of_network and not bool(torch.isfinite(array).all()):
+            return f"{name} holds what is not a number"
     return _of_heads(info, arrays) or _of_training(info, arrays) or _of_trust(info, arrays)
 
 

@@ -145,7 +145,10 @@ def check_folder(folder: Path, *, warn_at: int = 3) -> dict[str, bytes]:
 
 def _no_folder(folder: Path) -> str:
     if not folder.exists():
-        return f"{folder} is not a model folder: it does not exist. Give the folder that `allkit train --out` wrote."
+        return (
+            f"{folder} is not a model folder: it does not exist. Give the folder that `allkit train "
+            f"--out` wrote."
+        )
     what = named_otherwise(folder)
     if folder.is_file():
         with folder.open("rb") as stream:

@@ -107,7 +107,10 @@ def checked(record: type[Record], values: Any, path: Path, refusal: Refusal) -> 
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        given = repr(first.get("input"))
+        try:
+            given = repr(first.get("input"))
+        except ValueError:  # Python writes no number of more than 4,300 digits
+            given = "a number of thousands of digits"
         if where and len(given) <= 80:
             where = f"{where} = {given}"
         raise refusal(f"{path}: {where}: {message}.".replace(": : ", ": ")) from None

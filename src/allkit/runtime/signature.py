@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,14 +36,19 @@ __all__ = [
     "PublicKey",
     "Signature",
     "content_of",
+    "described",
     "new_key",
+    "open_to_others",
     "own_work",
     "private_key",
     "public_keys",
+    "read_signature",
     "require_trusted",
+    "require_whole",
     "sign",
     "signature_path",
     "signed_by",
+    "sums_hash",
 ]
 
 IN_FOLDER = "SIGNATURE"
@@ -151,6 +157,33 @@ def _bytes_of(path: Path) -> bytes:
         raise ExportError(
             f"{path} does not exist. Give a model folder or an exported file."
         ) from None
+
+
+def require_whole(path: Path) -> None:
+    """Raise where a model is not as it was written, so that nobody vouches for damage.
+
+    Nothing in it is parsed: the hashes of a folder's files are compared, and the seal of a file.
+    """
+    if not path.is_dir():
+        from allkit.runtime.seal import check_seal
+
+        check_seal(_bytes_of(path), str(path))
+        return
+    for line in _sums(path).decode("ascii", "replace").splitlines():
+        listed, _, name = line.partition("  ")
+        if name == CARD:
+            continue
+        if not re.fullmatch(r"(plots/)?[\w][\w .+-]*", name):
+            raise CheckpointError(f"{path / SUMS} is damaged at {line[:80]!r}. Nothing was signed.")
+        try:
+            found = hashlib.sha256(read_plain(path / name, CheckpointError)).hexdigest()
+        except FileNotFoundError:
+            found = ""
+        if found != listed:
+            raise CheckpointError(
+                f"{path / name} was altered or damaged, or is missing: its hash is not the one in {SUMS}. "
+                f"Nothing was signed."
+            )
 
 
 # ── keys ───────────────────────────────────────────────────────────────────────────────────────
