@@ -14,6 +14,7 @@ import torch
 
 from allkit.errors import CheckpointError, PluginError
 from allkit.images.cells import FINDERS
+from allkit.model.fit import unfit
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
 from allkit.network.around import ordinary
@@ -66,6 +67,9 @@ def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts
 
     `where` is what an error calls their place. Raises what `read_parts` raises.
     """
+    wrong = unfit(info, arrays)
+    if wrong:
+        raise CheckpointError(f"{where}: {wrong}. Copy the model again, or train again.")
     record = _backbone_of(info)
     if info.backbone.finder not in ("", *FINDERS):
         raise CheckpointError(
@@ -74,9 +78,11 @@ def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts
             f"or train again."
         )
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
-        network = _empty_network(record.build("none"), info)
+        network = _empty_network(where, record.build("none"), info)
     try:
-        network.load_state_dict(_under("network.", arrays))
+        given = _under("network.", arrays)
+        _require_kinds(network, given)
+        network.load_state_dict(given)
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()[:200]
         raise CheckpointError(
@@ -119,11 +125,26 @@ def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
 
 
-def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
+def _require_kinds(network: Network, given: Mapping[str, torch.Tensor]) -> None:
+    """Raise `RuntimeError` where an array is of another kind of number than the network's."""
+    for name, wanted in network.state_dict().items():
+        if name in given and given[name].dtype != wanted.dtype:
+            raise RuntimeError(f"{name} is of the kind {given[name].dtype}, not {wanted.dtype}.")
+
+
+def _empty_network(where: object, backbone: torch.nn.Module, info: ModelInfo) -> Network:
     """Return the network that the arrays of a model folder fit."""
     saved = info.backbone
     if saved.cut is not None:
-        trunk, tail = cut(backbone, saved.cut)
+        try:
+            trunk, tail = cut(backbone, saved.cut)
+            tail_stages = len(tail) if isinstance(tail, torch.nn.Sequential) else 1
+        except ValueError:
+            tail_stages = 0
+        if not tail_stages:
+            raise CheckpointError(
+                f"{where}: backbone.cut = {saved.cut} leaves nothing of {saved.name!r} to members."
+            )
         backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(saved.members)])
     heads = [Head(saved.width, len(info.classes)) for _ in range(saved.members)]
     return Network(backbone, heads, orientations=saved.orientations)

@@ -161,13 +161,17 @@ def _around(path: Sequence[str]) -> list[Any]:
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        # The hash first, so that a bit that flips on a disk offers no other plugin.
+        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+        if digest != hashlib.sha256(text.encode()).hexdigest():
+            return {}
+        held = json.loads(text)
         return {
             key: entry
             for key, entry in held.items()
             if {"offers", "error", "seconds", "api_version"} <= set(entry)
         }
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}  # a damaged cache costs time, never a result
 
 
@@ -175,4 +179,6 @@ def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
     newest = dict(list((_read(file) | cache).items())[-KEPT:])
     with contextlib.suppress(OSError, AllkitError):  # as above
         private_folder(file.parent)
-        write_whole(file, json.dumps(newest), private=True)
+        text = json.dumps(newest)
+        whole = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+        write_whole(file, whole, private=True)

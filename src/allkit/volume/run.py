@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
@@ -56,7 +56,7 @@ class _Part(BaseModel, frozen=True):
     were unreadable, where rows are units.
     """
 
-    file: str
+    file: str = Field(pattern=r"^part-\d{12,}\.[a-z]+$")
     start: int
     stop: int
     sha256: str
@@ -68,6 +68,12 @@ class _Manifest(BaseModel, frozen=True):
     format: int = FORMAT
     run: Identity
     parts: tuple[_Part, ...] = ()
+    checksum: str = ""
+
+    def sealed(self) -> _Manifest:
+        """Return it with the hash of everything else in it, by which a changed bit is noticed."""
+        text = self.model_dump_json(exclude={"checksum"})
+        return self.model_copy(update={"checksum": hashlib.sha256(text.encode()).hexdigest()})
 
 
 TOLD = {
@@ -230,7 +236,7 @@ class AnsweringRun:
         self._save()
 
     def _save(self) -> None:
-        manifest = _Manifest(run=self.identity, parts=tuple(self._parts))
+        manifest = _Manifest(run=self.identity, parts=tuple(self._parts)).sealed()
         write_whole(self.folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
     def _left(self, overwrite: bool) -> list[_Part]:
@@ -243,6 +249,8 @@ class AnsweringRun:
                 changed = _changes(manifest.run, self.identity)
                 if manifest.format != FORMAT:
                     changed.append("the columns of the table")
+                elif manifest != manifest.sealed() and not changed:
+                    changed = ["its manifest, which is damaged"]
             except (ValidationError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
