@@ -293,7 +293,7 @@ def test_a_manifest_that_was_altered_is_refused(tmp_path, was, becomes):
     text = manifest.read_text()
     assert was in text
     manifest.write_text(text.replace(was, becomes))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is damaged"):
         AnsweringRun(out, of(9))
 
 

@@ -71,7 +71,8 @@ def write_whole(path: Path, data: bytes | str, *, private: bool = False) -> None
     With `private` nobody but the user may read it, whatever the umask. Raises `AllkitError` when the
     disk is full or the place cannot be written; the old file is then untouched.
     """
-    payload = data.encode() if isinstance(data, str) else data
+    # A name that is no UTF-8 (a surrogate) is shown with a backslash, which is JSON's way as well.
+    payload = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     with whole_file(path, private=private) as part, part.open("r+b") as stream:
         stream.write(payload)
 
@@ -370,8 +371,10 @@ def model_hash(path: Path) -> str:
             lines = (path / "SHA256SUMS").read_text(encoding="ascii").splitlines()
         except (OSError, UnicodeDecodeError):
             return ""  # opening it says what is wrong
-        # The card may be edited without any answer changing.
-        lines = sorted(line for line in lines if not line.endswith("  README.md"))
+        # Card and pictures may be changed without any answer changing.
+        lines = sorted(
+            line for line in lines if not line.endswith("  README.md") and "  plots/" not in line
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -95,10 +95,11 @@ class FeatureCache:
                 rows = connection.execute(
                     f"SELECT key, vector, checksum FROM features WHERE key IN ({marks})", chunk
                 )
+                # A vector that the disk changed is not there: it is computed and written again.
                 found |= {
                     key: np.frombuffer(vector, np.float32)
                     for key, vector, checksum in rows
-                    if _checksum(key, vector) == checksum
+                    if isinstance(vector, bytes) and checksum == _checksum(key, vector)
                 }
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
@@ -208,6 +209,6 @@ class FeatureCache:
         return dropped
 
 
-def _checksum(key: bytes, vector: object) -> int | None:
-    """Return what tells whether a vector is as it was written, and for its key."""
-    return zlib.crc32(vector, zlib.crc32(key)) if isinstance(vector, bytes) else None
+def _checksum(key: bytes, vector: bytes) -> int:
+    """Return the checksum of a row: a bit that flips on a disk is noticed, and no vector mistaken."""
+    return zlib.crc32(vector, zlib.crc32(key))

@@ -98,9 +98,9 @@ def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, 
         asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
         for i, description in zip(todo, probe(asked, _limit(), path), strict=True):
             kept = description.pop("kept", True)
-            descriptions[i] = description | {"around": around}
+            descriptions[i] = found_out = description | {"around": around}
             if kept:
-                cache[keys[i]] = descriptions[i]
+                cache[keys[i]] = found_out
         _write(file, cache)
     return [entry for entry in descriptions if entry is not None]
 
@@ -162,7 +162,11 @@ def _around(path: Sequence[str]) -> list[Any]:
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        # The hash first, so that a bit that flips on a disk offers no other plugin.
+        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+        if digest != hashlib.sha256(text.encode()).hexdigest():
+            return {}
+        held = json.loads(text)
         return {
             key: {name: value for name, value in entry.items() if name != SUM}
             for key, entry in held.items()
@@ -184,4 +188,6 @@ def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
     newest = {key: entry | {SUM: _sum(key, entry)} for key, entry in newest.items()}
     with contextlib.suppress(OSError, AllkitError):  # as above
         private_folder(file.parent)
-        write_whole(file, json.dumps(newest), private=True)
+        text = json.dumps(newest)
+        whole = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+        write_whole(file, whole, private=True)

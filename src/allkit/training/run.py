@@ -25,11 +25,16 @@ import torch
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, held, write_whole
-from allkit.network.hashes import arrays_hash
+from allkit.network.hashes import tensor_bytes
+from allkit.runtime.reading import parse_json, read_plain
 
-__all__ = ["Saved", "TrainingRun", "open_run"]
+__all__ = ["Saved", "TrainingRun", "open_run", "taking_up"]
 
 FACTS, STATE, LOCK = "run.json", "state.safetensors", "lock"
+AGAIN = "threads_again"
+"""The number of threads a second time, since it decides the last bits and is not compared."""
+FOREIGN = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, MemoryError)
+"""What a state that was made to harm leads to; `RecursionError` is a `RuntimeError`."""
 SAVE_SECONDS = 30.0
 """Seconds between two saves of the state; it is also saved when a phase ends."""
 
@@ -56,6 +61,7 @@ class TrainingRun:
     """Whether there was something to resume."""
     facts: dict[str, Any] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
+    _known: set[str] = field(default_factory=lambda: {AGAIN})
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Compare `facts` with those of the resumed run, or record them for a new one.
@@ -63,6 +69,8 @@ class TrainingRun:
         Raises `ConfigError` that names the first difference.
         """
         self.facts = dict(facts)
+        if "threads" in facts:
+            self.facts[AGAIN] = facts["threads"]
         if self.folder is None:
             return
         if self.resumed:
@@ -70,6 +78,7 @@ class TrainingRun:
             difference = _difference(before, facts)
             if difference:
                 raise self._other_start(difference)
+            self._known |= set(facts)
             self.facts = before
         else:
             self.done()
@@ -81,6 +90,12 @@ class TrainingRun:
             difference = _difference(self.facts, facts)
             if difference:
                 raise self._other_start(difference)
+            others = self.facts.keys() - self._known - facts.keys()
+            if others:
+                raise CheckpointError(
+                    f"{self.folder / FACTS} is damaged: it holds {sorted(others)[0][:80]!r}. Start the "
+                    f"training again with --overwrite."
+                )
             return
         self.facts |= facts
         if self.folder is not None:
@@ -125,11 +140,12 @@ class TrainingRun:
         if self.folder is None:
             return "Nothing of it was kept."
         try:
-            facts = self._facts_of(STATE)
+            kept = self.state()
         except CheckpointError as error:
             return str(error)
-        if facts is None:
+        if kept is None:
             return self._finished_members()
+        facts = kept.facts
         return (
             f"The state before is kept in {self.folder} ({facts['phase']}, epoch "
             f"{facts['epoch'] + 1}, step {facts['step'] + 1}); --resume goes on from there."
@@ -159,52 +175,51 @@ class TrainingRun:
         saved = make()
         tensors = {k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()}
         facts = json.dumps(saved.facts)
-        metadata = {"allkit": facts, "sha256": _sum(facts, tensors)}
+        metadata = {"allkit": facts, "sha256": _digest(tensors, facts)}
         try:
             write_whole(self.folder / name, save(tensors, metadata))
         except AllkitError as error:
             raise AllkitError(f"{error} {self.where()}") from error
 
     def _read(self, name: str) -> Saved | None:
-        if self.folder is None or not (self.folder / name).exists():
+        if self.folder is None:
             return None
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            with safe_open(self.folder / name, "pt") as file:
-                metadata = file.metadata()
-                facts = json.loads(metadata["allkit"])
-                saved = Saved({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise self._damaged(name, error) from None
-        # Older states have no sum.
-        if metadata.get("sha256") not in (None, _sum(metadata["allkit"], saved.tensors)):
-            raise self._damaged(name, "its content is not what was written")
-        return saved
-
-    def _damaged(self, name: str, why: object) -> CheckpointError:
-        return CheckpointError(
-            f"{(self.folder or Path()) / name} is damaged ({why}). Start the training again with "
-            f"--overwrite."
-        )
-
-    def _facts_of(self, name: str) -> dict[str, Any] | None:
-        """Return the facts of what was saved under a name, without its tensors."""
-        if self.folder is None or not (self.folder / name).exists():
+            data = read_plain(self.folder / name, CheckpointError)
+        except FileNotFoundError:
             return None
-        from safetensors import SafetensorError, safe_open
-
         try:
-            with safe_open(self.folder / name, "pt") as file:
-                facts: dict[str, Any] = json.loads(file.metadata()["allkit"])
-                return facts
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise self._damaged(name, error) from None
+            size = int.from_bytes(data[:8], "little")
+            about = json.loads(data[8 : 8 + size])["__metadata__"]
+            tensors, text = load(data), about["allkit"]
+            # Those of versions that kept no hash have nothing else.
+            if len(about) > 1 and about["sha256"] != _digest(tensors, text):
+                raise ValueError("its hash is another")
+            facts = json.loads(text)
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
+            return Saved(tensors, facts)
+        except (SafetensorError, *FOREIGN) as error:
+            raise CheckpointError(
+                f"{self.folder / name} is damaged ({str(error)[:200]}). Start the training again with "
+                f"--overwrite."
+            ) from None
 
 
-def _sum(facts: str, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of facts and tensors, by which a flipped bit is seen."""
-    return hashlib.sha256(f"{facts}{arrays_hash(tensors)}".encode()).hexdigest()
+@contextlib.contextmanager
+def taking_up() -> Iterator[None]:
+    """Raise `CheckpointError` where a saved state is not one of this training, whatever is wrong."""
+    try:
+        yield
+    except FOREIGN as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise CheckpointError(
+            f"The saved state does not fit this training ({type(error).__name__}: {reason}). Start the "
+            f"training again with --overwrite."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -286,10 +301,23 @@ def _begun(folder: Path) -> bool:
     return (folder / FACTS).exists() and any(path.exists() for path in kept)
 
 
+def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
+    """Return the hash of a state, by which a changed bit is noticed."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = parse_json(read_plain(path, CheckpointError, most=2**26))
+        # Everything else is compared with what is given now.
+        threads = facts["threads"]
+        if type(threads) is not int or facts.get(AGAIN, threads) != threads or threads < 1:
+            facts = None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         facts = None
     if not isinstance(facts, dict):
         raise CheckpointError(f"{path} is damaged. Start the training again with --overwrite.")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
@@ -58,7 +58,7 @@ class _Part(BaseModel, frozen=True):
     were unreadable, where rows are units.
     """
 
-    file: str
+    file: str = Field(pattern=r"^part-\d{12,}\.[a-z]+$")
     start: int
     stop: int
     sha256: str
@@ -70,12 +70,12 @@ class _Manifest(BaseModel, frozen=True):
     format: int = FORMAT
     run: Identity
     parts: tuple[_Part, ...] = ()
-    sum: str = ""
-    """The SHA-256 of the rest; empty in those of 0.2.0 and before."""
+    checksum: str = ""
 
-    def content(self) -> str:
-        """Return the SHA-256 of all but `sum`."""
-        return hashlib.sha256(self.model_dump_json(exclude={"sum"}).encode()).hexdigest()
+    def sealed(self) -> _Manifest:
+        """Return it with the hash of everything else in it, by which a changed bit is noticed."""
+        text = self.model_dump_json(exclude={"checksum"})
+        return self.model_copy(update={"checksum": hashlib.sha256(text.encode()).hexdigest()})
 
 
 @dataclass
@@ -262,8 +262,7 @@ class AnsweringRun:
         self._parts = parts  # it counts when it is named
 
     def _save(self, parts: Sequence[_Part]) -> None:
-        manifest = _Manifest(run=self.identity, parts=tuple(parts))
-        manifest = manifest.model_copy(update={"sum": manifest.content()})
+        manifest = _Manifest(run=self.identity, parts=tuple(parts)).sealed()
         write_whole(self.folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
     def _left(self, overwrite: bool) -> list[_Part]:
@@ -273,11 +272,11 @@ class AnsweringRun:
         if path.exists():
             try:
                 manifest = _Manifest.model_validate_json(path.read_bytes())
-                if manifest.sum not in ("", manifest.content()):
-                    raise ValueError("damaged")
                 changed = _changes(manifest.run, self.identity)
                 if manifest.format != FORMAT:
                     changed.append("the columns of the table")
+                elif manifest != manifest.sealed() and not changed:
+                    changed = ["its manifest, which is damaged"]
             except (ValueError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
