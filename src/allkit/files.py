@@ -147,12 +147,13 @@ def _exchanged(one: Path, other: Path) -> bool:
         return False
     import ctypes
 
-    here, exchange = -100, 2
+    here, exchange = -100, 2  # of Linux: the working folder; let both change places
+    arguments = (here, os.fsencode(one), here, os.fsencode(other), exchange)
     try:
         rename = ctypes.CDLL(None).renameat2
     except (OSError, AttributeError):  # an older or another C library
         return False
-    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0)
+    return bool(rename(*arguments) == 0)
 
 
 def _remove(path: Path) -> None:

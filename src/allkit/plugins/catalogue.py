@@ -30,7 +30,6 @@ __all__ = ["Found", "installed", "offers_of"]
 
 KEPT = 1000
 LIMIT = 15.0
-SUM = "sha256"
 
 
 @dataclass(frozen=True)
@@ -168,24 +167,16 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
             return {}
         held = json.loads(text)
         return {
-            key: {name: value for name, value in entry.items() if name != SUM}
+            key: entry
             for key, entry in held.items()
             if {"offers", "error", "seconds", "api_version"} <= set(entry)
-            and entry.get(SUM) == _sum(key, entry)
         }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}  # a damaged cache costs time, never a result
 
 
-def _sum(key: str, entry: dict[str, Any]) -> str:
-    """Return the hash of an entry and its key, by which damage is seen."""
-    plain = {name: value for name, value in entry.items() if name != SUM}
-    return hashlib.sha256(json.dumps([key, plain], sort_keys=True).encode()).hexdigest()
-
-
 def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
     newest = dict(list((_read(file) | cache).items())[-KEPT:])
-    newest = {key: entry | {SUM: _sum(key, entry)} for key, entry in newest.items()}
     with contextlib.suppress(OSError, AllkitError):  # as above
         private_folder(file.parent)
         text = json.dumps(newest)
