@@ -89,10 +89,8 @@ def layout_of(name: str, folders: Folders, *, zipped: bool = False) -> Layout:
 
 
 def is_role(folder: str) -> bool:
-    """Return whether a folder is a class of this task, or a part, a fold or a magnification."""
-    return _is_known(folder) or bool(
-        _part_word(folder) or _FOLD.fullmatch(folder) or _MAGNIFICATION.fullmatch(folder)
-    )
+    """Return whether a folder is a class of this task, or certainly a part of a division."""
+    return _is_known(folder) or part_name(folder) is not None
 
 
 def part_name(folder: str) -> str | None:
