@@ -22,7 +22,7 @@ __all__ = ["Layout", "fold_number", "is_role", "layout_of", "part_name"]
 Folders = Collection[tuple[str, ...]]
 """The folders that hold images directly, each as the names of its levels."""
 
-TABLE = "give a table with the columns image and label"
+TABLE = "give a table with the columns image and label (and case, slide, split or fold)"
 _FOLD_WORDS = {"fold", "folds", "kfold", "cv"}
 _FOLD = re.compile(r"(?:k[ _-]?)?(?:fold|cv)[ _.#-]*(\d{1,3})", re.IGNORECASE)
 _NO_CLASS = re.compile(
@@ -37,14 +37,23 @@ _MAGNIFICATION = re.compile(
 )
 _WITHOUT_LABELS = {"unlabelled", "unlabeled", "unlabled", "unannotated", "nolabel", "nolabels"}
 _PLAIN = {"data", "set", "dataset", "images", "image", "imgs", "img", "folder", "split", "part"}
-_FILLERS = _PLAIN | {
-    "prelim", "preliminary", "final", "phase", "pictures", "photos", "smears", "smear", "slides",
-    "unlabelled", "unlabeled", "unseen", "labelled", "labeled", "blind", "hidden", "public",
-    "private", "internal", "external", "new", "old", "raw", "original", "cropped", "resized",
-    "augmented", "c", "nmc", "cnmc", "isbi", "all", "idb", "allidb", "leukemia", "leukaemia",
-    "blood", "cell", "cells",
-}  # fmt: skip
+_NEUTRAL = (
+    "prelim preliminary final phase pictures photos smears smear slides unlabelled unlabeled "
+    "unseen labelled labeled blind hidden public private internal external new old raw "
+    "original cropped resized augmented c nmc cnmc isbi all idb allidb leukemia leukaemia "
+    "blood cell cells"
+)
+_FILLERS = _PLAIN | set(_NEUTRAL.split())
 """Words that say nothing of a class."""
+_NO_PHOTOGRAPHS = {
+    "mask",
+    "masks",
+    "annotation",
+    "annotations",
+    "groundtruth",
+    "heatmaps",
+    "overlays",
+}
 _SUFFIX = re.compile(r"(?:set|sets|data|dataset|images|imgs)$")
 
 
@@ -199,6 +208,8 @@ class _Reader:
                 f"Move {_listed(strange)} away",
             )
         unclear = {folder for folder in level if part_name(folder) is None}
+        if unclear and len(level) == 1:
+            self.refuse(f"{self.name} has one folder only, {_listed(level)}", way)
         if unclear:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and it is not certain which part "
@@ -223,8 +234,8 @@ class _Reader:
             )
         if not certain or direct or max(numbers.values()) > 1 or not shared:
             self.refuse(
-                f"{self.name} has the folders {_listed(level)}, which look like folds, but do not "
-                f"all hold the same class folders",
+                f"{self.name} has the folders {_listed(level)}, of which some look like folds, but not "
+                f"every one is a fold with the same class folders",
                 "Put the classes above them (CLASS/fold_0/image.jpg)",
             )
         return True
@@ -247,10 +258,26 @@ class _Reader:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and the class folders lie inside "
                 f"{'them' if holders == level else _listed(holders)}",
-                way.replace("Give for", "Give one of these folders instead, for"),
+                way.replace("Give for", "Give one of these folders instead, for")
+                if holders == level
+                else "Move them up, beside the others",
+            )
+        if any(map(_MAGNIFICATION.fullmatch, level)) and level & direct:
+            self.refuse(
+                f"{self.name} has the folders {_listed(level)}, and magnifications are no classes",
+                "Put the images of one magnification into one folder per class",
             )
         if any(map(_MAGNIFICATION.fullmatch, level)):
             self.refuse(f"{self.name} has folders of magnifications ({_listed(level)})", way)
+        strange = {f for f in level if _NO_PHOTOGRAPHS & set(_words(f)) or set(_words(f)) <= _PLAIN}
+        strange -= known
+        if strange:
+            self.refuse(
+                f"{self.name} has the folders {_listed(level)}, and {_listed(strange)} is no class",
+                f"Move {_listed(strange)} away"
+                if strange != level
+                else "Put the images into one folder per class",
+            )
         several = len(shared) > 1 and not direct and not known
         if several and len(level) == 1 and not all(map(_is_slide_like, shared)):
             self.refuse(

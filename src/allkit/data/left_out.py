@@ -45,15 +45,31 @@ _WORDS: dict[Why, tuple[str, str]] = {
     "unnamed": ("image is not named in metadata", "images are not named in metadata"),
 }
 _SYSTEM = {
-    # Windows, macOS, Linux
-    "$recycle.bin", "recycler", "$extend", "system volume information", "thumbs.db", "ehthumbs.db",
-    "desktop.ini", "__macosx", "resource.frk", "network trash folder", "temporary items",
+    "$recycle.bin",
+    "recycler",
+    "$extend",
+    "system volume information",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "resource.frk",
+    "network trash folder",
+    "temporary items",
     "lost+found",
-    # Synology, QNAP
-    "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
-    # programs
-    "thumbnails", "thumbs", "__pycache__", "node_modules",
-}  # fmt: skip
+    "@eadir",
+    "@tmp",
+    "@sharebin",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "@recently-snapshot",
+    "thumbnails",
+    "thumbs",
+    "__pycache__",
+    "node_modules",
+}
+"""Files and folders of Windows, macOS, Linux, Synology, QNAP and programs, in lower case."""
 _SHOWN = 3
 
 

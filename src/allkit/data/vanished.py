@@ -11,13 +11,12 @@ from allkit.data.left_out import left_out_text, why_left_out, whys_of
 
 __all__ = ["vanished"]
 
-_DOCUMENTS = {
-    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
-    ".ini", ".cfg", ".log", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".xls", ".xlsx", ".ods",
-    ".ppt", ".pptx", ".html", ".htm", ".py", ".ipynb", ".r", ".m", ".sh", ".bat", ".tex", ".bib",
-    ".url", ".lnk", ".db", ".sqlite", ".parquet", ".pkl", ".pt", ".pth", ".onnx", ".h5",
-    ".safetensors",
-}  # fmt: skip
+_ENDINGS = (
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .cfg .log .pdf .doc .docx "
+    ".odt .rtf .xls .xlsx .ods .ppt .pptx .html .htm .py .ipynb .r .m .sh .bat .tex .bib .url "
+    ".lnk .db .sqlite .parquet .pkl .pt .pth .onnx .h5 .safetensors"
+)
+_DOCUMENTS = set(_ENDINGS.split())
 _DOCUMENT_NAMES = {"license", "licence", "readme", "makefile", "changelog", "citation", "notice"}
 
 
