@@ -63,6 +63,8 @@ LAYOUTS: list[Layout] = [
     ("numbered folders with one class each", ["1/all/1.png", "2/hem/1.png"], None),
     ("folds of images", ["fold_{0,1}/{1,2}.png"], None),
     ("folds with other classes", ["fold_0/{a,b}/1.png", "fold_1/{c,d}/1.png"], None),
+    ("parts inside folds", ["fold_{0,1}/{train,test}/{all,hem}/1.png"], None),
+    ("folds inside two parts", ["{train,val}/fold_{0,1}/{all,hem}/1.png"], None),
     ("one fold", ["fold_0/{all,hem}/1.png"], None),
     ("folds beside a class", ["fold_{0,1}/{all,hem}/1.png", "other/1.png"], None),
     ("parts without classes", ["{train,val,test}/{1,2}.png"], None),

@@ -92,6 +92,7 @@ def layout_of(name: str, folders: Folders, *, zipped: bool = False) -> Layout:
         layout = replace(layout, part=layout.label + 1)
     elif deep and layout.fold is None and all(_FOLD.fullmatch(folder) for folder in inner):
         layout = replace(layout, fold=layout.label + 1)
+    read.require_one_division(folders, layout)
     if layout.part is not None and layout.part < layout.label:
         read.require_common_classes(folders, layout)
     return layout
@@ -296,6 +297,18 @@ class _Reader:
                 f"{self.name} has the folders {_listed(level)}, which look like slides, patients "
                 f"or parts and not like classes",
                 "Put them into one folder per class (CLASS/slide-1/image.jpg)",
+            )
+
+    def require_one_division(self, folders: Folders, layout: Layout) -> None:
+        """Refuse parts inside folds, or folds inside parts: each image is there several times."""
+        if layout.part is None or layout.fold is None:
+            return
+        parts = {f[layout.part] for f in folders if len(f) > max(layout.part, layout.fold)}
+        if layout.fold < layout.part or len(parts) > 1:
+            self.refuse(
+                f"{self.name} has parts ({_listed(parts)}) as well as folds, so it is not certain what "
+                f"an image belongs to",
+                "Give the folder of one fold",
             )
 
     def require_common_classes(self, folders: Folders, layout: Layout) -> None:

@@ -8,7 +8,6 @@ followed, since a loop would never end. All of it is counted and said.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
@@ -82,7 +81,7 @@ def is_image_name(name: str) -> bool:
 def why_left_out(name: str) -> Why | None:
     """Return why a file or folder of this name, without its path, is waste; `None` if it is not."""
     lower = name.lower()
-    if lower in _SYSTEM or lower.startswith("~$") or re.fullmatch(r"found\.\d{3}", lower):
+    if lower in _SYSTEM or lower.startswith(("~$", "found.0")):
         return "system"
     return "hidden" if name.startswith(".") else None
 

@@ -140,13 +140,21 @@ def _listings(root: Path) -> list[_Listing]:
     folders += [(PARTS[n], root / n) for n in sorted(PARTS) if (root / n).is_dir()]
     found = []
     for part, file in [(p, f / n) for p, f in folders for n in METADATA if (f / n).is_file()]:
-        if file.suffix == ".csv":
-            names, rows = text_rows(file)
-        else:
-            rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
-            names = list(dict.fromkeys(key for row in rows for key in row))
-        found.append(_Listing(part, file, names, rows))
+        try:
+            found.append(_Listing(part, file, *_rows_of(file)))
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error} If it does not name the images, rename or move it, and class folders are read."
+            ) from None
     return found
+
+
+def _rows_of(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and the rows of a file of metadata."""
+    if file.suffix == ".csv":
+        return text_rows(file)
+    rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
 def _records(root: Path, listings: list[_Listing]) -> tuple[list[str], list[dict[str, Any]]]:
