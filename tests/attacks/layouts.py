@@ -86,6 +86,8 @@ LAYOUTS: list[Layout] = [
     ("patients with classes", ["patient_{1,2}/{Benign,Pro}/1.png"], None),
     ("patients with other classes", ["patient{1,2}/{all,hem}/1.png"], None),
     ("names with classes", ["{Smith,Jones}/{all,hem}/1.png"], None),
+    ("one folder of classes", ["dataset/{all,hem}/1.png"], None),
+    ("numbers of patients", ["{0001,0002}/{a,b}.png"], None),
     ("patients of images", ["patient_{1,2,3}/{a,b}.png"], None),
     ("slides of images", ["Slide {1,2,3}/{a,b}.png"], None),
     ("magnifications with classes", ["{40x,100x}/{Benign,Pro}/1.png"], None),
@@ -291,7 +293,7 @@ def run(scale: Scale, folder: Path) -> dict[str, Counts]:
 
 def _in_a_zip(name: str, wanted: set[str] | None) -> set[str] | None:
     """Return the classes of a zip, where one folder at the top is the folder that was zipped."""
-    return TWO if name in ("the training of C-NMC", "one fold") else wanted
+    return TWO if name in ("the training of C-NMC", "one fold", "one folder of classes") else wanted
 
 
 def _compare(counts: Counts, name: str, data: Path) -> None:

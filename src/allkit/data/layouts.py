@@ -27,7 +27,7 @@ _FOLD_WORDS = {"fold", "folds", "kfold", "cv"}
 _FOLD = re.compile(r"(?:k[ _-]?)?(?:fold|cv)[ _.#-]*(\d{1,3})", re.IGNORECASE)
 _NO_CLASS = re.compile(
     r"(?:split|patient|pat|pt|case|subject|slide|smear|specimen|sample|series|subset|batch|run|field|fov)"
-    r"(?:[ _.#-]*id)?[ _.#-]*[a-z]{0,2}\d+",
+    r"(?:[ _.#-]*id)?[ _.#-]*[a-z]{0,2}\d+|p[ _-]?\d{2,}|\d{3,}",
     re.IGNORECASE,
 )
 _MAGNIFICATION = re.compile(
@@ -215,7 +215,7 @@ class _Reader:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and it is not certain which part "
                 f"of a division {_listed(unclear)} is",
-                f"Rename them to train, val and test; {way[0].lower()}{way[1:]}",
+                f"Rename them to train, val and test, {way[0].lower()}{way[1:]}",
             )
         return True
 
@@ -270,6 +270,11 @@ class _Reader:
             )
         if any(map(_MAGNIFICATION.fullmatch, level)):
             self.refuse(f"{self.name} has folders of magnifications ({_listed(level)})", way)
+        several = len(shared) > 1 and not direct and not known
+        if several and len(level) == 1 and not all(map(_is_slide_like, shared)):
+            self.refuse(
+                f"{self.name} has one folder only, {_listed(level)}, with {below} inside", way
+            )
         strange = {f for f in level if _NO_PHOTOGRAPHS & set(_words(f)) or set(_words(f)) <= _PLAIN}
         strange -= known
         if strange:
@@ -278,11 +283,6 @@ class _Reader:
                 f"Move {_listed(strange)} away"
                 if strange != level
                 else "Put the images into one folder per class",
-            )
-        several = len(shared) > 1 and not direct and not known
-        if several and len(level) == 1 and not all(map(_is_slide_like, shared)):
-            self.refuse(
-                f"{self.name} has one folder only, {_listed(level)}, with {below} inside", way
             )
         common = [folder for folder, count in shared.items() if count > 1]
         numbers = all(map(_numbered, level)) and not any(map(_numbered, shared))

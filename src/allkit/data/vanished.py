@@ -52,10 +52,15 @@ def vanished(
         known = canonical_label(folder[-1]) in ALL_CLASSES
         if plain and not known and all(map(_is_document, plain)):
             continue
-        why = left_out_text(whys_of(files)) or "it is empty"
+        why = left_out_text(whys_of(files))
         problems.append(
-            f"the class folder {'/'.join(folder)} would be lost, since no image in it is taken: {why}. "
-            f"Save its images as JPEG, PNG, TIFF or BMP, or remove the folder"
+            f"the class folder {'/'.join(folder)} would be lost, since "
+            + (
+                f"no image in it is taken: {why}. Save its images as JPEG, PNG, TIFF or BMP, or remove "
+                f"the folder"
+                if why
+                else "it is empty. Put its images into it, or remove it"
+            )
         )
     return problems
 
