@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
-from allkit.data.sources import on_disk
+from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import read_image
@@ -170,7 +170,9 @@ def _listed(images: Any) -> Iterator[Given]:
         path = os.fsdecode(images)
         if is_table(path):
             root = os.path.dirname(path)
-            files = (os.path.join(root, on_disk(root, image)) for image, _ in table_images(path))
+            files = (
+                os.path.join(root, name_on_disk(root, image)) for image, _ in table_images(path)
+            )
             return (Given(file, file) for file in files)
         if is_zip(path):
             return (Given(member, member) for member in zip_images(path)[0])
