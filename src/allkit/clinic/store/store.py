@@ -18,6 +18,7 @@ from allkit.clinic.store import chain, engine, schema
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.blobs import Blobs
 from allkit.errors import StoreError
+from allkit.files import users_folder
 
 __all__ = [
     "KEPT",
@@ -75,9 +76,13 @@ def default_folder() -> Path:
     setting = os.environ.get(FOLDER_VARIABLE)
     if setting:
         return Path(setting)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("allkit", appauthor=False)) / "clinic"
+    folder = users_folder("data")
+    if folder is None:
+        raise StoreError(
+            f"This user has no home, in which a clinic would lie. Name its folder in {FOLDER_VARIABLE}, or "
+            f"with --store."
+        )
+    return folder / "clinic"
 
 
 class Store:
