@@ -1,8 +1,10 @@
 """Arguments in Python: every kind of image, every number out of range, copies and pickles."""
 
+# ruff: noqa: S301, TID251 - what is unpickled is our own
+
 import copy
 import io
-import pickle  # noqa: TID251 - what is unpickled is our own
+import pickle
 
 import numpy as np
 import pytest
@@ -75,12 +77,12 @@ def test_a_copy_gives_the_same_answers(tiny, tiny_onnx, pixels, way):
 def test_sets_and_evaluations_are_copied_as_well(drawn, tiny):
     data = allkit.Dataset.open(drawn)
     evaluation = tiny.evaluate(data, probes=False)
-    again = pickle.loads(pickle.dumps(data))  # noqa: S301
+    again = pickle.loads(pickle.dumps(data))
     assert [(s.image, s.label, s.group) for s in again] == [
         (s.image, s.label, s.group) for s in data
     ]
     assert again.hashes == data.hashes
-    assert pickle.loads(pickle.dumps(evaluation)).to_dict() == evaluation.to_dict()  # noqa: S301
+    assert pickle.loads(pickle.dumps(evaluation)).to_dict() == evaluation.to_dict()
     assert copy.deepcopy(evaluation).to_dict() == evaluation.to_dict()
 
 
@@ -90,7 +92,7 @@ def test_a_copy_of_an_exported_file_that_was_changed_since_says_so(tiny_onnx, tr
     sent = pickle.dumps(OnnxPredictor(path))
     path.unlink()
     with pytest.raises(ExportError, match=r"m\.onnx"):
-        pickle.loads(sent)  # noqa: S301
+        pickle.loads(sent)
 
 
 def test_an_exported_file_is_found_after_the_folder_was_changed(

@@ -299,6 +299,16 @@ def _arguments(predictor: Any, path: Path, opener: Callable[..., Any]) -> Counts
 # ── copies ─────────────────────────────────────────────────────────────────────────────────────
 
 
+_inherited: dict[str, Any] = {}
+"""What a forked process finds as its parent has used it."""
+
+
+def _answers_of_inherited(name: str) -> list[Any]:
+    torch.set_num_threads(2)
+    predictor, pixels = _inherited[name]
+    return predictor.predict(pixels)
+
+
 def _answers_of(sent: tuple[Any, list[Any]]) -> list[Any]:
     predictor, pixels = sent
     return predictor.predict(pixels)
@@ -342,10 +352,14 @@ def _copies(predictors: dict[str, Any], pixels: list[Any], *, spawned: bool) -> 
 
 
 def _elsewhere_of(method: str, predictor: Any, pixels: list[Any]) -> list[Any]:
+    """Return the answers of another process: it is sent the predictor, or, forked, has it already."""
     context = multiprocessing.get_context(method)
+    _inherited[method] = predictor, pixels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads
         with context.Pool(1) as pool:
+            if method == "fork":
+                return pool.apply_async(_answers_of_inherited, [method]).get(timeout=120)
             return pool.apply_async(_answers_of, [(predictor, pixels)]).get(timeout=120)
 
 
