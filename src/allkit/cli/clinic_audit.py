@@ -68,5 +68,5 @@ def export(
                 sys.stdout.writelines(lines)
                 return
             text = "".join(lines)
-    write_whole(out, text)
+    write_whole(out, text, private=True)
     say(f"Saved {out}: {text.count(chr(10)):,} rows.")

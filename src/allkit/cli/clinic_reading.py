@@ -170,5 +170,5 @@ def report(
     with signed_in(store, url, as_) as user:
         made = export(user, resolve(user, case), version=version, preliminary=preliminary)
         data = render(made, format, image_of=user.store.blobs.get)
-    write_whole(Path(out), data)
+    write_whole(Path(out), data, private=True)
     say(f"Saved {out}: {made.kind} report, version {made.version}, hash {made.sha256}.")
