@@ -8,6 +8,9 @@ rows        one row an image, and what is wrong with the rest
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
+shown       texts from outside as people may be shown them
+delimited   CSV and TSV: lines, cells, columns
+values      the values of cells: missing ones, numbers, dates
 labels      class names and their aliases
 names       groups and slides from the names of images
 slides      the slides of a set, and what is known of each class
