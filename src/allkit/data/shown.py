@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -19,13 +18,14 @@ __all__ = [
     "escape",
     "guarded",
     "hidden",
-    "json_text",
+    "json_escaped",
     "one_line",
     "path_cell",
     "printable",
     "shortened",
     "terminal_text",
     "unguarded",
+    "unicode_text",
     "visible",
 ]
 
@@ -79,6 +79,14 @@ def shortened(text: str, most: int) -> str:
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
+def unicode_text(text: str) -> str:
+    r"""Return a text that every file can hold: bytes of a name that is no Unicode become `\xNN`."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a pair that stands for no byte
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
 # ── spreadsheets ──────────────────────────────────────────────────────────────────────────────
 
 
@@ -130,18 +138,17 @@ def terminal_text(text: str) -> str:
 # ── JSON ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def json_text(
-    value: Any,
-    *,
-    ascii_only: bool = False,
-    indent: int | None = None,
-    default: Callable[[Any], Any] | None = None,
-) -> str:
-    """Return a value as JSON that changes nothing on a terminal; reading it gives the value again."""
-    text = json.dumps(value, ensure_ascii=ascii_only, indent=indent, default=default)
-    if text.isprintable():
+def json_escaped(text: str, *, ascii_only: bool = False) -> str:
+    """Return a text that is JSON so that it changes nothing on a terminal; its value stays the same.
+
+    Characters without a picture become escapes of JSON; with `ascii_only`, all that are not ASCII.
+    """
+    if text.isprintable() and not (ascii_only and not text.isascii()):
         return text
-    return "".join(_json_escape(c) if c != "\n" and hidden(c) else c for c in text)
+    return "".join(
+        _json_escape(c) if (c != "\n" and hidden(c)) or (ascii_only and not c.isascii()) else c
+        for c in text
+    )
 
 
 def _json_escape(character: str) -> str:

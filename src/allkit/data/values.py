@@ -39,7 +39,7 @@ _ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d{2,}")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)")
 _MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?")
 _NO_WIDTH = "\u200b\u2060\ufeff"  # blanks to a reader, but not to Python
-_EXACT = {2: 2**11, 4: 2**24}
+_EXACT: dict[int, int] = {2: 2**11, 4: 2**24}
 """From here on floats of so many bytes do not tell all whole numbers apart; those of 8 from 2**53 on."""
 
 
@@ -94,7 +94,7 @@ def text_of(value: object) -> str | None:
             return stripped(value.decode("utf-8"))
         except UnicodeDecodeError:
             raise ValueError("holds bytes that are no text") from None
-    if isinstance(value, (Mapping, list, tuple, set, frozenset)) or getattr(value, "ndim", 0):
+    if isinstance(value, (Mapping, list, tuple, set, frozenset)) or getattr(value, "ndim", 0) > 0:
         raise ValueError(f"is a {type(value).__name__}, not one value")
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
@@ -121,7 +121,7 @@ def _of_float(value: numbers.Real) -> str:
     number = float(value)
     if not number.is_integer():  # nor is an infinite one
         return str(value)
-    if abs(number) >= _EXACT.get(int(getattr(value, "itemsize", 8)), 2**53):
+    if abs(number) >= _EXACT.get(getattr(value, "itemsize", 8), 2**53):
         raise ValueError(
             f"is {number:.0f} as a floating-point number, which cannot hold all digits of such a number"
         )

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from allkit.data.rows import Sample
+from allkit.data.shown import cell, path_cell, visible
 from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
 from allkit.files import write_whole
@@ -30,15 +31,17 @@ def as_csv(
 ) -> str:
     """Return the text of a table that will lie at `path`, further columns included.
 
-    Paths are relative to the table. With `fingerprint` it says how the set was divided. Raises
-    `DatasetError`, which calls the set `name`, when the images are not files.
+    Paths are relative to the table. With `fingerprint` it says how the set was divided. What a
+    spreadsheet would compute is guarded, in a way that reading the table takes back. Raises
+    `DatasetError`, which calls the set `name`, when the images are not files, and where a path, a label
+    or a group holds what cannot be shown: it would not be read as the same again.
     """
     further = list(dict.fromkeys(column for sample in samples for column in sample.columns))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     has_slide = ["slide"] if any(sample.slide for sample in samples) else []
     division = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
-    writer.writerow(["image", "label", "group", "case", *has_slide, *division, *further])
+    writer.writerow(["image", "label", "group", "case", *has_slide, *division, *map(cell, further)])
     here = path.resolve().parent
     for sample in samples:
         if not isinstance(sample.source, FileSource):
@@ -47,12 +50,25 @@ def as_csv(
                 f"Unpack the zip, or save the images, first."
             )
         relative = Path(os.path.relpath(sample.source.path.resolve(), here)).as_posix()
-        row = [relative, sample.label, sample.group, sample.case]
-        row += [sample.slide] * len(has_slide)
+        own = [sample.label, sample.group, sample.case, *[sample.slide] * len(has_slide)]
+        row: list[Any] = [_same(path_cell(relative), relative, "path", name)]
+        row += [
+            None if text is None else cell(_same(visible(text), text, "name", name)) for text in own
+        ]
         if division:
-            row += [sample.part, sample.fold, split_by, fingerprint]  # type: ignore[list-item]  # csv writes numbers
-        writer.writerow([*row, *(sample.columns.get(column) for column in further)])
+            row += [sample.part, sample.fold, split_by, fingerprint]
+        kept = (sample.columns.get(column) for column in further)
+        writer.writerow([*row, *(cell(text, lines=True) for text in kept)])
     return stream.getvalue()
+
+
+def _same(shown: str, text: str, what: str, name: str) -> str:
+    """Return the text; raise `DatasetError` where only another one could be shown."""
+    if shown.removeprefix("./") != text.removeprefix("./"):
+        raise DatasetError(
+            f"The {what} {visible(text)} in {name} holds a character that no table can show. Rename it."
+        )
+    return shown if what == "path" else text
 
 
 class Images(Protocol):
