@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unicodedata import normalize
 
 from allkit.data.delimited import OWN, open_lines
+from allkit.data.left_out import Why, no_images, whys_of
 from allkit.data.shown import shortened, unguarded
-from allkit.data.sources import ZipSource, image_members
+from allkit.data.sources import ZipSource, on_disk
 from allkit.data.values import (
     Form,
     column_names,
@@ -24,6 +24,7 @@ from allkit.data.values import (
     stripped,
     text_of,
 )
+from allkit.data.zips import image_members
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = [
@@ -81,22 +82,22 @@ def table_images(
 
 
 def found_path(root: str | os.PathLike[str], name: str) -> str:
-    """Return `name`, or another spelling of it under which there is a file below `root`.
+    """Return `name`, or with `/` for backslashes where only so there is a file below `root`.
 
-    Tables come from Windows, with backslashes, and from machines that write accents in another form of
-    Unicode. Where there is no such file, `name` is returned.
+    Tables come from Windows. Where the system writes names of files in another encoding than UTF-8, the
+    name comes back as the system has it.
     """
     if name.isascii() and "\\" not in name:
         return name
-    try:  # where the system writes names of files in another encoding, so is this one
+    try:
         plain = os.fsdecode(name.encode("utf-8", "surrogateescape"))
     except UnicodeError:
         return name
-    slashed = plain.replace("\\", "/")
-    for path in (plain, slashed, *(normalize(form, slashed) for form in ("NFC", "NFD"))):
-        if "\0" not in path and os.path.isfile(os.path.join(root, path)):
-            return path
-    return plain
+    if "\\" not in plain or "\0" in plain:
+        return plain
+    top, slashed = os.fsdecode(root), plain.replace("\\", "/")
+    is_there = [os.path.isfile(os.path.join(top, on_disk(top, one))) for one in (plain, slashed)]
+    return slashed if is_there == [False, True] else plain
 
 
 def _text(path: Path, wanted: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -203,18 +204,19 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
         )
 
 
-def zip_images(archive: str | os.PathLike[str]) -> tuple[list[str], int]:
-    """Return the images of a zip as `ARCHIVE/MEMBER`, and how many other files it holds.
+def zip_images(archive: str | os.PathLike[str]) -> tuple[list[str], dict[Why, int]]:
+    """Return the images of a zip as `ARCHIVE/MEMBER`, and how many other files it holds, by why.
 
     Raises `DatasetError` where it is no readable zip, is unsafe, or holds no images.
     """
     text = os.fsdecode(archive)
     if not os.path.isfile(text):
         raise DatasetError(f"{text} does not exist. Check the path of the zip file.")
-    images, others = image_members(Path(text))
-    if not images:
-        raise DatasetError(f"{text} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
-    return [f"{text}/{member}" for member in images], len(others)
+    members = image_members(Path(text))
+    left = whys_of(members.others)
+    if not members.images:
+        raise no_images(text, left)
+    return [f"{text}/{name}" for name in members.images], {w: len(left[w]) for w in left}
 
 
 def zip_member(path: str) -> ZipSource | None:

@@ -14,6 +14,7 @@ import unicodedata
 from typing import Any
 
 __all__ = [
+    "JOINERS",
     "cell",
     "escape",
     "guarded",
@@ -33,7 +34,7 @@ _HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 """Unicode's categories without a picture: some of them reverse or hide the text beside them."""
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "'")
 """What a spreadsheet takes for a formula, full-width forms too; an apostrophe, that ours can be taken off."""
-_JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"
 """They belong to the spelling of words in several scripts, and to no harm."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -116,7 +117,7 @@ def cell(value: Any, *, lines: bool = False) -> Any:
     """
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         return value
-    shown = visible(value, keep=f"\n\t{_JOINERS}" if lines else _JOINERS)
+    shown = visible(value, keep=f"\n\t{JOINERS}" if lines else JOINERS)
     return f"'{shown}" if _computed(shown) else shown
 
 
@@ -127,12 +128,12 @@ def path_cell(path: str) -> str:
     Characters without a picture are written as their escapes: such a file is not found by what is written.
     """
     risky = _computed(path) or path[:1].isspace()
-    return visible(f"./{path}" if risky else path, keep=_JOINERS)
+    return visible(f"./{path}" if risky else path, keep=JOINERS)
 
 
 def terminal_text(text: str) -> str:
     """Return a text of several lines for a terminal: what would move its cursor is written as escapes."""
-    return visible(text, keep=f"\n\t{_JOINERS}")
+    return visible(text, keep=f"\n\t{JOINERS}")
 
 
 # ── JSON ──────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ from allkit.data.delimited import OWN, open_lines
 from allkit.data.listed import found_path, open_parquet
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
 from allkit.data.shown import shortened, unguarded, visible
-from allkit.data.sources import BytesSource, FileSource, Source
+from allkit.data.sources import BytesSource, FileSource, Source, on_disk
 from allkit.data.values import (
     Cells,
     cells_of,
@@ -244,7 +244,7 @@ def _row(table: Table, record: _Record, root: str) -> Sample | None:
         if not image:
             table.problems.append(f"{where}: no image")
             return None
-        source = FileSource(root, image)
+        source = FileSource(root, on_disk(root, image))
         if "\0" in image or not source.path.is_file():
             hint = "; it is written with backslashes" if "\\" in image else ""
             table.problems.append(
