@@ -39,6 +39,8 @@ def read(path: Path) -> Table:
         return read_table(path)
     if suffix == ".parquet":
         return read_parquet(path)
+    if suffix in (".xlsx", ".xls", ".xlsm", ".ods"):
+        raise DatasetError(f"{path} is a workbook. Save it as CSV in UTF-8, and give that.")
     raise DatasetError(
         f"{path} is not in a known form. Give a folder of class folders, a zip "
         f"of one, or a .csv, .tsv or .parquet table with the columns image and label."
