@@ -84,7 +84,7 @@ def texts(scale: Scale) -> Iterator[str]:
     for sign in SIGNS:
         yield from (f"a{sign}b", f"{sign}b", f"a{sign}=1+1")
     if scale == "long":
-        for number in range(0x3000):
+        for number in range(0x1000):
             yield from (f"a{chr(number)}b", f"{chr(number)}=1", f"={chr(number)}1")
 
 
@@ -119,17 +119,15 @@ def in_answers(text: str) -> bool:
     for one in (answer, unit):
         units = one is unit
         row = row_of(one, [text])
-        written = encode([row], ".csv", [text], units=units) if not _half(text) else b"x\n"
+        written = encode([row], ".csv", [text], units=units)
         found = list(csv.reader(io.StringIO(written.decode(), newline="")))
         good &= all(harmless_cell(cell) for line in found for cell in line)
-        if not _half(text):
-            lines = encode([row], ".jsonl", [text], units=units).decode()
-            good &= lines.count("\n") == 1 and json.loads(lines) == row
-            good &= harmless_sign(lines, "\n")
-            shown = "image" if not units else "unit"
-            if harmless_sign(text) and shown == "image":  # the same file is found again
-                name = dict(zip(*found, strict=True))["image"]
-                good &= os.path.normpath(name) == os.path.normpath(text)
+        lines = encode([row], ".jsonl", [text], units=units).decode()
+        good &= lines.count("\n") == 1 and json.loads(lines) == row
+        good &= harmless_sign(lines, "\n")
+        if harmless_sign(text) and not units:  # the same file is found again
+            name = dict(zip(*found, strict=True))["image"]
+            good &= os.path.normpath(name) == os.path.normpath(text)
     return good
 
 
@@ -228,7 +226,7 @@ def run(scale: Scale, folder: Path) -> dict[str, Counts]:
         for way, work in ways.items():
             counts = lines[way]
             slow = work is in_reports
-            for text in every[:: 5 if slow and scale == "short" else 1][: 3000 if slow else None]:
+            for text in every[:: 15 if slow and scale == "short" else 1][: 500 if slow else None]:
                 try:
                     if work(text):
                         counts.right += 1

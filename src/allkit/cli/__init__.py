@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from typing import Any, TextIO
@@ -47,6 +48,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:  # `allkit predict … | head`
         sys.exit(1)
+    except OSError as error:  # wherever it was written, also by a library
+        if error.errno != errno.ENOSPC:
+            raise
+        say(f"Error: Cannot write: {error.strerror}. Free some space, or write elsewhere.")
+        sys.exit(2)
     finally:
         drop_unread()
 
