@@ -79,13 +79,17 @@ def _fault_of(name: str, array: Array, kind: _Kind) -> str:
     if not fits:
         wanted = " × ".join(map(str, kind.shape))
         return f"{name} has the shape {array.shape}, not {wanted}"
-    if array.dtype.kind not in (
-        "iu" if kind.whole else "f" if name != "slides.empirical" else "fiub"
-    ):
+    if not _of_kind(name, array, kind):
         return f"{name} is of the kind {array.dtype}"
     if not kind.holds(array):
         return f"{name} must be {kind.words}"
     return ""
+
+
+def _of_kind(name: str, array: Array, kind: _Kind) -> bool:
+    if kind.whole:
+        return array.dtype == (np.uint8 if name == "groups.names" else np.int64)
+    return array.dtype in (np.float32, np.float64)
 
 
 def _kinds(classes: int, groups: int) -> dict[str, _Kind]:
