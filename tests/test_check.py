@@ -116,7 +116,7 @@ def test_a_set_that_open_refuses_is_told_in_full(tmp_path):
     (tmp_path / "index.csv").write_text(rows)
     found = check(tmp_path / "index.csv")
     told = "\n".join(found.findings)
-    for text in ("under two labels (Pro, Pre)", "gone.png does not exist", "row 5: no image"):
+    for text in ("under two labels (Pro, Pre)", "gone.png does not exist", "line 5: no image"):
         assert text in told
 
 

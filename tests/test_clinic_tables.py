@@ -14,7 +14,8 @@ import pytest
 
 from allkit.clinic.records import Identifier
 from allkit.clinic.reports.formats import FORMATS, render
-from allkit.clinic.reports.tables import csv_of, guarded, xlsx_of
+from allkit.clinic.reports.tables import csv_of, xlsx_of
+from allkit.data.shown import guarded
 from allkit.errors import AllkitError, ConfigError
 from clinic_reports import HOSTILE, a_field, a_report, png
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from allkit.data.dataset import Dataset as Dataset
     from allkit.data.dataset import Split as Split
     from allkit.errors import AllkitError as AllkitError
+    from allkit.errors import DatasetError as DatasetError
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.cells import find_cells as find_cells
     from allkit.images.decode import read_image as read_image
@@ -48,6 +49,7 @@ _HOME = {
     "Check": "allkit.quality.check",
     "Classifier": "allkit.model.classifier",
     "Dataset": "allkit.data.dataset",
+    "DatasetError": "allkit.errors",
     "Exporter": "allkit.records",
     "InputSpec": "allkit.records",
     "Prediction": "allkit.records",

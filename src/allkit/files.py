@@ -115,6 +115,8 @@ def whole_folder(path: Path, *, overwrite: bool = False, private: bool = False) 
         with _shown_alive(building):
             try:
                 yield building
+                if private:
+                    _close_to_others(building)
                 for file in building.rglob("*"):
                     if file.is_file():
                         with file.open("rb") as stream:
@@ -236,10 +238,17 @@ def on_disk(stream: IO[Any]) -> None:
             raise
 
 
+def _close_to_others(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # a drive without modes
+            path.chmod(0o700 if path.is_dir() else 0o600)
+
+
 def private_folder(path: Path) -> Path:
     """Make a folder that nobody but the user may look into, and its parents; one that is there stays."""
     if not path.is_dir():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent != path:
+            private_folder(path.parent)
         path.mkdir(0o700, exist_ok=True)
     return path
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import warnings
 from typing import Any, TextIO
 
-from allkit.cli.ending import Stopped, explained, flushed, notes_of, stoppable
+from allkit.cli.ending import Stopped, explained, notes_of, stoppable
 
 __all__ = ["main"]
 
@@ -24,20 +23,21 @@ def main() -> None:
     with stoppable():
         try:
             status = _run()
-            flushed()
         except (KeyboardInterrupt, Stopped) as stop:
-            sys.stderr.write(f"Stopped.{notes_of(stop)}\n")
-            sys.exit(stop.code if isinstance(stop, Stopped) else STOPPED)
+            _say(f"Stopped.{notes_of(stop)}")
+            status = int(stop.code or 0) if isinstance(stop, Stopped) else STOPPED
         except BrokenPipeError:  # `allkit predict … | head`
-            sys.stderr.close()
-            sys.exit(1)
+            status = 1
         except Exception as error:
             reason = explained(error)
             if reason is None:
                 raise
-            sys.stderr.write(f"Error: {reason}{notes_of(error)}\n")
-            _drop_output()
-            sys.exit(2)
+            _say(f"Error: {reason}{notes_of(error)}")
+            status = 2
+        finally:
+            from allkit.cli.progress import drop_unread
+
+            drop_unread()
         sys.exit(status)
 
 
@@ -45,6 +45,7 @@ def _run() -> int:
     """Run the command and return its exit status; what is no mistake of the user is raised."""
     import typer
 
+    from allkit.cli.progress import flush_streams, ready_streams
     from allkit.cli.root import root
     from allkit.errors import AllkitError
     from allkit.telemetry import torch_folder
@@ -52,40 +53,41 @@ def _run() -> int:
     # Any mistake in a command line; typer gives a name to this kind of it only.
     usage_error: Any = typer.BadParameter.__mro__[1]
     warnings.showwarning = _show_warning
+    ready_streams()
     try:
         with torch_folder():
             # In the other mode typer draws a frame around a mistake, which wraps its words.
             status: int | None = root(prog_name="allkit", standalone_mode=False)
         if status == STOPPED:  # typer makes a status of Ctrl-C
-            sys.stderr.write("Stopped.\n")
+            _say("Stopped.")
+        flush_streams()
         return status or 0
     except usage_error as error:
         _show_mistake(error)
         return 2
     except AllkitError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        _say(f"Error: {error}")
         return 2
     except typer.Abort:  # a question was answered with no, or could not be asked
-        sys.stderr.write("Stopped: it was not confirmed; nothing was changed.\n")
+        _say("Stopped: it was not confirmed; nothing was changed.")
         return 1
 
 
-def _drop_output() -> None:
-    """Keep the interpreter from writing, and failing, once more at its end."""
-    import os
+def _say(text: str) -> None:
+    from allkit.cli.progress import say
 
-    if sys.stdout is sys.__stdout__ and sys.stdout is not None:
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    say(text)
 
 
 def _show_mistake(error: Any) -> None:
     """Say what is wrong with a command line, and where its form is shown."""
+    from allkit.cli.progress import say
+
     # Without any argument the help is shown already, and there are no words.
     message = str(error.format_message()).replace("Value error, ", "").rstrip(".")
     if message:
         end = "" if message.endswith("?") else "."
-        sys.stderr.write(f"Error: {message}{end} See: {error.ctx.command_path} --help\n")
+        say(f"Error: {message}{end} See: {error.ctx.command_path} --help")
 
 
 def _show_warning(
@@ -96,6 +98,8 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
+    from allkit.cli.progress import say
+
     # Ours are sentences for the user; a library's are for its developers.
     if category is UserWarning and "allkit" in filename:
-        sys.stderr.write(f"Warning: {message}\n")
+        say(f"Warning: {message}")

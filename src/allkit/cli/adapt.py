@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +22,7 @@ from allkit.cli.options import (
     SlidePattern,
     spell_out,
 )
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -92,7 +91,7 @@ def adapt(
         )
     adapted.save(out, overwrite=overwrite)
     record = adapted.info.adaptations[-1]
-    sys.stdout.write(record.to_text())
+    put(record.to_text())
     write_report(json_file, json.dumps(record.model_dump(mode="json"), indent=1) + "\n")
     say(f"Saved {out}.")
 

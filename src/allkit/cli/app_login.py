@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import tomllib
@@ -27,8 +28,11 @@ def login_table() -> dict[str, Any] | None:
     Raises `ConfigError` where it, or the table [allkit], is not what it has to be.
     """
     found: dict[str, Any] | None = None
+    places = [Path.cwd() / SECRETS]
     # The later one counts, as in Streamlit.
-    for place in (Path.home() / SECRETS, Path.cwd() / SECRETS):
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        places.insert(0, Path.home() / SECRETS)
+    for place in places:
         secrets = _read(place)
         if secrets is None:
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,7 @@ from allkit.cli.data import open_data
 from allkit.cli.extras import require_training_packages
 from allkit.cli.models import load_folder
 from allkit.cli.options import Data, GroupPattern, Html, Json, SlidePattern
-from allkit.cli.progress import bars
+from allkit.cli.progress import bars, put
 from allkit.cli.reports import require_places, write_report
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def audit(
     dataset = open_data(data, group_pattern, slide_pattern)
     with bars() as progress:
         result = audit_set(dataset, classifier, column=column, progress=progress)
-    sys.stdout.write(_text(result))
+    put(_text(result))
     write_report(json_file, json.dumps(result.to_dict(), indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
         write_report(html_file, audit_page(result, dataset.name))

@@ -16,7 +16,7 @@ import typer
 
 from allkit.cli.data import open_part
 from allkit.cli.options import Json, Overwrite
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import require_free, write_whole
@@ -73,8 +73,8 @@ def benchmark(
             figures[str(path)] = _measure(path, Path(folder), labels)
             progress("models", number + 1, len(models))
     setting = f"{len(labels)} {source}, {cores()} cores"
-    sys.stdout.write(f"{setting}; latency of one image, decode to answer\n\n")
-    sys.stdout.write(_table(figures))
+    put(f"{setting}; latency of one image, decode to answer\n\n")
+    put(_table(figures))
     values = next(iter(figures.values())) if len(figures) == 1 else {"models": figures}
     further = {"images": len(labels), "drawn": data is None, "cores": cores()}
     write_report(json_file, json.dumps(values | further, indent=1) + "\n")

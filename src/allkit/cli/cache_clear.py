@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from allkit.cli.cache_list import cache_entries
 from allkit.cli.extras import require_training_packages
+from allkit.cli.progress import put
 from allkit.errors import ConfigError
 
 __all__ = ["clear_cache"]
@@ -48,4 +48,4 @@ def clear_cache(
     images = ActivationStore.clear(
         activations_folder(), backbone=backbone, unused_since=unused_since
     )
-    sys.stdout.write(f"Dropped {features:,} features and the activations of {images:,} images.\n")
+    put(f"Dropped {features:,} features and the activations of {images:,} images.\n")

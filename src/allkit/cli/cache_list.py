@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from typing import Any
 
 from allkit.cli.extras import require_training_packages
 from allkit.cli.options import AsJson
+from allkit.cli.progress import put, put_all, put_json
 from allkit.errors import ConfigError
 
 __all__ = ["cache_entries", "list_cache"]
@@ -28,14 +27,14 @@ def list_cache(as_json: AsJson = False) -> None:
     limits = {"features": features_limit(), "activations": activations_limit()}
     if as_json:
         report = {"folder": str(cache_folder()), "limits": limits, "entries": entries}
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        put_json(report, indent=1)
         return
     places = {"features": FeatureCache().path, "activations": activations_folder()}
     for kind, limit in limits.items():
         of_kind = [entry for entry in entries if entry["kind"] == kind]
         size = sum(entry["bytes"] for entry in of_kind)
-        sys.stdout.write(f"{kind}: {_megabytes(size)} of {_megabytes(limit)} in {places[kind]}\n")
-        sys.stdout.writelines(_line(entry) for entry in of_kind)
+        put(f"{kind}: {_megabytes(size)} of {_megabytes(limit)} in {places[kind]}\n")
+        put_all(_line(entry) for entry in of_kind)
 
 
 def cache_entries() -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ import typer
 from allkit.cli.completion import complete_backbone
 from allkit.cli.extras import require_training_packages
 from allkit.cli.options import Data, GroupPattern, Html, Json, Overwrite, SlidePattern, Weights
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -86,7 +85,7 @@ def check(
         raise ConfigError(
             f"{data} has slides already, so none are suggested. Leave --write-slides out."
         )
-    sys.stdout.write(_text(report))
+    put(_text(report))
     write_report(json_file, json.dumps(report.to_dict(), indent=1, ensure_ascii=False) + "\n")
     if html_file is not None:
         write_report(html_file, check_page(report))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +10,7 @@ import typer
 
 from allkit.cli.clinic_options import As, Url, Where, opened, signed_in
 from allkit.cli.options import Overwrite
-from allkit.cli.progress import say
+from allkit.cli.progress import put, put_json_lines, say
 from allkit.files import require_free, write_whole
 
 __all__ = ["audit"]
@@ -32,7 +31,7 @@ def verify(store: Where = None, url: Url = None) -> None:
         problems = list(chain.broken_links(connection))
         seq, head, at = chain.head(connection)
     for problem in problems:
-        sys.stdout.write(problem + "\n")
+        put(problem + "\n")
     if problems:
         raise typer.Exit(1)
     say(f"The audit is whole: {seq} rows, the last of {at}, hash {head}.")
@@ -65,8 +64,8 @@ def export(
         lines = export_lines(user, after) if format == "jsonl" else export_events(user, after)
         with contextlib.closing(lines):
             if out is None:
-                sys.stdout.writelines(lines)
+                put_json_lines(lines)
                 return
             text = "".join(lines)
-    write_whole(out, text)
+    write_whole(out, text, private=True)
     say(f"Saved {out}: {text.count(chr(10)):,} rows.")

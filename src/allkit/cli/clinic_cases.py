@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,7 @@ from allkit.cli.clinic_options import (
     table,
 )
 from allkit.cli.options import AsJson
-from allkit.cli.progress import say
+from allkit.cli.progress import put, say
 from allkit.clinic.records import STATES, SpecimenKind
 from allkit.errors import AllkitError, ClinicError, ConfigError
 
@@ -112,7 +111,7 @@ def add(
 
 def _tell(taken: Taken, case: str | None) -> None:
     for one in dict.fromkeys([*([] if case is None else [case]), *taken.cases]):
-        sys.stdout.write(one + "\n")
+        put(one + "\n")
     say(f"{len(taken.added)} fields added, {len(taken.again)} were there before.")
     stripped = sorted({name for one in taken.stripped for name in one})
     if stripped:
@@ -193,7 +192,7 @@ def list_cases(
     ]
     if rows:
         head = ("", "case", "order", "patient", "specimen", "status", "to read", "reader")
-        sys.stdout.write(table(rows, head))
+        put(table(rows, head))
     else:
         say("No case is found.")
     if page.next is not None:
@@ -218,11 +217,11 @@ def show(
         print_json({"case": view, "previous": before})
         return
     for text in _lines(view):
-        sys.stdout.write(text + "\n")
+        put(text + "\n")
     if before:
-        sys.stdout.write("Earlier samples of the patient:\n")
+        put("Earlier samples of the patient:\n")
         for row in before:
-            sys.stdout.write(f"  {row.id}  {row.specimen}  {row.collected or '?'}  {row.status}\n")
+            put(f"  {row.id}  {row.specimen}  {row.collected or '?'}  {row.status}\n")
 
 
 def _lines(view: CaseView) -> list[str]:

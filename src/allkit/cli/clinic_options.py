@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from allkit.cli.extras import EXTRAS, missing_modules
+from allkit.cli.progress import put_json
 from allkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,7 +113,7 @@ def print_json(value: Any) -> None:
     def plain(one: Any) -> Any:
         return asdict(one) if is_dataclass(one) and not isinstance(one, type) else str(one)
 
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1, default=plain) + "\n")
+    put_json(value, indent=1, default=plain)
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:

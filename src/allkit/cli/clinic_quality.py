@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,7 +10,7 @@ import typer
 
 from allkit.cli.clinic_options import As, Url, Where, print_json, signed_in, table
 from allkit.cli.options import AsJson, Overwrite
-from allkit.cli.progress import say
+from allkit.cli.progress import put_all, say
 
 if TYPE_CHECKING:
     from allkit.clinic.quality import Quality
@@ -43,7 +42,7 @@ def quality(
     if as_json:
         print_json(found.to_dict())
         return
-    sys.stdout.writelines(_parts(found))
+    put_all(_parts(found))
 
 
 def _parts(found: Quality) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +9,7 @@ import typer
 
 from allkit.cli.clinic_options import As, Case, Out, Url, Where, Why, field_of, signed_in
 from allkit.cli.options import Overwrite
-from allkit.cli.progress import say
+from allkit.cli.progress import put, say
 from allkit.errors import ConfigError
 from allkit.files import require_free, write_whole
 
@@ -99,7 +98,7 @@ def sign(
         if check:
             against = signing.gate(user, id, statement)
             for text in against:
-                sys.stdout.write(text + "\n")
+                put(text + "\n")
             if against:
                 raise typer.Exit(1)
             say("Nothing stands against it.")
@@ -170,5 +169,5 @@ def report(
     with signed_in(store, url, as_) as user:
         made = export(user, resolve(user, case), version=version, preliminary=preliminary)
         data = render(made, format, image_of=user.store.blobs.get)
-    write_whole(Path(out), data)
+    write_whole(Path(out), data, private=True)
     say(f"Saved {out}: {made.kind} report, version {made.version}, hash {made.sha256}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from allkit.cli.clinic_options import (
     signed_in,
 )
 from allkit.cli.options import Overwrite
-from allkit.cli.progress import say
+from allkit.cli.progress import put, say
 from allkit.errors import ConfigError
 
 __all__ = ["add_key", "add_person", "backup", "erase", "init", "restore", "verify"]
@@ -43,7 +42,7 @@ def init(store: Where = None, url: Url = None, as_: As = None) -> None:
             known = people(connection)
         if not known:
             first_person(clinic, name)
-        sys.stdout.write(
+        put(
             f"The clinic is in {clinic.folder.resolve()}\n"
             f"  database: {clinic.place}\n"
             f"  images:   {clinic.blobs.folder.resolve()}\n"
@@ -112,7 +111,7 @@ def add_key(
         if revoke:
             say(f"Revoked {revoke_keys(user, name)} keys of {name}.")
             return
-        sys.stdout.write(add(user, name) + "\n")
+        put(add(user, name) + "\n")
 
 
 def backup(
@@ -182,7 +181,7 @@ def verify(
 
 def _tell(problems: list[str]) -> None:
     for problem in problems:
-        sys.stdout.write(problem + "\n")
+        put(problem + "\n")
     if problems:
         raise typer.Exit(1)
     say("Everything is whole: the audit, the images, the reports.")

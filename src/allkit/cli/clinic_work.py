@@ -6,7 +6,6 @@ import _thread
 import contextlib
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import typer
 from allkit.cli.clinic_options import As, Url, Where, opened, signed_in
 from allkit.cli.models import open_model
 from allkit.cli.options import Device, Model
-from allkit.cli.progress import say
+from allkit.cli.progress import put, say
 from allkit.errors import ConfigError
 
 __all__ = ["model", "receive", "send", "settings", "target", "watch", "work"]
@@ -176,7 +175,7 @@ def send(
         dead = outbox.dead(user)
         say(f"{done.sent} sent, {len(outbox.waiting(user))} wait, {len(dead)} given up.")
     for one in dead:
-        sys.stdout.write(f"{one.id}  {one.target}  case {one.case}  {one.error or ''}\n")
+        put(f"{one.id}  {one.target}  case {one.case}  {one.error or ''}\n")
     if dead:
         raise typer.Exit(1)
 
@@ -253,7 +252,7 @@ def settings(
         if set_:
             change_settings(user, dict(_setting(text) for text in set_))
         for name, value in settings_of(user).items():
-            sys.stdout.write(f"{name} = {value}\n")
+            put(f"{name} = {value}\n")
 
 
 def _setting(text: str) -> tuple[str, Any]:

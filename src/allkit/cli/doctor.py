@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import typer
 from allkit import __version__
 from allkit.cli.extras import EXTRAS, missing_modules
 from allkit.cli.options import AsJson
+from allkit.cli.progress import put, put_json
 from allkit.errors import AllkitError
 
 __all__ = ["doctor"]
@@ -60,7 +59,7 @@ def doctor(as_json: AsJson = False) -> None:
         problems.append(str(error))
     report["problems"] = problems
     if as_json:
-        sys.stdout.write(json.dumps(report, indent=1) + "\n")
+        put_json(report, indent=1)
     else:
         _show(report)
     raise typer.Exit(1 if problems else 0)
@@ -113,22 +112,20 @@ def _show(report: dict[str, Any]) -> None:
     for key, value in report.items():
         if key in ("missing", "problems", "packages", "telemetry") or value is None:
             continue
-        sys.stdout.write(f"{key:<16} {value}\n")
+        put(f"{key:<16} {value}\n")
     packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
-    sys.stdout.write(f"{'packages':<16} {packages}\n")
+    put(f"{'packages':<16} {packages}\n")
     off = [name for name, state in report["telemetry"].items() if state == "off"]
-    sys.stdout.write(f"{'telemetry':<16} off: {', '.join(off) or 'nothing'}\n")
+    put(f"{'telemetry':<16} off: {', '.join(off) or 'nothing'}\n")
     for name, state in report["telemetry"].items():
         if state != "off":
-            sys.stdout.write(f"{'telemetry':<16} {name}: {state}\n")
+            put(f"{'telemetry':<16} {name}: {state}\n")
     for extra, names in report["missing"].items():
-        sys.stdout.write(
-            f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n"
-        )
+        put(f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n")
     for problem in report["problems"]:
-        sys.stdout.write(f"{'PROBLEM':<16} {problem}\n")
+        put(f"{'PROBLEM':<16} {problem}\n")
     if not report["problems"]:
-        sys.stdout.write("Nothing is broken.\n")
+        put("Nothing is broken.\n")
 
 
 def _version(name: str) -> str | None:

@@ -6,13 +6,12 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 import threading
 import time
 import types
 from collections.abc import Iterator
 
-__all__ = ["Stopped", "explained", "flushed", "notes_of", "stoppable"]
+__all__ = ["Stopped", "explained", "notes_of", "stoppable"]
 
 PATIENCE = 5.0
 """Seconds that an end in good order may take; a signal after that ends the process at once."""
@@ -114,9 +113,3 @@ def _of_system(error: OSError) -> str:
 def notes_of(error: BaseException) -> str:
     """Return the notes of an error, each after a blank."""
     return "".join(f" {note}" for note in getattr(error, "__notes__", ()))
-
-
-def flushed() -> None:
-    """Write what standard output still holds, so that a full disk is told as any other."""
-    if sys.stdout is not None and not sys.stdout.closed:
-        sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +23,7 @@ from allkit.cli.options import (
     SlidePattern,
     StartWeights,
 )
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.cli.reports import require_places, write_report
 from allkit.cli.summaries import evaluation_summary
 from allkit.errors import ConfigError, DatasetError
@@ -134,7 +133,7 @@ def evaluate(
                 config = _retraining_config(classifier, leave_out, weights, device)
                 unseen = _judge_unseen(config, dataset, leave_out, progress)
                 figures, values = unseen.figures, unseen.to_dict()
-                sys.stdout.write(unseen.to_text() + "\n")
+                put(unseen.to_text() + "\n")
             else:
                 figures = classifier.evaluate(
                     dataset,
@@ -150,9 +149,9 @@ def evaluate(
                 further["comparison"] = comparison.to_dict() | {"with": compare.name}
     if label_map is not None:
         further["label_map"] = label_map.to_dict()
-    sys.stdout.write(evaluation_summary(figures, title))
+    put(evaluation_summary(figures, title))
     if comparison is not None:
-        sys.stdout.write(f"\nthis model less {compare}\n" + comparison.to_text())
+        put(f"\nthis model less {compare}\n" + comparison.to_text())
     write_report(json_file, json.dumps(values | further, indent=1) + "\n")
     if html_file is not None:
         title_of_page = f"{model.name} on {title}"

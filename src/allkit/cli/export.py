@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from allkit.cli.completion import complete_backbone, complete_exporter
 from allkit.cli.data import open_data, open_part, training_parts
 from allkit.cli.models import load_folder
 from allkit.cli.options import ModelFolder, Overwrite
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.errors import ConfigError
 from allkit.files import require_free
 
@@ -123,7 +122,7 @@ def _student(model: Classifier, data: Path, backbone: str | None, weights: str) 
         say(f"CAUTION  {note}")
     record = found.info.distillation
     for line in [] if record is None else record.lines():
-        sys.stdout.write(f"{line}\n")
+        put(f"{line}\n")
     for caution in [] if record is None else record.cautions():
         say(f"CAUTION  {caution}")
     return Classifier(found.network, found.info, trust=found.trust, training=found.training)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +11,7 @@ import typer
 
 from allkit.cli.extras import require_training_packages
 from allkit.cli.options import AsJson
+from allkit.cli.progress import flush_streams, put, put_json
 from allkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -65,16 +64,16 @@ def check_plugin(
             return
         if outcome.subject != subject:
             subject = outcome.subject
-            sys.stdout.write(f"{subject}\n")
-        sys.stdout.write(line(outcome) + "\n")
-        sys.stdout.flush()
+            put(f"{subject}\n")
+        put(line(outcome) + "\n")
+        flush_streams()
 
     with using(Registry(fresh=True)):
         outcomes = run_checks(name, expected_failures=reasons, images=images, told=show)
     if as_json:
-        sys.stdout.write(json.dumps([asdict(outcome) for outcome in outcomes], indent=1) + "\n")
+        put_json([asdict(outcome) for outcome in outcomes], indent=1)
     else:
-        sys.stdout.write(f"{summary(outcomes)}.\n")
+        put(f"{summary(outcomes)}.\n")
     raise typer.Exit(int(any(outcome.state == "failed" for outcome in outcomes)))
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from allkit.cli.options import AsJson
+from allkit.cli.progress import put, put_all, put_json, say
 from allkit.errors import PluginError
 
 if TYPE_CHECKING:
@@ -37,17 +36,20 @@ def list_plugins(
         return
     rows = _rows(host)
     for clash in _clashes(rows):
-        sys.stderr.write(f"Conflict: {clash}\n")
+        say(f"Conflict: {clash}")
     if host.left_out:
-        sys.stderr.write(f"Left out by ALLKIT_PLUGINS: {', '.join(host.left_out)}\n")
-    sys.stdout.write(json.dumps(rows, indent=1) + "\n" if as_json else _text(rows))
+        say(f"Left out by ALLKIT_PLUGINS: {', '.join(host.left_out)}")
+    if as_json:
+        put_json(rows, indent=1)
+    else:
+        put(_text(rows))
 
 
 def _list_family(host: Registry, prefix: str) -> None:
     family = host.family(prefix)
     if family is None:
         raise PluginError(f"No plugin offers the family {prefix!r}. `allkit plugins` shows them.")
-    sys.stdout.writelines(f"{prefix}:{name}\n" for name in family.names())
+    put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
 def _rows(host: Registry) -> list[dict[str, Any]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,7 @@ import typer
 
 from allkit.cli.models import open_model
 from allkit.cli.options import BY, Device, Model, Overwrite, SlidePattern
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put_json, say
 from allkit.errors import ConfigError
 from allkit.files import require_free
 
@@ -149,7 +147,7 @@ def _print(rows: Paths | Units, answer: Answer, model: Predictor) -> int:
             unreadable += unreadable_images(answered)
             progress("answers", number, len(rows))
             row = row_of(answered, model.classes)
-            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+            put_json(row)
     return unreadable
 
 

@@ -3,24 +3,111 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
 from allkit.cli.telling import Telling
+from allkit.data.shown import json_escaped, terminal_text
+from allkit.errors import AllkitError
 
 if TYPE_CHECKING:
     from allkit.types import Progress
 
-__all__ = ["bars", "say"]
+__all__ = [
+    "bars",
+    "drop_unread",
+    "flush_streams",
+    "put",
+    "put_all",
+    "put_json",
+    "put_json_lines",
+    "ready_streams",
+    "say",
+]
 
 
 def say(text: str) -> None:
     """Write one line for the person at the terminal to standard error."""
-    sys.stderr.write(text + "\n")
+    _write(sys.stderr, f"{text}\n")
+
+
+def put(text: str) -> None:
+    """Write what was asked for to standard output; what would move a terminal's cursor as escapes."""
+    _write(sys.stdout, text)
+
+
+def put_all(texts: Iterable[str]) -> None:
+    """Write several texts as `put` does, one after another."""
+    for text in texts:
+        put(text)
+
+
+def put_json(value: Any, *, indent: int | None = None, default: Any = None) -> None:
+    """Write a value as JSON on standard output."""
+    put_json_lines([json.dumps(value, ensure_ascii=False, indent=indent, default=default) + "\n"])
+
+
+def put_json_lines(lines: Iterable[str]) -> None:
+    """Write texts that are JSON already: what the output's encoding has not as escapes of JSON."""
+    ascii_only = not (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+    for line in lines:
+        _write(sys.stdout, json_escaped(line, ascii_only=ascii_only))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    if stream is None:  # a program without a window has none
+        return
+    try:
+        stream.write(terminal_text(text))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AllkitError(
+            f"Cannot write the output: {error.strerror or error}. Send it elsewhere."
+        ) from None
+
+
+def ready_streams() -> None:
+    """Let every text be written in whatever encoding the terminal or the pipe has: as escapes if need be."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def flush_streams() -> None:
+    """Write what is left to be written on standard output.
+
+    Raises `BrokenPipeError` where nobody reads it, and `AllkitError` where there is no room for it.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise AllkitError(
+            f"Cannot write on standard output: {error.strerror or error}. Send it elsewhere."
+        ) from None
+
+
+def drop_unread() -> None:
+    """Let what cannot be written go nowhere: Python would try again at its end, and complain."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def memory_in_use() -> str:
@@ -126,7 +213,7 @@ def _drawn_bars() -> Iterator[Progress]:
         tasks = {}
 
         def write(line: str) -> None:
-            shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            shown.console.print(terminal_text(line), markup=False, highlight=False, soft_wrap=True)
 
         telling = Telling(write, every=None)
 

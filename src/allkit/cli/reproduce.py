@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import typer
 
 from allkit.cli.data import open_data, training_parts
 from allkit.cli.extras import require_training_packages
 from allkit.cli.options import Data, Json, ModelFolder, OptionalDevice, StartWeights
-from allkit.cli.progress import bars
+from allkit.cli.progress import bars, put
 from allkit.cli.reports import require_places, write_report
 
 __all__ = ["reproduce"]
@@ -44,8 +43,8 @@ def reproduce(
             saved, train, val, weights=weights, device=device, progress=progress
         )
     write_report(json_file, json.dumps(result.to_dict(), indent=1) + "\n")
-    sys.stdout.write(f"{result.verdict}: {result.message}\n")
+    put(f"{result.verdict}: {result.message}\n")
     if result.retrained:
         for reason in result.reasons:
-            sys.stdout.write(f"  differs: {reason}\n")
+            put(f"  differs: {reason}\n")
     raise typer.Exit(int(result.verdict == "different"))

@@ -22,6 +22,7 @@ from allkit.cli.explain import explain
 from allkit.cli.export import export
 from allkit.cli.plugins import plugins
 from allkit.cli.predict import predict
+from allkit.cli.progress import put
 from allkit.cli.reproduce import reproduce
 from allkit.cli.serve import serve
 from allkit.cli.sign import sign
@@ -63,7 +64,7 @@ def _root(
     allkit demo
     """
     if version:
-        typer.echo(f"allkit {__version__}")
+        put(f"allkit {__version__}\n")
         raise typer.Exit
 
 

@@ -41,6 +41,7 @@ def sign(
     allkit verify model --key lab.key.pub
     """
     from allkit.runtime import signature
+    from allkit.runtime.seal import check_seal
 
     if (new_key is None) == (model is None) or (key is None) == (model is not None):
         raise ConfigError(
@@ -66,7 +67,11 @@ def sign(
         private = signature.private_key(key, _asked(f"Passphrase of {key}: "))
     if signature.open_to_others(key):
         say(f"CAUTION  Others can read {key}. Type: chmod 600 {key}")
-    signature.require_whole(model)
+    # Nobody vouches for what is damaged already.
+    if model.is_dir():
+        signature.require_listed(model)
+    else:
+        check_seal(model.read_bytes(), str(model))
     found = signature.sign(model, private, overwrite=overwrite)
     say(f"Signed {model} on {found.when}: {signature.signature_path(model)}")
 

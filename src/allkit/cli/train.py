@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -25,7 +24,7 @@ from allkit.cli.options import (
     Weights,
     spell_out,
 )
-from allkit.cli.progress import bars, say
+from allkit.cli.progress import bars, put, say
 from allkit.cli.settings import read_settings
 from allkit.errors import ConfigError
 from allkit.files import require_free
@@ -93,7 +92,7 @@ def train(
     }
     settings = read_settings(config, options, assignments or [])
     if print_config:
-        sys.stdout.write(settings.to_yaml())
+        put(settings.to_yaml())
         return
     if out is None and not find:
         raise ConfigError("--out is missing. Name the model folder to write.")
@@ -143,13 +142,13 @@ def _find(
         curve = trainer.find_learning_rate(train_set, val_set)
         for rate, loss in list(zip(curve.rates, curve.losses, strict=True))[::10]:
             say(f"learning rate {rate:.1e}  loss {loss:.3f}")
-        sys.stdout.write(f"{prefix}learning_rate={curve.suggestion:g}\n")
+        put(f"{prefix}learning_rate={curve.suggestion:g}\n")
         return
     tried = trainer.find_batch_size(train_set, val_set)
     for size, speed in zip(tried.sizes, tried.images_per_second, strict=True):
         say(f"{size} at once: {speed:.1f} images a second")
     say(f"{tried.largest} fit at once; {tried.fastest} are the fastest.")
-    sys.stdout.write(f"{prefix}batch_size={tried.fastest}\n")
+    put(f"{prefix}batch_size={tried.fastest}\n")
 
 
 def _report(model: Classifier) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ import typer
 from allkit.cli.data import open_part
 from allkit.cli.models import load_folder, open_model
 from allkit.cli.options import Json
-from allkit.cli.progress import bars
+from allkit.cli.progress import bars, put
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import ConfigError, ExportError
 
@@ -161,4 +160,4 @@ def _compare(file: Any, model: Path, data: Path, values: dict[str, Any]) -> list
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    put(line + "\n")

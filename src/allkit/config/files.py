@@ -80,6 +80,10 @@ class _Plain(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise ValueError("it refers to itself (*name), which settings need not")
+        # The stubs give it no types.
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) not in (None, "!"):
+            raise ValueError("it holds a tag (!name), which settings need not")
         self.depth = getattr(self, "depth", 0) + 1
         if self.depth > DEEPEST:
             raise ValueError("it is nested too deeply")

@@ -12,6 +12,9 @@ zips        what a zip holds
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
+shown       texts from outside as people may be shown them
+delimited   CSV and TSV: lines, cells, columns
+values      the values of cells: missing ones, numbers, dates
 labels      class names and their aliases
 names       groups and slides from the names of images
 slides      the slides of a set, and what is known of each class

@@ -22,12 +22,12 @@ __all__ = ["Layout", "fold_number", "is_role", "layout_of", "part_name"]
 Folders = Collection[tuple[str, ...]]
 """The folders that hold images directly, each as the names of its levels."""
 
-TABLE = "give a table with the columns image and label"
+TABLE = "give a table with the columns image and label (and case, slide, split or fold)"
 _FOLD_WORDS = {"fold", "folds", "kfold", "cv"}
 _FOLD = re.compile(r"(?:k[ _-]?)?(?:fold|cv)[ _.#-]*(\d{1,3})", re.IGNORECASE)
 _NO_CLASS = re.compile(
     r"(?:split|patient|pat|pt|case|subject|slide|smear|specimen|sample|series|subset|batch|run|field|fov)"
-    r"(?:[ _.#-]*id)?[ _.#-]*[a-z]{0,2}\d+",
+    r"(?:[ _.#-]*id)?[ _.#-]*[a-z]{0,2}\d+|p[ _-]?\d{2,}|\d{3,}",
     re.IGNORECASE,
 )
 _MAGNIFICATION = re.compile(
@@ -37,14 +37,23 @@ _MAGNIFICATION = re.compile(
 )
 _WITHOUT_LABELS = {"unlabelled", "unlabeled", "unlabled", "unannotated", "nolabel", "nolabels"}
 _PLAIN = {"data", "set", "dataset", "images", "image", "imgs", "img", "folder", "split", "part"}
-_FILLERS = _PLAIN | {
-    "prelim", "preliminary", "final", "phase", "pictures", "photos", "smears", "smear", "slides",
-    "unlabelled", "unlabeled", "unseen", "labelled", "labeled", "blind", "hidden", "public",
-    "private", "internal", "external", "new", "old", "raw", "original", "cropped", "resized",
-    "augmented", "c", "nmc", "cnmc", "isbi", "all", "idb", "allidb", "leukemia", "leukaemia",
-    "blood", "cell", "cells",
-}  # fmt: skip
+_NEUTRAL = (
+    "prelim preliminary final phase pictures photos smears smear slides unlabelled unlabeled "
+    "unseen labelled labeled blind hidden public private internal external new old raw "
+    "original cropped resized augmented c nmc cnmc isbi all idb allidb leukemia leukaemia "
+    "blood cell cells"
+)
+_FILLERS = _PLAIN | set(_NEUTRAL.split())
 """Words that say nothing of a class."""
+_NO_PHOTOGRAPHS = {
+    "mask",
+    "masks",
+    "annotation",
+    "annotations",
+    "groundtruth",
+    "heatmaps",
+    "overlays",
+}
 _SUFFIX = re.compile(r"(?:set|sets|data|dataset|images|imgs)$")
 
 
@@ -83,16 +92,15 @@ def layout_of(name: str, folders: Folders, *, zipped: bool = False) -> Layout:
         layout = replace(layout, part=layout.label + 1)
     elif deep and layout.fold is None and all(_FOLD.fullmatch(folder) for folder in inner):
         layout = replace(layout, fold=layout.label + 1)
+    read.require_one_division(folders, layout)
     if layout.part is not None and layout.part < layout.label:
         read.require_common_classes(folders, layout)
     return layout
 
 
 def is_role(folder: str) -> bool:
-    """Return whether a folder is a class of this task, or a part, a fold or a magnification."""
-    return _is_known(folder) or bool(
-        _part_word(folder) or _FOLD.fullmatch(folder) or _MAGNIFICATION.fullmatch(folder)
-    )
+    """Return whether a folder is a class of this task, or certainly a part of a division."""
+    return _is_known(folder) or part_name(folder) is not None
 
 
 def part_name(folder: str) -> str | None:
@@ -201,11 +209,13 @@ class _Reader:
                 f"Move {_listed(strange)} away",
             )
         unclear = {folder for folder in level if part_name(folder) is None}
+        if unclear and len(level) == 1:
+            self.refuse(f"{self.name} has one folder only, {_listed(level)}", way)
         if unclear:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and it is not certain which part "
                 f"of a division {_listed(unclear)} is",
-                f"Rename them to train, val and test; {way[0].lower()}{way[1:]}",
+                f"Rename them to train, val and test, {way[0].lower()}{way[1:]}",
             )
         return True
 
@@ -225,8 +235,8 @@ class _Reader:
             )
         if not certain or direct or max(numbers.values()) > 1 or not shared:
             self.refuse(
-                f"{self.name} has the folders {_listed(level)}, which look like folds, but do not "
-                f"all hold the same class folders",
+                f"{self.name} has the folders {_listed(level)}, of which some look like folds, but not "
+                f"every one is a fold with the same class folders",
                 "Put the classes above them (CLASS/fold_0/image.jpg)",
             )
         return True
@@ -249,7 +259,14 @@ class _Reader:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and the class folders lie inside "
                 f"{'them' if holders == level else _listed(holders)}",
-                way.replace("Give for", "Give one of these folders instead, for"),
+                way.replace("Give for", "Give one of these folders instead, for")
+                if holders == level
+                else "Move them up, beside the others",
+            )
+        if any(map(_MAGNIFICATION.fullmatch, level)) and level & direct:
+            self.refuse(
+                f"{self.name} has the folders {_listed(level)}, and magnifications are no classes",
+                "Put the images of one magnification into one folder per class",
             )
         if any(map(_MAGNIFICATION.fullmatch, level)):
             self.refuse(f"{self.name} has folders of magnifications ({_listed(level)})", way)
@@ -257,6 +274,15 @@ class _Reader:
         if several and len(level) == 1 and not all(map(_is_slide_like, shared)):
             self.refuse(
                 f"{self.name} has one folder only, {_listed(level)}, with {below} inside", way
+            )
+        strange = {f for f in level if _NO_PHOTOGRAPHS & set(_words(f)) or set(_words(f)) <= _PLAIN}
+        strange -= known
+        if strange:
+            self.refuse(
+                f"{self.name} has the folders {_listed(level)}, and {_listed(strange)} is no class",
+                f"Move {_listed(strange)} away"
+                if strange != level
+                else "Put the images into one folder per class",
             )
         common = [folder for folder, count in shared.items() if count > 1]
         numbers = all(map(_numbered, level)) and not any(map(_numbered, shared))
@@ -271,6 +297,18 @@ class _Reader:
                 f"{self.name} has the folders {_listed(level)}, which look like slides, patients "
                 f"or parts and not like classes",
                 "Put them into one folder per class (CLASS/slide-1/image.jpg)",
+            )
+
+    def require_one_division(self, folders: Folders, layout: Layout) -> None:
+        """Refuse parts inside folds, or folds inside parts: each image is there several times."""
+        if layout.part is None or layout.fold is None:
+            return
+        parts = {f[layout.part] for f in folders if len(f) > max(layout.part, layout.fold)}
+        if layout.fold < layout.part or len(parts) > 1:
+            self.refuse(
+                f"{self.name} has parts ({_listed(parts)}) as well as folds, so it is not certain what "
+                f"an image belongs to",
+                "Give the folder of one fold",
             )
 
     def require_common_classes(self, folders: Folders, layout: Layout) -> None:

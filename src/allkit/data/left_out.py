@@ -8,7 +8,6 @@ followed, since a loop would never end. All of it is counted and said.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Literal
@@ -45,15 +44,31 @@ _WORDS: dict[Why, tuple[str, str]] = {
     "unnamed": ("image is not named in metadata", "images are not named in metadata"),
 }
 _SYSTEM = {
-    # Windows, macOS, Linux
-    "$recycle.bin", "recycler", "$extend", "system volume information", "thumbs.db", "ehthumbs.db",
-    "desktop.ini", "__macosx", "resource.frk", "network trash folder", "temporary items",
+    "$recycle.bin",
+    "recycler",
+    "$extend",
+    "system volume information",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "__macosx",
+    "resource.frk",
+    "network trash folder",
+    "temporary items",
     "lost+found",
-    # Synology, QNAP
-    "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",
-    # programs
-    "thumbnails", "thumbs", "__pycache__", "node_modules",
-}  # fmt: skip
+    "@eadir",
+    "@tmp",
+    "@sharebin",
+    "#recycle",
+    "#snapshot",
+    "@recycle",
+    "@recently-snapshot",
+    "thumbnails",
+    "thumbs",
+    "__pycache__",
+    "node_modules",
+}
+"""Files and folders of Windows, macOS, Linux, Synology, QNAP and programs, in lower case."""
 _SHOWN = 3
 
 
@@ -66,7 +81,7 @@ def is_image_name(name: str) -> bool:
 def why_left_out(name: str) -> Why | None:
     """Return why a file or folder of this name, without its path, is waste; `None` if it is not."""
     lower = name.lower()
-    if lower in _SYSTEM or lower.startswith("~$") or re.fullmatch(r"found\.\d{3}", lower):
+    if lower in _SYSTEM or lower.startswith(("~$", "found.0")):
         return "system"
     return "hidden" if name.startswith(".") else None
 

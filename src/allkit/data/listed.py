@@ -6,23 +6,34 @@ here but that images are named.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from allkit.data.delimited import OWN, open_lines
 from allkit.data.left_out import Why, no_images, whys_of
-from allkit.data.sources import ZipSource
+from allkit.data.shown import shortened, unguarded
+from allkit.data.sources import ZipSource, on_disk
+from allkit.data.values import (
+    Form,
+    column_names,
+    missing_text,
+    rounded_sentence,
+    stripped,
+    text_of,
+)
 from allkit.data.zips import image_members
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = [
     "TABLES",
     "ZIP",
+    "found_path",
     "is_table",
     "is_zip",
-    "open_text",
+    "open_parquet",
     "table_images",
     "zip_images",
     "zip_member",
@@ -56,43 +67,96 @@ def table_images(
     path = Path(table)
     wanted = [IMAGE] if column is None else [IMAGE, column]
     rows = _parquet(path, wanted) if path.suffix.lower() == ".parquet" else _text(path, wanted)
-    number = 0
-    for number, values in enumerate(rows, start=1):
+    empty = True
+    for where, values in rows:
+        empty = False
         for name, value in zip(wanted, values, strict=True):
-            if not value:
+            if missing_text(value):
+                said = f"{value!r}, which stands for nothing," if value else "nothing"
                 raise DatasetError(
-                    f"Row {number} of {path} (the first one being 1) has nothing in the column "
-                    f"{name!r}. Fill it in every row."
+                    f"{where} has {said} in the column {name!r}. Fill it in every row."
                 )
         yield values[0], values[1] if column is not None else ""
-    if not number:
+    if empty:
         raise DatasetError(f"{path} has no rows. Give one row per image.")
 
 
-@contextmanager
-def open_text(path: Path) -> Iterator[csv.DictReader[str]]:
-    """Give the reader of a CSV or TSV file; raise `DatasetError` where it cannot be read as one."""
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+def found_path(root: str | os.PathLike[str], name: str) -> str:
+    """Return `name`, or with `/` for backslashes where only so there is a file below `root`.
+
+    Tables come from Windows. Where the system writes names of files in another encoding than UTF-8, the
+    name comes back as the system has it.
+    """
+    if name.isascii() and "\\" not in name:
+        return name
     try:
-        # -sig: spreadsheets write a mark at the beginning.
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            yield csv.DictReader(stream, delimiter=delimiter)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist. Check the path of the table.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(
-            f"{path} cannot be read as a table: {error}. Save it as UTF-8 CSV."
-        ) from None
+        plain = os.fsdecode(name.encode("utf-8", "surrogateescape"))
+    except UnicodeError:
+        return name
+    if "\\" not in plain or "\0" in plain:
+        return plain
+    top, slashed = os.fsdecode(root), plain.replace("\\", "/")
+    is_there = [os.path.isfile(os.path.join(top, on_disk(top, one))) for one in (plain, slashed)]
+    return slashed if is_there == [False, True] else plain
 
 
-def _text(path: Path, wanted: list[str]) -> Iterator[list[str]]:
-    with open_text(path) as reader:
-        _require(path, list(reader.fieldnames or []), wanted)
-        for row in reader:
-            yield [(row[name] or "").strip() for name in wanted]
+def _text(path: Path, wanted: list[str]) -> Iterator[tuple[str, list[str]]]:
+    form = Form()
+    if len(wanted) > 1:  # a column is in one form; it is looked at as a whole first
+        form = Form.of(t for _, (_, t) in _cells(path, wanted) if not missing_text(t))
+        _require_exact(path, wanted[1], form)
+    for where, (image, *texts) in _cells(path, wanted):
+        yield where, [found_path(path.parent, image), *map(form.read, texts)]
 
 
-def _parquet(path: Path, wanted: list[str]) -> Iterator[list[str]]:
+def _cells(path: Path, wanted: list[str]) -> Iterator[tuple[str, list[str]]]:
+    with open_lines(path) as lines:
+        _require(path, [name for name in lines.columns if name], wanted)
+        image, *others = (lines.columns.index(name) for name in wanted)
+        for number, cells, problem in lines.rows:
+            if problem:
+                raise DatasetError(f"{path}, {problem}.")
+            texts = [text_of(unguarded(stripped(cells[place]))) or "" for place in others]
+            yield f"Line {number} of {path}", [stripped(cells[image]), *texts]
+
+
+def _parquet(path: Path, wanted: list[str]) -> Iterator[tuple[str, list[str]]]:
+    form = Form()
+    if len(wanted) > 1:
+        form = Form.of(t for t in _parquet_texts(path, wanted, wanted[1]) if not missing_text(t))
+        _require_exact(path, wanted[1], form)
+    images = _parquet_texts(path, wanted, wanted[0])
+    others = (_parquet_texts(path, wanted, name) for name in wanted[1:])
+    for number, (image, *texts) in enumerate(zip(images, *others, strict=True), start=1):
+        where = f"Row {number} of {path} (the first one being 1)"
+        yield where, [found_path(path.parent, image), *map(form.read, texts)]
+
+
+def _parquet_texts(path: Path, wanted: list[str], column: str) -> Iterator[str]:
+    """Yield the texts of one column, empty where there is none."""
+    with open_parquet(path) as file:
+        names = column_names(file.schema_arrow.names, OWN, of=str(path))
+        _require(path, names, wanted)
+        place = names.index(column)
+        if column == IMAGE and _holds_images(file.schema_arrow.field(place).type):
+            raise DatasetError(
+                f"{path} holds the images themselves, not their paths. Read it with "
+                f"Dataset.open and give `predict` that set, or save the images as files."
+            )
+        given = file.schema_arrow.names[place]
+        for batch in file.iter_batches(columns=[given]):
+            for value in batch.column(0).to_pylist():
+                try:
+                    yield text_of(value) or ""
+                except ValueError as error:
+                    raise DatasetError(
+                        f"The column {column!r} of {path} cannot be used: a value {error}."
+                    ) from None
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[Any]:
+    """Give a Parquet file of pyarrow; raise `DatasetError` where it cannot be read as one."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -104,19 +168,31 @@ def _parquet(path: Path, wanted: list[str]) -> Iterator[list[str]]:
         raise DatasetError(f"{path} does not exist. Check the path of the table.")
     try:
         with pq.ParquetFile(path) as file:
-            _require(path, file.schema_arrow.names, wanted)
-            if pa.types.is_struct(file.schema_arrow.field(IMAGE).type):
-                raise DatasetError(
-                    f"{path} holds the images themselves, not their paths. Read it with "
-                    f"Dataset.open and give `predict` that set, or save the images as files."
-                )
-            for batch in file.iter_batches(columns=wanted):
-                columns = [batch.column(name).to_pylist() for name in wanted]
-                for values in zip(*columns, strict=True):
-                    yield ["" if value is None else str(value).strip() for value in values]
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path} cannot be read as Parquet: {reason}.") from None
+            yield file
+    except DatasetError:
+        raise
+    # What a damaged file leads to is not only of its own kinds: also a wrong type, a text that is none.
+    except (
+        pa.ArrowException, OSError, ValueError, TypeError, LookupError, ArithmeticError, RuntimeError,
+        MemoryError,
+    ) as error:  # fmt: skip
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DatasetError(
+            f"{path} cannot be read as Parquet: {reason}. Write it again, or give a CSV."
+        ) from None
+
+
+def _holds_images(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    )
+
+
+def _require_exact(path: Path, column: str, form: Form) -> None:
+    if form.rounded is not None:
+        raise DatasetError(f"{path}: {rounded_sentence(column, form.rounded)}")
 
 
 def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
@@ -124,7 +200,7 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
     if missing:
         raise DatasetError(
             f"{path} has no column {' and no column '.join(map(repr, missing))}. It has: "
-            f"{', '.join(columns) or 'none'}."
+            f"{shortened(', '.join(columns) or 'none', 300)}."
         )
 
 

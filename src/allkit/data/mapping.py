@@ -14,6 +14,7 @@ import yaml
 from allkit.data.dataset import Dataset
 from allkit.data.labels import ALL_CLASSES, canonical_label
 from allkit.data.tables import text_rows
+from allkit.data.values import Form
 from allkit.errors import ConfigError, did_you_mean
 
 __all__ = ["LabelMap", "Mapped"]
@@ -212,12 +213,13 @@ def _unknown(where: str, name: str, known: Sequence[str]) -> ConfigError:
 
 
 def _table(path: Path) -> dict[str, Any]:
-    columns, rows = text_rows(path)
+    columns, rows = text_rows(path, ("label", "class"))
     if not {"label", "class"} <= set(columns):
         raise ConfigError(f"{path} has the columns {', '.join(columns) or 'none'}. {FORM}")
     values: dict[str, Any] = {}
+    form = Form.of(row["label"] for row in rows)
     for row in rows:
-        label, text = (row["label"] or "").strip(), (row["class"] or "").strip()
+        label, text = form.read(row["label"]), row["class"]
         if label in values:
             raise ConfigError(f"{path} has two lines for {label!r}. Keep one.")
         parts = [part.strip() for part in text.split(";") if part.strip()]

@@ -11,6 +11,7 @@ from typing import Any
 
 from allkit.data.layouts import fold_number, is_role, layout_of, part_name
 from allkit.data.left_out import METADATA, no_images, walk, whys_of
+from allkit.data.listed import open_parquet
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
 from allkit.data.sources import FileSource, Source, ZipSource
 from allkit.data.tables import read_parquet, read_table, table_of, text_rows
@@ -38,6 +39,8 @@ def read(path: Path) -> Table:
         return read_table(path)
     if suffix == ".parquet":
         return read_parquet(path)
+    if suffix in (".xlsx", ".xls", ".xlsm", ".ods"):
+        raise DatasetError(f"{path} is a workbook. Save it as CSV in UTF-8, and give that.")
     raise DatasetError(
         f"{path} is not in a known form. Give a folder of class folders, a zip "
         f"of one, or a .csv, .tsv or .parquet table with the columns image and label."
@@ -140,13 +143,21 @@ def _listings(root: Path) -> list[_Listing]:
     folders += [(PARTS[n], root / n) for n in sorted(PARTS) if (root / n).is_dir()]
     found = []
     for part, file in [(p, f / n) for p, f in folders for n in METADATA if (f / n).is_file()]:
-        if file.suffix == ".csv":
-            names, rows = text_rows(file)
-        else:
-            rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
-            names = list(dict.fromkeys(key for row in rows for key in row))
-        found.append(_Listing(part, file, names, rows))
+        try:
+            found.append(_Listing(part, file, *_rows_of(file)))
+        except DatasetError as error:
+            raise DatasetError(
+                f"{error} If it does not name the images, rename or move it, and class folders are read."
+            ) from None
     return found
+
+
+def _rows_of(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and the rows of a file of metadata."""
+    if file.suffix == ".csv":
+        return text_rows(file)
+    rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
+    return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
 def _records(root: Path, listings: list[_Listing]) -> tuple[list[str], list[dict[str, Any]]]:
@@ -226,7 +237,7 @@ def _json_rows(file: Path) -> list[dict[str, Any]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise DatasetError(f"{file}, line {number}: not a JSON object.")
@@ -235,13 +246,8 @@ def _json_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        rows: list[dict[str, Any]] = pq.read_table(file).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{file} cannot be read as Parquet: {error}.") from None
+    with open_parquet(file) as stream:
+        rows: list[dict[str, Any]] = stream.read().to_pylist()
     return rows
 
 

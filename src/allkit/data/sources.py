@@ -19,7 +19,7 @@ __all__ = [
     "Source",
     "ZipSource",
     "digest",
-    "on_disk",
+    "name_on_disk",
     "says_drawn",
 ]
 
@@ -114,7 +114,7 @@ def says_drawn(source: Source) -> bool:
     return False
 
 
-def on_disk(root: str, name: str) -> str:
+def name_on_disk(root: str, name: str) -> str:
     """Return the name below `root` of the file that a table calls `name`.
 
     A table and a disk may spell one letter differently: `é`, or `e` and an accent, which is how macOS

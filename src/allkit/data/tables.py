@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from dataclasses import replace
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.data.listed import open_text
-from allkit.data.rows import PARTS, Sample, Table, check_labels
-from allkit.data.sources import BytesSource, FileSource, Source, on_disk
+from allkit.data.delimited import OWN, open_lines
+from allkit.data.listed import found_path, open_parquet
+from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
+from allkit.data.shown import shortened, unguarded, visible
+from allkit.data.sources import BytesSource, FileSource, Source, name_on_disk
+from allkit.data.values import (
+    Cells,
+    cells_of,
+    column_names,
+    missing_text,
+    rounded_sentence,
+    stripped,
+    text_of,
+)
 from allkit.errors import DatasetError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_frame", "read_parquet", "read_table", "table_of"]
+__all__ = ["LINE", "read_frame", "read_parquet", "read_table", "table_of", "text_rows"]
 
-_OWN = (
-    "image",
-    "label",
-    "group",
-    "case",
-    "slide",
-    "split",
-    "fold",
-    "split_by",
-    "split_fingerprint",
-)
+LINE = "\n"
+"""Where a record of a text file has the number of its line: no column can be called so."""
+_PATHS = ("image", "file_name")
 
 
 def read_table(path: Path) -> Table:
@@ -37,10 +42,31 @@ def read_table(path: Path) -> Table:
     return table_of(str(path), columns, rows, path.parent, first_line=2)
 
 
-def text_rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns and the rows of a CSV or TSV file."""
-    with open_text(path) as reader:
-        return list(reader.fieldnames or []), list(reader)
+def text_rows(
+    path: Path, known: Sequence[str] = (*OWN, "file_name")
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and the rows of a CSV or TSV file; a row has its line's number at `LINE`.
+
+    `known` are the columns whose names may be written in capitals. Raises `DatasetError` that names
+    every line whose cells do not fit under the header.
+    """
+    table = Table(str(path))
+    rows: list[dict[str, Any]] = []
+    with open_lines(path, known) as lines:
+        columns = [name for name in lines.columns if name]
+        for number, cells, problem in lines.rows:
+            if problem:
+                table.problems.append(problem)
+                continue
+            row: dict[str, Any] = {
+                name: text if name in _PATHS else unguarded(stripped(text))
+                for name, text in zip(lines.columns, cells, strict=True)
+                if name
+            }
+            rows.append(row | {LINE: number})
+    if table.problems:
+        raise DatasetError(problems_text(table))
+    return columns, rows
 
 
 def read_parquet(path: Path) -> Table:
@@ -49,22 +75,40 @@ def read_parquet(path: Path) -> Table:
     There `image` is a record of `bytes` and `path`, and `label` a number whose class names stand
     in the metadata of the file.
     """
-    import pandas as pd
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    with open_parquet(path) as file:
+        # What pandas writes beside the columns: the index of the rows.
+        kept = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+        columns = column_names(kept, OWN, of=str(path))
+        names = _label_names(file.schema_arrow.metadata or {})
+        content = file.read(columns=kept)
+        values = [_values(content.column(name)) for name in kept]
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
+    if names:
+        for number, record in enumerate(records):
+            record["label"] = _named(record.get("label"), names, f"{path}, row {number}")
+    return table_of(str(path), columns, records, path.parent, first_line=0)
 
-    try:
-        frame = pd.read_parquet(path)
-        names = _label_names(pq.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path} cannot be read as Parquet: {reason}.") from None
-    if names and "label" in frame.columns:
-        frame["label"] = [
-            names[value] if isinstance(value, int) and 0 <= value < len(names) else value
-            for value in frame["label"].tolist()
-        ]
-    return read_frame(frame, path.parent, name=str(path))
+
+def _values(column: Any) -> list[Any]:
+    """Return a column of Arrow as values; narrow floats stay narrow, for they hold fewer digits."""
+    import numpy as np
+
+    narrow = {"float": np.float32, "halffloat": np.float16}.get(str(column.type))
+    values: list[Any] = column.to_pylist()
+    return values if narrow is None else [None if v is None else narrow(v) for v in values]
+
+
+def _named(value: Any, names: Sequence[str], where: str) -> Any:
+    """Return the name of a class that is a number; -1, which means that it is unknown, as it is."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value == -1:
+        return value
+    if value != value:
+        return None
+    if value not in range(len(names)):
+        raise DatasetError(
+            f"{where}: the label is {value}, and the file names {len(names)} classes."
+        )
+    return names[int(value)]
 
 
 def _label_names(metadata: Mapping[bytes, bytes]) -> list[str]:
@@ -80,17 +124,19 @@ def _label_names(metadata: Mapping[bytes, bytes]) -> list[str]:
 
 def read_frame(frame: pd.DataFrame, root: Path, *, name: str = "the data frame") -> Table:
     """Read a data frame; missing values count as empty."""
-    columns = [str(column) for column in frame.columns]
-    records = [
-        {k: None if _missing(v) else v for k, v in zip(columns, row, strict=True)}
-        for row in frame.itertuples(index=False, name=None)
-    ]
+    if not hasattr(frame, "itertuples"):
+        raise DatasetError(f"{name} is a {type(frame).__name__}. Give a data frame of pandas.")
+    columns = column_names(frame.columns, OWN, of=name)
+    values = [_listed(frame.iloc[:, place]) for place in range(len(columns))]
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     return table_of(name, columns, records, root, first_line=0)
 
 
-def _missing(value: object) -> bool:
-    # NaN is the one value that differs from itself; an array has no single truth.
-    return value is None or (isinstance(value, float) and value != value)
+def _listed(column: pd.Series[Any]) -> list[Any]:
+    narrow = str(column.dtype).lower()
+    if narrow in ("float16", "float32"):  # they hold fewer digits, and shall be known by it
+        return list(column.to_numpy(narrow, na_value=float("nan")))
+    return column.tolist()
 
 
 def table_of(
@@ -101,84 +147,139 @@ def table_of(
     if missing:
         raise DatasetError(
             f"{name} has no column {' and no column '.join(repr(c) for c in missing)}. It has: "
-            f"{', '.join(columns) or 'none'}. Wanted: image, label, and optionally group, case, slide, split."
+            f"{shortened(', '.join(columns) or 'none', 300)}. Wanted: image, label, and optionally "
+            f"group, case, slide, split."
         )
     if not records:
         raise DatasetError(f"{name} has no rows. Give one row per image.")
     table = Table(name)
-    top = str(root)
-    seen: dict[str, str | None] = {}
-    further = [column for column in columns if column and column not in _OWN]
-    for number, record in enumerate(records, start=first_line):
-        where = f"row {number}"
-        row = _row(table, record, top, where)
+    further = [column for column in columns if column and column not in OWN]
+    read = {
+        column: cells_of((r.get(column) for r in records), further=column in further)
+        for column in dict.fromkeys(columns)
+        if column and column != "image"
+    }
+    _require_exact(name, read)
+    seen: dict[str, tuple[str, str | None]] = {}
+    for position, record in enumerate(records):
+        line = record.get(LINE)
+        where = f"row {first_line + position}" if line is None else f"line {line}"
+        row = _row(table, _Record(record.get("image"), read, position, where), str(root))
         if row is None:
             continue
-        if row.image in seen and not isinstance(row.source, BytesSource):
-            same = (
-                "again"
-                if seen[row.image] == row.label
-                else f"under two labels ({seen[row.image]}, {row.label})"
-            )
-            table.problems.append(f"{where}: {row.image} is listed {same}")
+        known = os.path.normpath(row.image)
+        if known in seen and not isinstance(row.source, BytesSource):
+            before, label = seen[known]
+            same = "again" if label == row.label else f"under two labels ({label}, {row.label})"
+            as_ = "" if before == row.image else f", as {visible(before)},"
+            table.problems.append(f"{where}: {visible(row.image)} is listed{as_} {same}")
             continue
-        seen[row.image] = row.label
-        kept = {column: text for column in further if (text := _shared(record.get(column)))}
+        seen[known] = row.image, row.label
+        kept = {c: text for c in further if (text := read[c].texts[position])}
         table.rows.append(replace(row, columns=kept) if kept else row)
-    ways = {str(record.get("split_by") or "") for record in records} - {""}
+    ways = set(read["split_by"].texts) - {None} if "split_by" in read else set()
     table.split_by = ways.pop() if len(ways) == 1 else None
     check_labels(table)
+    if not table.problems:
+        _tell_missing(name, read.items(), further)
     return table
 
 
-def _row(table: Table, record: Mapping[str, Any], root: str, where: str) -> Sample | None:
-    value = record.get("image")
+def _require_exact(name: str, read: Mapping[str, Cells]) -> None:
+    for column, cells in read.items():
+        if cells.rounded is not None:
+            raise DatasetError(f"{name}: {rounded_sentence(column, cells.rounded)}")
+
+
+def _tell_missing(name: str, read: Iterable[tuple[str, Cells]], further: Sequence[str]) -> None:
+    """Say once how many cells of allkit's own columns were taken for no value."""
+    own = (cells for column, cells in read if column not in further)
+    words = Counter(word for cells in own for word in cells.words.values())
+    if words:
+        which = ", ".join(f"{word!r} {count:,} times" for word, count in words.most_common(5))
+        warnings.warn(
+            f"{name}: {words.total():,} cell{'s' if words.total() > 1 else ''} taken as missing ({which}).",
+            stacklevel=2,
+        )
+
+
+@dataclass(frozen=True)
+class _Record:
+    """One row: what its image is, and its place in the columns that were read."""
+
+    image: Any
+    read: Mapping[str, Cells]
+    position: int
+    where: str
+
+    def get(self, column: str) -> str | None:
+        """Return the text of a column, `None` where it has none."""
+        return self.read[column].texts[self.position] if column in self.read else None
+
+    def instead(self, column: str) -> str:
+        """Return in brackets what was taken for no value, if anything was."""
+        word = self.read[column].words.get(self.position)
+        return f" ({word!r} stands for none; give a class another name)" if word else ""
+
+    def strange(self) -> list[str]:
+        """Return what is wrong with the cells."""
+        return [
+            f"{column} {cells.strange[self.position]}"
+            for column, cells in self.read.items()
+            if self.position in cells.strange
+        ]
+
+
+def _row(table: Table, record: _Record, root: str) -> Sample | None:
+    value, where = record.image, record.where
     name = None
     if isinstance(value, Mapping):  # the form of the Hugging Face hub
-        name = _text(value.get("path"))
+        name = _name(value.get("path")) or None
         value = value.get("bytes") or value.get("path")
-    label = _shared(record.get("label"))
     source: Source
     if isinstance(value, (bytes, bytearray)):
         image, source = name or f"image of {where}", BytesSource(bytes(value))
     else:
-        image = _text(value) or ""
+        image = found_path(root, _name(value))
         if not image:
             table.problems.append(f"{where}: no image")
             return None
-        source = FileSource(root, on_disk(root, image))
+        source = FileSource(root, name_on_disk(root, image))
         if "\0" in image or not source.path.is_file():
-            table.problems.append(f"{where}: {image} does not exist (looked for {source.path})")
+            hint = "; it is written with backslashes" if "\\" in image else ""
+            table.problems.append(
+                f"{where}: {visible(image)} does not exist (looked for {visible(str(source.path))}{hint})"
+            )
             return None
-    if label is None:
-        table.problems.append(f"{where}: {image} has no label")
-        return None
-    part = _text(record.get("split"))
+    problems = record.strange()
+    label = record.get("label")
+    if label is None and not problems:
+        problems.append(f"{visible(image)} has no label{record.instead('label')}")
+    part = record.get("split")
     if part is not None and part.lower() not in PARTS:
-        table.problems.append(f"{where}: split is {part!r}; wanted train, val or test")
-        return None
-    fold = _text(record.get("fold"))
-    if fold is not None and not fold.removesuffix(".0").isdigit():
-        table.problems.append(f"{where}: fold is {fold!r}; wanted a whole number")
+        problems.append(f"split is {part!r}; wanted train, val or test")
+    fold = record.get("fold")
+    if fold is not None and not (fold.isascii() and fold.isdigit() and len(fold) < 10):
+        problems.append(f"fold is {fold!r}; wanted a whole number")
+    if problems or label is None:
+        table.problems.append(f"{where}: {problems[0]}")
         return None
     return Sample(
         image,
         source,
         label,
-        group=_shared(record.get("group")),
-        case=_shared(record.get("case")),
+        group=record.get("group"),
+        case=record.get("case"),
         part=PARTS[part.lower()] if part else None,
-        fold=int(fold.removesuffix(".0")) if fold else None,
-        slide=_shared(record.get("slide")),
+        fold=int(fold) if fold else None,
+        slide=record.get("slide"),
     )
 
 
-def _text(value: object) -> str | None:
-    text = "" if value is None else str(value).strip()
-    return text or None
-
-
-def _shared(value: object) -> str | None:
-    """Return the text of a value that many rows have: once for all of them."""
-    text = _text(value)
-    return None if text is None else sys.intern(text)
+def _name(value: Any) -> str:
+    """Return the name of an image, empty where there is none."""
+    try:
+        text = stripped(value) if isinstance(value, str) else text_of(value) or ""
+    except ValueError:
+        return ""
+    return "" if missing_text(text) else text

@@ -11,13 +11,12 @@ from allkit.data.left_out import left_out_text, why_left_out, whys_of
 
 __all__ = ["vanished"]
 
-_DOCUMENTS = {
-    ".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml",
-    ".ini", ".cfg", ".log", ".pdf", ".doc", ".docx", ".odt", ".rtf", ".xls", ".xlsx", ".ods",
-    ".ppt", ".pptx", ".html", ".htm", ".py", ".ipynb", ".r", ".m", ".sh", ".bat", ".tex", ".bib",
-    ".url", ".lnk", ".db", ".sqlite", ".parquet", ".pkl", ".pt", ".pth", ".onnx", ".h5",
-    ".safetensors",
-}  # fmt: skip
+_ENDINGS = (
+    ".txt .md .rst .csv .tsv .json .jsonl .xml .yaml .yml .toml .ini .cfg .log .pdf .doc .docx "
+    ".odt .rtf .xls .xlsx .ods .ppt .pptx .html .htm .py .ipynb .r .m .sh .bat .tex .bib .url "
+    ".lnk .db .sqlite .parquet .pkl .pt .pth .onnx .h5 .safetensors"
+)
+_DOCUMENTS = set(_ENDINGS.split())
 _DOCUMENT_NAMES = {"license", "licence", "readme", "makefile", "changelog", "citation", "notice"}
 
 
@@ -53,10 +52,15 @@ def vanished(
         known = canonical_label(folder[-1]) in ALL_CLASSES
         if plain and not known and all(map(_is_document, plain)):
             continue
-        why = left_out_text(whys_of(files)) or "it is empty"
+        why = left_out_text(whys_of(files))
         problems.append(
-            f"the class folder {'/'.join(folder)} would be lost, since no image in it is taken: {why}. "
-            f"Save its images as JPEG, PNG, TIFF or BMP, or remove the folder"
+            f"the class folder {'/'.join(folder)} would be lost, since "
+            + (
+                f"no image in it is taken: {why}. Save its images as JPEG, PNG, TIFF or BMP, or remove "
+                f"the folder"
+                if why
+                else "it is empty. Put its images into it, or remove it"
+            )
         )
     return problems
 

@@ -10,9 +10,10 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from allkit.data.rows import Sample
+from allkit.data.shown import JOINERS, cell, path_cell, visible
 from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
 from allkit.files import write_whole
@@ -30,15 +31,17 @@ def as_csv(
 ) -> str:
     """Return the text of a table that will lie at `path`, further columns included.
 
-    Paths are relative to the table. With `fingerprint` it says how the set was divided. Raises
-    `DatasetError`, which calls the set `name`, when the images are not files.
+    Paths are relative to the table. With `fingerprint` it says how the set was divided. What a
+    spreadsheet would compute is guarded, in a way that reading the table takes back. Raises
+    `DatasetError`, which calls the set `name`, where a name holds what cannot be shown, and when the images
+    are not files.
     """
     further = list(dict.fromkeys(column for sample in samples for column in sample.columns))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     has_slide = ["slide"] if any(sample.slide for sample in samples) else []
     division = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
-    writer.writerow(["image", "label", "group", "case", *has_slide, *division, *further])
+    writer.writerow(["image", "label", "group", "case", *has_slide, *division, *map(cell, further)])
     here = path.parent.resolve()
     folder_of: dict[Path, Path] = {}
     for sample in samples:
@@ -50,19 +53,36 @@ def as_csv(
         file = sample.source.path
         if file.parent not in folder_of:
             folder_of[file.parent] = _way(here, file.parent)
-        row = [
-            (folder_of[file.parent] / file.name).as_posix(),
-            sample.label,
-            sample.group,
-            sample.case,
-        ]
-        row += [sample.slide] * len(has_slide)
+        own = [sample.label, sample.group, sample.case, *[sample.slide] * len(has_slide)]
+        row: list[Any] = [_path((folder_of[file.parent] / file.name).as_posix(), name)]
+        row += [None if text is None else cell(_same(text, name)) for text in own]
         if division:
-            row += [sample.part, sample.fold, split_by, fingerprint]  # type: ignore[list-item]  # csv writes numbers
-        writer.writerow([*row, *(sample.columns.get(column) for column in further)])
+            row += [sample.part, sample.fold, split_by, fingerprint]
+        kept = (sample.columns.get(column) for column in further)
+        writer.writerow([*row, *(cell(text, lines=True) for text in kept)])
     text = stream.getvalue()
     _require_text(text, path)
     return text
+
+
+def _path(path: str, name: str) -> str:
+    """Return a path so that reading the table finds its file, and a spreadsheet computes nothing."""
+    return path_cell(_same(path, name)) if _is_unicode(path) else path
+
+
+def _same(text: str, name: str) -> str:
+    """Return the text; raise `DatasetError` where a table could only show another one."""
+    shown = visible(text, keep=JOINERS)
+    if shown != text and _is_unicode(text):
+        raise DatasetError(
+            f"The name {shown} in {name} holds a character that cannot be shown, so no table can have it. "
+            f"Rename it."
+        )
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def _way(here: Path, folder: Path) -> Path:
@@ -83,7 +103,7 @@ def _require_text(table: str, path: Path) -> None:
         table.encode()
     except UnicodeEncodeError:
         lines = table.splitlines()
-        strange = [line for line in lines if any("\ud800" <= c <= "\udfff" for c in line)]
+        strange = [line for line in lines if not _is_unicode(line)]
         raise DatasetError(
             f"{path} cannot be written: {len(strange)} of {len(lines) - 1} rows have a name that is "
             f"no UTF-8, such as {strange[0].split(',')[0]!a}. Rename these files, for example "

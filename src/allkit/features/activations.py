@@ -26,6 +26,7 @@ import torch
 
 from allkit.features.engines import HALF
 from allkit.features.folder import activations_limit, chunks
+from allkit.files import private_file, private_folder
 
 __all__ = ["ActivationStore"]
 
@@ -181,8 +182,8 @@ class ActivationStore:
                 slots = self._slots(index, len(new), room)
                 entries = []
                 if slots:
-                    mode = "r+b" if (self.path / "rows.bin").exists() else "w+b"
-                    with (self.path / "rows.bin").open(mode) as stream:
+                    private_file(self.path / "rows.bin")
+                    with (self.path / "rows.bin").open("r+b") as stream:
                         for key, slot in zip(new, slots, strict=False):
                             view = _bytes(rows[last[key]])
                             stream.seek(slot * self.row_bytes)
@@ -228,7 +229,8 @@ class ActivationStore:
 
     @contextlib.contextmanager
     def _index(self) -> Iterator[sqlite3.Connection]:
-        self.path.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path)
+        private_file(self.path / "index.sqlite")
         connection = sqlite3.connect(self.path / "index.sqlite", timeout=60, isolation_level=None)
         try:
             connection.execute("PRAGMA synchronous=OFF")  # the checksums tell what was not written

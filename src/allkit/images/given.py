@@ -1,16 +1,17 @@
 """What counts as an image: one rule for models, exported files and the server.
 
 One image is a path, the bytes of an encoded file, a binary file object, a Pillow image, or an array
-of uint8: `(H, W, 3)` RGB or `(H, W)` grey. An iterable of these is several images, and so is an
-array `(N, H, W, 3)` of uint8. Everything else is a mistake of the caller and raises: it never gets
-the answer `unreadable`.
+of uint8: `(H, W, 3)` RGB or `(H, W)` grey. A tensor of PyTorch is taken as such an array, and as
+`(3, H, W)` too, which is how torchvision gives images. An iterable of these is several images, and
+so is an array `(N, H, W, 3)` of uint8; a set has no order, and is not taken. Everything else is a
+mistake of the caller and raises: it never gets the answer `unreadable`.
 """
 
 from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -79,10 +80,14 @@ def given(images: Any) -> Iterator[Given]:
     beginning, and not closed. The first item that cannot be an image has a `mistake` and is the last
     one. Raises `ImageError` (`array`), at once, for anything that is neither an image nor several.
     """
+    if _is_tensor(images):
+        images = _batch_of_tensor(images)
     if is_one(images):
         return iter([one(images)])
     if isinstance(images, np.ndarray) and not (_is_batch(images) or _is_list(images)):
         return iter([one(images)])  # which says what is wrong with its shape or type
+    if isinstance(images, Set):
+        raise _mistake("What was given", f"is {_kind(images)}, which has no order", many=True)
     table = isinstance(images, Mapping) or hasattr(images, "columns")
     if table or not isinstance(images, Iterable):
         raise _mistake("What was given", f"is {_kind(images)}, which holds no images", many=True)
@@ -101,6 +106,8 @@ def is_one(value: Any) -> bool:
     """Return whether this is a single image, or can only be meant as one, and not several."""
     if isinstance(value, np.ndarray):
         return _is_image(value)
+    if _is_tensor(value):
+        return True
     return isinstance(value, (str, os.PathLike, *BYTES, Image.Image)) or _is_file(value)
 
 
@@ -133,6 +140,8 @@ def _given(image: Any, position: int) -> Given:
             return _of_path(image)
         if isinstance(image, BYTES):
             return Given(name, _of_bytes(image))
+        if _is_tensor(image):
+            image = _array_of_tensor(image)
         if isinstance(image, np.ndarray):
             return _of_array(image, name)
         if isinstance(image, Image.Image):
@@ -168,8 +177,46 @@ def _of_bytes(content: bytes | bytearray | memoryview) -> bytes:
         raise _Mistake("is a memoryview that was released") from None
 
 
+def _is_tensor(value: Any) -> bool:
+    """Return whether this is a tensor of PyTorch, which need not be installed."""
+    return any(f"{t.__module__}.{t.__qualname__}" == "torch.Tensor" for t in type(value).__mro__)
+
+
+def _batch_of_tensor(tensor: Any) -> Any:
+    """Return a tensor of several images as an array `(N, H, W, 3)`; any other as it is."""
+    if tensor.ndim != 4 or str(tensor.dtype) != "torch.uint8":
+        return tensor if tensor.ndim != 4 else [tensor]  # the one that says what is wrong
+    channels_first, channels_last = tensor.shape[1] == 3, tensor.shape[3] == 3
+    if channels_first == channels_last:
+        return [tensor]
+    array = tensor.detach().cpu().numpy()
+    return array.transpose(0, 2, 3, 1) if channels_first else array
+
+
+def _array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
+    """Return a tensor `(3, H, W)`, `(H, W, 3)` or `(H, W)` of uint8 as an array of RGB or grey."""
+    shape = tuple(tensor.shape)
+    if str(tensor.dtype) != "torch.uint8":
+        raise _Mistake(
+            f"is a tensor of {str(tensor.dtype).removeprefix('torch.')}, whose range is not known; for one "
+            f"of 0 to 1 give `(tensor * 255).round().to(torch.uint8)`, before any normalisation"
+        )
+    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    if array.ndim != 3 or (shape[2] == 3 and shape[0] != 3):
+        return array
+    if shape[0] == 3 and shape[2] != 3:
+        return array.transpose(1, 2, 0)
+    raise _Mistake(
+        f"is a tensor of the shape {shape}, whose colours may be the first or the last axis"
+    )
+
+
 def _of_array(array: npt.NDArray[Any], name: str) -> Given:
     if not _is_image(array):
+        if array.ndim == 3 and array.shape[0] == 3 and array.dtype == np.uint8:
+            raise _Mistake(
+                f"has the shape {array.shape}, colours first; give `array.transpose(1, 2, 0)`"
+            )
         raise _Mistake(f"has the shape {array.shape} and the type {array.dtype}, which is no image")
     return Given(name, np.array(array))  # a copy: the caller may write the next image into it
 

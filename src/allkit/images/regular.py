@@ -41,7 +41,7 @@ def read_regular(path: str | os.PathLike[str], name: str) -> bytes:
                 size = len(data)
                 data += stream.read(min(max(size, 2**16), MAX_BYTES + 1 - size))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(f"{name} does not exist. Check the path.", code="missing") from error
+        raise ImageError(_missing(Path(path), name), code="missing") from error
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         if getattr(error, "errno", None) in _OF_PROCESS:
             raise
@@ -53,6 +53,14 @@ def read_regular(path: str | os.PathLike[str], name: str) -> bytes:
         raise ImageError(message, code="too_large") from error
     check_bytes(len(data), name)
     return data
+
+
+def _missing(path: Path, name: str) -> str:
+    try:
+        where = os.readlink(path)
+    except (OSError, ValueError, AttributeError):  # it is no link
+        return f"{name} does not exist. Check the path."
+    return f"{name} is a link to {where}, which does not exist. Fetch that file, or fix the link."
 
 
 def read_first(path: str | os.PathLike[str], count: int) -> bytes:

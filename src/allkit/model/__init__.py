@@ -3,6 +3,7 @@
 classifier    `Classifier`
 info          what `model.json` holds
 folder        the model folder, written whole and checked
+fit           whether the arrays of a folder are those that its description speaks of
 parts         a classifier from the parts of a folder
 provenance    what a training depends on
 adaptation    the record of an adaptation

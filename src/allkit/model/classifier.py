@@ -62,8 +62,8 @@ __all__ = ["Classifier"]
 class Classifier:
     """A trained classifier of blood-smear images, from `Trainer.fit` or `Classifier.load`.
 
-    Safe to share between threads. `info` describes it: classes, backbone, training data (as
-    hashes), settings, metrics of the validation.
+    Safe to share between threads; other processes are sent a copy. `info` describes it: classes,
+    backbone, training data (as hashes), settings, metrics of the validation.
     """
 
     @ordinary()
@@ -86,15 +86,6 @@ class Classifier:
         self.engine = engine
         self._extractor = self._extractor_of("torch" if engine == "auto" else engine)
         self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Classifier:
-        network = copy.deepcopy(self.network, memo)
-        parts: dict[str, Any] = {
-            "trust": self.trust,
-            "training": self.training,
-            "engine": self.engine,
-        }
-        return Classifier(network, self.info, device=self.device, **parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = packed(self.network, self.info, self.trust, self.training)
@@ -149,11 +140,11 @@ class Classifier:
         """Return one answer per image, in order.
 
         An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
-        image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey); `images` is one of these or an
-        iterable of them; the path of a table with a column `image`, or of a zip, stands for its
-        images. An image that is missing or damaged gets the verdict `unreadable`, and the others
-        are still answered. Raises `ImageError` for what cannot be an image: `None`, a number, a
-        dict, a list within the list, an array of another type.
+        image, an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey), or a uint8 tensor, also `(3, H, W)`;
+        `images` is one of these or an iterable of them; the path of a table with a column `image`, or
+        of a zip, stands for its images. An image that is missing or damaged gets the verdict
+        `unreadable`, and the others are still answered. Raises `ImageError` for what cannot be an
+        image: `None`, a number, a dict, a set, a list within the list, an array of another type.
         """
         return list(self.stream(images, batch_size=batch_size))
 

@@ -7,6 +7,7 @@ raise where numbers vanish: its own affair, and no answer of a model depends on 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ import torch
 __all__ = ["ordinary"]
 
 _LOCK = threading.Lock()
+_PROCESS = os.getpid()
 _inside = 0  # how many threads need the settings of the process
 _before: tuple[torch.dtype, str] = (torch.float32, "highest")
 USUAL = (torch.float32, "highest")
@@ -26,11 +28,15 @@ def ordinary() -> Iterator[None]:
     """Compute as in a program that has set nothing: a context, or a decorator of a function.
 
     Gradients are on, as for learning. The number of threads stays as the program has set it, and so
-    does what only forbids operations (`torch.use_deterministic_algorithms`).
+    does what only forbids operations (`torch.use_deterministic_algorithms`). In a forked process, which
+    has none of the threads that PyTorch waits for, it computes in one.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
         stack.enter_context(_of_the_process())
+        if os.getpid() != _PROCESS and torch.get_num_threads() > 1:
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(1)
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
         if not torch.is_grad_enabled():

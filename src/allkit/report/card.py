@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.data.shown import one_line, printable
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.text import counted
@@ -37,7 +39,8 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
     `trust` is what `Trust.summary` gives.
     """
     trust = trust or {"temperature": None, "familiarity": {}}
-    names = info["display_names"]
+    names = {name: _plain(shown) for name, shown in info["display_names"].items()}
+    info = {**info, "display_names": names}
     data, backbone, config = info["data"], info["backbone"], info["config"]
     counts = ", ".join(f"{names[c]} {data['counts'].get(c, 0):,}" for c in info["classes"])
     parts = [
@@ -89,7 +92,12 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         + ".",
         checklist(info, trust),
     ]
-    return "\n\n".join(parts) + "\n"
+    return printable("\n\n".join(parts)) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return a name so that Markdown finds no markup in it."""
+    return html.escape(one_line(text), quote=False).replace("|", "&#124;")
 
 
 def _adapted(info: Mapping[str, Any]) -> list[str]:
@@ -194,7 +202,7 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
     parts.append(_table(evaluation, JUDGED))
     if left_out:
         rows = [
-            f"| {group['value']} | {group['images']} | {group['dropped']} | {group['right']} | "
+            f"| {_plain(str(group['value']))} | {group['images']} | {group['dropped']} | {group['right']} | "
             f"{group['accepted_right']} | {group['accepted_wrong']} |"
             for group in left_out["groups"]
         ]

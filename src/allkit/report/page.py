@@ -6,7 +6,9 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-__all__ = ["bar", "page", "paragraph", "picture", "section", "table"]
+from allkit.data.shown import printable
+
+__all__ = ["bar", "escaped", "page", "paragraph", "picture", "section", "table"]
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -29,13 +31,18 @@ figure img { display: block; max-width: 100%; } figcaption { font-size: .75rem; 
 """
 
 
+def escaped(text: str) -> str:
+    """Return text for a page: nothing in it is markup, and nothing turns round what stands beside it."""
+    return html.escape(printable(text))
+
+
 def page(title: str, lead: str, sections: Iterable[str]) -> str:
     """Return the whole page; `lead` is text, `sections` are HTML made by the other functions."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
-        f'<h1>{html.escape(title)}</h1><p class="muted">{html.escape(lead)}</p>\n'
+        f"<title>{escaped(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        f'<h1>{escaped(title)}</h1><p class="muted">{escaped(lead)}</p>\n'
         + "\n".join(sections)
         + "\n</body></html>\n"
     )
@@ -43,12 +50,12 @@ def page(title: str, lead: str, sections: Iterable[str]) -> str:
 
 def section(title: str, *parts: str) -> str:
     """Return a titled section of HTML parts."""
-    return f"<h2>{html.escape(title)}</h2>\n" + "\n".join(parts)
+    return f"<h2>{escaped(title)}</h2>\n" + "\n".join(parts)
 
 
 def paragraph(text: str, kind: str = "") -> str:
     """Return text as a paragraph; `kind` is `caution`, `good`, `muted` or nothing."""
-    return f'<p class="{kind}">{html.escape(text)}</p>' if kind else f"<p>{html.escape(text)}</p>"
+    return f'<p class="{kind}">{escaped(text)}</p>' if kind else f"<p>{escaped(text)}</p>"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -60,7 +67,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         text = f"{value:,}" if isinstance(value, int) else "–" if value is None else value
         text = f"{text:.3f}" if isinstance(text, float) else str(text)
         kind = ' class="number"' if isinstance(value, (int, float)) else ""
-        return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
+        return f"<{tag}{kind}>{escaped(text)}</{tag}>"
 
     head = "".join(cell(name, "th") for name in header)
     body = "\n".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in rows)
@@ -85,7 +92,7 @@ def picture(data: bytes, caption: str = "", *, width: int | None = None) -> str:
     kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
     code = base64.b64encode(data).decode()
     size = f' width="{width}"' if width else ""
-    text = html.escape(caption)
+    text = escaped(caption)
     return (
         f'<figure><img alt="{text}"{size} src="data:image/{kind};base64,{code}">'
         f"<figcaption>{text}</figcaption></figure>"

@@ -6,6 +6,8 @@ same probabilities always become the same answer.
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
-from allkit.data.sources import on_disk
+from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import read_image
@@ -35,7 +37,7 @@ from allkit.types import Floats, Pixels
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["answer", "answers", "refuse", "stream", "unreadable"]
+__all__ = ["answer", "answers", "refuse", "stream", "unreadable", "whole_number"]
 
 
 def answer(
@@ -77,6 +79,7 @@ def answer(
     )
 
 
+@np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
 def answers(
     named: Sequence[tuple[str, Pixels]], outputs: Outputs, trust: Trust
 ) -> list[Prediction]:
@@ -159,9 +162,23 @@ def stream(
     single one. Threads read what follows while the model works, and the model works on the next
     batch while this one is measured, decided and used.
     """
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigError(f"The batch size is {batch_size!r}; it must be a whole number from 1.")
+    batch_size = whole_number(batch_size, "The batch size")
     return _stream(_listed(images), network, trust, batch_size)
+
+
+def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:
+    """Return a whole number, also one of NumPy, as an int.
+
+    Raises `ConfigError` that names `what` and the range for anything else.
+    """
+    number = None
+    if not isinstance(value, (bool, np.bool_)):
+        with contextlib.suppress(TypeError):
+            number = operator.index(value)
+    if number is None or number < least or (most is not None and number > most):
+        upper = "" if most is None else f" to {most}"
+        raise ConfigError(f"{what} is {value!r}; it must be a whole number from {least}{upper}.")
+    return number
 
 
 def _listed(images: Any) -> Iterator[Given]:
@@ -170,7 +187,9 @@ def _listed(images: Any) -> Iterator[Given]:
         path = os.fsdecode(images)
         if is_table(path):
             root = os.path.dirname(path)
-            files = (os.path.join(root, on_disk(root, image)) for image, _ in table_images(path))
+            files = (
+                os.path.join(root, name_on_disk(root, image)) for image, _ in table_images(path)
+            )
             return (Given(file, file) for file in files)
         if is_zip(path):
             return (Given(member, member) for member in zip_images(path)[0])

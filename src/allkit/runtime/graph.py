@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -41,15 +42,30 @@ class GraphPredictor(ABC):
     outputs_known = True
     """Whether the graph gives logits and features, or, as those of allkit 0.1.0, neither."""
 
+    options: Mapping[str, Any] = {}
+    """What it was opened with beside the path; a copy of it is opened with the same."""
+
     def __init__(self, path: Path, info: Mapping[str, Any], trust: bytes | str | None) -> None:
         self.path, self.info = path, dict(info)
+        self._process = os.getpid()
+        self._place = os.path.abspath(path)  # wherever the program goes afterwards
         check_description(path, info)
         _require_finder(path, info)
         self.trust: Trust = trust_of(path, self.classes, trust)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _opened_again, (type(self), self._place, self.info, dict(self.options))
+
     @abstractmethod
     def compute(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs, each with one row an image, for one feed of the graph."""
+
+    def opened_here(self) -> Self:
+        """Return itself; in a forked process, where no thread of an engine is left, one opened anew."""
+        if os.getpid() != self._process:
+            again: Any = _opened_again(type(self), self._place, self.info, self.options)
+            self.__dict__.update(again.__dict__)
+        return self
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -65,10 +81,12 @@ class GraphPredictor(ABC):
             bool(self.info.get("spread", False)),
         )
 
+    @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
     def probabilities(self, images: Images) -> npt.NDArray[np.float32]:
         """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8."""
         return self._run(images, ["probabilities"], self._find(images))[0]
 
+    @np.errstate(divide="warn", over="warn", under="ignore", invalid="warn")
     def outputs(self, images: Images) -> Outputs:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8."""
         if not self.outputs_known:
@@ -96,6 +114,7 @@ class GraphPredictor(ABC):
     def _run(
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
+        self.opened_here()
         rows: list[Any] = [None] * len(images)
         for indices, feed in feeds(images, cells, self.selection):
             columns = self._computed(feed, names)
@@ -141,6 +160,19 @@ class GraphPredictor(ABC):
         It takes what `Classifier.predict` takes.
         """
         return list(self.stream(images, batch_size=batch_size))
+
+
+def _opened_again(
+    kind: type[GraphPredictor], path: str, info: Mapping[str, Any], options: Mapping[str, Any]
+) -> GraphPredictor:
+    """Return the predictor that a copy, or another process, is given: the file is opened there."""
+    opener: Any = kind
+    predictor: GraphPredictor = opener(Path(path), **options)
+    if predictor.info != dict(info):
+        raise ExportError(
+            f"{path} is not the file any more that was opened before. Open it again, or put the file back."
+        )
+    return predictor
 
 
 def format_of(info: Any) -> int:

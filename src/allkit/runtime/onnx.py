@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from allkit.errors import ExportError
 from allkit.images.batches import cores
+from allkit.runtime.answers import whole_number
 from allkit.runtime.description import read_description
 from allkit.runtime.graph import GraphPredictor, require_ends
 from allkit.runtime.seal import read_sealed
@@ -33,6 +34,9 @@ class OnnxPredictor(GraphPredictor):
         # Imported here: it takes a tenth of a second that `import allkit` need not pay.
         onnxruntime = import_silent("onnxruntime")
         path = Path(path)
+        if threads is not None:
+            threads = whole_number(threads, "The number of threads", most=1024)
+        self.options = {"threads": threads}
         data = read_sealed(path)
         _refuse_foreign(path, data)
         options = onnxruntime.SessionOptions()

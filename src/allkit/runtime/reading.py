@@ -14,7 +14,7 @@ import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from allkit.errors import AllkitError
 
@@ -175,10 +175,12 @@ def named_otherwise(path: Path) -> str:
 def parse_json(data: bytes | str) -> Any:
     """Return the value of a JSON text, which must be what every reader takes it for.
 
-    Raises `ValueError` that says what is wrong: no UTF-8, too deep, a key given twice, NaN.
+    NaN and infinity are let pass, so that whoever knows the field can name it. Raises `ValueError`
+    that says what is wrong: no UTF-8, too deep, a key given twice.
     """
     try:
-        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
+        text = data if isinstance(data, str) else data.decode()
+        return json.loads(text, object_pairs_hook=_once)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
@@ -192,7 +194,3 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice[:80]!r} is in it twice")
     return values
-
-
-def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is not a number of JSON")

@@ -43,8 +43,8 @@ __all__ = [
     "private_key",
     "public_keys",
     "read_signature",
+    "require_listed",
     "require_trusted",
-    "require_whole",
     "sign",
     "signature_path",
     "signed_by",
@@ -159,30 +159,25 @@ def _bytes_of(path: Path) -> bytes:
         ) from None
 
 
-def require_whole(path: Path) -> None:
-    """Raise where a model is not as it was written, so that nobody vouches for damage.
+def require_listed(folder: Path) -> None:
+    """Raise `CheckpointError` where a file of a model folder is not what `SHA256SUMS` says.
 
-    Nothing in it is parsed: the hashes of a folder's files are compared, and the seal of a file.
+    The card may be another, since it may be edited. Nothing is parsed.
     """
-    if not path.is_dir():
-        from allkit.runtime.seal import check_seal
-
-        check_seal(_bytes_of(path), str(path))
-        return
-    for line in _sums(path).decode("ascii", "replace").splitlines():
+    for line in _sums(folder).decode("ascii", "replace").splitlines():
         listed, _, name = line.partition("  ")
         if name == CARD:
             continue
-        if not re.fullmatch(r"(plots/)?[\w][\w .+-]*", name):
-            raise CheckpointError(f"{path / SUMS} is damaged at {line[:80]!r}. Nothing was signed.")
+        if not re.fullmatch(r"(plots/)?\w[\w .+-]*", name, re.ASCII):
+            raise CheckpointError(f"{folder / SUMS} is damaged at {line[:80]!r}. Copy it again.")
         try:
-            found = hashlib.sha256(read_plain(path / name, CheckpointError)).hexdigest()
+            found = hashlib.sha256(read_plain(folder / name, CheckpointError)).hexdigest()
         except FileNotFoundError:
             found = ""
         if found != listed:
             raise CheckpointError(
-                f"{path / name} was altered or damaged, or is missing: its hash is not the one in {SUMS}. "
-                f"Nothing was signed."
+                f"{folder / name} was altered or damaged, or is missing: its hash is not the one in "
+                f"{SUMS}. Copy the model again, or train again."
             )
 
 

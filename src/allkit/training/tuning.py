@@ -17,6 +17,7 @@ import yaml
 
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.data.dataset import Dataset
+from allkit.data.shown import cell
 from allkit.errors import AllkitError, ConfigError, did_you_mean
 from allkit.features import FeatureCache
 from allkit.files import write_whole
@@ -379,7 +380,7 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
         settings = [trial.settings.get(name) for name in names]
         metrics = [trial.figures.get(name) for name in METRICS]
         seconds = f"{trial.seconds:.1f}"
-        writer.writerow([trial.number, *settings, *metrics, seconds, trial.error])
+        writer.writerow([trial.number, *map(cell, settings), *metrics, seconds, cell(trial.error)])
     write_whole(out / TABLE, stream.getvalue())
     winner = best(trials, metric)
     if winner is None:

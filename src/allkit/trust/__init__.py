@@ -11,5 +11,6 @@ ood          fits these spaces
 calibration  fits temperature, prediction sets and the confidence limit
 fit          fits all of it after a training
 arrays       `Trust` as arrays and bytes
+sound        whether stored arrays can be a `Trust`
 softmax      probabilities without SciPy
 """

@@ -14,7 +14,6 @@ from allkit.trust.slides import SIZES
 
 __all__ = ["fault"]
 
-Array = npt.NDArray[Any]
 MOST_DIMENSIONS = 2**20
 SPACE = ("mean", "projection", "references", "owners", "centre", "scale", "foreign")
 
@@ -23,36 +22,36 @@ class _Kind(NamedTuple):
     """What one array must be: its shape, with letters for what is not known, and its values."""
 
     shape: tuple[int | str, ...]
-    holds: Callable[[Array], bool]
+    holds: Callable[[npt.NDArray[Any]], bool]
     words: str
     whole: bool = False
 
 
-def _between(low: float, high: float) -> Callable[[Array], bool]:
+def _between(low: float, high: float) -> Callable[[npt.NDArray[Any]], bool]:
     return lambda values: bool(((values >= low) & (values <= high)).all())
 
 
-def _above(low: float) -> Callable[[Array], bool]:
+def _above(low: float) -> Callable[[npt.NDArray[Any]], bool]:
     return lambda values: bool((values > low).all())  # no NaN is
 
 
-def _number(values: Array) -> bool:
+def _number(values: npt.NDArray[Any]) -> bool:
     return bool(np.isfinite(values).all())
 
 
-def _no_nan(values: Array) -> bool:
+def _no_nan(values: npt.NDArray[Any]) -> bool:
     return not bool(np.isnan(values).any())
 
 
-def _thresholds(values: Array) -> bool:
+def _thresholds(values: npt.NDArray[Any]) -> bool:
     return bool((((values >= 0) & (values <= 1)) | np.isposinf(values)).all())
 
 
-def _ordered(values: Array) -> bool:
+def _ordered(values: npt.NDArray[Any]) -> bool:
     return _number(values) and bool((values[:, 0] <= values[:, 1]).all())
 
 
-def fault(arrays: Mapping[str, Array], classes: int, width: int | None = None) -> str:
+def fault(arrays: Mapping[str, npt.NDArray[Any]], classes: int, width: int | None = None) -> str:
     """Return what is wrong with the arrays of a `Trust` for so many classes, or an empty string.
 
     `width` is the number of features, where it is known.
@@ -71,7 +70,7 @@ def fault(arrays: Mapping[str, Array], classes: int, width: int | None = None) -
     return _incomplete(arrays) or _of_spaces(arrays, width)
 
 
-def _fault_of(name: str, array: Array, kind: _Kind) -> str:
+def _fault_of(name: str, array: npt.NDArray[Any], kind: _Kind) -> str:
     fits = array.ndim == len(kind.shape) and all(
         isinstance(wanted, str) or found == wanted
         for found, wanted in zip(array.shape, kind.shape, strict=True)
@@ -79,13 +78,17 @@ def _fault_of(name: str, array: Array, kind: _Kind) -> str:
     if not fits:
         wanted = " × ".join(map(str, kind.shape))
         return f"{name} has the shape {array.shape}, not {wanted}"
-    if array.dtype.kind not in (
-        "iu" if kind.whole else "f" if name != "slides.empirical" else "fiub"
-    ):
+    if not _of_kind(name, array, kind):
         return f"{name} is of the kind {array.dtype}"
     if not kind.holds(array):
         return f"{name} must be {kind.words}"
     return ""
+
+
+def _of_kind(name: str, array: npt.NDArray[Any], kind: _Kind) -> bool:
+    if kind.whole:
+        return array.dtype == (np.uint8 if name == "groups.names" else np.int64)
+    return array.dtype in (np.float32, np.float64)
 
 
 def _kinds(classes: int, groups: int) -> dict[str, _Kind]:
@@ -142,7 +145,7 @@ def _kinds(classes: int, groups: int) -> dict[str, _Kind]:
     return kinds | counts
 
 
-def _groups(arrays: Mapping[str, Array], classes: int) -> tuple[int, str]:
+def _groups(arrays: Mapping[str, npt.NDArray[Any]], classes: int) -> tuple[int, str]:
     """Return how many groups there are, and what is wrong with their names."""
     if "groups.names" not in arrays:
         return (
@@ -169,7 +172,7 @@ def _groups(arrays: Mapping[str, Array], classes: int) -> tuple[int, str]:
     return len(names), ""
 
 
-def _incomplete(arrays: Mapping[str, Array]) -> str:
+def _incomplete(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
     """Return which array is missing beside others that are of no use without it."""
     parts = [
         [
@@ -187,7 +190,7 @@ def _incomplete(arrays: Mapping[str, Array]) -> str:
     return ""
 
 
-def _of_spaces(arrays: Mapping[str, Array], width: int | None) -> str:
+def _of_spaces(arrays: Mapping[str, npt.NDArray[Any]], width: int | None) -> str:
     """Return where the arrays of a space do not fit each other, or the vectors that it is for."""
     dimensions = {"appearance": len(STATISTIC_NAMES), "content": width}
     for space, wanted in dimensions.items():

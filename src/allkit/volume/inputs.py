@@ -12,7 +12,7 @@ from typing import Protocol, Self, TypeVar, overload
 
 from allkit.data.left_out import Why, no_images, walk
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
-from allkit.data.sources import on_disk
+from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = ["Paths", "Shard", "find_images"]
@@ -144,7 +144,7 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]
         elif is_table(text):
             root = os.path.dirname(text)
             for image, _ in table_images(text):
-                paths.append(os.path.join(root, on_disk(root, image)))
+                paths.append(os.path.join(root, name_on_disk(root, image)))
         elif is_zip(text):
             members, left = zip_images(text)
             for member in members:

@@ -37,7 +37,7 @@ SECONDS = (2.0, 60.0)
 """A part is closed after a twentieth of the time so far, within these bounds, or `ROWS` rows."""
 
 
-class Identity(BaseModel, frozen=True):
+class Identity(BaseModel, frozen=True, extra="forbid"):
     """What decides the rows; a run is taken up again only when all of it is as it was.
 
     `model` is a hash of the model, `images` that of `Paths.fingerprint`, `count` their number. Where
@@ -53,7 +53,7 @@ class Identity(BaseModel, frozen=True):
     by: By = "field"
 
 
-class _Part(BaseModel, frozen=True):
+class _Part(BaseModel, frozen=True, extra="forbid"):
     """Rows `start` to `stop` - 1, in `file`, how many there are of each verdict, and how many images
     were unreadable, where rows are units.
     """
@@ -66,7 +66,7 @@ class _Part(BaseModel, frozen=True):
     unreadable: int = 0
 
 
-class _Manifest(BaseModel, frozen=True):
+class _Manifest(BaseModel, frozen=True, extra="forbid"):
     format: int = FORMAT
     run: Identity
     parts: tuple[_Part, ...] = ()

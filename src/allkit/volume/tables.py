@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from allkit.data.shown import cell, json_escaped, path_cell, unicode_text
 from allkit.errors import ConfigError
 from allkit.records import CasePrediction, Prediction
 
@@ -44,9 +45,7 @@ def row_of(answer: Prediction | CasePrediction, classes: Sequence[str]) -> Row:
     row = answer.to_row(classes)
     for column in ("image", "unit", "error"):
         if row.get(column) is not None:
-            row[column] = (
-                row[column].encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-            )
+            row[column] = unicode_text(row[column])
     return row
 
 
@@ -55,13 +54,16 @@ def encode(
 ) -> bytes:
     """Return a whole file of rows, of images or of `units`; `suffix` is one of `FORMATS`."""
     if suffix == ".jsonl":
-        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        return "".join(json_escaped(line) + "\n" for line in lines).encode()
     if suffix == ".csv":
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, _columns(classes, units), lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(text, lineterminator="\n")
+        columns = _columns(classes, units)
+        writer.writerow(map(cell, columns))
         for row in rows:
-            writer.writerow(row | {name: ";".join(row[name]) for name in LISTS})
+            flat = row | {name: ";".join(row[name]) for name in LISTS}
+            writer.writerow([_in_csv(name, flat[name]) for name in columns])
         return text.getvalue().encode()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -70,6 +72,10 @@ def encode(
     table = pa.Table.from_pylist(list(rows), _schema(classes, units))
     pq.write_table(table, stream, compression="zstd")
     return stream.getvalue()
+
+
+def _in_csv(column: str, value: Any) -> Any:
+    return path_cell(value) if column == "image" else cell(value)
 
 
 def join(

@@ -14,7 +14,7 @@ import numpy as np
 from allkit.data.left_out import Why
 from allkit.data.listed import is_table, is_zip, table_images
 from allkit.data.names import compiled_pattern
-from allkit.data.sources import on_disk
+from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, DatasetError
 from allkit.volume.inputs import Paths, find_images
 
@@ -99,7 +99,7 @@ def _members(
     elif is_table(text):
         root = os.path.dirname(text)
         for image, value in table_images(text, by):
-            yield os.path.join(root, on_disk(root, image)), ("", value)
+            yield os.path.join(root, name_on_disk(root, image)), ("", value)
     else:
         kind = "a folder" if os.path.isdir(text) else "a file"
         also = ", or --slide REGEX to take the slides from the paths" if by == "slide" else ""

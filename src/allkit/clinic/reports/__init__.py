@@ -2,7 +2,6 @@
 
 formats     the formats by name, and `render`
 wording     the sentences, counts and orders that every format shows alike
-characters  what no reader may see raw: control and direction characters
 library     the libraries of the extra `clinic`, imported when they are needed
 pdf         the A4 page for people: what stands in which order
 sheet       the sheet of paper: fonts, flow over pages, rows, images

@@ -16,7 +16,6 @@ from allkit.clinic.records import (
     SlideResult,
     canonical,
 )
-from allkit.clinic.reports.characters import escape, printable
 from allkit.clinic.reports.codes import (
     AIAST,
     BLOOD_SMEAR,
@@ -28,6 +27,7 @@ from allkit.clinic.reports.codes import (
 from allkit.clinic.reports.fhir_check import check_bundle
 from allkit.clinic.reports.library import library
 from allkit.clinic.reports.wording import RESEARCH_USE, result_sentence, standing
+from allkit.data.shown import escape, printable
 from allkit.errors import AllkitError
 
 __all__ = ["fhir_of"]

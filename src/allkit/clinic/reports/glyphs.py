@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from allkit.clinic.records import CaseReport
-from allkit.clinic.reports.characters import escape, printable
 from allkit.clinic.reports.library import library
+from allkit.data.shown import escape, printable
 from allkit.errors import ConfigError
 
 __all__ = ["BOLD", "REGULAR", "glyphs_of", "missing_glyphs", "typeset"]

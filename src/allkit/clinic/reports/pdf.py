@@ -7,7 +7,6 @@ from pathlib import Path
 
 from allkit.clinic.records import CaseReport, FieldResult
 from allkit.clinic.reports import sheet as paper
-from allkit.clinic.reports.characters import shortened
 from allkit.clinic.reports.glyphs import missing_glyphs
 from allkit.clinic.reports.sheet import CONTENT, LEFT, Cell, Sheet, Style
 from allkit.clinic.reports.wording import (
@@ -30,6 +29,7 @@ from allkit.clinic.reports.wording import (
     standing,
     thumbnail_order,
 )
+from allkit.data.shown import shortened
 from allkit.errors import AllkitError
 from allkit.images.decode import read_image
 

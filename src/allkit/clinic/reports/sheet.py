@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from allkit.clinic.reports.characters import one_line
 from allkit.clinic.reports.glyphs import BOLD, REGULAR, glyphs_of, typeset
 from allkit.clinic.reports.library import library
+from allkit.data.shown import one_line
 
 __all__ = [
     "ACCENT",

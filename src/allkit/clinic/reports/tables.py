@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from allkit.clinic.records import CaseReport, FieldResult
-from allkit.clinic.reports.characters import printable
 from allkit.clinic.reports.library import library
 from allkit.clinic.reports.wording import (
     RESEARCH_USE,
@@ -22,11 +21,9 @@ from allkit.clinic.reports.wording import (
     result_sentence,
     standing,
 )
+from allkit.data.shown import guarded, printable
 
-__all__ = ["csv_of", "guarded", "xlsx_of"]
-
-_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "'")
-"""What a spreadsheet takes for a formula, full-width forms too; an apostrophe, that ours can be taken off."""
+__all__ = ["csv_of", "xlsx_of"]
 
 _LONGEST = 32_000
 """Characters of a cell in Excel: it takes 32,767, and openpyxl cuts without a word."""
@@ -57,17 +54,6 @@ def csv_of(report: CaseReport) -> bytes:
     for row in [_field_values(field) for field in report.fields] or [(None,) * len(_FIELDS)]:
         writer.writerow([_in_csv(value) for value in (*row, *case)])
     return file.getvalue().encode()
-
-
-def guarded(text: str) -> str:
-    """Return the printable text, with an apostrophe in front where a spreadsheet would compute it.
-
-    That is where it begins with `= + - @`, their full-width forms or an apostrophe, blanks left aside,
-    and where it begins with a tab or a line feed. Taking one apostrophe away gives the text again.
-    """
-    shown = printable(text)
-    risky = shown.lstrip().startswith(_STARTS) or shown[:1] in ("\t", "\n")
-    return f"'{shown}" if risky else shown
 
 
 def _in_csv(value: Value) -> Value:

@@ -44,7 +44,10 @@ def backup(store: Store, path: Path, *, who: str, overwrite: bool = False) -> di
             t.backups, id=new_id(), path=str(path.resolve()), at=change.now, seq=seq, head=head
         )
         change.log("backup.begun", "backup", seq=seq)
-    with whole_folder(path, overwrite=overwrite) as building, store.read() as connection:
+    with (
+        whole_folder(path, overwrite=overwrite, private=True) as building,
+        store.read() as connection,
+    ):
         (building / "tables").mkdir()
         tables = {
             table.name: _write(connection, table, building / "tables" / f"{table.name}.jsonl")
@@ -59,7 +62,6 @@ def backup(store: Store, path: Path, *, who: str, overwrite: bool = False) -> di
             "images": images,
         }
         (building / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    path.chmod(0o700)  # it holds all that the clinic holds
     return manifest
 
 

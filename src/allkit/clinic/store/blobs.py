@@ -10,7 +10,7 @@ from pathlib import Path
 
 from allkit.clinic.records import sha256_of
 from allkit.errors import StoreError
-from allkit.files import write_whole
+from allkit.files import private_folder, write_whole
 
 __all__ = ["Blobs"]
 
@@ -31,13 +31,13 @@ class Blobs:
         path = self.path(sha256)
         if not _holds(path, sha256):
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                private_folder(path.parent)
             except OSError as error:
                 raise StoreError(
                     f"The folder {path.parent} cannot be made ({error.strerror or error}). Free some "
                     "space, or look at its permissions; nothing was changed."
                 ) from None
-            write_whole(path, data)
+            write_whole(path, data, private=True)
             _sync(path.parent)
         return sha256
 

@@ -18,6 +18,7 @@ from allkit.clinic.store import chain, engine, schema
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.blobs import Blobs
 from allkit.errors import StoreError
+from allkit.files import private_file, private_folder, users_folder
 
 __all__ = [
     "KEPT",
@@ -75,9 +76,13 @@ def default_folder() -> Path:
     setting = os.environ.get(FOLDER_VARIABLE)
     if setting:
         return Path(setting)
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("allkit", appauthor=False)) / "clinic"
+    folder = users_folder("data")
+    if folder is None:
+        raise StoreError(
+            f"This user has no home, in which a clinic would lie. Name its folder in {FOLDER_VARIABLE}, or "
+            f"with --store."
+        )
+    return folder / "clinic"
 
 
 class Store:
@@ -129,31 +134,27 @@ class Store:
     ) -> Self:
         """Make a clinic, or bring one of an earlier version up to date; one of today stays as it is."""
         store = cls(folder, url, now=now)
-        fresh = not store.folder.exists()
         try:
-            store.blobs.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(store.blobs.folder)
         except OSError as error:
             raise StoreError(
                 f"The folder {store.folder} cannot be made ({error.strerror or error}). Choose another "
                 "with --store."
             ) from None
         with store._closed_on_failure():
-            store._close_to_others(fresh=fresh)
+            store._close_to_others()
             with engine.named_failures():
                 engine.use_wal(store.engine, store.place)
             with engine.writing(store.engine) as connection:
                 schema.migrate(connection, revision)
         return store
 
-    def _close_to_others(self, *, fresh: bool) -> None:
-        """Let nobody else read what is new; a folder that was there keeps its own mode."""
+    def _close_to_others(self) -> None:
+        """Let nobody else read the images and the database; a folder that was there keeps its own mode."""
         with contextlib.suppress(OSError):  # drives without modes
-            if fresh:
-                self.folder.chmod(0o700)
             self.blobs.folder.chmod(0o700)
-            database = self.folder / engine.SQLITE
-            if self.url is None and not database.exists():
-                database.touch(0o600)
+        if self.url is None:
+            private_file(self.folder / engine.SQLITE)  # SQLite gives its other files the same mode
 
     @contextlib.contextmanager
     def _closed_on_failure(self) -> Iterator[None]:
