@@ -25,7 +25,7 @@ from allkit.types import Pixels
 
 __all__ = ["SECONDS", "decode_apart"]
 
-SECONDS = 5.0
+SECONDS = 4.5
 """After so long the process is ended, and the image is refused."""
 AT_ONCE = threading.BoundedSemaphore(2)
 """So many such processes run at a time for this one; the next waits."""
@@ -70,7 +70,7 @@ def decode_apart(data: bytes, name: str) -> Pixels:
                     _closed(stream)
     if pixels is None:
         if late.is_set():
-            refuse(name, "too_slow", f"it took more than {SECONDS:.0f} seconds")
+            refuse(name, "too_slow", f"it took more than {SECONDS:g} seconds")
         refuse(name, "corrupt", f"its decoder ended with status {process.returncode}")
     return pixels
 

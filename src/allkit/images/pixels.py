@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -35,6 +36,8 @@ def pixels_of_file(name: str, image: ImageFile.ImageFile, file: PixelFile) -> Pi
     if rawmode.startswith("RGB") and ";16" in rawmode:
         rgb = _of_halves(name, image, file, rawmode)
     else:
+        if isinstance(image, BmpImageFile) and image.tile:
+            _check_fourth(name, image, file)
         _load(image, name, file)
         if image.mode == "F":
             refuse(name, "float")
@@ -172,6 +175,21 @@ def _of_grey_16(name: str, image: Image.Image, file: PixelFile) -> Pixels:
         rgb[rows] = high
     summed.check(rgb.shape[0] * rgb.shape[1])
     return rgb
+
+
+def _check_fourth(name: str, image: ImageFile.ImageFile, file: PixelFile) -> None:
+    """Check the fourth byte of each pixel of a BMP that does not say what it is.
+
+    It means nothing where it is the same in all pixels, 0 or 255; else it can only be an opacity.
+    """
+    tile = image.tile[0]
+    if tile.codec_name != "raw" or not isinstance(tile.args, tuple) or tile.args[0] != "BGRX":
+        return
+    size = image.size[0] * image.size[1]
+    fourth = np.frombuffer(file.data, np.uint8, 4 * size, tile.offset)[3::4]
+    low, high = int(fourth.min()), int(fourth.max())
+    if low != high or low not in (0, 255):
+        _check_opaque(name, int(np.count_nonzero(fourth < 255)), size)
 
 
 def _of_8_bits(name: str, image: Image.Image, file: PixelFile) -> Pixels:
