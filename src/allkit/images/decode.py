@@ -52,7 +52,19 @@ __all__ = [
     "read_info",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".jif",
+    ".png",
+    ".apng",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dib",
+)
 
 T = TypeVar("T")
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
+from allkit.data.sources import on_disk
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import Decoded, decoded
@@ -185,7 +186,7 @@ def _listed(images: Any) -> Iterator[Given]:
         path = os.fsdecode(images)
         if is_table(path):
             root = os.path.dirname(path)
-            files = (os.path.join(root, image) for image, _ in table_images(path))
+            files = (os.path.join(root, on_disk(root, image)) for image, _ in table_images(path))
             return (Given(file, file) for file in files)
         if is_zip(path):
             return (Given(member, member) for member in zip_images(path)[0])
@@ -252,14 +253,8 @@ def _read(image: Given) -> _Read:
 
 def _decoded(image: Given) -> Decoded:
     member = zip_member(image.source) if isinstance(image.source, str) else None
-    if member is None:
-        if image.error is not None:
-            raise image.error
-        return decoded(image.source, name=image.name)
-    try:
-        content = member.read()
-    except KeyError:
-        raise ImageError(
-            f"{member.archive} holds no {member.member}. Check the path.", code="missing"
-        ) from None
-    return decoded(content, name=image.name)
+    if member is not None:
+        return decoded(member.read(), name=image.name)
+    if image.error is not None:
+        raise image.error
+    return decoded(image.source, name=image.name)
