@@ -1,7 +1,8 @@
 """Decoding in a process that can be ended: for images that may keep a decoder busy.
 
 The process is Python, started without the working folder; it is given the bytes of the file, and
-gives back pixels or an error. It has a limit of memory, where the system knows one, and of time.
+gives back pixels or an error. It has a limit of time; of memory and of the processor's time too
+where the system knows such limits, as Windows does not.
 Where no process can be started, as in a program that is one frozen file, the image is refused.
 """
 
@@ -11,6 +12,7 @@ import importlib.util
 import json
 import multiprocessing.spawn
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,10 +25,12 @@ from allkit.errors import ImageError
 from allkit.images.refusal import refuse
 from allkit.types import Pixels
 
-__all__ = ["SECONDS", "decode_apart"]
+__all__ = ["PROCESSOR_SECONDS", "SECONDS", "decode_apart"]
 
-SECONDS = 4.5
-"""After so long the process is ended, and the image is refused."""
+SECONDS = 10.0
+"""After so long the process is ended, and the image is refused, on however busy a machine."""
+PROCESSOR_SECONDS = 4
+"""The same for the time of the processor, where the system can limit it: what an idle machine takes."""
 AT_ONCE = threading.BoundedSemaphore(2)
 """So many such processes run at a time for this one; the next waits."""
 PROGRAM = (
@@ -41,7 +45,7 @@ NEEDED = ("allkit", "numpy", "PIL")
 
 
 def decode_apart(data: bytes, name: str) -> Pixels:
-    """Return the pixels of a file, `(H, W, 3)` uint8. Raises `ImageError`: `too_slow` after `SECONDS`.
+    """Return the pixels of a file, `(H, W, 3)` uint8. Raises `ImageError`, also where it is ended.
 
     `name` is what an error calls it.
     """
@@ -63,14 +67,16 @@ def decode_apart(data: bytes, name: str) -> Pixels:
             pixels = _exchanged(process, data, name)
         finally:
             timer.cancel()
-            process.kill()
+            process.kill()  # it has ended by itself, but for a mistake
             process.wait()
             for stream in (process.stdin, process.stdout):
                 if stream is not None and not stream.closed:
                     _closed(stream)
     if pixels is None:
+        if process.returncode == -getattr(signal, "SIGXCPU", 0) < 0:
+            refuse(name, "too_slow", f"more than {PROCESSOR_SECONDS} seconds")
         if late.is_set():
-            refuse(name, "too_slow", f"it took more than {SECONDS:g} seconds")
+            refuse(name, "too_slow", f"more than {SECONDS:g} seconds")
         refuse(name, "corrupt", f"its decoder ended with status {process.returncode}")
     return pixels
 

@@ -7,6 +7,8 @@ import json
 import os
 import sys
 
+from allkit.images.apart import PROCESSOR_SECONDS
+
 __all__ = ["main"]
 
 MEMORY = 700 * 2**20
@@ -47,5 +49,5 @@ def _limit() -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CPU, (20, 20))  # should the parent be gone
+        resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_SECONDS, PROCESSOR_SECONDS + 1))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
