@@ -28,6 +28,7 @@ class _Hangs(BaseException):
 
 def run(scale: Scale, folder: Path) -> dict[str, Counts]:
     """Give every odd file to the commands, as an image, a table, a zip, settings and a model."""
+
     odd = _odd_files(folder)
     images = folder / "set"
     for label in ("ALL", "HEM"):
@@ -114,7 +115,8 @@ def _alarmed() -> Iterator[None]:
 
 
 def _read(path: Path, counts: Counts, what: str) -> None:
-    from allkit import ImageError, read_image
+    from allkit.errors import ImageError
+    from allkit.images.decode import read_image
 
     try:
         with _alarmed():

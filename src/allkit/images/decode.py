@@ -4,7 +4,7 @@ JPEG, PNG, TIFF and BMP become `(H, W, 3)` uint8 RGB, upright (EXIF orientation 
 palette, CMYK, YCbCr and 1-bit become RGB, opaque alpha is dropped, 16 bits are divided by 257.
 (`pixels` does that; `refusal` has the texts.) Everything else is refused with an `ImageError`, whose
 `code` says why. Colour profiles are
-ignored, and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
+ignored, but named where they are not sRGB (`profiles`), and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
 beginning: the rest is a preview or a depth map.
 
 Pillow decodes the pixels, but sees only the parts of a file that hold pixels: the other parts
