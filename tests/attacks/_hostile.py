@@ -87,9 +87,15 @@ def tiff_of_strips(
     body += struct.pack(f"<{number}I", *[size if whole else 1] * number)
     where, counts = (324, 325) if tiles else (273, 279)
     tags = {
-        256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 32773), 262: (3, 1, 1),
-        277: (3, 1, 1), where: (4, number, 72), counts: (4, number, 72 + 4 * number),
-    }  # fmt: skip
+        256: (4, 1, width),
+        257: (4, 1, height),
+        258: (3, 1, 8),
+        259: (3, 1, 32773),
+        262: (3, 1, 1),
+        277: (3, 1, 1),
+        where: (4, number, 72),
+        counts: (4, number, 72 + 4 * number),
+    }
     tags |= {322: (4, 1, 16), 323: (4, 1, 16)} if tiles else {278: (4, 1, 1)}
     return tiff(tags, body)
 
@@ -216,13 +222,22 @@ def valid() -> list[bytes]:
     exif = Image.Exif()
     exif[274] = 6
     return [
-        saved(field, "JPEG", exif=exif), saved(field, "JPEG", progressive=True),
-        saved(field, "JPEG", subsampling=0, restart_marker_blocks=4), saved(field.convert("CMYK"), "JPEG"),
-        saved(field.convert("L"), "JPEG"), saved(field, "PNG"), saved(field.quantize(16), "PNG"),
-        saved(Image.fromarray(wide), "PNG"), saved(field.convert("RGBA"), "PNG"), saved(field, "TIFF"),
-        saved(field, "TIFF", compression="tiff_lzw"), saved(field, "TIFF", compression="jpeg"),
-        saved(field.convert("1"), "TIFF", compression="group4"), saved(field, "BMP"), saved(field.quantize(), "BMP"),
-    ]  # fmt: skip
+        saved(field, "JPEG", exif=exif),
+        saved(field, "JPEG", progressive=True),
+        saved(field, "JPEG", subsampling=0, restart_marker_blocks=4),
+        saved(field.convert("CMYK"), "JPEG"),
+        saved(field.convert("L"), "JPEG"),
+        saved(field, "PNG"),
+        saved(field.quantize(16), "PNG"),
+        saved(Image.fromarray(wide), "PNG"),
+        saved(field.convert("RGBA"), "PNG"),
+        saved(field, "TIFF"),
+        saved(field, "TIFF", compression="tiff_lzw"),
+        saved(field, "TIFF", compression="jpeg"),
+        saved(field.convert("1"), "TIFF", compression="group4"),
+        saved(field, "BMP"),
+        saved(field.quantize(), "BMP"),
+    ]
 
 
 def mutant(data: bytes, rng: random.Random) -> bytes:

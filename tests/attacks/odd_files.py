@@ -136,9 +136,12 @@ def _ran(arguments: list[str], counts: Counts, what: str) -> None:
     began = time.perf_counter()
     try:
         with (
-            _alarmed(), warnings.catch_warnings(), contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err), mock.patch.object(sys, "argv", ["allkit", *arguments]),
-        ):  # fmt: skip
+            _alarmed(),
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.object(sys, "argv", ["allkit", *arguments]),
+        ):
             warnings.simplefilter("ignore")
             main()
     except SystemExit as stop:
