@@ -529,10 +529,18 @@ def test_a_jpeg_with_200_bytes_changed_is_refused_though_a_decoder_would_read_it
         assert refusal(changed) in ("corrupt", "truncated")
 
 
-@pytest.mark.parametrize("options", [{"quality": q} for q in (5, 30, 75, 95, 100)] + [
-    {"subsampling": 0}, {"subsampling": 1}, {"optimize": True}, {"progressive": True},
-    {"restart_marker_blocks": 3}, {"restart_marker_rows": 1},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [{"quality": q} for q in (5, 30, 75, 95, 100)]
+    + [
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"optimize": True},
+        {"progressive": True},
+        {"restart_marker_blocks": 3},
+        {"restart_marker_rows": 1},
+    ],
+)
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_no_whole_jpeg_is_taken_for_a_damaged_one(mode, options):
     rng = np.random.default_rng(1)

@@ -3,9 +3,9 @@
 JPEG, PNG, TIFF and BMP become `(H, W, 3)` uint8 RGB, upright (EXIF orientation applied). Grey,
 palette, CMYK, YCbCr and 1-bit become RGB, opaque alpha is dropped, 16 bits are divided by 257.
 (`pixels` does that; `refusal` has the texts.) Everything else is refused with an `ImageError`, whose
-`code` says why. Colour profiles are
-ignored, but named where they are not sRGB (`profiles`), and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
-beginning: the rest is a preview or a depth map.
+`code` says why. Colour profiles are not applied, but named where they are not sRGB (`profiles`), and
+an orientation given in XMP only is ignored. An MPO file is read as the JPEG at its beginning: the
+rest is a preview or a depth map. What takes long is decoded in a process of its own (`apart`).
 
 Pillow decodes the pixels, but sees only the parts of a file that hold pixels: the other parts
 (texts, profiles, EXIF, ...) are removed first, because they cost memory and because Pillow
