@@ -18,8 +18,9 @@ from allkit import __version__
 from allkit.errors import ImageError
 from allkit.images.batches import cores
 from allkit.images.decode import read_image, read_info
+from allkit.images.profiles import foreign_profile
 from allkit.records import Prediction, Predictor
-from allkit.runtime.answers import unreadable
+from allkit.runtime.answers import unreadable, with_profile
 from allkit.serving import bodies, protocol
 from allkit.serving.guard import Guard, Key
 from allkit.serving.metrics import Metrics
@@ -165,7 +166,11 @@ class _Server:
             for outcome in read:
                 if isinstance(outcome, BaseException):
                     raise outcome
-            return await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
+            answers = await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
+        return [
+            with_profile(answer, "" if isinstance(image, np.ndarray) else foreign_profile(image))
+            for answer, (_, image) in zip(answers, images, strict=True)
+        ]
 
 
 def _size(name: str, image: bytes | Pixels) -> int:
