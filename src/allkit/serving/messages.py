@@ -38,6 +38,12 @@ class Plain(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(levelname)s: %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line; of a traceback that came as text only the type of the error is left."""
+        text = super().format(record)
+        before, found, after = text.partition("Traceback (most recent call last)")
+        return before + after.strip().splitlines()[-1].partition(":")[0] if found else text
+
     def formatException(self, ei: Any) -> str:
         """Return the type of an error and where it arose."""
         frames = traceback.extract_tb(ei[2])
