@@ -293,12 +293,39 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
         else:
             judge(slow, what, got, closed=True)
 
+    async def takes_nothing() -> None:
+        if await _dropped_for_its_answers(
+            served.port, after=limit + 10 if scale == "long" else 3.0
+        ):
+            slow.refused += 1
+        else:
+            slow.failed.append("a client that takes no answer: never dropped")
+
     async with Neighbour(served.port, png()) as neighbour:
         await asyncio.gather(
-            *(client(what, pieces) for what, (n, pieces) in _copies(kinds) for _ in range(n))
+            *(takes_nothing() for _ in range(number // 5)),
+            *(client(what, pieces) for what, (n, pieces) in _copies(kinds) for _ in range(n)),
         )
     slow.measured["seconds until the last was dropped"] = most
     neighbour.report(beside, most=5.0)
+
+
+async def _dropped_for_its_answers(port: int, *, after: float) -> bool:
+    """Ask for much, take nothing for a while, and say whether the server has closed by then."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)  # reads no further
+    asked = request("GET", "/openapi.json", length=None) * 2000
+    writer.write(asked)
+    await asyncio.sleep(after)
+    try:
+        async with asyncio.timeout(10):
+            got = await reader.read()
+        return got.count(b"HTTP/1.1 200") < 2000
+    except ConnectionError:
+        return True
+    except TimeoutError:
+        return False
+    finally:
+        writer.transport.abort()
 
 
 def _copies(kinds):
@@ -407,8 +434,8 @@ def deep_png(side: int = 7000) -> bytes:
 
 async def _files(served: Served, counts: Counts, beside: Counts, *, long: bool) -> None:
     """Send files that are small and keep a decoder busy, while a normal client asks."""
-    number = 20_000 if long else 500
-    tried = [(f"a JPEG of {number:,} scans", scans(number))] * 2
+    number, side = (20_000, 1024) if long else (200, 512)
+    tried = [(f"a JPEG of {number:,} scans", scans(number, side))] * 2
     if long:
         tried += [("a PNG of 49 megapixels with 16 bits", deep_png())] * 6
     before = served.memory()

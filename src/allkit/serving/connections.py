@@ -58,7 +58,7 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.most:
             others = (c for c in self.connections if isinstance(c, Connection) and c is not self)
-            idle = [one for one in others if one.waits]
+            idle = [one for one in others if one.waits and not one.transport.is_closing()]
             if idle:
                 min(idle, key=lambda one: one.since).transport.abort()
             else:
