@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-import uvicorn
-import uvicorn.config
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from workplace.answering import answering
@@ -23,7 +21,7 @@ from workplace.routes import routes
 from workplace.settings import given, place
 from workplace.signing_in import AGAIN
 
-from allkit.serving.messages import Few
+from allkit.clinic.arriving import limit_connections
 
 __all__ = ["app"]
 
@@ -81,18 +79,7 @@ def secrets() -> dict[str, Any] | None:
     return {"auth": auth | {AGAIN: again | {"client_kwargs": wanted}}}
 
 
-def connect() -> None:
-    """Let the server drop slow clients, and keep its log short.
-
-    Streamlit starts uvicorn itself, and takes no class of connections from us.
-    """
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = "allkit.serving.connections:Connection"
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).addFilter(Few())
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
-
-
-connect()
+limit_connections()
 app = st.App(
     Path(__file__).with_name("app.py"),
     routes=routes(),

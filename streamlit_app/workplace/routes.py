@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from allkit.clinic.arriving import paced
 from allkit.clinic.cases import create
 from allkit.clinic.fields import image_of, sha256_of_field
 from allkit.clinic.reading import Item, Sent, read_many
 from allkit.clinic.records import Identifier, Specimen
 from allkit.errors import AccessError, AllkitError, SignedOutError, StoreError
-from allkit.serving.pace import paced
 from workplace.pictures import PICTURES, SIDES
 from workplace.plain import in_the_browser
 from workplace.screens import screen, version

@@ -9,9 +9,9 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from allkit.clinic.arriving import paced
 from allkit.clinic.exchange import Taken, take
 from allkit.clinic.intake.unpack import unpack
-from allkit.serving.pace import paced
 from workplace.sessions import Session
 from workplace.texts import Texts
 from workplace.words import refusal_words

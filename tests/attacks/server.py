@@ -276,8 +276,11 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
     }  # fmt: skip
     most = 0.0
 
-    async def client(what: str, pieces) -> None:
+    async def client(number: int, what: str, pieces) -> None:
         nonlocal most
+        await asyncio.sleep(
+            number / 200
+        )  # opening all at once would hold up this process, not theirs
         try:
             got, seconds = await _until_closed(
                 served.port, pieces, pause=pause, within=2 * limit + 20
@@ -304,7 +307,7 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
     async with Neighbour(served.port, png()) as neighbour:
         await asyncio.gather(
             *(takes_nothing() for _ in range(number // 5)),
-            *(client(what, pieces) for what, (n, pieces) in _copies(kinds) for _ in range(n)),
+            *(client(n, what, pieces) for n, (what, pieces) in enumerate(_copies(kinds))),
         )
     slow.measured["seconds until the last was dropped"] = most
     neighbour.report(beside, most=5.0)
@@ -332,13 +335,13 @@ def _copies(kinds):
     """Yield each client by itself: generators are used once."""
     for what, (number, pieces) in kinds.items():
         for copy in itertools.tee(pieces, number):
-            yield what, (1, copy)
+            yield what, copy
 
 
 async def _until_closed(port: int, pieces, *, pause: float, within: float):
-    began = time.perf_counter()
     async with asyncio.timeout(within):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        began = time.perf_counter()
 
         async def send() -> None:
             try:
