@@ -7,6 +7,7 @@ import importlib.util
 import io
 import itertools
 import json
+import socket
 import struct
 import subprocess
 import sys
@@ -306,7 +307,7 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
 
     async with Neighbour(served.port, png()) as neighbour:
         await asyncio.gather(
-            *(takes_nothing() for _ in range(number // 5)),
+            *(takes_nothing() for _ in range(number // 10)),
             *(client(n, what, pieces) for n, (what, pieces) in enumerate(_copies(kinds))),
         )
     slow.measured["seconds until the last was dropped"] = most
@@ -315,20 +316,27 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
 
 async def _dropped_for_its_answers(port: int, *, after: float) -> bool:
     """Ask for much, take nothing for a while, and say whether the server has closed by then."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)  # reads no further
-    asked = request("GET", "/openapi.json", length=None) * 2000
-    writer.write(asked)
-    await asyncio.sleep(after)
-    try:
-        async with asyncio.timeout(10):
-            got = await reader.read()
-        return got.count(b"HTTP/1.1 200") < 2000
-    except ConnectionError:
-        return True
-    except TimeoutError:
-        return False
-    finally:
-        writer.transport.abort()
+    loop, asked = asyncio.get_running_loop(), 1000
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await loop.sock_connect(client, ("127.0.0.1", port))
+        whole = request("GET", "/v2/models/tiny", length=None) * asked
+        sending = asyncio.create_task(loop.sock_sendall(client, whole))
+        await asyncio.sleep(after)
+        answers = 0
+        try:
+            async with asyncio.timeout(10):
+                while got := await loop.sock_recv(client, 65536):
+                    answers += got.count(b"HTTP/1.1 200")
+            return answers < asked
+        except ConnectionError:
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
 
 
 def _copies(kinds):
