@@ -10,7 +10,7 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
   --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast nightly check docs clean strace postgres chromium pictures
+.PHONY: demo test fast nightly check audit sbom docs clean strace postgres chromium pictures
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
@@ -50,11 +50,17 @@ chromium:  # the pages are tested in it; the tests that need it say so where it 
 pictures: $(VENV)/.dev chromium  ## of the workplace's pages, for the documentation; after `allkit app --demo`
 	$(BIN)/python docs/screenshots.py docs/pictures
 
+audit: $(VENV)/.dev  ## known holes in what is installed, with counts; needs the advisories of the package index
+	$(BIN)/python benchmarks/supply_chain.py audit
+
+sbom: $(VENV)/.dev  ## the bill of materials, as CycloneDX
+	$(BIN)/python benchmarks/supply_chain.py sbom --out allkit.cdx.json
+
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve
 
 clean:
-	rm -rf $(VENV) site allkit-demo build dist docs/pictures
+	rm -rf $(VENV) site allkit-demo build dist docs/pictures allkit.cdx.json
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def site_key(tmp_path_factory):
+    """The file of a key of this site, the same in every test: models keep their groups under it."""
+    path = tmp_path_factory.mktemp("site") / "site-key"
+    path.write_text("0123456789abcdef" * 4 + "\n")
+    path.chmod(0o600)
+    os.environ["ALLKIT_SITE_KEY_FILE"] = str(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def catalogue(tmp_path_factory):
     """The file of what each installed plugin offers: they are asked once, not in every test."""
@@ -45,7 +55,7 @@ def catalogue(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch, tmp_path_factory, catalogue):
+def _alone(monkeypatch, tmp_path_factory, catalogue, site_key):
     """No network, no settings of the machine, a cache of its own."""
     for name in [n for n in os.environ if n.startswith("ALLKIT_")]:
         monkeypatch.delenv(name)
@@ -53,6 +63,7 @@ def _alone(monkeypatch, tmp_path_factory, catalogue):
     if catalogue.is_file():
         shutil.copy(catalogue, cache)
     monkeypatch.setenv("ALLKIT_CACHE", str(cache))
+    monkeypatch.setenv("ALLKIT_SITE_KEY_FILE", str(site_key))
     connect = socket.socket.connect
 
     def local_only(self, address, *rest):

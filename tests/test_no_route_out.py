@@ -147,6 +147,7 @@ def machine(tmp_path):
         }  # fmt: skip
         environment = kept | {
             "HOME": str(folders["home"]), "TMPDIR": short, "ALLKIT_CACHE": str(folders["own"]),
+            "ALLKIT_SITE_KEY_FILE": str(folders["own"] / "site-key"),
             "PYTHONDONTWRITEBYTECODE": "1",  # Python's own, beside the sources
             "OMP_NUM_THREADS": "1",
             "SSL_CERT_FILE": certifi.where(),  # with it ONNX Runtime is able to report

@@ -58,7 +58,7 @@ def test_tables_folders_images_and_zips_can_be_mixed(smears, tmp_path):
     paths, others = find_images([str(path) for path in inputs])
     assert len(paths) == 6 + 6 + 1 + 1
     assert paths[-1] == f"{tmp_path}/more.zip/Pro/0.png"
-    assert others == {str(smears): 1, str(tmp_path / "more.zip"): 1}
+    assert others == {str(smears): {"name": 1}, str(tmp_path / "more.zip"): {"name": 1}}
 
 
 def test_an_image_in_a_zip_gets_the_answer_of_its_file(tiny, smears, tmp_path):

@@ -112,7 +112,7 @@ def test_images_are_found_in_the_order_of_their_folders_and_names(tmp_path, monk
     for folder in (".", "./"):
         paths, others = find_images([folder, "none.png"])
         assert list(paths) == [*expected, "none.png"]
-        assert others == {folder: 2}
+        assert others == {folder: {"name": 1, "hidden": 1}}
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="holds no images"):
         find_images(["empty"])

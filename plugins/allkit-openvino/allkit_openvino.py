@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
 import threading
 import zipfile
@@ -19,13 +20,17 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit import Exporter, hookimpl
-from allkit.errors import ExportError
-from allkit.runtime.graph import FORMAT, GraphPredictor, format_of, require_format
+from allkit.errors import AllkitError, ExportError
+from allkit.runtime.description import read_description
+from allkit.runtime.graph import GraphPredictor, format_of, require_ends
 from allkit.telemetry import import_silent
 
 api_version = 1
 
 Image = npt.NDArray[np.uint8]
+MEMBERS = {"model.xml", "model.bin", "trust.safetensors"}
+FOREIGN = re.compile(rb'<!(?:DOCTYPE|ENTITY)|type="(?:Loop|If|TensorIterator|ReadValue|Assign)"')
+"""What allkit never writes into a graph: definitions of XML, and what repeats, chooses or remembers."""
 
 
 def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | None) -> None:
@@ -71,19 +76,26 @@ class OpenVinoPredictor(GraphPredictor):
         data = read_sealed(path)
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as file:
-                info: dict[str, Any] = json.loads(file.comment)
-                xml, weights = file.read("model.xml"), file.read("model.bin")
-                known = "trust.safetensors" in file.namelist()
-                trust = file.read("trust.safetensors") if known else None
-            require_format(path, int(info["format"]), FORMAT, "allkit-openvino")
+                info: dict[str, Any] = read_description(path, file.comment, "allkit-openvino")
+                xml, weights, trust = _members(file, len(data))
             core = openvino.Core()
             graph = core.read_model(model=xml, weights=weights)
             # Without the hint a processor with bfloat16 would answer in that.
             self._compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
+            kinds = {"u8": "uint8", "f32": "float"}
+            inputs = {
+                one.get_any_name(): kinds.get(one.get_element_type().to_string(), "another")
+                for one in self._compiled.inputs
+            }
+            outputs = [one.get_any_name() for one in self._compiled.outputs]
+        except (AllkitError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - OpenVINO raises its own types
+            reason = (str(error).splitlines() or [repr(error)])[0][:200]
             raise ExportError(
-                f"{path} is not an OpenVINO file of allkit: {str(error)[:200]} Export it again."
+                f"{path} is not an OpenVINO file of allkit: {reason} Export it again."
             ) from None
+        require_ends(path, inputs, outputs, info.get("bag", "field"))
         super().__init__(path, info, trust)
         # Files that were written before verdicts were exported give probabilities only.
         self.outputs_known = len(self._compiled.outputs) > 1
@@ -98,6 +110,24 @@ class OpenVinoPredictor(GraphPredictor):
         found = self._requests.one.infer(feed)
         # Copies, because theirs are overwritten by the next one.
         return [np.array(found[name]) for name in names]
+
+
+def _members(file: zipfile.ZipFile, size: int) -> tuple[bytes, bytes, bytes | None]:
+    """Return graph, weights and limits; raise `ValueError` for what allkit does not write."""
+    entries = file.infolist()
+    names = [entry.filename for entry in entries]
+    if len(set(names)) < len(names) or not set(names) <= MEMBERS:
+        raise ValueError("it holds files that allkit does not write.")
+    if sum(entry.file_size for entry in entries) > size or any(
+        entry.compress_type != zipfile.ZIP_STORED for entry in entries
+    ):
+        raise ValueError("it is packed, and allkit packs nothing.")
+    xml = file.read("model.xml")
+    found = FOREIGN.search(xml)
+    if found:
+        raise ValueError(f"its graph holds {found[0][:60].decode('utf-8', 'replace')!r}.")
+    trust = file.read("trust.safetensors") if "trust.safetensors" in names else None
+    return xml, file.read("model.bin"), trust
 
 
 @hookimpl

@@ -211,15 +211,19 @@ def _picture_folders() -> Iterator[None]:
 
 
 def _matplotlib_folder() -> dict[str, str]:
+    wanted = {"MPLCONFIGDIR": str(cache_folder() / "matplotlib")}
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without one, who has no styles either
+        return wanted
     if sys.platform.startswith(("linux", "freebsd")):
-        base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+        base = os.environ.get("XDG_CONFIG_HOME") or str(home / ".config")
         theirs = Path(base) / "matplotlib"
     else:
         local = os.environ.get("LOCALAPPDATA")
-        theirs = Path(local) / "matplotlib" if local else Path.home() / ".matplotlib"
+        theirs = Path(local) / "matplotlib" if local else home / ".matplotlib"
     if (theirs / "stylelib").is_dir():  # the user's styles are found by this folder only
         return {}
-    wanted = {"MPLCONFIGDIR": str(cache_folder() / "matplotlib")}
     if (theirs / "matplotlibrc").is_file():
         wanted["MATPLOTLIBRC"] = str(theirs / "matplotlibrc")
     return wanted

@@ -48,7 +48,7 @@ async def _keep(arguments: Sequence[str]) -> None:
 
 
 async def _run(arguments: Sequence[str]) -> int:
-    command = [sys.executable, "-m", "allkit", "clinic", "work", "--until-closed", *arguments]
+    command = [sys.executable, "-P", "-m", "allkit", "clinic", "work", "--until-closed", *arguments]
     # One thread for each core is what a network wants; more of them wait for one another.
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.PIPE, env=dict(os.environ)

@@ -29,11 +29,12 @@ from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
 from allkit.evaluation.evaluate import require_labels
-from allkit.evaluation.leakage import group_hash
+from allkit.evaluation.site_key import hide_groups
 from allkit.features import FeatureCache
 from allkit.images.same_field import pack, unpack
 from allkit.model.adaptation import Adaptation, Claim
 from allkit.model.classifier import Classifier
+from allkit.network.around import ordinary
 from allkit.network.modules import Network
 from allkit.trust.verdict import Trust
 from allkit.types import Progress
@@ -54,6 +55,7 @@ ON_UNSEEN = "Unseen slides:"
 """How the notes of a model on unseen slides begin."""
 
 
+@ordinary()
 def adapt(
     model: Classifier,
     data: Dataset,
@@ -337,11 +339,12 @@ def _classifier(
     info, training = model.info, model.training
     data = info.data
     if record.labelled:
-        groups = {group_hash(group) for group in lab.data.origins}
         data = data.model_copy(
             update={
                 "images_sha256": tuple(sorted({*data.images_sha256, *lab.data.hashes})),
-                "groups_sha256": tuple(sorted({*data.groups_sha256, *groups})),
+                "groups_sha256": tuple(
+                    sorted({*data.groups_sha256, *hide_groups(lab.data.origins)})
+                ),
                 "drawn": data.drawn or lab.data.drawn,
             }
         )

@@ -14,7 +14,7 @@ from allkit.adaptation.held_out import choose_strength
 from allkit.adaptation.refit import UNCHANGED, anchors_of, fit_change, head_inputs, head_logits
 from allkit.adaptation.trust import with_known_slides
 from allkit.data.relations import fields_of
-from allkit.evaluation.leakage import group_hash
+from allkit.evaluation.site_key import HiddenGroups
 from allkit.images.same_field import match, unpack
 from allkit.model.classifier import Classifier
 from allkit.trust.fit import FEWEST_TO_CALIBRATE
@@ -164,6 +164,12 @@ def _usable_slides(
             f"Unseen slides: {len(old)} of {len(names)} slides were trained on before, or have a group of "
             f"the same name, so they say nothing about slides that are new."
         )
+    others = HiddenGroups(model.info.data.groups_sha256).others
+    if others:
+        remarks.append(
+            f"Unseen slides: whether slides were trained on before is unknown, as far as it shows by their "
+            f"groups: the model keeps these under the key of another site ({', '.join(others)})."
+        )
     if small:
         remarks.append(
             f"Unseen slides: {len(small)} of {len(names)} slides have fewer than {FEWEST_FIELDS} fields, so "
@@ -180,10 +186,10 @@ def _usable_slides(
 def _trained_on(model: Classifier, lab: LabFields) -> npt.NDArray[np.bool_]:
     """Return `(N,)` which images, their groups or their fields the model was trained on."""
     data = model.info.data
-    images, known_groups = set(data.images_sha256), set(data.groups_sha256)
+    images, groups = set(data.images_sha256), HiddenGroups(data.groups_sha256)
     result = np.array(
         [
-            digest in images or group_hash(sample.group or sample.case) in known_groups
+            digest in images or groups.holds(sample.group or sample.case)
             for digest, sample in zip(lab.data.hashes, lab.data, strict=True)
         ]
     )

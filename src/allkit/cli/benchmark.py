@@ -115,7 +115,7 @@ def _measure(path: Path, folder: Path, labels: Sequence[str | None]) -> dict[str
     import numpy as np
 
     begun = time.time()
-    command = [sys.executable, "-m", "allkit.cli.measurement", str(path), str(folder)]
+    command = [sys.executable, "-P", "-m", "allkit.cli.measurement", str(path), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode == 2:
         raise AllkitError(done.stderr.strip().splitlines()[-1])

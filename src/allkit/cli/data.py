@@ -32,12 +32,12 @@ def open_data(
 
 def announce(dataset: Dataset) -> None:
     """Say on standard error what was taken and what not."""
+    from allkit.data.left_out import left_out_text, whys_of
+
     counts = ", ".join(f"{name} {dataset.counts[name]:,}" for name in dataset.classes)
     say(f"{dataset.name}: {len(dataset):,} images ({counts}).")
     if dataset.left_out:
-        shown = ", ".join(dataset.left_out[:3])
-        more = "" if len(dataset.left_out) <= 3 else f" and {len(dataset.left_out) - 3} more"
-        say(f"Not taken, since they are no images by their names: {shown}{more}.")
+        say(f"Not taken: {left_out_text(whys_of(dataset.left_out))}.")
 
 
 def announce_slides(dataset: Dataset) -> None:

@@ -71,6 +71,7 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
 
     from allkit.errors import ConfigError
     from allkit.features import FeatureCache, native_bfloat16
+    from allkit.files import users_folder
 
     facts: dict[str, Any] = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -85,10 +86,27 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
         return facts
     folder = cache.path.parent
     facts["cache"] = str(cache.path)
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
+    existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
         problems.append(f"The cache folder {folder} cannot be written. Set ALLKIT_CACHE.")
+    elif not os.environ.get("ALLKIT_CACHE") and users_folder("cache") is None:
+        facts["cache"] = "none is kept, because this user has no home; set ALLKIT_CACHE to a folder"
+    facts["site_key"] = _site_key(problems)
     return facts
+
+
+def _site_key(problems: list[str]) -> str:
+    """Return where the key lies by which models recognise their groups."""
+    from allkit.evaluation.site_key import FILE_VARIABLE, HiddenGroups, key_file
+
+    path = key_file()
+    if path is None:
+        return f"none can be kept, because this user has no home; set {FILE_VARIABLE} to a file"
+    try:
+        HiddenGroups(["00000000:"])  # which reads the key
+    except AllkitError as error:
+        problems.append(str(error))
+    return str(path) if os.path.exists(path) else f"{path}, made by the first training with groups"
 
 
 def _show(report: dict[str, Any]) -> None:

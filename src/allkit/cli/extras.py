@@ -34,6 +34,7 @@ EXTRAS = {
     ),
     "serve": ("fastapi", "uvicorn", "prometheus_client", "python_multipart"),
     "ray": ("ray",),
+    "sign": ("cryptography",),
     "download": ("kagglehub",),
 }
 """The modules that `pip install 'allkit[EXTRA]'` brings, by extra."""

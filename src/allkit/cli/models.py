@@ -22,7 +22,7 @@ def open_model(path: Path, device: str = "auto") -> Predictor:
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Give a model folder or an exported file.")
-    if path.is_file():
+    if not path.is_dir():
         if device not in ("auto", "cpu"):
             raise ConfigError(
                 f"{path} is an exported file, which computes on the processor, not on {device!r}. "
@@ -42,14 +42,31 @@ def load_folder(path: Path, device: str = "auto") -> Classifier:
 
 def _open_file(path: Path) -> Predictor:
     from allkit.plugins import registry
+    from allkit.runtime.signature import require_trusted
 
     host = registry()
     for name in host.names("exporter"):
         exporter = host.get("exporter", name)
         if exporter.suffix == path.suffix:
+            # Here too: the exporter of a plugin may not ask.
+            require_trusted(path)
             predictor: Predictor = exporter.open(path)
             return predictor
+    what = _look_alike(path)
+    if what:
+        raise ExportError(f"{path} {what}")
     raise ExportError(
         f"{path} is no model: no exporter has the suffix {path.suffix!r}. Give a model "
         f"folder or an exported file."
     )
+
+
+def _look_alike(path: Path) -> str:
+    """Return what a file is that was given for a model, and what to do; empty if unknown."""
+    from allkit.runtime.reading import look_alike, named_otherwise, read_plain
+
+    try:
+        data = read_plain(path, ExportError, follow=True)
+    except FileNotFoundError:
+        return ""
+    return look_alike(data) or named_otherwise(path)

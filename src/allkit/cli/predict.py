@@ -23,6 +23,7 @@ from allkit.files import require_free
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from allkit.data.left_out import Why
     from allkit.records import CasePrediction, Prediction, Predictor
     from allkit.volume.inputs import Paths
     from allkit.volume.run import AnsweringRun
@@ -73,6 +74,7 @@ def predict(
     allkit predict model.onnx smears --out answers.csv
     allkit predict model fields.csv --by slide
     """
+    from allkit.data.left_out import left_out_text
     from allkit.files import model_hash
     from allkit.volume.inputs import Shard
     from allkit.volume.run import AnsweringRun, Identity
@@ -84,8 +86,8 @@ def predict(
         require_format(out)
         require_free(out, overwrite=overwrite)
     rows, others = _rows(images, by, slide_pattern)
-    for folder, count in others.items():
-        say(f"{folder}: {count} files are no images by their names, not taken.")
+    for folder, left in others.items():
+        say(f"{folder}: not taken: {left_out_text(left)}.")
     rows = share.of(rows)
     predictor = open_model(model, device)
     answer: Answer = predictor.stream
@@ -115,7 +117,7 @@ def predict(
 
 def _rows(
     inputs: list[str], by: By, slide_pattern: str | None
-) -> tuple[Paths | Units, dict[str, int]]:
+) -> tuple[Paths | Units, dict[str, dict[Why, int]]]:
     """Return the images, or the units, that have a row each, and the other files of folders."""
     from allkit.volume.inputs import find_images
     from allkit.volume.units import find_units

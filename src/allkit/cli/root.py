@@ -24,6 +24,7 @@ from allkit.cli.plugins import plugins
 from allkit.cli.predict import predict
 from allkit.cli.reproduce import reproduce
 from allkit.cli.serve import serve
+from allkit.cli.sign import sign
 from allkit.cli.split import split
 from allkit.cli.train import train
 from allkit.cli.tune import tune
@@ -38,7 +39,7 @@ GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (demo, doctor, app),
     "Images": (check, audit, split),
     "Models": (train, tune, evaluate, explain, adapt, reproduce),
-    "Use": (predict, serve, export, verify, benchmark),
+    "Use": (predict, serve, export, verify, sign, benchmark),
 }
 NESTED = {"clinic": (clinic, "Use"), "plugins": (plugins, "Extend"), "cache": (cache, "Extend")}
 """Commands that have commands of their own, with the group in which they stand."""

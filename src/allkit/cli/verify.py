@@ -1,4 +1,4 @@
-"""`allkit verify`: whether an exported file answers here as its model does."""
+"""`allkit verify`: whether a model is as it was written, by whom, and whether a file answers like it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ __all__ = ["verify"]
 
 def verify(
     exported: Annotated[
-        Path, typer.Argument(help="a file that `allkit export` wrote", metavar="EXPORTED")
+        Path,
+        typer.Argument(help="a model folder or exported file", metavar="MODEL_OR_EXPORTED"),
     ],
     model: Annotated[
         Path | None,
@@ -31,36 +32,75 @@ def verify(
         Path | None,
         typer.Argument(help="images to compare them on (the part test)", metavar="DATA"),
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="a public key, or a folder of them: one must have signed it"),
+    ] = None,
     json_file: Json = None,
 ) -> None:
-    """Repeat the parity report of an exported file.
+    """Check the hashes and the signature of a model, and whether an exported
+    file answers as its model did.
 
-    Exit status 1 when it does not hold here.
+    Exit status 1 when it does not answer so here.
 
     Example:
     allkit verify model.onnx
+    allkit verify model --key lab.key.pub
     allkit verify model.onnx model split.csv --json parity.json
     """
     require_places(json_file)
-    if exported.is_dir():
-        raise ExportError(f"{exported} is a folder. Give a file that `allkit export` wrote.")
     if (model is None) != (data is None):
         raise ConfigError("Give MODEL and DATA, or neither: allkit verify EXPORTED MODEL DATA")
-    file: Any = open_model(exported)
-    _print(f"{exported} is as it was written: its hash is right.")
-    values: dict[str, Any] = {"file": str(exported), "sealed": True}
+    if exported.is_dir() and model is not None:
+        raise ExportError(
+            f"{exported} is a folder. To compare it, give a file that `allkit export` wrote first."
+        )
+    values: dict[str, Any] = {"file": str(exported), "signature": _signature(exported, key)}
     reasons: list[str] = []
-    if model is None or "proof" in getattr(file, "info", {}):
-        reasons += _repeat(file, exported, values)
-    if model is not None and data is not None:
-        reasons += _compare(file, model, data, values)
-    values |= {"agrees": not reasons, "reasons": reasons}
+    if exported.is_dir():
+        from allkit.model.folder import check_folder
+
+        check_folder(exported)
+        _print(f"{exported} is as it was written: its hashes are right.")
+        values["sealed"] = True
+    else:
+        file: Any = open_model(exported)
+        _print(f"{exported} is as it was written: its hash is right.")
+        values["sealed"] = True
+        if model is None or "proof" in getattr(file, "info", {}):
+            reasons += _repeat(file, exported, values)
+        if model is not None and data is not None:
+            reasons += _compare(file, model, data, values)
+        values |= {"agrees": not reasons, "reasons": reasons}
     write_report(json_file, json.dumps(values, indent=1) + "\n")
     if reasons:
         _print(f"DOES NOT AGREE  {'; '.join(reasons)}.")
-    else:
+    elif not exported.is_dir():
         _print("Agrees.")
     raise typer.Exit(1 if reasons else 0)
+
+
+def _signature(path: Path, key: Path | None) -> dict[str, Any] | None:
+    """Say who signed a model; raise where `key` is given and none of its keys did.
+
+    It is asked before the model is opened: what a stranger signed is not parsed.
+    """
+    from allkit.runtime import signature
+
+    if not path.exists():
+        return None  # opening it says so
+    if key is not None:
+        found, made = signature.signed_by(path, signature.public_keys(key))
+        _print(f"Signed on {found.when} by the key {made.path.name} ({made.id[:16]}…).")
+        return signature.described(found, made)
+    unchecked = signature.read_signature(path)
+    if unchecked is None:
+        return None
+    _print(
+        f"Signed, as it says, on {unchecked.when} by the key {unchecked.key[:16]}…; to check that, give "
+        f"the public key: --key FILE"
+    )
+    return signature.described(unchecked)
 
 
 def _repeat(file: Any, path: Path, values: dict[str, Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import yaml
 
 from allkit.errors import ConfigError, did_you_mean
 
-__all__ = ["load_config", "override", "recipes"]
+__all__ = ["load_config", "override", "parse_yaml", "recipes"]
+
+MOST_BYTES, DEEPEST = 2**20, 12
 
 
 def recipes() -> dict[str, str]:
@@ -45,19 +48,66 @@ def load_config(source: str | Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        before = path.stat()
+        if not stat.S_ISREG(before.st_mode):
+            raise ConfigError(f"The settings file {path} is no file. Give a YAML file.")
+        if before.st_size > MOST_BYTES:
+            raise ConfigError(
+                f"The settings file {path} has {before.st_size:,} bytes; settings take a few thousand. "
+                f"Give another file."
+            )
+        values = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"Cannot read the settings file {path}: {error.strerror or error}. Check the path."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(error).splitlines()[-1].strip()
-        raise ConfigError(f"{path} is not YAML: {line}. `--print-config` shows the form.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is not YAML of settings: {error}. `--print-config` shows the form."
+        ) from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path} must hold `key: value` lines. `--print-config` shows the form.")
     return values
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads values as they stand: no references, no key twice, nothing deep."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError("it refers to itself (*name), which settings need not")
+        self.depth = getattr(self, "depth", 0) + 1
+        if self.depth > DEEPEST:
+            raise ValueError("it is nested too deeply")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise ValueError(f"the key {twice[0]!r} is in it twice")
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text of settings.
+
+    Raises `ValueError` that says what is wrong with it, tags of other programs among it.
+    """
+    try:
+        return yaml.load(text, _Plain)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error).splitlines()[-1].strip()[:200]) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except (TypeError, AttributeError, OverflowError) as error:
+        raise ValueError(f"a value cannot be read ({str(error)[:100]})") from None
 
 
 def override(values: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -68,7 +118,9 @@ def override(values: Mapping[str, Any], assignments: list[str]) -> dict[str, Any
         if not equals or not key.strip():
             raise ConfigError(f"--set {assignment!r} is not of the form key=value.")
         try:
-            merged[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {assignment!r}: the value is not readable as YAML.") from None
+            merged[key.strip()] = parse_yaml(text)
+        except ValueError as error:
+            raise ConfigError(
+                f"--set {assignment[:200]!r}: the value is not readable as YAML: {error}."
+            ) from None
     return merged

@@ -53,6 +53,8 @@ class Config(BaseModel):
             )
         try:
             return cls.model_validate(cls.with_names_of_today(values))
+        except RecursionError:
+            raise ConfigError(f"A value in {source} is nested too deeply.") from None
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
@@ -63,7 +65,7 @@ class Config(BaseModel):
                     f"Known keys: {', '.join(known)}."
                 ) from None
             raise ConfigError(
-                f"{key} = {first.get('input')!r} in {source}: {first['msg'][0].lower()}"
+                f"{key} = {_shown(first.get('input'))} in {source}: {first['msg'][0].lower()}"
                 f"{first['msg'][1:]}."
             ) from None
 
@@ -116,6 +118,15 @@ class Config(BaseModel):
             ).rstrip()  # a lone value ends with the mark of a document
             lines.append(f"{name}: {plain}")
         return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message shows it."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _former(name: str) -> property:

@@ -5,6 +5,10 @@ split       `Split`: one division into parts
 readers     folders, zips and tables, read into rows
 tables      CSV, TSV, Parquet and data frames
 rows        one row an image, and what is wrong with the rest
+layouts     what the levels of folders are: parts, folds, classes
+left_out    what is not taken from folders and zips
+vanished    class folders of which nothing is taken
+zips        what a zip holds
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table

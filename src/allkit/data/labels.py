@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["ALL_CLASSES", "canonical_label", "class_order", "display_name"]
+__all__ = ["ALL_CLASSES", "canonical_label", "class_order", "display_name", "spelling", "unclear"]
 
 ALL_CLASSES = ("Benign", "Early", "Pre", "Pro")
 """The classes of this task, always in this order."""
@@ -28,27 +29,84 @@ _ALIASES = {
     "pro": "Pro", "prob": "Pro", "malignantprob": "Pro", "proball": "Pro", "prognosis": "Pro",
 }  # fmt: skip
 
+_OTHER_WORDS = dict.fromkeys(
+    ("hematogone", "hematogones", "haematogone", "haematogones"), "hematogones"
+) | {"precancerous": "precancerous", "prognosis": "prognosis"}
+"""Aliases that are other words: beside further classes they may be classes of their own."""
+
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+
 
 def _key(label: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", label.lower())
+    text = unicodedata.normalize("NFKC", label).casefold()
+    return "".join(character for character in text if character.isalnum())
+
+
+def _cleaned(label: str) -> str:
+    """Return a label in one Unicode form, without what cannot be seen and with single spaces."""
+    return " ".join(unicodedata.normalize("NFC", label.translate(_INVISIBLE)).split())
 
 
 def canonical_label(label: str) -> str:
-    """Return the class that `label` means on this task, or the label itself, stripped."""
-    return _ALIASES.get(_key(label), label.strip())
+    """Return the class that `label` means on this task, or the label itself, cleaned."""
+    return _ALIASES.get(_key(label), _cleaned(label))
+
+
+def spelling(label: str) -> str:
+    """Return what is the same for all spellings of one label that is none of this task.
+
+    Case, the width of letters, and blanks, hyphens, underscores and dots between two parts of a
+    name do not count; a sign at its end does (`CD10+` and `CD10-` are two classes).
+    """
+    text = unicodedata.normalize("NFKC", _cleaned(label)).casefold().strip(" ._")
+    text = re.sub(r"[\u2010-\u2015\u2212]", "-", text)
+    text = re.sub(r"(?<=\d)\.(?=\d)", "\0", text)  # 1.5 is a number, and not 1-5 or 15
+    text = re.sub(r"(?<=\d)[ ._-]+(?=\d)", "\1", text)
+    return re.sub(r"[ ._-]+(?=[^ ._-])", "", text)
 
 
 def class_order(labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the class names in their fixed order, and the class each label stands for.
 
     When every label is a spelling of one of the four classes of this task, those in use come in
-    the task's order. Any other label set is taken as it is, sorted.
+    the task's order. Any other label set is sorted, and its labels stay as they are, but for blanks
+    and Unicode forms; two spellings of one of the four classes become that class.
     """
     found = sorted(set(labels))
     mapping = {label: canonical_label(label) for label in found}
     if found and set(mapping.values()) <= set(ALL_CLASSES):
         return tuple(c for c in ALL_CLASSES if c in mapping.values()), mapping
-    return tuple(found), {label: label for label in found}
+    plain = {label: _cleaned(label) for label in found}
+    spellings: dict[str, set[str]] = {}
+    for label in found:
+        spellings.setdefault(mapping[label], set()).add(plain[label])
+    names = {
+        label: mapping[label] if len(spellings[mapping[label]]) > 1 else plain[label]
+        for label in found
+    }
+    return tuple(sorted(set(names.values()))), names
+
+
+def unclear(labels: Iterable[str]) -> list[list[str]]:
+    """Return the labels that may mean one class or several: each a list of two or more, sorted.
+
+    Other spellings of one label are; so are, beside further classes, two words for one of the four
+    classes (`Benign`, `hematogones`).
+    """
+    found = sorted({_cleaned(label) for label in labels})
+    further = any(canonical_label(label) not in ALL_CLASSES for label in found)
+    groups: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for label in found:
+        name = canonical_label(label)
+        known = name in ALL_CLASSES
+        word = _OTHER_WORDS.get(_key(label), "") if known else label
+        of = ("known", name) if known else ("", spelling(label))
+        groups.setdefault(of, {}).setdefault(word, []).append(label)
+    return [
+        sorted(label for same in words.values() for label in same)
+        for (kind, _), words in groups.items()
+        if len(words) > 1 and (further or not kind)
+    ]
 
 
 def display_name(name: str) -> str:

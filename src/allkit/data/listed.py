@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from allkit.data.sources import ZipSource, image_members
+from allkit.data.left_out import Why, no_images, whys_of
+from allkit.data.sources import ZipSource
+from allkit.data.zips import image_members
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = [
@@ -126,18 +128,19 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
         )
 
 
-def zip_images(archive: str | os.PathLike[str]) -> tuple[list[str], int]:
-    """Return the images of a zip as `ARCHIVE/MEMBER`, and how many other files it holds.
+def zip_images(archive: str | os.PathLike[str]) -> tuple[list[str], dict[Why, int]]:
+    """Return the images of a zip as `ARCHIVE/MEMBER`, and how many other files it holds, by why.
 
     Raises `DatasetError` where it is no readable zip, is unsafe, or holds no images.
     """
     text = os.fsdecode(archive)
     if not os.path.isfile(text):
         raise DatasetError(f"{text} does not exist. Check the path of the zip file.")
-    images, others = image_members(Path(text))
-    if not images:
-        raise DatasetError(f"{text} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
-    return [f"{text}/{member}" for member in images], len(others)
+    members = image_members(Path(text))
+    left = whys_of(members.others)
+    if not members.images:
+        raise no_images(text, left)
+    return [f"{text}/{name}" for name in members.images], {w: len(left[w]) for w in left}
 
 
 def zip_member(path: str) -> ZipSource | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from allkit.data.left_out import left_out_text, whys_of
 from allkit.data.rows import Sample
 from allkit.data.slides import are_suggested, number_of_each_class
 from allkit.telemetry import import_silent
@@ -45,7 +46,7 @@ def summary(
             if count == 1
         ]
     if left_out:
-        lines.append(f"  not taken: {len(left_out):,} files that are no images by name")
+        lines.append(f"  not taken: {left_out_text(whys_of(left_out))}")
     return "\n".join(lines)
 
 

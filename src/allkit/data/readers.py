@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from allkit.data.labels import ALL_CLASSES, canonical_label
-from allkit.data.rows import PARTS, Sample, Table, check_labels
-from allkit.data.sources import FileSource, Source, ZipSource, image_members, is_image_name
+from allkit.data.layouts import fold_number, is_role, layout_of, part_name
+from allkit.data.left_out import METADATA, no_images, walk, whys_of
+from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
+from allkit.data.sources import FileSource, Source, ZipSource
 from allkit.data.tables import read_parquet, read_table, table_of, text_rows
+from allkit.data.vanished import vanished
+from allkit.data.zips import image_members
 from allkit.errors import DatasetError
 
 __all__ = ["read", "read_folder", "read_unlabelled", "read_zip"]
 
 UNLABELLED = "unlabelled"
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def read(path: Path) -> Table:
@@ -47,48 +48,39 @@ def read_folder(root: Path) -> Table:
     """Read `root/CLASS/…/image`, `root/train/CLASS/…/image`, or a Hugging Face image folder.
 
     The last is one with a file `metadata.csv`, `.jsonl` or `.parquet` whose columns `file_name`
-    and `label` take the place of class folders, at the top or in `train`, `val` and `test`.
+    and `label` take the place of class folders, at the top or in `train`, `val` and `test`. Where
+    there are class folders and it has no labels, its other columns are taken.
     """
     if not root.is_dir():
         raise DatasetError(f"{root} is not a folder. Give the folder that holds the class folders.")
-    found = _metadata(root)
-    if found:
-        return _from_metadata(root, found)
-    images: list[str] = []
-    others: list[str] = []
-    unreadable: list[str] = []
-    # Links to folders are not followed: a loop would never end.
-    for top, folders, files in sorted(os.walk(root, onerror=_into(unreadable))):
-        folder = Path(top).relative_to(root)
-        if any(part.startswith(".") for part in folder.parts):
-            continue
-        for name in folders:
-            if name.startswith(".") or (root / folder / name).is_symlink():
-                others.append(f"{(folder / name).as_posix()}/")
-        for name in sorted(files):
-            relative = (folder / name).as_posix()
-            (images if is_image_name(name) else others).append(relative)
-    if not images:
-        hint = f" It could not open {unreadable[0]}." if unreadable else ""
-        raise DatasetError(
-            f"{root} holds no images ({len(others)} other files). Wanted: {root}/CLASS/image.jpg, "
-            f"with .jpg, .png, .tif or .bmp files.{hint}"
-        )
-    table = Table(str(root), left_out=others, problems=unreadable)
+    tree = _tree(root)
+    listings = _listings(root)
+    if listings and all(listing.has("file_name", "label") for listing in listings):
+        return _from_metadata(root, listings, tree)
+    if listings:
+        return _beside_metadata(root, listings, tree)
+    return _from_folders(root, tree)
+
+
+def _from_folders(root: Path, tree: _Tree) -> Table:
+    if not tree.images:
+        hint = f" It could not open {tree.unreadable[0]}." if tree.unreadable else ""
+        raise DatasetError(f"{no_images(str(root), whys_of(tree.left_out))}{hint}")
+    table = Table(str(root), left_out=tree.left_out, problems=list(tree.unreadable))
     top = str(root)
-    return _from_members(table, images, {name: FileSource(top, name) for name in images})
+    sources = {name: FileSource(top, name) for name in tree.images}
+    return _from_members(table, tree.images, sources, folders=tree.folders)
 
 
 def read_unlabelled(path: Path) -> Table:
     """Read images without labels: a folder of any depth, or a CSV or TSV table."""
     if path.is_dir():
-        files = sorted(p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file())
-        images = [name for name in files if is_image_name(name)]
-        if not images:
-            raise DatasetError(f"{path} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
-        table = Table(str(path), left_out=[name for name in files if not is_image_name(name)])
+        tree = _tree(path)
+        if not tree.images:
+            raise no_images(str(path), whys_of(tree.left_out))
+        table = Table(str(path), left_out=tree.left_out, problems=tree.unreadable)
         top = str(path)
-        for name in images:
+        for name in sorted(tree.images):
             parts = PurePosixPath(name).parts
             group = sys.intern(parts[0]) if len(parts) > 1 else None
             table.rows.append(Sample(name, FileSource(top, name), None, group))
@@ -105,45 +97,122 @@ def read_unlabelled(path: Path) -> Table:
     )
 
 
-def _into(problems: list[str]) -> Any:
+@dataclass
+class _Tree:
+    """What lies below a folder, as paths with `/`; those of folders end with it."""
+
+    images: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def _tree(root: Path) -> _Tree:
+    tree = _Tree()
+
     def note(error: OSError) -> None:
-        problems.append(f"the folder {error.filename} cannot be opened: {error.strerror}")
+        tree.unreadable.append(f"the folder {error.filename} cannot be opened: {error.strerror}")
 
-    return note
+    for path, why in walk(str(root), note):
+        of_kind = tree.images if why is None else tree.folders if why == "folder" else tree.left_out
+        of_kind.append(path)
+    # By folder, and in it by name, so that divisions with a seed stay the same.
+    tree.images.sort(key=lambda path: (path.rpartition("/")[0], path))
+    return tree
 
 
-def _metadata(root: Path) -> list[tuple[str | None, Path]]:
-    """Return (part, metadata file) of a Hugging Face image folder; empty if it is none."""
+@dataclass
+class _Listing:
+    """A table of metadata in an image folder, and the part in whose folder it lies."""
+
+    part: str | None
+    file: Path
+    columns: list[str]
+    rows: list[dict[str, Any]]
+
+    def has(self, *columns: str) -> bool:
+        return set(columns) <= set(self.columns)
+
+
+def _listings(root: Path) -> list[_Listing]:
+    """Return the metadata at the top of an image folder and in the folders of its parts."""
     folders: list[tuple[str | None, Path]] = [(None, root)]
     folders += [(PARTS[n], root / n) for n in sorted(PARTS) if (root / n).is_dir()]
-    return [
-        (part, folder / name)
-        for part, folder in folders
-        for name in _METADATA
-        if (folder / name).is_file()
-    ]
-
-
-def _from_metadata(root: Path, found: list[tuple[str | None, Path]]) -> Table:
-    records: list[dict[str, Any]] = []
-    columns: list[str] = []
-    for part, file in found:
+    found = []
+    for part, file in [(p, f / n) for p, f in folders for n in METADATA if (f / n).is_file()]:
         if file.suffix == ".csv":
             names, rows = text_rows(file)
         else:
             rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
             names = list(dict.fromkeys(key for row in rows for key in row))
-        if "file_name" not in names:
-            raise DatasetError(
-                f"{file} has no column 'file_name'. It has: {', '.join(names) or 'none'}."
-            )
-        prefix = file.parent.relative_to(root)
-        for row in rows:
-            where = {"image": (prefix / str(row.pop("file_name") or "")).as_posix()}
-            records.append(row | where | ({"split": part} if part else {}))
-        columns += [name for name in names if name != "file_name"]
-    columns = list(dict.fromkeys(["image", *columns, "split"]))
-    return table_of(str(root), columns, records, root, first_line=1)
+        found.append(_Listing(part, file, names, rows))
+    return found
+
+
+def _records(root: Path, listings: list[_Listing]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and rows of all metadata, with the column `image` below `root`."""
+    records: list[dict[str, Any]] = []
+    columns: list[str] = []
+    for listing in listings:
+        prefix = listing.file.parent.relative_to(root)
+        for row in listing.rows:
+            where = {"image": (prefix / str(row.get("file_name") or "")).as_posix()}
+            part = {"split": listing.part} if listing.part else {}
+            records.append({k: v for k, v in row.items() if k != "file_name"} | where | part)
+        columns += [name for name in listing.columns if name != "file_name"]
+    return list(dict.fromkeys(["image", *columns, "split"])), records
+
+
+def _from_metadata(root: Path, listings: list[_Listing], tree: _Tree) -> Table:
+    columns, records = _records(root, listings)
+    table = table_of(str(root), columns, records, root, first_line=1)
+    own = {listing.file.relative_to(root).as_posix() for listing in listings}
+    named = {row.image for row in table.rows}
+    table.left_out = [path for path in tree.left_out if path not in own]
+    table.left_out += [path for path in tree.images if path not in named]
+    return table
+
+
+def _beside_metadata(root: Path, listings: list[_Listing], tree: _Tree) -> Table:
+    """Read class folders beside metadata that does not name the classes of images."""
+    file = listings[0].file
+    missing = [f"{name!r}" for name in ("file_name", "label") if not listings[0].has(name)]
+    fault = (
+        f"{file} has no column {' and no column '.join(missing) or 'that the others lack'}. It has: "
+        f"{', '.join(listings[0].columns) or 'none'}."
+    )
+    way = f"Rename or move {file.name}, and the class folders alone are read"
+    try:
+        table = _from_folders(root, tree)
+    except DatasetError as error:
+        raise DatasetError(
+            f"{fault} It has to name the images, or class folders have to lie beside it. {error}"
+        ) from None
+    if len({row.label for row in table.rows}) < 2 or any(one.has("label") for one in listings):
+        raise DatasetError(f"{fault} Add the columns file_name and label. {way}.")
+    if table.problems or not all(one.has("file_name") for one in listings):
+        return table
+    columns, records = _records(root, listings)
+    of_image = {record["image"]: record for record in records}
+    known = {row.image for row in table.rows}
+    problems = [f"{name} is named in {file.name} and not there" for name in of_image.keys() - known]
+    problems += [f"{name} is not named in {file.name}" for name in known - of_image.keys()]
+    if problems:
+        shown = Table(table.name, problems=[*sorted(problems), way])
+        raise DatasetError(problems_text(shown))
+    rows = [
+        of_image[row.image]
+        | {"image": row.image, "label": row.label}
+        | ({"split": row.part} if row.part else {})
+        | ({"fold": row.fold} if row.fold is not None else {})
+        for row in table.rows
+    ]
+    joined = table_of(
+        table.name, list(dict.fromkeys([*columns, "label", "fold"])), rows, root, first_line=1
+    )
+    own = {listing.file.relative_to(root).as_posix() for listing in listings}
+    joined.left_out = [path for path in table.left_out if path not in own]
+    return joined
 
 
 def _json_rows(file: Path) -> list[dict[str, Any]]:
@@ -180,53 +249,60 @@ def read_zip(path: Path) -> Table:
     """Read a zip of class folders, also if they are all in one folder of the zip."""
     if not path.is_file():
         raise DatasetError(f"{path} does not exist. Check the path of the zip file.")
-    images, others = image_members(path)
-    if not images:
-        raise DatasetError(f"{path} holds no images. Wanted: CLASS/image.jpg inside the zip.")
-    sources: dict[str, Source] = {name: ZipSource(path, name) for name in images}
-    tops = {PurePosixPath(name).parts[0] for name in images}
-    if len(tops) == 1 and all(len(PurePosixPath(name).parts) > 2 for name in images):
-        prefix = f"{tops.pop()}/"  # zipping a folder puts the folder itself at the top
+    members = image_members(path)
+    if not members.images:
+        raise no_images(str(path), whys_of(members.others))
+    sources: dict[str, Source] = {name: ZipSource(path, name) for name in members.images}
+    others, folders = members.others, members.folders
+    while prefix := _one_top(sources):  # zipping a folder puts the folder itself at the top
         sources = {name.removeprefix(prefix): source for name, source in sources.items()}
+        others = [name.removeprefix(prefix) for name in others]
+        folders = [
+            inner for name in folders if (inner := name.removeprefix(prefix)) and inner != name
+        ]
     table = Table(str(path), left_out=others)
-    return _from_members(table, sorted(sources), sources)
+    return _from_members(table, sorted(sources), sources, folders=folders, zipped=True)
 
 
-def _from_members(table: Table, images: list[str], sources: Mapping[str, Source]) -> Table:
-    """Take the class, and the part if there are parts, from each image's folders."""
-    paths = {name: PurePosixPath(name).parts for name in images}
-    outside = [name for name, parts in paths.items() if len(parts) == 1]
-    if len(outside) == len(images):
+def _one_top(names: Iterable[str]) -> str | None:
+    """Return the one folder, with its `/`, that holds folders of all images and is no class."""
+    paths = [name.split("/", 2) for name in names]
+    tops = {parts[0] for parts in paths}
+    if len(tops) > 1 or any(len(parts) < 3 for parts in paths) or any(map(is_role, tops)):
+        return None
+    return f"{tops.pop()}/"
+
+
+def _from_members(
+    table: Table,
+    images: list[str],
+    sources: Mapping[str, Source],
+    *,
+    folders: Collection[str],
+    zipped: bool = False,
+) -> Table:
+    """Take the class, and the part and the fold if there are any, from each image's folders."""
+    paths = {name: PurePosixPath(name).parts[:-1] for name in images}
+    taken = set(paths.values()) - {()}
+    if not taken:
         raise DatasetError(
             f"{table.name} has no class folders: its {len(images)} images lie side by side. Put "
             f"them into one folder per class, or give a CSV with the columns image and label."
         )
-    table.problems += [f"{name} lies outside the class folders" for name in outside]
-    tops = {parts[0] for parts in paths.values() if len(parts) > 1}
-    nested = {top.lower() for top in tops} <= set(PARTS) and all(
-        len(parts) > 2 for parts in paths.values() if len(parts) > 1
-    )
-    depth = 1 if nested else 0
-    labels = {
-        name: sys.intern(parts[depth]) for name, parts in paths.items() if len(parts) > depth + 1
-    }
-    _point_deeper(table, paths, set(labels.values()))
-    for name, label in labels.items():
-        part = PARTS[paths[name][0].lower()] if nested else None
-        table.rows.append(Sample(name, sources[name], label, part=part))
+    layout = layout_of(table.name, taken, zipped=zipped)
+    table.problems += vanished(layout, taken, folders, table.left_out)
+    for name, parts in paths.items():
+        if len(parts) <= layout.label:
+            table.problems.append(f"{name} lies outside the class folders")
+            continue
+        table.rows.append(
+            Sample(
+                name,
+                sources[name],
+                sys.intern(parts[layout.label]),
+                part=None if layout.part is None else part_name(parts[layout.part]),
+                fold=None if layout.fold is None else fold_number(parts[layout.fold]),
+            )
+        )
     check_labels(table)
     return table
-
-
-def _point_deeper(table: Table, paths: Mapping[str, tuple[str, ...]], labels: set[str]) -> None:
-    """Refuse `Original/Benign/…` beside `Segmented/Benign/…`: the classes lie a level deeper."""
-    known = set(ALL_CLASSES)
-    if {canonical_label(label) for label in labels} & known:
-        return
-    inner = {canonical_label(parts[1]) for parts in paths.values() if len(parts) > 2}
-    if len(inner & known) > 1:
-        raise DatasetError(
-            f"{table.name} has the folders {', '.join(sorted(labels))}, and the class folders lie "
-            f"inside them. Give one of these folders instead, for example "
-            f"{table.name}/{sorted(labels)[0]}."
-        )

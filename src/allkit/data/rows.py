@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from allkit.data.labels import ALL_CLASSES, canonical_label
+from allkit.data.labels import ALL_CLASSES, canonical_label, spelling, unclear
 from allkit.data.sources import Source
 from allkit.errors import DatasetError
 from allkit.types import Ints
@@ -87,24 +87,43 @@ def problems_text(table: Table) -> str:
 
 def check_labels(table: Table) -> None:
     """Name labels that differ in case or spacing only, and labels that are no classes at all."""
-    spellings: dict[str, set[str]] = {}
-    for row in table.rows:
-        if row.label is None:
-            continue
-        label = canonical_label(row.label)
-        if label not in ALL_CLASSES:
-            spellings.setdefault("".join(label.lower().split()), set()).add(label)
-    for variants in spellings.values():
-        if len(variants) > 1:
+    labels = {row.label for row in table.rows if row.label is not None}
+    further = {label for label in labels if canonical_label(label) not in ALL_CLASSES}
+    spellings = {spelling(label): label for label in sorted(further, reverse=True)}
+    for label in further:
+        if not canonical_label(label):
+            table.problems.append(f"the label {label!r} holds nothing that can be seen")
+        elif not label.isprintable() and _is_no_text(label):
             table.problems.append(
-                f"the labels {', '.join(repr(v) for v in sorted(variants))} differ in case or spacing only"
+                f"the label {label!a} is no UTF-8 text. Rename that folder, or write the label in UTF-8"
             )
+    table.problems += [_unclear_text(variants) for variants in unclear(labels)]
     if len(spellings) > max(_MANY_LABELS, len(table.rows) // 2):
-        some = ", ".join(repr(min(v)) for v in list(spellings.values())[:3])
+        some = ", ".join(map(repr, list(spellings.values())[:3]))
         table.problems.append(
             f"{len(spellings):,} different labels on {len(table.rows):,} images ({some}, …): these "
             f"look like names of images or patients, not like classes"
         )
+
+
+def _unclear_text(variants: Sequence[str]) -> str:
+    """Say that labels may mean one class; forms of one letter are told apart by their codes."""
+    if len({spelling(variant) for variant in variants}) > 1:
+        shown = ", ".join(map(repr, variants))
+        return f"the labels {shown} may mean one class. Give them one name, or names that differ"
+    shown = ", ".join(map(ascii, variants))
+    return (
+        f"the labels {shown} differ in case or spacing only (blanks, hyphens, dots, wide letters). "
+        f"Write one spelling"
+    )
+
+
+def _is_no_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def unreadable_error(errors: Sequence[str], total: int, name: str) -> DatasetError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from allkit.data.listed import open_text
 from allkit.data.rows import PARTS, Sample, Table, check_labels
-from allkit.data.sources import BytesSource, FileSource, Source
+from allkit.data.sources import BytesSource, FileSource, Source, on_disk
 from allkit.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def _row(table: Table, record: Mapping[str, Any], root: str, where: str) -> Samp
         if not image:
             table.problems.append(f"{where}: no image")
             return None
-        source = FileSource(root, image)
+        source = FileSource(root, on_disk(root, image))
         if "\0" in image or not source.path.is_file():
             table.problems.append(f"{where}: {image} does not exist (looked for {source.path})")
             return None

@@ -39,20 +39,56 @@ def as_csv(
     has_slide = ["slide"] if any(sample.slide for sample in samples) else []
     division = [] if fingerprint is None else ["split", "fold", "split_by", "split_fingerprint"]
     writer.writerow(["image", "label", "group", "case", *has_slide, *division, *further])
-    here = path.resolve().parent
+    here = path.parent.resolve()
+    folder_of: dict[Path, Path] = {}
     for sample in samples:
         if not isinstance(sample.source, FileSource):
             raise DatasetError(
                 f"The images of {name} are not files of their own, so a table cannot name them. "
                 f"Unpack the zip, or save the images, first."
             )
-        relative = Path(os.path.relpath(sample.source.path.resolve(), here)).as_posix()
-        row = [relative, sample.label, sample.group, sample.case]
+        file = sample.source.path
+        if file.parent not in folder_of:
+            folder_of[file.parent] = _way(here, file.parent)
+        row = [
+            (folder_of[file.parent] / file.name).as_posix(),
+            sample.label,
+            sample.group,
+            sample.case,
+        ]
         row += [sample.slide] * len(has_slide)
         if division:
             row += [sample.part, sample.fold, split_by, fingerprint]  # type: ignore[list-item]  # csv writes numbers
         writer.writerow([*row, *(sample.columns.get(column) for column in further)])
-    return stream.getvalue()
+    text = stream.getvalue()
+    _require_text(text, path)
+    return text
+
+
+def _way(here: Path, folder: Path) -> Path:
+    """Return the path of a folder from `here`, by the names that it was given, not those of links' ends."""
+    there = os.path.realpath(folder)
+    try:
+        way = os.path.relpath(os.path.abspath(folder), here)
+        if os.path.realpath(here / way) != there:
+            way = os.path.relpath(there, here)
+    except ValueError:  # another drive of Windows
+        way = there
+    return Path(way)
+
+
+def _require_text(table: str, path: Path) -> None:
+    """Raise `DatasetError` for a table with a name that UTF-8 cannot write."""
+    try:
+        table.encode()
+    except UnicodeEncodeError:
+        lines = table.splitlines()
+        strange = [line for line in lines if any("\ud800" <= c <= "\udfff" for c in line)]
+        raise DatasetError(
+            f"{path} cannot be written: {len(strange)} of {len(lines) - 1} rows have a name that is "
+            f"no UTF-8, such as {strange[0].split(',')[0]!a}. Rename these files, for example "
+            f"with convmv."
+        ) from None
 
 
 class Images(Protocol):

@@ -11,6 +11,7 @@ coarse         groups of classes: benign against malignant
 units          slides or cases in place of images
 compare        two models on the same images
 leakage        what makes figures worth less: images, groups, fields seen in training
+site_key       the secret by which the groups of a training are recognised
 shortcuts      probes that read no cell
 parity         an exported file against its model
 parity_images  the images for that

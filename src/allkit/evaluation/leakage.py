@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from allkit.data.dataset import Dataset
+from allkit.evaluation.site_key import HiddenGroups
 from allkit.images.same_field import match, pack, unpack
 
 __all__ = [
     "IMAGE_LEVEL",
     "TrainedOn",
     "cautions",
-    "group_hash",
     "kept_signatures",
     "relations_hash",
     "signature_positions",
@@ -37,7 +37,7 @@ class TrainedOn(Protocol):
 
     @property
     def groups_sha256(self) -> tuple[str, ...]:
-        """The `group_hash` of every group."""
+        """Every group, as `hide_groups` gives them."""
 
     @property
     def split_by(self) -> str | None:
@@ -71,9 +71,9 @@ def cautions(
     """
     trained = set(trained_on.images_sha256)
     same_images = sum(digest in trained for digest in dataset.hashes)
-    trained_groups = set(trained_on.groups_sha256)
+    trained_groups = HiddenGroups(trained_on.groups_sha256)
     groups = [sample.group or sample.case for sample in dataset]
-    of_known_groups = sum(group_hash(name) in trained_groups for name in groups if name)
+    of_known_groups = sum(map(trained_groups.holds, groups))
     notes = []
     if same_images:
         notes.append(
@@ -83,6 +83,11 @@ def cautions(
         notes.append(
             f"{of_known_groups} of these {len(dataset)} images come from groups that were trained on: "
             f"the figures say nothing about new slides."
+        )
+    if not trained_groups.known and any(groups):
+        notes.append(
+            f"Whether these images come from groups that were trained on is unknown: the model keeps its "
+            f"groups under the key of another site ({', '.join(trained_groups.others)}), which is not here."
         )
     same_fields = {index for index, _ in match(dataset.signatures, unpack(training))}
     same_fields -= {i for i, digest in enumerate(dataset.hashes) if digest in trained}
@@ -102,11 +107,6 @@ def cautions(
     if trained_on.drawn:
         notes.append("The model was trained on drawn images: nothing follows for real smears.")
     return notes
-
-
-def group_hash(group: str | None) -> str:
-    """Return the hash by which a group is recognised; its name may be a patient's and is not kept."""
-    return hashlib.sha256(f"group {group}".encode()).hexdigest()[:16] if group else ""
 
 
 KEPT = 10_000

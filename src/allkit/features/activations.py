@@ -32,6 +32,7 @@ __all__ = ["ActivationStore"]
 DTYPES = {"float32": torch.float32, **HALF}
 KEEP_FREE = 2**30
 """Bytes of the disk that are never filled."""
+MOST_ROWS = 2**31
 IN_USE = 900.0
 """A store counts as in use for so many seconds after its last use."""
 
@@ -136,8 +137,10 @@ class ActivationStore:
             with (self.path / "rows.bin").open("rb", buffering=0) as stream:
                 for slot, position in order:
                     view = _bytes(rows[position])
-                    stream.seek(slot * self.row_bytes)
-                    count = stream.readinto(view)
+                    count = 0
+                    if 0 <= slot < MOST_ROWS:  # an index that the disk changed may say anything
+                        stream.seek(slot * self.row_bytes)
+                        count = stream.readinto(view)
                     if count == self.row_bytes and zlib.crc32(view) == places[keys[position]][1]:
                         found[position] = True
                     else:

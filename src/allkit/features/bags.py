@@ -13,6 +13,7 @@ from allkit.features.engines import BLOCK, CHECKED, FrozenPass
 from allkit.images.bags import bags, shown
 from allkit.images.cells import FINDER, FIRST_FINDER, Cells, find_cells
 from allkit.images.selection import Selection
+from allkit.network.around import ordinary
 from allkit.network.standardise import Standardise
 from allkit.records import Cell, InputSpec
 from allkit.types import Pixels
@@ -68,6 +69,7 @@ class BagPass:
     tile has the same features either way.
     """
 
+    @ordinary()
     def __init__(
         self,
         module: nn.Module,
@@ -116,6 +118,7 @@ class BagPass:
             self._field.prepare_on(given.tiles)
         self._cells.prepare_on(given.crops)
 
+    @ordinary()
     @torch.inference_mode()
     def __call__(self, images: Sequence[Pixels | Cells], *, block: int = 0) -> torch.Tensor:
         """Return `(N, D)` or `(N, 2 · D)` float32 on the CPU for N images, in order.
@@ -126,6 +129,7 @@ class BagPass:
         fields = self._with_cells(images)
         return torch.cat([self._together(group, block) for group in self._groups(fields)])
 
+    @ordinary()
     @torch.inference_mode()
     def without_each(self, cells: Cells) -> tuple[torch.Tensor, tuple[Cell, ...]]:
         """Return the results `(M, …)` of an image, each without one of the cells shown, and these."""

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import time
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.features.folder import cache_folder, chunks, features_limit
+from allkit.files import private_file, private_folder
 
 __all__ = ["FeatureCache"]
 
-LAYOUT = 2
+LAYOUT = 3
 """Version of the tables; a file with another one is emptied, since it can be computed again."""
 
 
@@ -36,7 +38,8 @@ class FeatureCache:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
+        private_file(self.path)  # SQLite gives its other files the same mode
         connection = sqlite3.connect(self.path, timeout=30, isolation_level=None)
         try:
             if connection.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
@@ -53,13 +56,14 @@ class FeatureCache:
         connection.execute("BEGIN IMMEDIATE")
         if connection.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
             connection.execute("DROP TABLE IF EXISTS features")
+            connection.execute("DROP TABLE IF EXISTS sources")
             connection.execute(
                 "CREATE TABLE sources (id INTEGER PRIMARY KEY, backbone TEXT NOT NULL, "
                 "engine TEXT NOT NULL, UNIQUE (backbone, engine))"
             )
             connection.execute(
                 "CREATE TABLE features (key BLOB PRIMARY KEY, vector BLOB NOT NULL, "
-                "used REAL NOT NULL, source INTEGER NOT NULL)"
+                "used REAL NOT NULL, source INTEGER NOT NULL, checksum INTEGER NOT NULL)"
             )
             connection.execute(f"PRAGMA user_version={LAYOUT}")
         connection.execute("COMMIT")
@@ -86,9 +90,14 @@ class FeatureCache:
             for chunk in chunks(sorted(set(keys)), 500):
                 marks = ",".join("?" * len(chunk))
                 rows = connection.execute(
-                    f"SELECT key, vector FROM features WHERE key IN ({marks})", chunk
+                    f"SELECT key, vector, checksum FROM features WHERE key IN ({marks})", chunk
                 )
-                found |= {key: np.frombuffer(vector, np.float32) for key, vector in rows}
+                # A vector that the disk changed is not there: it is computed and written again.
+                found |= {
+                    key: np.frombuffer(vector, np.float32)
+                    for key, vector, checksum in rows
+                    if isinstance(vector, bytes) and checksum == _checksum(key, vector)
+                }
             now = time.time()
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(
@@ -133,10 +142,11 @@ class FeatureCache:
                 "SELECT id FROM sources WHERE backbone=? AND engine=?", (backbone, engine)
             ).fetchone()[0]
             connection.executemany(
-                "INSERT OR REPLACE INTO features VALUES (?,?,?,?)",
+                "INSERT OR REPLACE INTO features VALUES (?,?,?,?,?)",
                 [
-                    (key, np.ascontiguousarray(vector, np.float32).tobytes(), now, source)
+                    (key, data, now, source, _checksum(key, data))
                     for key, vector in vectors.items()
+                    for data in [np.ascontiguousarray(vector, np.float32).tobytes()]
                 ],
             )
             connection.execute("COMMIT")
@@ -194,3 +204,8 @@ class FeatureCache:
             self._give_back(connection)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return dropped
+
+
+def _checksum(key: bytes, vector: bytes) -> int:
+    """Return the checksum of a row: a bit that flips on a disk is noticed, and no vector mistaken."""
+    return zlib.crc32(vector, zlib.crc32(key))

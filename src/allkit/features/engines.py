@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from allkit.errors import AllkitError, ConfigError
+from allkit.network.around import ordinary
 from allkit.network.device import full_float32
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import InputSpec
@@ -72,6 +73,7 @@ class FrozenPass:
     whatever is kept.
     """
 
+    @ordinary()
     def __init__(
         self,
         module: nn.Module,
@@ -106,6 +108,7 @@ class FrozenPass:
         """Engine, version, device and precision."""
         return (self.engine, _version(self.engine), self.device.type, self.precision)
 
+    @ordinary()
     @torch.inference_mode()
     def __call__(self, images: Sequence[npt.NDArray[np.uint8]], *, block: int = 0) -> torch.Tensor:
         """Return `(N, …)` float32 on the CPU for N images, in order.
@@ -116,6 +119,7 @@ class FrozenPass:
         """
         return self.on(self._standardised(images), block=block)
 
+    @ordinary()
     @torch.inference_mode()
     def on(self, inputs: torch.Tensor, *, block: int = 0) -> torch.Tensor:
         """Return `(N, …)` float32 on the CPU for `(N, 3, S, S)` standardised inputs."""
@@ -128,6 +132,7 @@ class FrozenPass:
             rows.append(self._run(full)[: len(part)].float().cpu())
         return torch.cat(rows)
 
+    @ordinary()
     @torch.inference_mode()
     def prepare(self, images: Sequence[npt.NDArray[np.uint8]]) -> None:
         """Choose the engine, by comparing it with PyTorch on some of `images`.
@@ -137,6 +142,7 @@ class FrozenPass:
         if not self.settled:
             self.prepare_on(self._standardised(images[:CHECKED]))
 
+    @ordinary()
     @torch.inference_mode()
     def prepare_on(self, inputs: torch.Tensor) -> None:
         """Do the same with standardised inputs `(N, 3, S, S)`."""

@@ -4,6 +4,7 @@ decode        the only decoder: what is taken, what is refused
 formats       the parts of PNG, JPEG and TIFF files that make pixels
 pixels        from what Pillow decodes to RGB with 8 bits
 refusal       why an image is refused, in words
+regular       the bytes of a regular file: no pipe, no device
 given         what one image is, for whoever answers
 batches       reading ahead in threads
 arrays        arrays that may be larger than the memory

@@ -39,7 +39,19 @@ from allkit.images.refusal import check_bytes, check_size, refuse
 
 __all__ = ["IMAGE_SUFFIXES", "ImageInfo", "read_image", "read_info"]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".jif",
+    ".png",
+    ".apng",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".dib",
+)
 
 T = TypeVar("T")
 

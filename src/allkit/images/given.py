@@ -22,7 +22,7 @@ from allkit.images.decode import read_image
 from allkit.images.formats import exif_orientation
 from allkit.images.refusal import MAX_BYTES
 
-__all__ = ["Given", "given", "one"]
+__all__ = ["Given", "given", "is_one", "one"]
 
 Readable: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
 
@@ -79,7 +79,7 @@ def given(images: Any) -> Iterator[Given]:
     beginning, and not closed. The first item that cannot be an image has a `mistake` and is the last
     one. Raises `ImageError` (`array`), at once, for anything that is neither an image nor several.
     """
-    if _is_one(images):
+    if is_one(images):
         return iter([one(images)])
     if isinstance(images, np.ndarray) and not (_is_batch(images) or _is_list(images)):
         return iter([one(images)])  # which says what is wrong with its shape or type
@@ -97,7 +97,7 @@ def _each(images: Iterable[Any]) -> Iterator[Given]:
             return
 
 
-def _is_one(value: Any) -> bool:
+def is_one(value: Any) -> bool:
     """Return whether this is a single image, or can only be meant as one, and not several."""
     if isinstance(value, np.ndarray):
         return _is_image(value)

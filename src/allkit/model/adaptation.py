@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from allkit.runtime.fields import Flag, Hex, Name, Number, Text, Whole
 
 __all__ = ["Adaptation", "Claim"]
 
@@ -29,25 +31,25 @@ class Adaptation(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    created: str
-    images: int
-    counts: dict[str, int]
+    created: Name
+    images: Whole
+    counts: dict[Name, Whole]
     """Images of each class; empty where they had no labels."""
-    groups: int
-    fingerprint: str
-    labelled: bool
-    strength: str
+    groups: Whole
+    fingerprint: Hex
+    labelled: Flag
+    strength: Text
     """How far the head went: unchanged, weak, medium, strong; or aligned, without labels."""
     claim: Claim
-    message: str
-    judged: int = 0
-    protocol: str = ""
-    before: dict[str, float | None] = {}
-    after: dict[str, float | None] = {}
-    differences: dict[str, float] = {}
-    intervals: dict[str, list[float]] = {}
-    interval_unit: str = "group"
-    notes: tuple[str, ...] = ()
+    message: Text
+    judged: Whole = 0
+    protocol: Text = ""
+    before: dict[Name, Number | None] = {}
+    after: dict[Name, Number | None] = {}
+    differences: dict[Name, Number] = {}
+    intervals: dict[Name, Annotated[list[Number], Field(min_length=2, max_length=2)]] = {}
+    interval_unit: Text = "group"
+    notes: tuple[Text, ...] = ()
 
     def to_text(self) -> str:
         """Return the table before and after, and what may be concluded, for a terminal."""

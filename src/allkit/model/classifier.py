@@ -35,13 +35,15 @@ from allkit.evaluation.units import Unit, require_unit
 from allkit.features import WORTH_AN_ENGINE, Extractor, FeatureCache
 from allkit.images.bags import of_tiles
 from allkit.images.cells import FINDER, Cells, find_cells
+from allkit.images.given import is_one
 from allkit.images.selection import Selection
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
 from allkit.model.folder import write_model
 from allkit.model.info import ModelInfo
-from allkit.model.parts import arrays_of, read_parts, with_fingerprint
+from allkit.model.parts import arrays_of, packed, read_parts, unpacked, with_fingerprint
+from allkit.network.around import ordinary
 from allkit.network.device import choose_device
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network
@@ -64,6 +66,7 @@ class Classifier:
     hashes), settings, metrics of the validation.
     """
 
+    @ordinary()
     def __init__(
         self,
         network: Network,
@@ -83,6 +86,19 @@ class Classifier:
         self.engine = engine
         self._extractor = self._extractor_of("torch" if engine == "auto" else engine)
         self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Classifier:
+        network = copy.deepcopy(self.network, memo)
+        parts: dict[str, Any] = {
+            "trust": self.trust,
+            "training": self.training,
+            "engine": self.engine,
+        }
+        return Classifier(network, self.info, device=self.device, **parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = packed(self.network, self.info, self.trust, self.training)
+        return _received, (parts, str(self.device), self.engine)
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
@@ -147,7 +163,7 @@ class Classifier:
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
-        many = isinstance(images, Sized) and not isinstance(images, (str, bytes, np.ndarray))
+        many = isinstance(images, Sized) and not is_one(images)
         outputs = self.outputs
         if self._may_hurry and many and len(images) >= WORTH_AN_ENGINE:
             # Of this stream alone: whoever asks beside it, or later, gets the same bits as before.
@@ -165,6 +181,7 @@ class Classifier:
         """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
         return self._outputs(images, self._extractor)
 
+    @ordinary()
     def _outputs(self, images: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Outputs:
         cells = self.find(images)
         if cells is None:
@@ -183,6 +200,7 @@ class Classifier:
             return None
         return [find_cells(image, self.finder) for image in images]
 
+    @ordinary()
     def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
         with torch.inference_mode():
             logits = self.network.classify(torch.from_numpy(features).to(self.device))
@@ -237,6 +255,7 @@ class Classifier:
             dataset, judged, self.classes, notes, probes=probes, by=by, trust=self.trust
         )
 
+    @ordinary()
     def judge(
         self,
         dataset: Dataset,
@@ -265,6 +284,7 @@ class Classifier:
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
 
+    @ordinary()
     def features(
         self,
         dataset: Dataset,
@@ -305,6 +325,7 @@ class Classifier:
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 
+    @ordinary()
     def explain(
         self,
         image: Any,
@@ -333,6 +354,7 @@ class Classifier:
 
     # ── keeping ────────────────────────────────────────────────────────────────────────────
 
+    @ordinary()
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model folder, whole or not at all, and return its path; the model stays as it is.
 
@@ -345,6 +367,7 @@ class Classifier:
         return folder
 
     @classmethod
+    @ordinary()
     def load(
         cls, folder: str | Path, *, device: torch.device | str = "cpu", engine: str = "auto"
     ) -> Classifier:
@@ -361,6 +384,7 @@ class Classifier:
         network, info, trust, training = read_parts(Path(folder))
         return cls(network, info, trust=trust, device=device, training=training, engine=engine)
 
+    @ordinary()
     def export(
         self,
         path: str | Path,
@@ -410,6 +434,7 @@ class Classifier:
             digest.update(tensor_bytes(tensor))
         return digest.hexdigest()[:32]
 
+    @ordinary()
     def pipeline(self) -> Pipeline:
         """Return the complete module from `(N, H, W, 3)` uint8 pixels to answers, on the CPU.
 
@@ -418,3 +443,9 @@ class Classifier:
         # A copy: moving the network itself would disturb threads that answer with it.
         network = copy.deepcopy(self.network).cpu()
         return Pipeline(self.spec, network, self.trust, tiled=self.tiled).eval()
+
+
+def _received(parts: tuple[str, bytes], device: str, engine: str) -> Classifier:
+    """Return the classifier that another process has sent."""
+    network, info, trust, training = unpacked(*parts)
+    return Classifier(network, info, trust=trust, device=device, training=training, engine=engine)

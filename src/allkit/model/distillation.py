@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from allkit.errors import ExportError
+from allkit.runtime.fields import Name, Text, Whole, checked
 
 __all__ = ["COUNTED", "Distillation", "Loss"]
 
@@ -27,15 +31,24 @@ TOLERATED = 0.005
 """Share of right answers that a student may lose without a word of caution."""
 
 
+Counts = Annotated[tuple[Whole, ...], Field(min_length=len(COUNTED), max_length=len(COUNTED))]
+
+
 class Loss(BaseModel):
     """How teacher and student answered the images of one class: counts in the order of `COUNTED`."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    name: str
-    images: int
-    teacher: tuple[int, ...]
-    student: tuple[int, ...]
+    name: Name
+    images: Whole
+    teacher: Counts
+    student: Counts
+
+    @model_validator(mode="after")
+    def _of_its_images(self) -> Self:
+        if max(*self.teacher, *self.student) > self.images:
+            raise ValueError(f"{self.name}: more answers than its {self.images} images")
+        return self
 
     def of(self, counted: str) -> tuple[int, int]:
         """Return one of `COUNTED` for teacher and student."""
@@ -63,16 +76,16 @@ class Distillation(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    teacher: str
+    teacher: Text
     """The `content_hash` of the teacher."""
-    backbone: str
+    backbone: Name
     """The name of the teacher's backbone."""
     known: tuple[Loss, ...] = ()
     left_out: tuple[Loss, ...] = ()
-    slides: int = 0
-    slides_worse: int = 0
+    slides: Whole = 0
+    slides_worse: Whole = 0
     """On how many of these slides the student accepted more wrong answers than the teacher."""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
     def in_file(self) -> dict[str, Any]:
         """Return what the parity report of an exported file holds of it: for many classes only their sums."""
@@ -88,7 +101,9 @@ class Distillation(BaseModel):
         """Return what an opened exported file holds; `None` where it is no student."""
         report = getattr(file, "info", {}).get("proof")
         found = report.get(KEY) if isinstance(report, dict) else None
-        return None if found is None else cls.model_validate(found)
+        if found is None:
+            return None
+        return checked(cls, found, Path(getattr(file, "path", "the file")), ExportError)
 
     def cautions(self) -> list[str]:
         """Return in what the student is worse than its teacher, in sentences; empty if in nothing."""

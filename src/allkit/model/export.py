@@ -18,6 +18,7 @@ from allkit.model.info import ModelInfo
 from allkit.plugins import registry
 from allkit.records import Exporter
 from allkit.runtime.seal import with_parity
+from allkit.runtime.signature import own_work
 from allkit.types import Pixels, Progress
 
 __all__ = ["Exported", "chosen_exporter", "write_export"]
@@ -92,7 +93,8 @@ def write_export(
     try:
         pixels = pixels_of(to_calibrate) if to_calibrate else None
         exporter.write(model, part, precision=precision, calibration=pixels)
-        file = exporter.open(part)
+        with own_work():
+            file = exporter.open(part)
         report = measure_parity(
             model, file, to_compare, precision=precision, drawn=drawn, progress=progress
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -19,11 +21,37 @@ from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.model.adaptation import Adaptation
 from allkit.model.distillation import Distillation
 from allkit.model.provenance import Provenance
-from allkit.records import InputSpec
+from allkit.records import Bag, InputSpec, View
+from allkit.runtime.fields import (
+    ClassNames,
+    Flag,
+    Hex,
+    Name,
+    Number,
+    Share,
+    Text,
+    Whole,
+    require_finite,
+)
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
 
 FORMAT = 1
+FINGERPRINT = 9
+"""Numbers of a backbone's fingerprint."""
+_Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=100)]
+SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_roc_auc",
+    "ece",
+    "set_coverage",
+    "accepted_share",
+    "accepted_accuracy",
+    "silent_error_rate",
+)
+"""Metrics of the validation that lie between 0 and 1."""
 LONGEST = 200
 """Characters of a part's content in its `repr`."""
 
@@ -54,34 +82,57 @@ def _former(name: str) -> property:
     return property(get)
 
 
+class _Input(BaseModel):
+    """What the fields of `InputSpec` may be in a file."""
+
+    size: Annotated[int, Field(strict=True, ge=8, le=2048)]
+    mean: tuple[Share, Share, Share]
+    std: tuple[_Deviation, _Deviation, _Deviation]
+    view: View = "rgb"
+    bag: Bag = "field"
+    cell_size: Annotated[int, Field(strict=True, ge=8, le=2048)] = 96
+    max_cells: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24
+    spread: Flag = False
+
+
+def _require_input(spec: dict[str, Any]) -> None:
+    """Refuse what no `InputSpec` may be, by the name that it has in the file."""
+    try:
+        _Input.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where} = {str(first.get('input'))[:80]}: {first['msg']}") from None
+
+
 class BackboneInfo(_Part):
     """Which backbone, from which plugin, with which weights.
 
     In `model.json` the fields of `input` stand among the others, as in 0.1.0.
     """
 
-    name: str
-    distribution: str
-    version: str
-    width: int
-    members: int
-    license: str
-    weights_sha256: str
+    name: Name
+    distribution: Name
+    version: Name
+    width: Annotated[int, Field(strict=True, ge=1, le=2**20)]
+    members: Annotated[int, Field(strict=True, ge=1, le=2500)]
+    license: Text
+    weights_sha256: Hex
     """Of the backbone as it answers; `pretrained_sha256` is that before the training."""
-    pretrained_sha256: str = ""
-    cut: int | None = None
+    pretrained_sha256: Hex = ""
+    cut: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
     """Where members have last stages of their own: behind `net[:cut]`, which they share."""
-    trained: tuple[str, ...] = ()
+    trained: tuple[Name, ...] = ()
     """The stages that were trained beside the head."""
-    orientations: bool = False
+    orientations: Flag = False
     """Whether features are the mean over the eight orientations of an image."""
     input: InputSpec
     """How an image is standardised, and what the network sees of it."""
-    finder: str = ""
+    finder: Text = ""
     """Which finder of white cells it was trained with; empty where the bag holds none."""
-    tiles: bool = False
+    tiles: Flag = False
     """Whether large fields are cut into tiles; false in models of versions that did not."""
-    fingerprint: tuple[float, ...] = ()
+    fingerprint: tuple[Number, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
 
     def _briefly(self) -> str:
@@ -100,14 +151,25 @@ class BackboneInfo(_Part):
     @classmethod
     def _nested(cls, values: Any) -> Any:
         """Take the fields of `input` from among the others, where `model.json` has them."""
-        if not isinstance(values, dict) or "input" in values:
+        if not isinstance(values, dict):
+            return values
+        if "input" in values:
+            if isinstance(values["input"], dict):
+                _require_input(values["input"])
             return values
         missing = [name for name in ("size", "mean", "std") if name not in values]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
         names = [field.name for field in fields(InputSpec) if field.name in values]
         spec = {name: values[name] for name in names}
+        _require_input(spec)
         return {key: value for key, value in values.items() if key not in spec} | {"input": spec}
+
+    @model_validator(mode="after")
+    def _marked_wholly(self) -> Self:
+        if len(self.fingerprint) not in (0, FINGERPRINT):
+            raise ValueError(f"fingerprint has {len(self.fingerprint)} numbers, not {FINGERPRINT}")
+        return self
 
     @model_serializer(mode="wrap")
     def _flat(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -127,13 +189,24 @@ class BackboneInfo(_Part):
 class DataInfo(_Part):
     """What it was trained on: counts and hashes, never a file name."""
 
-    fingerprint: str
-    counts: dict[str, int]
-    images_sha256: tuple[str, ...]
-    groups_sha256: tuple[str, ...] = ()
-    relations_sha256: str = ""
-    split_by: str | None = None
-    drawn: bool = False
+    fingerprint: Hex
+    counts: dict[Name, Whole]
+    images_sha256: tuple[Hex, ...]
+    groups_sha256: tuple[Hex, ...] = ()
+    relations_sha256: Hex = ""
+    split_by: Name | None = None
+    drawn: Flag = False
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        total = sum(self.counts.values())
+        if len(self.images_sha256) > total:
+            raise ValueError(
+                f"images_sha256 has {len(self.images_sha256)} images, and counts has {total}"
+            )
+        if bool(total) != bool(self.images_sha256):
+            raise ValueError(f"counts has {total} images, and images_sha256 has none")
+        return self
 
     def _briefly(self) -> str:
         counts = ", ".join(f"{name} {count}" for name, count in self.counts.items())
@@ -145,24 +218,59 @@ class ModelInfo(_Part):
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    format: int = FORMAT
-    allkit: str
-    created: str
-    classes: tuple[str, ...] = Field(min_length=2)
-    display_names: dict[str, str]
+    format: Annotated[int, Field(strict=True, ge=1)] = FORMAT
+    allkit: Name
+    created: Name
+    classes: ClassNames
+    display_names: dict[Name, Name]
     backbone: BackboneInfo
-    plugins: dict[str, str]
+    plugins: dict[Name, Name]
     config: TrainConfig
     data: DataInfo
     validation: dict[str, Any] | None = None
-    trust_notes: tuple[str, ...] = ()
-    history: tuple[tuple[dict[str, float], ...], ...] = ()
-    versions: dict[str, str] = Field(default_factory=dict)
+    trust_notes: tuple[Text, ...] = ()
+    history: tuple[tuple[dict[Name, Number], ...], ...] = ()
+    versions: dict[Name, Name] = Field(default_factory=dict)
     provenance: Provenance | None = Field(default=None, alias="passport")
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
     distillation: Distillation | None = None
     """Whose student it is; `None` for a model that learnt the labels."""
+
+    @model_validator(mode="after")
+    def _of_its_classes(self) -> Self:
+        """Refuse what speaks of other classes than the model has."""
+        for name, known in (
+            ("data.counts", self.data.counts),
+            ("display_names", self.display_names),
+        ):
+            others = [one for one in known if one not in self.classes]
+            if others:
+                raise ValueError(f"{name} has the class {others[0]!r}, which classes has not")
+        missing = [one for one in self.classes if one not in self.data.counts]
+        if missing:
+            raise ValueError(f"data.counts lacks the class {missing[0]!r}")
+        return self
+
+    @field_validator("validation")
+    @classmethod
+    def _judged(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Refuse figures that can be none."""
+        if values is None:
+            return None
+        require_finite(values)
+        for name in SHARES:
+            value = values.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{name} is {value!r}, not a number")
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}, not between 0 and 1")
+        count = values.get("n", 0)
+        if type(count) is not int or count < 0:
+            raise ValueError(f"n is {count!r}, not a number of images")
+        return values
 
     @property
     def passport(self) -> Provenance | None:

@@ -14,15 +14,17 @@ import torch
 
 from allkit.errors import CheckpointError, PluginError
 from allkit.images.cells import FINDERS
+from allkit.model.fit import unfit
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
+from allkit.network.around import ordinary
 from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone
 from allkit.trust.arrays import PREFIXES
 from allkit.trust.verdict import Trust
 
-__all__ = ["Parts", "arrays_of", "read_parts", "with_fingerprint"]
+__all__ = ["Parts", "arrays_of", "packed", "read_parts", "unpacked", "with_fingerprint"]
 
 
 class Parts(NamedTuple):
@@ -40,21 +42,51 @@ def read_parts(folder: Path) -> Parts:
     Raises `CheckpointError` when something is missing or altered, or fits no backbone of today, and
     `PluginError` that says what to install when the plugin of its backbone is missing.
     """
-    info, arrays = read_model(folder)
+    return parts_of(*read_model(folder), folder)
+
+
+def packed(
+    network: Network, info: ModelInfo, trust: Trust, training: Mapping[str, npt.NDArray[Any]]
+) -> tuple[str, bytes]:
+    """Return the parts of a classifier as JSON and a safetensors file, for another process."""
+    from safetensors.torch import save
+
+    return info.model_dump_json(), save(arrays_of(network, trust, training))
+
+
+@ordinary()
+def unpacked(info: str, arrays: bytes) -> Parts:
+    """Return the parts that `packed` has put together. Raises `PluginError` as `read_parts` does."""
+    from safetensors.torch import load
+
+    return parts_of(ModelInfo.model_validate_json(info), load(arrays), "the pickled classifier")
+
+
+def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts:
+    """Return the parts of a classifier, from its description and arrays, as torch tensors.
+
+    `where` is what an error calls their place. Raises what `read_parts` raises.
+    """
+    wrong = unfit(info, arrays)
+    if wrong:
+        raise CheckpointError(f"{where}: {wrong}. Copy the model again, or train again.")
     record = _backbone_of(info)
     if info.backbone.finder not in ("", *FINDERS):
         raise CheckpointError(
-            f"{folder} was trained with the cell finder {info.backbone.finder!r}, and this "
+            f"{where} was trained with the cell finder {info.backbone.finder!r}, and this "
             f"allkit has {', '.join(FINDERS)}, which find other cells. Install allkit {info.allkit}, "
             f"or train again."
         )
-    network = _empty_network(record.build("none"), info)
+    with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
+        network = _empty_network(where, record.build("none"), info)
     try:
-        network.load_state_dict(_under("network.", arrays))
+        given = _under("network.", arrays)
+        _require_kinds(network, given)
+        network.load_state_dict(given)
     except RuntimeError as error:
         detail = str(error).splitlines()[-1].strip()[:200]
         raise CheckpointError(
-            f"The arrays in {folder} do not fit the backbone {info.backbone.name!r} as "
+            f"The arrays in {where} do not fit the backbone {info.backbone.name!r} as "
             f"{info.backbone.distribution} builds it today: {detail} It was saved with "
             f"{info.backbone.distribution} {info.backbone.version}; install that version."
         ) from None
@@ -93,11 +125,26 @@ def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {n.removeprefix(prefix): t for n, t in arrays.items() if n.startswith(prefix)}
 
 
-def _empty_network(backbone: torch.nn.Module, info: ModelInfo) -> Network:
+def _require_kinds(network: Network, given: Mapping[str, torch.Tensor]) -> None:
+    """Raise `RuntimeError` where an array is of another kind of number than the network's."""
+    for name, wanted in network.state_dict().items():
+        if name in given and given[name].dtype != wanted.dtype:
+            raise RuntimeError(f"{name} is of the kind {given[name].dtype}, not {wanted.dtype}.")
+
+
+def _empty_network(where: object, backbone: torch.nn.Module, info: ModelInfo) -> Network:
     """Return the network that the arrays of a model folder fit."""
     saved = info.backbone
     if saved.cut is not None:
-        trunk, tail = cut(backbone, saved.cut)
+        try:
+            trunk, tail = cut(backbone, saved.cut)
+            tail_stages = len(tail) if isinstance(tail, torch.nn.Sequential) else 1
+        except ValueError:
+            tail_stages = 0
+        if not tail_stages:
+            raise CheckpointError(
+                f"{where}: backbone.cut = {saved.cut} leaves nothing of {saved.name!r} to members."
+            )
         backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(saved.members)])
     heads = [Head(saved.width, len(info.classes)) for _ in range(saved.members)]
     return Network(backbone, heads, orientations=saved.orientations)

@@ -9,13 +9,15 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from allkit.images.batches import cores
+from allkit.runtime.fields import Name, Text, Whole
 
 __all__ = ["PACKAGES", "Provenance", "differences", "division_hash", "package_versions"]
 __all__ += ["provenance_of"]
@@ -41,22 +43,22 @@ class Provenance(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    data: str
+    data: Text
     """SHA-256 over the images' bytes and labels, in any order."""
-    division: str
+    division: Text
     """SHA-256 over which image was learnt from and which was held out, for every member."""
-    seed: int
-    weights: str
+    seed: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+    weights: Text
     """SHA-256 of the backbone's weights before the training."""
-    result: str = ""
+    result: Text = ""
     """SHA-256 of all weights after it."""
-    engine: tuple[str, ...]
+    engine: tuple[Text, ...]
     """What computed the frozen part: engine, version, device, precision."""
-    threads: int
-    processes: int = 1
-    versions: dict[str, str]
-    plugins: dict[str, str]
-    hardware: dict[str, str]
+    threads: Whole
+    processes: Whole = 1
+    versions: dict[Name, Text]
+    plugins: dict[Name, Text]
+    hardware: dict[Name, Text]
 
 
 def provenance_of(

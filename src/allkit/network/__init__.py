@@ -6,4 +6,5 @@ pipeline     from pixels to probabilities as one module, for exporters
 weights      weights from a file
 hashes       hashes of tensors
 device       the device that computes, by its name
+around       the settings of the program around, put aside for a while
 """

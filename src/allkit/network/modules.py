@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from allkit.errors import AllkitError, PluginError
+from allkit.network.around import ordinary
 from allkit.records import Backbone, Bag, InputSpec, Weights
 
 __all__ = [
@@ -235,6 +236,7 @@ class Plain(nn.Module):
         return self.network.classify(self.network.backbone(inputs))
 
 
+@ordinary()
 def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:
     """Return a backbone in evaluation mode; raise `PluginError`, naming `origin`, when it fails."""
     try:

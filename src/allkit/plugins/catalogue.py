@@ -1,7 +1,8 @@
 """Which plugins are installed and what each offers, without importing them here.
 
 A plugin is asked once, in a process of its own (`probe`). What it offers is kept by the hash of
-its distribution; what is wrong with it, until something is installed or removed.
+its distribution; what is wrong with it, until something is installed or removed, or the modules
+are sought elsewhere.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from typing import Any
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
-from allkit.files import cache_folder, write_whole
+from allkit.files import cache_folder, private_folder, write_whole
 from allkit.plugins.loading import GROUP
-from allkit.plugins.probe import probe
+from allkit.plugins.probe import probe, search_path
 
 __all__ = ["Found", "installed", "offers_of"]
 
@@ -83,7 +84,8 @@ def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, 
         return []
     file = cache_folder() / "plugins.json"
     cache = {} if fresh else _read(file)
-    around = _around()
+    path = search_path([str(f.entry.dist.locate_file("")) for f in found if f.entry.dist])
+    around = _around(path)
     keys = [_key(f) for f in found]
     descriptions: list[dict[str, Any] | None] = []
     for key in keys:
@@ -93,8 +95,11 @@ def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, 
     todo = [i for i, entry in enumerate(descriptions) if entry is None]
     if todo:
         asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
-        for i, description in zip(todo, probe(asked, _limit()), strict=True):
-            descriptions[i] = cache[keys[i]] = description | {"around": around}
+        for i, description in zip(todo, probe(asked, _limit(), path), strict=True):
+            kept = description.pop("kept", True)
+            descriptions[i] = found_out = description | {"around": around}
+            if kept:
+                cache[keys[i]] = found_out
         _write(file, cache)
     return [entry for entry in descriptions if entry is not None]
 
@@ -148,26 +153,32 @@ def _sources(value: str) -> list[tuple[str, int, int]]:
     return [(str(p), s.st_mtime_ns, s.st_size) for p in files if p.exists() for s in [p.stat()]]
 
 
-def _around() -> list[Any]:
-    """Return what changes when a package is installed or removed."""
-    folders = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
-    return [[p, os.stat(p).st_mtime_ns] for p in folders if os.path.isdir(p)]
+def _around(path: Sequence[str]) -> list[Any]:
+    """Return what changes when a package is installed or removed, or modules are sought elsewhere."""
+    folders = [p for p in path if Path(p).name in ("site-packages", "dist-packages")]
+    return [[p, os.stat(p).st_mtime_ns] for p in folders if os.path.isdir(p)] + [list(path)]
 
 
 def _read(file: Path) -> dict[str, dict[str, Any]]:
     try:
-        held = json.loads(file.read_text(encoding="utf-8"))
+        # The hash first, so that a bit that flips on a disk offers no other plugin.
+        digest, _, text = file.read_text(encoding="utf-8").partition("\n")
+        if digest != hashlib.sha256(text.encode()).hexdigest():
+            return {}
+        held = json.loads(text)
         return {
             key: entry
             for key, entry in held.items()
             if {"offers", "error", "seconds", "api_version"} <= set(entry)
         }
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}  # a damaged cache costs time, never a result
 
 
 def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
     newest = dict(list((_read(file) | cache).items())[-KEPT:])
     with contextlib.suppress(OSError, AllkitError):  # as above
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(file, json.dumps(newest))
+        private_folder(file.parent)
+        text = json.dumps(newest)
+        whole = f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+        write_whole(file, whole, private=True)

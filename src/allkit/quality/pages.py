@@ -43,9 +43,7 @@ def check_page(check: Check) -> str:
                 ],
             ),
             paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in check.sizes.items())),
-            paragraph(f"Not taken, no images by their names: {', '.join(data.left_out)}", "muted")
-            if data.left_out
-            else "",
+            paragraph(f"Not taken: {', '.join(data.left_out)}", "muted") if data.left_out else "",
         ),
     ]
     if check.unreadable:

@@ -6,7 +6,12 @@ coarse   the group of classes of several fields
 units    several slides, cases or folders, one answer each
 graph    what every exported file of a network needs
 onnx     ONNX files
+wire     what lies in an ONNX file, to refuse what allkit never writes
+description  what an exported file says of itself
+fields   what values a description may hold
+reading  files of a model, read only if they are plain files
 seal     the hash and the parity report inside a file
+signature  who vouches for a model
 memory   how much memory was taken
 """
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
+from allkit.data.sources import on_disk
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import read_image
@@ -169,7 +170,7 @@ def _listed(images: Any) -> Iterator[Given]:
         path = os.fsdecode(images)
         if is_table(path):
             root = os.path.dirname(path)
-            files = (os.path.join(root, image) for image, _ in table_images(path))
+            files = (os.path.join(root, on_disk(root, image)) for image, _ in table_images(path))
             return (Given(file, file) for file in files)
         if is_zip(path):
             return (Given(member, member) for member in zip_images(path)[0])
@@ -231,12 +232,4 @@ def _read(image: Given) -> _Read:
 
 def _pixels(image: Given) -> Pixels:
     member = zip_member(image.source) if isinstance(image.source, str) else None
-    if member is None:
-        return image.read()
-    try:
-        content = member.read()
-    except KeyError:
-        raise ImageError(
-            f"{member.archive} holds no {member.member}. Check the path.", code="missing"
-        ) from None
-    return read_image(content, name=image.name)
+    return image.read() if member is None else read_image(member.read(), name=image.name)

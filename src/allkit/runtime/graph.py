@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.errors import ExportError
+from allkit.errors import AllkitError, ExportError
 from allkit.images.batches import by_shape
 from allkit.images.selection import Selection
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
+from allkit.runtime.description import FORMAT, check_description, require_format, trust_of
 from allkit.trust.arrays import Arrays
 from allkit.trust.verdict import Outputs, Trust
 
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["FORMAT", "GraphPredictor", "feeds", "format_of", "require_format"]
+__all__ = ["FORMAT", "GraphPredictor", "feeds", "format_of", "require_ends", "require_format"]
 
-FORMAT = 3
-"""The newest form of the inputs: 2 has `shares`, how much each tile counts for each image; 3 is shown
-other pictures of cells than the 24 largest of each tile."""
+KINDS = {"pixels": "uint8", "places": "float", "shares": "float"}
+"""The inputs of a graph, with the kinds of their numbers."""
 
 Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -33,17 +33,19 @@ Images = Sequence[npt.NDArray[np.uint8]]
 class GraphPredictor(ABC):
     """A classifier in one exported file. Subclasses open it and compute.
 
-    `info` is what the file says of itself, `trust` what it knows about how far it can be trusted.
+    `info` is what the file says of itself, `trust` what it knows about how far it can be trusted (text
+    is base 64).
     Where the file was made for bags of cells, these are found here and given to the graph.
     """
 
     outputs_known = True
     """Whether the graph gives logits and features, or, as those of allkit 0.1.0, neither."""
 
-    def __init__(self, path: Path, info: Mapping[str, Any], trust: bytes | None) -> None:
+    def __init__(self, path: Path, info: Mapping[str, Any], trust: bytes | str | None) -> None:
         self.path, self.info = path, dict(info)
+        check_description(path, info)
         _require_finder(path, info)
-        self.trust = Trust.from_bytes(self.classes, trust)
+        self.trust: Trust = trust_of(path, self.classes, trust)
 
     @abstractmethod
     def compute(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
@@ -96,10 +98,38 @@ class GraphPredictor(ABC):
     ) -> list[npt.NDArray[np.float32]]:
         rows: list[Any] = [None] * len(images)
         for indices, feed in feeds(images, cells, self.selection):
-            columns = self.compute(feed, names)
+            columns = self._computed(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
+
+    def _computed(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+        """Return the named outputs; raise `ExportError` where the graph gives none that can be these."""
+        try:
+            columns = self.compute(feed, names)
+        except (AllkitError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - each engine raises its own types
+            reason = (str(error).splitlines() or [repr(error)])[0][:200]
+            raise ExportError(f"{self.path} cannot answer: {reason} Export it again.") from None
+        for name, values in zip(names, columns, strict=True):
+            self._require_answers(name, values)
+        return columns
+
+    def _require_answers(self, name: str, values: npt.NDArray[np.float32]) -> None:
+        content = self.trust.content
+        wanted = len(self.classes)
+        if name == "features":
+            wanted = values.shape[-1] if content is None else len(content.mean)
+        if values.ndim != 2 or values.shape[1] != wanted or values.dtype != np.float32:
+            raise ExportError(
+                f"{self.path} cannot answer: its {name} have the shape {values.shape}, and {wanted} "
+                f"numbers an image are needed. Export it again."
+            )
+        if not np.isfinite(values).all():
+            raise ExportError(
+                f"{self.path} cannot answer: its {name} are not numbers. Export it again."
+            )
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
@@ -143,11 +173,18 @@ def feeds(
         yield bag.indices, feed | ({"shares": bag.shares} if selection.tiles else {})
 
 
-def require_format(path: Path, version: int, newest: int, reader: str = "allkit") -> None:
-    """Raise `ExportError` where a file has a newer format than `reader` knows."""
-    if version > newest:
+def require_ends(path: Path, inputs: Mapping[str, str], outputs: Iterable[str], bag: str) -> None:
+    """Raise `ExportError` where a graph has other inputs, or lacks an output.
+
+    `inputs` are names with their kinds of numbers, as ONNX Runtime names them.
+    """
+    given = {name: kind.removeprefix("tensor(").removesuffix(")") for name, kind in inputs.items()}
+    known = {name: KINDS[name] for name in given if name in KINDS}
+    needed = {"pixels"} if bag == "field" else {"pixels", "places"}
+    if given != known or not needed <= set(given) or "probabilities" not in outputs:
         raise ExportError(
-            f"{path} has the format {version}; this {reader} reads up to {newest}. Update {reader}."
+            f"{path} is no graph of allkit: it takes {', '.join(map(str, given)) or 'nothing'} and gives "
+            f"{', '.join(outputs) or 'nothing'}. Export the model again."
         )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,10 @@ import numpy.typing as npt
 
 from allkit.errors import ExportError
 from allkit.images.batches import cores
-from allkit.runtime.graph import FORMAT, GraphPredictor, require_format
+from allkit.runtime.description import read_description
+from allkit.runtime.graph import GraphPredictor, require_ends
 from allkit.runtime.seal import read_sealed
+from allkit.runtime.wire import foreign_parts
 from allkit.telemetry import import_silent
 
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
@@ -34,6 +34,7 @@ class OnnxPredictor(GraphPredictor):
         onnxruntime = import_silent("onnxruntime")
         path = Path(path)
         data = read_sealed(path)
+        _refuse_foreign(path, data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         options.log_severity_level = 3
@@ -42,13 +43,17 @@ class OnnxPredictor(GraphPredictor):
                 data, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # noqa: BLE001 - onnxruntime raises its own types, one per cause
-            reason = str(error).splitlines()[0][:200]
+            reason = (str(error).splitlines() or [repr(error)])[0][:200]
             raise ExportError(
                 f"{path} is not an ONNX file that can be opened: {reason} Export it again."
             ) from None
-        info = _metadata(path, self._session)
-        super().__init__(path, info, base64.b64decode(info.get("trust", "")))
-        self.outputs_known = "logits" in {o.name for o in self._session.get_outputs()}
+        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        info = read_description(path, text)
+        names = [output.name for output in self._session.get_outputs()]
+        inputs = {one.name: one.type for one in self._session.get_inputs()}
+        require_ends(path, inputs, names, info.get("bag", "field"))
+        super().__init__(path, info, info.get("trust") or None)
+        self.outputs_known = {"logits", "features"} <= set(names)
 
     def compute(
         self, feed: dict[str, npt.NDArray[Any]], names: Sequence[str]
@@ -58,17 +63,15 @@ class OnnxPredictor(GraphPredictor):
         return outputs
 
 
-def _metadata(path: Path, session: Any) -> dict[str, Any]:
-    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+def _refuse_foreign(path: Path, data: bytes) -> None:
+    """Raise `ExportError` where a file holds what allkit never writes into a graph."""
     try:
-        info: dict[str, Any] = json.loads(text)
-        version = int(info["format"])
-        complete = version > FORMAT or {"classes", "sha256"} <= set(info)
-    except (TypeError, ValueError, KeyError):
-        complete = False
-    if not complete:
+        found = foreign_parts(data)
+    except ValueError as error:
         raise ExportError(
-            f"{path} was not written by allkit. Export the model with `allkit export`."
+            f"{path} is not an ONNX file that can be opened: {error}. Export it again."
+        ) from None
+    if found:
+        raise ExportError(
+            f"{path} is not a graph that allkit wrote: it holds {found}. Export the model again."
         )
-    require_format(path, version, FORMAT)
-    return info

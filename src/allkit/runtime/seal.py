@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
+from allkit.runtime.reading import look_alike, read_plain
+from allkit.runtime.signature import require_trusted
 
 __all__ = ["SEAL_BLANK", "check_seal", "describe", "read_sealed", "seal", "with_parity"]
 
@@ -74,10 +76,18 @@ def with_parity(data: bytes, parity: Mapping[str, Any]) -> bytes | None:
 
 
 def read_sealed(path: Path) -> bytes:
-    """Return the bytes of an exported file; raise `ExportError` if it is missing or was altered."""
-    if not path.is_file():
-        raise ExportError(f"{path} does not exist. Give a file that `allkit export` wrote.")
-    data = path.read_bytes()
+    """Return the bytes of an exported file.
+
+    Raises `ExportError` if it is missing, no plain file or was altered, and if the site trusts certain
+    keys only (`ALLKIT_TRUSTED_KEYS`) and none of them signed it.
+    """
+    try:
+        data = read_plain(path, ExportError, follow=True)  # who gives the name knows where it leads
+    except FileNotFoundError:
+        raise ExportError(
+            f"{path} does not exist. Give a file that `allkit export` wrote."
+        ) from None
+    require_trusted(path, hashlib.sha256(data).hexdigest())
     check_seal(data, str(path))
     return data
 
@@ -94,6 +104,9 @@ def check_seal(data: bytes, name: str) -> None:
     """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
     seals = _PATTERN.findall(data)
     if not seals:
+        what = look_alike(data)
+        if what:
+            raise ExportError(f"{name} {what}")
         raise ExportError(
             f"{name} was not written by allkit. Export the model with `allkit export`."
         )

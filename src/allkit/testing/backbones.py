@@ -82,7 +82,7 @@ def imports_quickly(record: Backbone) -> None:
         f"importlib.import_module({module!r})\n"
         f"print(time.perf_counter() - start, *[n for n in {HEAVY!r} if n in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     if done.returncode:
         raise Skipped(f"{module} cannot be imported by its name")
     seconds, *heavy = done.stdout.split()

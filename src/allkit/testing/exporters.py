@@ -263,7 +263,7 @@ def opens_without_torch(record: Exporter) -> None:
             f"predictor.predict([numpy.zeros((64, 64, 3), numpy.uint8)])\n"
             f"print([n for n in ('torch', 'timm', 'albumentations') if n in sys.modules])"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     require(done.returncode == 0, f"It failed in a process of its own: {done.stderr[-300:]}")
     said = done.stdout.strip().splitlines()[-1]
     require(said == "[]", f"Answering imported {said}.")

@@ -17,8 +17,9 @@ from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.evaluation.coarse import coarse_metrics
-from allkit.evaluation.leakage import IMAGE_LEVEL, group_hash, relations_hash
+from allkit.evaluation.leakage import IMAGE_LEVEL, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
+from allkit.evaluation.site_key import hide_groups
 from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.distillation import Distillation
@@ -172,7 +173,7 @@ def _data_info(division: Division) -> DataInfo:
         fingerprint=dataset.fingerprint,
         counts={name: dataset.counts[name] for name in dataset.classes},
         images_sha256=tuple(sorted(set(dataset.hashes))),
-        groups_sha256=tuple(sorted(group_hash(group) for group in dataset.origins)),
+        groups_sha256=hide_groups(dataset.origins),
         relations_sha256=relations_hash(dataset),
         split_by=division.by,
         drawn=dataset.drawn,

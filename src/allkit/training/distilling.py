@@ -23,6 +23,7 @@ from allkit.features import FeatureCache
 from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.distillation import COUNTED, Distillation, Loss
+from allkit.network.around import ordinary
 from allkit.plugins import registry
 from allkit.training.backbone import TrainingBackbone, load_backbone, untrained_backbone
 from allkit.training.division import divide, whole_set
@@ -48,6 +49,7 @@ SHARED = (
 """Settings that a student takes from the training of its teacher."""
 
 
+@ordinary()
 def distil(
     model: Classifier,
     train: Dataset,

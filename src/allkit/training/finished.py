@@ -12,7 +12,8 @@ import torch
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
-from allkit.evaluation.leakage import group_hash, relations_hash, signature_positions
+from allkit.evaluation.leakage import relations_hash, signature_positions
+from allkit.evaluation.site_key import HiddenGroups
 from allkit.model.classifier import Classifier
 from allkit.model.info import ModelInfo
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
@@ -130,9 +131,12 @@ def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Itera
         yield f"the classes in the order {', '.join(info.classes)}, not {', '.join(whole.classes)}"
     if whole.fingerprint != info.data.fingerprint:
         yield "other labels of the images"
+    groups = HiddenGroups(info.data.groups_sha256)
     if "groups_sha256" not in info.data.model_fields_set:
         unsaid.append("groups")
-    elif sorted(map(group_hash, whole.origins)) != list(info.data.groups_sha256):
+    elif not groups.known:
+        unsaid.append("groups, which are kept under the key of another site")
+    elif not groups.are(whole.origins):
         yield "other groups of the images"
     if not info.data.relations_sha256:
         unsaid.append("which images belong together")

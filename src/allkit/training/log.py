@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allkit.errors import AllkitError, ConfigError
+from allkit.files import on_disk
 from allkit.telemetry import import_silent
 
 __all__ = ["METRICS", "MetricsLog", "open_log", "read_metrics", "require_trackers"]
@@ -53,7 +54,7 @@ class MetricsLog:
                 with self.path.open("a", encoding="utf-8") as stream:
                     stream.write(json.dumps(line) + "\n")
                     stream.flush()
-                    os.fsync(stream.fileno())
+                    on_disk(stream)
             except OSError as error:
                 raise AllkitError(
                     f"Cannot write {self.path}: {error.strerror or error}. The lines before are "

@@ -11,7 +11,7 @@ from torch import nn
 from allkit.training.averaging import Average
 from allkit.training.member import Member
 from allkit.training.plan import History, Place
-from allkit.training.run import Saved
+from allkit.training.run import Saved, taking_up
 
 __all__ = ["LoopState"]
 
@@ -66,23 +66,24 @@ class LoopState:
 
     def take_up(self, saved: Saved, device: torch.device) -> None:
         """Restore what was saved."""
-        self.member.load_state_dict(saved.part("member"))
-        parameters = list(self._parameters())
-        for name, value in saved.part("optimiser").items():
-            index, key = name.split(".")
-            parameter = parameters[int(index)]
-            # AdamW keeps the count of steps on the CPU.
-            target = value if key == "step" else value.to(device)
-            if target.ndim == 4:
-                target = target.contiguous(memory_format=torch.channels_last)
-            self.optimiser.state[parameter][key] = target
-        if self.average is not None:
-            self.average.module.load_state_dict(saved.part("average"))
-        best = saved.part("best")
-        self.best = {k: v.to(device) for k, v in best.items()} if best else None
-        self.scaler.load_state_dict(saved.facts["scaler"])
-        known = {k: saved.facts[k] for k in vars(self.place)}
-        self.place = Place(**known | {"best_loss": float(known["best_loss"])})
+        with taking_up():
+            self.member.load_state_dict(saved.part("member"))
+            parameters = list(self._parameters())
+            for name, value in saved.part("optimiser").items():
+                index, key = name.split(".")
+                parameter = parameters[int(index)]
+                # AdamW keeps the count of steps on the CPU.
+                target = value if key == "step" else value.to(device)
+                if target.ndim == 4:
+                    target = target.contiguous(memory_format=torch.channels_last)
+                self.optimiser.state[parameter][key] = target
+            if self.average is not None:
+                self.average.module.load_state_dict(saved.part("average"))
+            best = saved.part("best")
+            self.best = {k: v.to(device) for k, v in best.items()} if best else None
+            self.scaler.load_state_dict(saved.facts["scaler"])
+            known = {k: saved.facts[k] for k in vars(self.place)}
+            self.place = Place(**known | {"best_loss": float(known["best_loss"])})
 
     def _parameters(self) -> Iterator[torch.Tensor]:
         for group in self.optimiser.param_groups:

@@ -12,6 +12,7 @@ killed at any moment. Nothing in it can run code.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,16 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.errors import AllkitError, CheckpointError, ConfigError
-from allkit.files import clear_stale, write_whole
+from allkit.files import clear_stale, held, write_whole
+from allkit.network.hashes import tensor_bytes
+from allkit.runtime.reading import parse_json, read_plain
 
-__all__ = ["Saved", "TrainingRun", "open_run"]
+__all__ = ["Saved", "TrainingRun", "open_run", "taking_up"]
 
 FACTS, STATE, LOCK = "run.json", "state.safetensors", "lock"
+AGAIN = "threads_again"
+"""The number of threads a second time, since it decides the last bits and is not compared."""
+FOREIGN = (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError, MemoryError)
+"""What a state that was made to harm leads to; `RecursionError` is a `RuntimeError`."""
 SAVE_SECONDS = 30.0
 """Seconds between two saves of the state; it is also saved when a phase ends."""
 
@@ -55,6 +61,7 @@ class TrainingRun:
     """Whether there was something to resume."""
     facts: dict[str, Any] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic)
+    _known: set[str] = field(default_factory=lambda: {AGAIN})
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Compare `facts` with those of the resumed run, or record them for a new one.
@@ -62,6 +69,8 @@ class TrainingRun:
         Raises `ConfigError` that names the first difference.
         """
         self.facts = dict(facts)
+        if "threads" in facts:
+            self.facts[AGAIN] = facts["threads"]
         if self.folder is None:
             return
         if self.resumed:
@@ -69,6 +78,7 @@ class TrainingRun:
             difference = _difference(before, facts)
             if difference:
                 raise self._other_start(difference)
+            self._known |= set(facts)
             self.facts = before
         else:
             self.done()
@@ -80,6 +90,12 @@ class TrainingRun:
             difference = _difference(self.facts, facts)
             if difference:
                 raise self._other_start(difference)
+            others = self.facts.keys() - self._known - facts.keys()
+            if others:
+                raise CheckpointError(
+                    f"{self.folder / FACTS} is damaged: it holds {sorted(others)[0][:80]!r}. Start the "
+                    f"training again with --overwrite."
+                )
             return
         self.facts |= facts
         if self.folder is not None:
@@ -147,26 +163,52 @@ class TrainingRun:
 
         saved = make()
         tensors = {k: v.detach().cpu().contiguous() for k, v in saved.tensors.items()}
-        metadata = {"allkit": json.dumps(saved.facts)}
+        facts = json.dumps(saved.facts)
+        metadata = {"allkit": facts, "sha256": _digest(tensors, facts)}
         try:
             write_whole(self.folder / name, save(tensors, metadata))
         except AllkitError as error:
             raise AllkitError(f"{error} {self.where()}") from error
 
     def _read(self, name: str) -> Saved | None:
-        if self.folder is None or not (self.folder / name).exists():
+        if self.folder is None:
             return None
-        from safetensors import SafetensorError, safe_open
+        from safetensors import SafetensorError
+        from safetensors.torch import load
 
         try:
-            with safe_open(self.folder / name, "pt") as file:
-                facts = json.loads(file.metadata()["allkit"])
-                return Saved({key: file.get_tensor(key) for key in file.keys()}, facts)  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            data = read_plain(self.folder / name, CheckpointError)
+        except FileNotFoundError:
+            return None
+        try:
+            size = int.from_bytes(data[:8], "little")
+            about = json.loads(data[8 : 8 + size])["__metadata__"]
+            tensors, text = load(data), about["allkit"]
+            # Those of versions that kept no hash have nothing else.
+            if len(about) > 1 and about["sha256"] != _digest(tensors, text):
+                raise ValueError("its hash is another")
+            facts = json.loads(text)
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
+            return Saved(tensors, facts)
+        except (SafetensorError, *FOREIGN) as error:
             raise CheckpointError(
-                f"{self.folder / name} is damaged ({error}). Start the training again with "
+                f"{self.folder / name} is damaged ({str(error)[:200]}). Start the training again with "
                 f"--overwrite."
             ) from None
+
+
+@contextlib.contextmanager
+def taking_up() -> Iterator[None]:
+    """Raise `CheckpointError` where a saved state is not one of this training, whatever is wrong."""
+    try:
+        yield
+    except FOREIGN as error:
+        reason = (str(error).splitlines() or [""])[0][:200]
+        raise CheckpointError(
+            f"The saved state does not fit this training ({type(error).__name__}: {reason}). Start the "
+            f"training again with --overwrite."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -183,14 +225,17 @@ def open_run(
         there = folder is not None and resume and _begun(folder)
         yield TrainingRun() if folder is None else _Reader(folder, there)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = held(folder / LOCK, folder)
+    except OSError as error:
+        raise AllkitError(
+            f"Cannot write {folder}: {error.strerror or error}. Choose another place."
+        ) from error
+    if lock is None:
         raise ConfigError(
             f"Another training is writing to {folder}. Wait for it, or choose another --out."
-        ) from None
+        )
     try:
         for name in (FACTS, STATE):
             clear_stale(folder / name)
@@ -209,7 +254,7 @@ def open_run(
         # Removed while the lock is held: no other process can have opened it in between.
         with contextlib.suppress(OSError):
             (folder / LOCK).unlink(missing_ok=True)
-        lock.release()
+        lock.close()
         with contextlib.suppress(OSError):
             folder.rmdir()  # only when nothing is left in it
 
@@ -239,10 +284,23 @@ def _begun(folder: Path) -> bool:
     return (folder / FACTS).exists() and any(path.exists() for path in kept)
 
 
+def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
+    """Return the hash of a state, by which a changed bit is noticed."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor_bytes(tensor))
+    return digest.hexdigest()
+
+
 def _facts(path: Path) -> dict[str, Any]:
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        facts = parse_json(read_plain(path, CheckpointError, most=2**26))
+        # Everything else is compared with what is given now.
+        threads = facts["threads"]
+        if type(threads) is not int or facts.get(AGAIN, threads) != threads or threads < 1:
+            facts = None
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         facts = None
     if not isinstance(facts, dict):
         raise CheckpointError(f"{path} is damaged. Start the training again with --overwrite.")

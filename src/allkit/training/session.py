@@ -26,7 +26,7 @@ from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.memory import peak_bytes
 from allkit.training.plan import History, Plan, Recorder
-from allkit.training.run import Saved, TrainingRun
+from allkit.training.run import Saved, TrainingRun, taking_up
 from allkit.training.seeds import seed_of
 from allkit.training.sources import Source
 from allkit.types import Doubles, Indices, Progress
@@ -85,8 +85,12 @@ class Session:
     def train(self, number: int) -> tuple[Member, History]:
         """Train member `number`, from the saved state if an earlier run was interrupted."""
         finished, state = self.run.member(number), self.run.state()
-        if state is not None and state.facts["member"] != number:
-            state = None
+        if state is not None:
+            with taking_up():
+                of_this = {"head", self.config.strategy} >= {state.facts["phase"]}
+                if not of_this or not isinstance(state.facts["earlier"], list):
+                    raise ValueError(f"a phase {str(state.facts['phase'])[:40]!r}")
+                state = state if state.facts["member"] == number else None
         # All processes have read before any writes.
         self.accelerator.wait_for_everyone()
         if finished is not None:
@@ -94,8 +98,9 @@ class Session:
                 copy.deepcopy(self.prepared.backbone.halves()[1]) if self.tuned else nn.Identity()
             )
             member = Member(tail, self.empty_head(number)).to(self.accelerator.device)
-            member.load_state_dict(finished.part("member"))
-            return member.eval(), list(finished.facts["history"])
+            with taking_up():
+                member.load_state_dict(finished.part("member"))
+                return member.eval(), list(finished.facts["history"])
         head = self.empty_head(number)
         history: History
         if state is None or state.facts["phase"] == "head":

@@ -11,7 +11,7 @@ import torch
 from allkit.config import TrainConfig
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
-from allkit.evaluation.leakage import group_hash
+from allkit.evaluation.site_key import HiddenGroups
 from allkit.features import Extractor
 from allkit.images.same_field import match, unpack
 from allkit.model.classifier import Classifier
@@ -157,9 +157,9 @@ def notes_on_teacher(teacher: Teaching | None) -> list[str]:
     if teacher is None or teacher.independent:
         return []
     return [
-        "The teacher was trained on these images, and more of it than its head, so its answers know what "
-        "is held out of the student's trainings: the figures of the validation may be too high, and no "
-        "limits for unseen slides can be chosen."
+        "The teacher was trained on these images, or may have been, and more of it than its head, so its "
+        "answers know what is held out of the student's trainings: the figures of the validation may be "
+        "too high, and no limits for unseen slides can be chosen."
     ]
 
 
@@ -174,11 +174,16 @@ def require_known_classes(model: Classifier, dataset: Dataset) -> None:
 
 
 def has_seen(model: Classifier, dataset: Dataset) -> bool:
-    """Return whether the model was trained on an image of a set, of one of its groups or fields."""
+    """Return whether the model was trained on an image of a set, of one of its groups or fields.
+
+    True as well where the set has groups and the key that shows those of the model is not here: then
+    it may have been.
+    """
     data = model.info.data
     if not set(data.images_sha256).isdisjoint(dataset.hashes):
         return True
-    if not set(data.groups_sha256).isdisjoint(group_hash(origin) for origin in dataset.origins):
+    groups = HiddenGroups(data.groups_sha256)
+    if any(map(groups.holds, dataset.origins)) or (dataset.origins and not groups.known):
         return True
     return any(True for _ in match(dataset.signatures, unpack(model.training)))
 

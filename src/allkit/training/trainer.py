@@ -26,6 +26,7 @@ from allkit.files import clear_stale, require_free
 from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.provenance import Provenance, division_hash, provenance_of
+from allkit.network.around import ordinary
 from allkit.network.device import choose_device
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
@@ -97,6 +98,7 @@ class Trainer:
         if teacher is not None:
             require_student(self.config)
 
+    @ordinary()
     def fit(
         self,
         train: Dataset,
@@ -232,6 +234,7 @@ class Trainer:
             training=kept_signatures(dataset),
         )
 
+    @ordinary()
     def find_learning_rate(self, train: Dataset, val: Dataset | None = None) -> LearningRates:
         """Try a hundred rising learning rates on a copy, and suggest one.
 
@@ -243,6 +246,7 @@ class Trainer:
         with self._session(train, val) as session:
             return learning_rates(session.last_loop())
 
+    @ordinary()
     def find_batch_size(self, train: Dataset, val: Dataset | None = None) -> BatchSizes:
         """Try how many images go through the network and back at once, on a copy.
 

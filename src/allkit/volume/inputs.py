@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar, overload
 
+from allkit.data.left_out import Why, no_images, walk
 from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
-from allkit.data.sources import is_image_name
+from allkit.data.sources import on_disk
 from allkit.errors import ConfigError, DatasetError
 
 __all__ = ["Paths", "Shard", "find_images"]
@@ -117,8 +118,8 @@ class Shard:
         return rows if self.count == 1 else rows[self.index :: self.count]
 
 
-def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, int]]:
-    """Return the images that `inputs` name, and how many other files each folder holds.
+def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]]:
+    """Return the images that `inputs` name, and how many other files each folder holds, by why.
 
     Folders are read recursively, in the order of names; links to folders are not followed. A table
     (`.csv`, `.tsv`, `.parquet`) stands for the images of its column `image`, whose paths are
@@ -126,46 +127,36 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, int]]:
     not exist becomes a row that says so. Raises `DatasetError` when a folder or zip holds no images
     or cannot be opened, and when a table has no column `image` or a gap in it.
     """
-    paths, others = Paths(), dict[str, int]()
+    paths, others = Paths(), dict[str, dict[Why, int]]()
     for text in inputs:
-        if not os.path.isdir(text):
-            if is_table(text):
-                root = os.path.dirname(text)
-                for image, _ in table_images(text):
-                    paths.append(os.path.join(root, image))
-            elif is_zip(text):
-                members, left = zip_images(text)
-                for member in members:
-                    paths.append(member)
-                if left:
-                    others[text] = left
-            else:
-                paths.append(text)
-            continue
-        before, left = len(paths), 0
-        folder = os.path.normpath(text)
-        for path in _files("" if folder == os.curdir else os.path.join(folder, "")):
-            if is_image_name(os.path.basename(path)):
-                paths.append(path)
-            else:
-                left += 1
-        if len(paths) == before:
-            raise DatasetError(f"{text} holds no images. Wanted: .jpg, .png, .tif or .bmp files.")
+        left: dict[Why, int] = {}
+        if os.path.isdir(text):
+            before = len(paths)
+            folder = os.path.normpath(text)
+            prefix = "" if folder == os.curdir else os.path.join(folder, "")
+            for path, why in walk(folder, _refuse):
+                if why is None:
+                    paths.append(prefix + path.replace("/", os.sep))
+                elif why != "folder":
+                    left[why] = left.get(why, 0) + 1
+            if len(paths) == before:
+                raise no_images(text, left)
+        elif is_table(text):
+            root = os.path.dirname(text)
+            for image, _ in table_images(text):
+                paths.append(os.path.join(root, on_disk(root, image)))
+        elif is_zip(text):
+            members, left = zip_images(text)
+            for member in members:
+                paths.append(member)
+        else:
+            paths.append(text)
         if left:
             others[text] = left
     return paths, others
 
 
-def _files(folder: str) -> Iterator[str]:
-    try:
-        with os.scandir(folder or os.curdir) as found:
-            entries = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found)
-    except OSError as error:
-        raise DatasetError(
-            f"The folder {folder} cannot be opened ({error.strerror}). Check its permissions."
-        ) from None
-    for name, is_folder in entries:
-        if is_folder:
-            yield from _files(os.path.join(folder, name, ""))
-        else:  # links to folders are not followed: they are told among the other files
-            yield folder + name
+def _refuse(error: OSError) -> None:
+    raise DatasetError(
+        f"The folder {error.filename} cannot be opened ({error.strerror}). Check its permissions."
+    ) from None

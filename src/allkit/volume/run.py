@@ -14,13 +14,13 @@ import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError
-from allkit.files import require_free, write_whole
+from allkit.files import held, on_disk, require_free, write_whole
 from allkit.records import CasePrediction, Prediction
 from allkit.volume.tables import encode, join, row_of
 from allkit.volume.units import By
@@ -56,7 +56,7 @@ class _Part(BaseModel, frozen=True):
     were unreadable, where rows are units.
     """
 
-    file: str
+    file: str = Field(pattern=r"^part-\d{12,}\.[a-z]+$")
     start: int
     stop: int
     sha256: str
@@ -68,6 +68,12 @@ class _Manifest(BaseModel, frozen=True):
     format: int = FORMAT
     run: Identity
     parts: tuple[_Part, ...] = ()
+    checksum: str = ""
+
+    def sealed(self) -> _Manifest:
+        """Return it with the hash of everything else in it, by which a changed bit is noticed."""
+        text = self.model_dump_json(exclude={"checksum"})
+        return self.model_copy(update={"checksum": hashlib.sha256(text.encode()).hexdigest()})
 
 
 TOLD = {
@@ -105,13 +111,12 @@ class AnsweringRun:
         self._units = identity.by != "field"
         try:
             self.folder.mkdir(exist_ok=True)
-            self._lock: BinaryIO | None = (self.folder / LOCK).open("ab")
+            self._lock = held(self.folder / LOCK, out)
         except OSError as error:
             raise AllkitError(
                 f"Cannot write {self.folder}: {error.strerror or error}. Choose another place."
             ) from error
-        if not _taken(self._lock):
-            self._lock.close()
+        if self._lock is None:
             raise ConfigError(f"Another process is writing {out} now. Wait for it or end it.")
         try:
             self._parts = self._left(overwrite)
@@ -197,7 +202,7 @@ class AnsweringRun:
                 classes = self.identity.classes
                 join(paths, stream, self._suffix, classes, units=self._units)
                 stream.flush()
-                os.fsync(stream.fileno())
+                on_disk(stream)
             os.replace(whole, self.out)
         except OSError as error:
             whole.unlink(missing_ok=True)
@@ -231,7 +236,7 @@ class AnsweringRun:
         self._save()
 
     def _save(self) -> None:
-        manifest = _Manifest(run=self.identity, parts=tuple(self._parts))
+        manifest = _Manifest(run=self.identity, parts=tuple(self._parts)).sealed()
         write_whole(self.folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
 
     def _left(self, overwrite: bool) -> list[_Part]:
@@ -244,6 +249,8 @@ class AnsweringRun:
                 changed = _changes(manifest.run, self.identity)
                 if manifest.format != FORMAT:
                     changed.append("the columns of the table")
+                elif manifest != manifest.sealed() and not changed:
+                    changed = ["its manifest, which is damaged"]
             except (ValidationError, OSError):
                 changed = ["its manifest, which cannot be read"]
             if changed and not overwrite:
@@ -292,21 +299,3 @@ def _sound(folder: Path, parts: Sequence[_Part]) -> Iterator[_Part]:
             return
         expected = part.stop
         yield part
-
-
-def _taken(stream: BinaryIO) -> bool:
-    """Take the file for this process until it is closed or the process ends, if nobody has it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            stream.seek(0)
-            # Only on Windows does the module hold it.
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

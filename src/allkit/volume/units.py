@@ -11,8 +11,10 @@ from typing import Literal, overload
 
 import numpy as np
 
+from allkit.data.left_out import Why
 from allkit.data.listed import is_table, is_zip, table_images
 from allkit.data.names import compiled_pattern
+from allkit.data.sources import on_disk
 from allkit.errors import ConfigError, DatasetError
 from allkit.volume.inputs import Paths, find_images
 
@@ -58,7 +60,7 @@ class Units(Sequence[tuple[str, int]]):
 
 def find_units(
     inputs: Iterable[str], by: By, pattern: str | None = None
-) -> tuple[Units, dict[str, int]]:
+) -> tuple[Units, dict[str, dict[Why, int]]]:
     """Return the units that `inputs` name, in order of first appearance, and other files by folder.
 
     By slide or case, `inputs` are tables with that column; with a `pattern`, slides are what its
@@ -69,7 +71,7 @@ def find_units(
     Raises `ConfigError` for inputs that have no such units, and `DatasetError` for a table without
     the column or with gaps in it, and for images that the pattern does not match.
     """
-    paths, others = Paths(), dict[str, int]()
+    paths, others = Paths(), dict[str, dict[Why, int]]()
     keys: dict[tuple[str, str], int] = {}
     numbers = array("I")
     for text in inputs:
@@ -87,7 +89,7 @@ Key = tuple[str, str]
 
 
 def _members(
-    text: str, by: By, pattern: str | None, others: dict[str, int]
+    text: str, by: By, pattern: str | None, others: dict[str, dict[Why, int]]
 ) -> Iterator[tuple[str, Key]]:
     """Yield the images of one input, each with its unit."""
     if by == "folder":
@@ -97,7 +99,7 @@ def _members(
     elif is_table(text):
         root = os.path.dirname(text)
         for image, value in table_images(text, by):
-            yield os.path.join(root, image), ("", value)
+            yield os.path.join(root, on_disk(root, image)), ("", value)
     else:
         kind = "a folder" if os.path.isdir(text) else "a file"
         also = ", or --slide REGEX to take the slides from the paths" if by == "slide" else ""
@@ -107,7 +109,7 @@ def _members(
         )
 
 
-def _of_folders(text: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
+def _of_folders(text: str, others: dict[str, dict[Why, int]]) -> Iterator[tuple[str, Key]]:
     if not os.path.isdir(text):
         raise ConfigError(
             f"--by folder takes folders; {text} is {'a file' if os.path.exists(text) else 'none'}. "
@@ -120,7 +122,9 @@ def _of_folders(text: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
         yield path, (text, "" if folder == os.curdir else folder)
 
 
-def _of_pattern(text: str, pattern: str, others: dict[str, int]) -> Iterator[tuple[str, Key]]:
+def _of_pattern(
+    text: str, pattern: str, others: dict[str, dict[Why, int]]
+) -> Iterator[tuple[str, Key]]:
     slides = compiled_pattern(pattern, "slide")
     images, left = find_images([text])
     others |= left

@@ -79,7 +79,7 @@ def take_up(here: Here, path: str) -> tuple[bool, str]:
     place = {"ALLKIT_CLINIC": str(store.folder.resolve())}
     if store.url:
         place["ALLKIT_CLINIC_URL"] = store.url
-    command = [sys.executable, "-m", "allkit", "clinic", "model", "--as", here.user.name]
+    command = [sys.executable, "-P", "-m", "allkit", "clinic", "model", "--as", here.user.name]
     environment = {name: value for name, value in os.environ.items() if name not in _OURS} | place
     try:
         ended = subprocess.run(
