@@ -361,10 +361,10 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     path.write_bytes(saved(colours(), "PNG"))
 
-    def deny(self):
+    def deny(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "read_bytes", deny)
+    monkeypatch.setattr("allkit.images.regular.os.open", deny)
     with pytest.raises(ImageError, match=r"image\.png cannot be opened \(Permission denied\)"):
         read_image(path)
 

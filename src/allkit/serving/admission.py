@@ -12,7 +12,9 @@ from fastapi import HTTPException, Request
 
 from allkit.images.batches import cores
 from allkit.images.decode import read_image, read_info
+from allkit.images.profiles import foreign_profile
 from allkit.records import Prediction
+from allkit.runtime.answers import with_profile
 from allkit.serving import bodies
 from allkit.serving.queue import Queue
 from allkit.serving.space import Full, Held
@@ -98,7 +100,11 @@ class Admission:
         for outcome in read:
             if isinstance(outcome, BaseException):
                 raise outcome
-        return await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
+        answers = await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
+        return [
+            with_profile(answer, "" if isinstance(image, np.ndarray) else foreign_profile(image))
+            for answer, (_, image) in zip(answers, images, strict=True)
+        ]
 
     async def _read(self, entered: Entered, name: str, image: bytes | Pixels) -> tuple[str, Pixels]:
         async with self._readers:
