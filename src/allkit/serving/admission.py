@@ -11,8 +11,7 @@ import numpy as np
 from fastapi import HTTPException, Request
 
 from allkit.images.batches import cores
-from allkit.images.decode import read_image, read_info
-from allkit.images.profiles import foreign_profile
+from allkit.images.decode import Decoded, decoded, read_info
 from allkit.records import Prediction
 from allkit.runtime.answers import with_profile
 from allkit.serving import bodies
@@ -100,18 +99,21 @@ class Admission:
         for outcome in read:
             if isinstance(outcome, BaseException):
                 raise outcome
-        answers = await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
+        done = [outcome for outcome in read if not isinstance(outcome, BaseException)]
+        answers = await self.queue.answer([(name, image.pixels) for name, image in done])
         return [
-            with_profile(answer, "" if isinstance(image, np.ndarray) else foreign_profile(image))
-            for answer, (_, image) in zip(answers, images, strict=True)
+            with_profile(answer, image.profile)
+            for answer, (_, image) in zip(answers, done, strict=True)
         ]
 
-    async def _read(self, entered: Entered, name: str, image: bytes | Pixels) -> tuple[str, Pixels]:
+    async def _read(
+        self, entered: Entered, name: str, image: bytes | Pixels
+    ) -> tuple[str, Decoded]:
         async with self._readers:
             size, long = await asyncio.to_thread(_cost, name, image)
             entered.held.take(memory=size)
             if not long:
-                return name, await asyncio.to_thread(read_image, image, name=name)
+                return name, await asyncio.to_thread(decoded, image, name=name)
         try:
             async with asyncio.timeout(LONG_WAIT):
                 await self._long.acquire()
@@ -120,7 +122,7 @@ class Admission:
         try:
             if await entered.request.is_disconnected():
                 raise HTTPException(400, "The client has gone.")
-            return name, await asyncio.to_thread(read_image, image, name=name)
+            return name, await asyncio.to_thread(decoded, image, name=name)
         finally:
             self._long.release()
 
