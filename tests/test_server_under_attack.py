@@ -242,3 +242,10 @@ def test_an_error_in_the_log_is_its_type_and_place_only():
         "x", logging.ERROR, "", 1, "Traceback (most recent call last)\n x\nE: Doe", (), None
     )
     assert Plain().format(as_text) == "ERROR: E"
+
+
+def test_half_of_a_character_is_no_order():
+    kinds = pytest.importorskip("allkit.clinic.orders.kinds")
+    assert kinds.json_resource(b'{"resourceType": "Bundle"}')
+    for text in (rb'{"resourceType": "\ud800"}', rb'{"resourceType": "x", "id": ["\udfff"]}'):
+        assert kinds.json_resource(text) is None
