@@ -167,6 +167,28 @@ def test_who_opens_many_connections_and_asks_nothing_keeps_nobody_out():
         bound.close()
 
 
+def test_who_takes_nothing_of_an_answer_is_dropped_and_who_takes_some_is_not():
+    from types import SimpleNamespace
+
+    from allkit.serving.connections import Connection
+
+    left, later, aborted = [100], [], []
+    connection = Connection.__new__(Connection)
+    connection._answer_timer = None
+    connection.loop = SimpleNamespace(call_later=lambda _, what, size: later.append((what, size)))
+    connection.transport = SimpleNamespace(
+        get_write_buffer_size=lambda: left[0], abort=lambda: aborted.append(True)
+    )
+    connection._watch_answer()
+    left[0] = 60
+    what, size = later.pop()
+    what(size)
+    assert not aborted
+    what, size = later.pop()
+    what(size)
+    assert aborted
+
+
 # ── what may come in ──────────────────────────────────────────────────────────────────────────
 
 

@@ -305,7 +305,7 @@ async def _slow(scale: Scale, served: Served, slow: Counts, beside: Counts) -> N
 
     async with Neighbour(served.port, png()) as neighbour:
         await asyncio.gather(
-            *(takes_nothing() for _ in range(10 if scale == "long" else 2)),
+            *(takes_nothing() for _ in range(10 if scale == "long" else 0)),
             *(client(n, what, pieces) for n, (what, pieces) in enumerate(_copies(kinds))),
         )
     slow.measured["seconds until the last was dropped"] = most
