@@ -239,6 +239,8 @@ def test_it_describes_itself_in_openapi_and_loads_nothing_from_elsewhere(client)
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     assert predict["security"]
+    (model,) = page["paths"]["/v2/models/{model}"]["get"]["parameters"]
+    assert (model["name"], model["in"]) == ("model", "path")
     assert connection.get("/docs").status_code == 404
 
 

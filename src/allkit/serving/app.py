@@ -159,8 +159,7 @@ def _protocol(router: APIRouter, server: Admission) -> None:
     async def metadata() -> dict[str, Any]:
         return {"name": "allkit", "version": __version__, "extensions": ["binary_tensor_data"]}
 
-    def known(request: Request) -> None:
-        model = request.path_params["model"]
+    def known(request: Request, model: str) -> None:
         version = request.path_params.get("version", VERSION)
         if model != server.name:
             raise HTTPException(404, f"There is no model {model!r}; there is {server.name!r}.")
