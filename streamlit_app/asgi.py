@@ -21,6 +21,8 @@ from workplace.routes import routes
 from workplace.settings import given, place
 from workplace.signing_in import AGAIN
 
+from allkit.clinic.arriving import limit_connections
+
 __all__ = ["app"]
 
 FIRST = "workplace.pages.worklist"
@@ -77,6 +79,7 @@ def secrets() -> dict[str, Any] | None:
     return {"auth": auth | {AGAIN: again | {"client_kwargs": wanted}}}
 
 
+limit_connections()
 app = st.App(
     Path(__file__).with_name("app.py"),
     routes=routes(),

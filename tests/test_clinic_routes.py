@@ -622,7 +622,7 @@ def test_an_admin_gets_the_audit_as_lines_from_where_they_were(served):
 
 
 def test_the_description_names_every_route_with_its_media_types_and_errors(empty):
-    described = empty.client.get("/openapi.json").json()
+    described = empty.client.get("/openapi.json", headers={"X-API-Key": SERVER_KEY}).json()
     paths = {p: v for p, v in described["paths"].items() if p.startswith("/clinic")}
     found = {
         (m.upper(), p.removeprefix("/clinic").replace("{case}", "X"))

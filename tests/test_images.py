@@ -361,10 +361,10 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     path = tmp_path / "image.png"
     path.write_bytes(saved(colours(), "PNG"))
 
-    def deny(self):
+    def deny(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(type(path), "read_bytes", deny)
+    monkeypatch.setattr("allkit.images.regular.os.open", deny)
     with pytest.raises(ImageError, match=r"image\.png cannot be opened \(Permission denied\)"):
         read_image(path)
 
@@ -485,3 +485,104 @@ def test_500_mutants_are_read_or_refused_without_a_word(capfd):
                 causes.append(error.__cause__)
     assert not [cause for cause in causes if isinstance(cause, Warning)]
     assert capfd.readouterr().out == ""  # libtiff has its own say on standard error
+
+
+@pytest.mark.parametrize("bits", [10, 12, 13, 14])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_10_to_14_bits_in_16_are_refused_with_their_depth(bits, channels):
+    pixels = wide16(channels) >> (16 - bits)
+    photometric = 1 if channels == 1 else 2
+    rows = [row.astype(">u2").tobytes() for row in pixels]
+    for data in (tiff(pixels, photometric), png(W, H, 16, 0 if channels == 1 else 2, rows)):
+        with pytest.raises(ImageError, match=f"{bits} bits in 16") as caught:
+            read_image(data)
+        assert caught.value.code == "low_bit_depth"
+
+
+def test_15_bits_in_16_are_refused_where_a_file_says_that_it_has_no_more():
+    pixels = wide16(3) >> 1
+    rows = [row.astype(">u2").tobytes() for row in pixels]
+    assert np.array_equal(read_image(png(W, H, 16, 2, rows)), divided(pixels))
+    assert refusal(png(W, H, 16, 2, rows, (b"sBIT", bytes([15] * 3)))) == "low_bit_depth"
+    high = [row.astype(">u2").tobytes() for row in wide16(3)]
+    assert read_image(png(W, H, 16, 2, high, (b"sBIT", bytes([15] * 3)))).shape == (H, W, 3)
+
+
+def test_every_16_bit_value_becomes_itself_over_257():
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    data = saved(Image.fromarray(values), "PNG")
+    assert np.array_equal(read_image(data)[..., 0], np.round(values / 257).astype(np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["zeros", "noise", "cut out", "put in"])
+def test_a_jpeg_with_200_bytes_changed_is_refused_though_a_decoder_would_read_it(kind):
+    rng = np.random.default_rng(5)
+    field = Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).resize((800, 600))
+    data = saved(field, "JPEG", quality=90)
+    for at in rng.integers(len(data) // 4, len(data) - 400, 20):
+        piece = {"zeros": bytes(200), "noise": rng.bytes(200).replace(b"\xff", b"\xfe")}.get(
+            kind, b""
+        )
+        end = at if kind == "put in" else at + 200
+        changed = data[:at] + (data[100:300] if kind == "put in" else piece) + data[end:]
+        Image.open(io.BytesIO(changed)).verify()
+        assert refusal(changed) in ("corrupt", "truncated")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"quality": q} for q in (5, 30, 75, 95, 100)]
+    + [
+        {"subsampling": 0},
+        {"subsampling": 1},
+        {"optimize": True},
+        {"progressive": True},
+        {"restart_marker_blocks": 3},
+        {"restart_marker_rows": 1},
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_no_whole_jpeg_is_taken_for_a_damaged_one(mode, options):
+    rng = np.random.default_rng(1)
+    for size in ((32, 32), (33, 47), (200, 97), (640, 481)):
+        coarse = rng.integers(0, 256, (size[1] // 8 + 1, size[0] // 8 + 1, 3), dtype=np.uint8)
+        for image in (Image.fromarray(coarse).resize(size), Image.new("RGB", size, (0, 0, 0))):
+            data = saved(image.convert(mode), "JPEG", **options)
+            assert np.array_equal(
+                read_image(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+            )
+
+
+def test_restarts_out_of_order_and_marks_within_the_data_are_damage():
+    data = saved(colours(100, 120), "JPEG", restart_marker_blocks=4)
+    first, second = data.index(b"\xff\xd0"), data.index(b"\xff\xd1")
+    assert refusal(data[:first] + data[second:]) == "corrupt"
+    begin = data.index(b"\xff\xda")
+    assert refusal(data[: begin + 40] + b"\xff\xd8" + data[begin + 40 :]) == "corrupt"
+
+
+@pytest.mark.parametrize(("fourth", "read"), [(0, True), (255, True), (7, False), (None, False)])
+def test_the_fourth_byte_of_a_bmp_is_an_opacity_only_where_it_can_be_one(fourth, read):
+    pixels = colours(channels=4)
+    if fourth is not None:
+        pixels[..., 3] = fourth
+    data = saved(pixels, "BMP")
+    if read:
+        assert np.array_equal(read_image(data), pixels[..., :3])
+    else:
+        assert refusal(data) == "translucent"
+
+
+def test_what_is_long_to_decode_is_decoded_apart_and_ended(monkeypatch):
+    from allkit.images import apart, workload
+
+    data = saved(colours(), "PNG")
+    monkeypatch.setattr(workload, "LONG", 0)
+    assert np.array_equal(read_image(data), colours())
+    with pytest.raises(ImageError, match="the upload is truncated") as caught:
+        read_image(data[:-30] + data[-12:], name="the upload")
+    assert caught.value.code in ("corrupt", "truncated")
+    monkeypatch.setattr(apart, "SECONDS", 0.01)
+    assert refusal(data) == "too_slow"
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+    assert refusal(data) == "too_slow"

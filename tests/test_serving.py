@@ -232,12 +232,15 @@ def test_a_local_server_is_not_reached_under_another_name(client):
 
 def test_it_describes_itself_in_openapi_and_loads_nothing_from_elsewhere(client):
     connection = client(key=KEY)
-    page = connection.get("/openapi.json").json()
+    assert connection.get("/openapi.json").status_code == 401
+    page = connection.get("/openapi.json", headers={"X-API-Key": KEY}).json()
     assert {"/predict", "/v2/models/{model}/infer", "/metrics"} <= set(page["paths"])
     predict = page["paths"]["/predict"]["post"]
     assert "multipart/form-data" in predict["requestBody"]["content"]
     assert predict["responses"]["200"]["content"]["application/json"]["schema"]["$ref"]
     assert predict["security"]
+    (model,) = page["paths"]["/v2/models/{model}"]["get"]["parameters"]
+    assert (model["name"], model["in"]) == ("model", "path")
     assert connection.get("/docs").status_code == 404
 
 

@@ -539,7 +539,7 @@ def test_a_file_that_was_refused_is_named_with_what_to_do(name, language):
 
 
 CODES_OF_FILES = (
-    "missing", "empty", "not_an_image", "truncated", "corrupt", "too_small", "too_large", "animated",
+    "missing", "empty", "not_an_image", "truncated", "corrupt", "too_small", "too_large", "too_slow", "animated",
     "translucent", "float", "low_bit_depth", "mode", "array", "identity", "left_out", "link",
     "nested_zip", "encrypted", "damaged_zip", "too_many", "order",
     "case",

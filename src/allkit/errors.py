@@ -53,7 +53,7 @@ class ImageError(AllkitError):
     """One image cannot be read, or the reader's policy refuses it.
 
     `code` is a stable word for programs: `missing`, `empty`, `not_an_image`, `truncated`,
-    `corrupt`, `too_small`, `too_large`, `animated`, `translucent`, `float`, `low_bit_depth`,
+    `corrupt`, `too_small`, `too_large`, `too_slow`, `animated`, `translucent`, `float`, `low_bit_depth`,
     `mode`, `array`; `identity` for a DICOM with writing in its pixels.
     """
 

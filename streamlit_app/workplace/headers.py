@@ -74,7 +74,11 @@ class SameOrigin:
         changes = kind == "websocket" or scope.get("method") not in self.SAFE
         origin = headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc != headers.get("host", "")
-        if kind == "websocket" and foreign:
+        names = headers.keys()
+        smuggled = "transfer-encoding" in names and "content-length" in names
+        if smuggled:  # a proxy may have seen the end of the body elsewhere
+            await Response(status_code=400, headers={"Connection": "close"})(scope, receive, send)
+        elif kind == "websocket" and foreign:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         elif kind == "http" and ((changes and foreign) or scope["path"] in self.HIDDEN):

@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from allkit.clinic.arriving import paced
 from allkit.clinic.cases import create
 from allkit.clinic.fields import image_of, sha256_of_field
 from allkit.clinic.reading import Item, Sent, read_many
@@ -73,6 +74,8 @@ def guarded(answer: Any) -> Any:
             return told(say, error.code, error.status)
         except AllkitError as error:
             return of_error(say, error)
+        except TimeoutError:
+            return told(say, "too_slow", 408)
         except ClientDisconnect:  # a page that was closed; nobody reads the answer
             return Response(status_code=400)
         except Exception:
@@ -100,7 +103,7 @@ async def body_of(request: Request) -> Any:
     if request.method != "POST":
         return None
     data = bytearray()
-    async for piece in request.stream():
+    async for piece in paced(request.stream()):
         data += piece
         if len(data) > MOST_JSON:
             raise Refused("too_large", 413)
@@ -108,6 +111,8 @@ async def body_of(request: Request) -> Any:
         return {}
     try:
         found = json.loads(data)
+        # No file and no database can hold half of a character.
+        json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused("invalid", 422) from None
     if not isinstance(found, dict):
@@ -158,7 +163,7 @@ def _item(client: str, one: Any) -> Item:
         raise Refused("invalid", 422)
     seq = one.get("seq")
     texts_ = {name: one.get(name) or "" for name in ("field", "label", "why", "text")}
-    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+    if not isinstance(seq, int) or isinstance(seq, bool) or not 0 <= seq < 2**31:
         raise Refused("invalid", 422)
     if not all(isinstance(value, str) for value in texts_.values()):
         raise Refused("invalid", 422)
@@ -169,12 +174,13 @@ def _item(client: str, one: Any) -> Item:
 @signed_in
 def new_case(request: Request, session: Session, body: Any) -> Response:
     """Open a case for what is about to be uploaded."""
-    values = {name: body.get(name) or "" for name in ("patient", "order", "stain", "number")}
+    names = ("patient", "order", "stain", "number", "kind", "collected")
+    values = {name: body.get(name) or "" for name in names}
     if not all(isinstance(value, str) for value in values.values()):
         raise Refused("invalid", 422)
     specimen = Specimen(
-        body.get("kind") or "blood",
-        body.get("collected") or None,
+        values["kind"] or "blood",
+        values["collected"] or None,
         values["stain"] or None,
         values["number"] or None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from allkit.clinic.arriving import paced
 from allkit.clinic.exchange import Taken, take
 from allkit.clinic.intake.unpack import unpack
 from workplace.sessions import Session
@@ -23,17 +24,21 @@ IN_MEMORY = 8 * 2**20
 
 
 async def receive(request: Request, session: Session, say: Texts) -> dict[str, Any]:
-    """Take the body of a request into a case and say what became of it. Raises `OverflowError`."""
+    """Take the body of a request into a case and say what became of it. Raises `OverflowError`.
+
+    Raises `TimeoutError` for a body that comes too slowly.
+    """
     name = request.query_params.get("name", "")[:1000]
     # Who may not add fields is told before a gigabyte is sent.
     await run_in_threadpool(_require_reader, session)
-    announced = request.headers.get("content-length", "0")
-    if announced.isdigit() and int(announced) > MOST_BYTES:
+    announced = request.headers.get("content-length", "0").lstrip("0")
+    # Of thousands of digits Python makes no number.
+    if announced.isdecimal() and (len(announced) > 15 or int(announced) > MOST_BYTES):
         raise OverflowError
     with tempfile.TemporaryDirectory(prefix="allkit-") as folder:
         path, size = Path(folder) / "file", 0
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as held:
-            async for piece in request.stream():
+            async for piece in paced(request.stream()):
                 size += len(piece)
                 if size > MOST_BYTES:
                     raise OverflowError

@@ -114,6 +114,7 @@ def _text(report: Check) -> str:
         ("slides", _slides(data)),
         ("unreadable", f"{len(report.unreadable):,}"),
         ("blank", f"{len(report.blank):,}"),
+        *_profiles(report),
         ("byte-identical pairs", f"{len(report.duplicates):,}"),
         ("near-duplicate pairs", f"{len(report.near_duplicate_pairs):,} (these included)"),
         ("overlapping pairs", f"{len(report.overlapping_pairs):,} (less is shared)"),
@@ -148,6 +149,14 @@ def _text(report: Check) -> str:
     if len(report.findings) > 2 * SHOWN:
         lines.append(f"- … and {len(report.findings) - 2 * SHOWN:,} more (--json has all)")
     return "\n".join(lines) + "\n"
+
+
+def _profiles(report: Check) -> list[tuple[str, str]]:
+    """Return how many images have a colour profile that is not applied; nothing where none has."""
+    count = len(report.colour_profiles)
+    names = list(dict.fromkeys(name for _, name in report.colour_profiles))
+    shown = f"{', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+    return [("colour profiles", f"{count:,} not sRGB, not applied ({shown})")] if count else []
 
 
 def _slides(data: Dataset) -> str:

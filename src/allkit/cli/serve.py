@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from allkit.serving.app import Limits
+    from allkit.serving.keys import Keys
 
 __all__ = ["serve"]
 
@@ -33,10 +34,17 @@ def serve(
         str | None, typer.Option(help="of the model, in addresses", show_default="the file's")
     ] = None,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="what clients must show", show_default=VARIABLE)
+        Path | None,
+        typer.Option(help="keys, one a line; read anew when it changes", show_default=VARIABLE),
     ] = None,
     max_request_mb: Annotated[float, typer.Option(help="size of one request, at most")] = 32,
     queue: Annotated[int, typer.Option(help="images inside at once, at most")] = 256,
+    rate: Annotated[
+        int, typer.Option(help="requests a minute of each key or address, at most; 0: any number")
+    ] = 0,
+    access_log: Annotated[
+        Path | None, typer.Option(help="file that gets a line for each request, without names")
+    ] = None,
     clinic: Annotated[
         bool, typer.Option("--clinic", help="also the clinic, for laboratory systems")
     ] = False,
@@ -54,21 +62,23 @@ def serve(
         raise ConfigError(
             f"The server needs {', '.join(missing)}. Type: pip install 'allkit[serve]'"
         )
+    from allkit.serving.accesses import AccessLog
     from allkit.serving.app import Limits, create_app
     from allkit.serving.guard import is_local
     from allkit.serving.run import listen
     from allkit.serving.run import serve as run_server
 
-    key = _key(api_key_file)
+    keys = _keys(api_key_file)
     local = is_local(host)
-    if key is None and not local:
+    if keys is None and not local:
         raise ConfigError(
             f"On {host} others could reach the server, and it has no key. Put one into "
             f"{VARIABLE} or give --api-key-file, or use 127.0.0.1."
         )
-    if max_request_mb <= 0 or queue < 1:
-        raise ConfigError("--max-request-mb and --queue must be positive.")
-    limits = Limits(images=queue, request_bytes=int(max_request_mb * 2**20))
+    if not 0 < max_request_mb <= 2**20 or queue < 1 or rate < 0:
+        raise ConfigError("--max-request-mb and --queue must be positive, --rate at least 0.")
+    limits = Limits(images=queue, request_bytes=int(max_request_mb * 2**20), requests_a_minute=rate)
+    noted = None if access_log is None else AccessLog(access_log)
     with contextlib.ExitStack() as opened:
         bound = opened.enter_context(listen(host, port))
         routers = [_clinic(opened, limits)] if clinic else []
@@ -76,15 +86,16 @@ def serve(
         app = create_app(
             open_model(model, device),
             name=served_name,
-            key=key,
+            key=keys,
             limits=limits,
             local=local,
             routers=routers,
+            access_log=noted,
         )
         shown = f"[{host}]" if ":" in host else host
         say(
             f"Serving {served_name!r} on http://{shown}:{bound.getsockname()[1]} "
-            f"({'with' if key else 'without'} a key; Ctrl-C ends it)."
+            f"({'with' if keys else 'without'} a key; Ctrl-C ends it)."
             + (" The clinic is at /clinic." if clinic else "")
         )
         complete = run_server(app, bound)
@@ -104,21 +115,11 @@ def _clinic(opened: contextlib.ExitStack, limits: Limits) -> APIRouter:
     return clinic_router(opened.enter_context(Store.open()), limits=limits)
 
 
-def _key(file: Path | None) -> str | None:
-    """Return the key from a file, or the environment; never from an argument, which all can see."""
-    if file is None:
-        key = os.environ.get(VARIABLE)
-        where = VARIABLE
-    else:
-        try:
-            key, where = file.read_text(encoding="utf-8").strip(), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"The key file {file} cannot be read ({error}).") from None
-    if key is None:
-        return None
-    if len(key) < 16 or not key.isascii() or any(c.isspace() for c in key):
-        raise ConfigError(
-            f"The key in {where} must be 16 characters or more, ASCII and without spaces. "
-            f"Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'"
-        )
-    return key
+def _keys(file: Path | None) -> Keys | None:
+    """Return the keys of a file, or of the environment; never of an argument, which all can see."""
+    from allkit.serving.keys import Keys, keys_of
+
+    if file is not None:
+        return Keys.of_file(file)
+    given = os.environ.get(VARIABLE)
+    return None if given is None else Keys(keys_of(given, VARIABLE))

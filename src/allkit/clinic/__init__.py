@@ -33,6 +33,7 @@ routes      the clinic over HTTP: orders, cases, fields in
 results     results and the audit over HTTP
 forms       what goes over HTTP as JSON
 web         who may ask over HTTP, and what an error says
+arriving    what arrives at the workplace: its pace, slow connections
 erasure     erasing a case
 shares      shares with their number and interval
 resampling  kappa with an interval over cases

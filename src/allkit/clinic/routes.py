@@ -66,7 +66,7 @@ def clinic_router(store: Store, *, limits: Limits | None = None) -> APIRouter:
         tags=["clinic"],
         route_class=ClinicRoute,
         dependencies=[
-            Depends(SignedIn(store, limits.request_bytes)),
+            Depends(SignedIn(store, limits)),
             Depends(APIKeyHeader(name="X-API-Key", auto_error=False)),
             Depends(HTTPBearer(auto_error=False)),
         ],

@@ -19,8 +19,11 @@ from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Store
 from allkit.errors import AccessError, AllkitError, ClinicError, ConfigError, StoreError
 from allkit.serving import bodies
-from allkit.serving.app import Limits
-from allkit.serving.guard import shown_key, wrong_key
+from allkit.serving.admission import FULL, Limits
+from allkit.serving.guard import require_rate, shown_key, wrong_key
+from allkit.serving.keys import id_of
+from allkit.serving.rates import Rates
+from allkit.serving.space import Full, Space
 
 __all__ = [
     "BINARY",
@@ -44,11 +47,12 @@ _ERRORS = {
     401: "The key is missing, wrong or revoked.",
     403: "Whose key it is has no role for this.",
     404: "There is no such case or version.",
-    408: "The body did not arrive within 30 seconds.",
+    408: "The body is too slow.",
     409: "The state of the case does not allow it, or it contradicts what is known.",
     413: "The body is too large.",
     415: "The body has another media type than is taken.",
     422: "A value is wrong; `error` names it.",
+    429: "Too many requests; `Retry-After` says when to come again.",
     501: "The server lacks a library for this.",
     503: "The store is away or the server is full; `Retry-After` says when to come again.",
     507: "The disk of the clinic is full.",
@@ -90,13 +94,16 @@ def _told(error: AllkitError) -> HTTPException:
 class SignedIn:
     """Lets in who shows a key of a person or machine of the clinic, and notes whose it is."""
 
-    def __init__(self, store: Store, limit: int) -> None:
-        self._store, self._limit = store, limit
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store, self._limit = store, limits.request_bytes
+        self._rates = Rates(limits.requests_a_minute)
 
     async def __call__(self, request: Request) -> None:
-        """Raise 401 unless the key is one of the clinic."""
+        """Raise 401 unless the key is one of the clinic, and 429 when it asks too often."""
         shown = shown_key(request)
         user = await run_in_threadpool(sign_in_by_key, self._store, shown) if shown else None
+        known = None if user is None else id_of(shown)
+        await require_rate(request, self._rates, known, limit=self._limit)
         if user is None:
             await bodies.discard(request, self._limit)
             raise wrong_key()
@@ -119,32 +126,27 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self._bytes = 0
+        self._space = Space(limits.images, limits.memory)
 
     @contextlib.asynccontextmanager
     async def inside(self, request: Request, limit: int) -> AsyncIterator[bytes]:
         """Give a body of at most `limit` bytes while there is room for it; 413, 408 or 503 otherwise."""
         limit = min(limit, self.limits.request_bytes)
         try:
-            expected = bodies.announced(request, limit)
-            if self._bytes and self._bytes + expected > self.limits.memory:
-                raise HTTPException(
-                    503, "The server is full. Try again in a moment.", {"Retry-After": "1"}
-                )
-            self._bytes += expected
-            try:
-                yield await bodies.read(request, limit)
-            finally:
-                self._bytes -= expected
+            with self._space.held() as held:
+                yield await bodies.read(request, limit, held)
+        except Full:
+            await bodies.discard(request, self.limits.request_bytes)
+            raise FULL from None
         except HTTPException as error:
-            if error.status_code in (413, 415, 503):
+            if error.status_code in (413, 415):
                 await bodies.discard(request, self.limits.request_bytes)
             raise
 
 
 def errors(codes: Collection[int] = ()) -> dict[int | str, dict[str, Any]]:
     """Return what the description of a route says of its errors: of some codes, and of those of all."""
-    always = (401, 403, 422, 503)
+    always = (401, 403, 422, 429, 503)
     return {
         code: {"model": forms.Error, "description": _ERRORS[code]}
         for code in sorted({*always, *codes})

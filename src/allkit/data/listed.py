@@ -15,7 +15,7 @@ from typing import Any
 from allkit.data.delimited import OWN, open_lines
 from allkit.data.left_out import Why, no_images, whys_of
 from allkit.data.shown import shortened, unguarded
-from allkit.data.sources import ZipSource, on_disk
+from allkit.data.sources import ZipSource, name_on_disk
 from allkit.data.values import (
     Form,
     column_names,
@@ -96,7 +96,9 @@ def found_path(root: str | os.PathLike[str], name: str) -> str:
     if "\\" not in plain or "\0" in plain:
         return plain
     top, slashed = os.fsdecode(root), plain.replace("\\", "/")
-    is_there = [os.path.isfile(os.path.join(top, on_disk(top, one))) for one in (plain, slashed)]
+    is_there = [
+        os.path.isfile(os.path.join(top, name_on_disk(top, one))) for one in (plain, slashed)
+    ]
     return slashed if is_there == [False, True] else plain
 
 

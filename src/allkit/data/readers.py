@@ -23,6 +23,9 @@ __all__ = ["read", "read_folder", "read_unlabelled", "read_zip"]
 
 UNLABELLED = "unlabelled"
 
+MAX_TABLE_BYTES = 2**30
+"""Most bytes of a table: a row has about a hundred."""
+
 
 def read(path: Path) -> Table:
     """Read a folder, a zip or a table, whichever `path` is."""
@@ -33,6 +36,13 @@ def read(path: Path) -> Table:
             f"{path} does not exist. Give a folder of class folders, a zip or a CSV."
         )
     suffix = path.suffix.lower()
+    if not path.is_file():  # a pipe or a device may never end
+        raise DatasetError(f"{path} is not a regular file. Give a folder, a zip or a table.")
+    if suffix != ".zip" and path.stat().st_size > MAX_TABLE_BYTES:
+        raise DatasetError(
+            f"{path} has {path.stat().st_size:,} bytes; tables of up to {MAX_TABLE_BYTES:,} are read. "
+            "Divide it."
+        )
     if suffix == ".zip":
         return read_zip(path)
     if suffix in (".csv", ".tsv"):

@@ -1,7 +1,13 @@
 """One image: decoded, its white cells, its statistics, and whether two show the same field.
 
 decode        the only decoder: what is taken, what is refused
-formats       the parts of PNG, JPEG and TIFF files that make pixels
+formats       the parts of PNG and TIFF files that make pixels
+jpeg          those of JPEG files, and the damage in them that can be known
+jpeg_end      whether the data of a JPEG ends where its pixels end
+workload      what decoding costs, before it begins
+apart         decoding in a process that can be ended
+child         that process
+profiles      colour profiles that are not sRGB
 pixels        from what Pillow decodes to RGB with 8 bits
 refusal       why an image is refused, in words
 regular       the bytes of a regular file: no pipe, no device

@@ -3,9 +3,9 @@
 JPEG, PNG, TIFF and BMP become `(H, W, 3)` uint8 RGB, upright (EXIF orientation applied). Grey,
 palette, CMYK, YCbCr and 1-bit become RGB, opaque alpha is dropped, 16 bits are divided by 257.
 (`pixels` does that; `refusal` has the texts.) Everything else is refused with an `ImageError`, whose
-`code` says why. Colour profiles are
-ignored, and so is an orientation given in XMP only. An MPO file is read as the JPEG at its
-beginning: the rest is a preview or a depth map.
+`code` says why. Colour profiles are not applied, but named where they are not sRGB (`profiles`), and
+an orientation given in XMP only is ignored. An MPO file is read as the JPEG at its beginning: the
+rest is a preview or a depth map. What takes long is decoded in a process of its own (`apart`).
 
 Pillow decodes the pixels, but sees only the parts of a file that hold pixels: the other parts
 (texts, profiles, EXIF, ...) are removed first, because they cost memory and because Pillow
@@ -17,7 +17,6 @@ the formats are called directly: `Image.open` warns by the process-wide `MAX_IMA
 from __future__ import annotations
 
 import io
-import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,11 +32,25 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from allkit.errors import ConfigError, ImageError
-from allkit.images.formats import PixelFile, reduce_jpeg, reduce_png, reduce_tiff
+from allkit.images.apart import decode_apart
+from allkit.images.formats import PixelFile, reduce_png, reduce_tiff
+from allkit.images.jpeg import reduce_jpeg
 from allkit.images.pixels import pixels_of_file
-from allkit.images.refusal import check_bytes, check_size, refuse
+from allkit.images.profiles import foreign_profile
+from allkit.images.refusal import check_bytes, check_memory, check_size, refuse
+from allkit.images.regular import TAKEN, read_regular
+from allkit.images.workload import is_long, memory_of
+from allkit.types import Pixels
 
-__all__ = ["IMAGE_SUFFIXES", "ImageInfo", "read_image", "read_info"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Decoded",
+    "ImageInfo",
+    "decoded",
+    "read_here",
+    "read_image",
+    "read_info",
+]
 
 IMAGE_SUFFIXES = (
     ".jpg",
@@ -55,7 +68,6 @@ IMAGE_SUFFIXES = (
 
 T = TypeVar("T")
 
-TAKEN = "Give a JPEG, PNG, TIFF or BMP file"
 FOREIGN = (
     (0, b"GIF8", "a GIF"),
     (8, b"WEBP", "a WebP"),
@@ -82,6 +94,17 @@ class ImageInfo:
     format: str
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """The pixels of an image, `(H, W, 3)` uint8 RGB, and what its file says of their colours.
+
+    `profile` names the colour profile where that is another one than sRGB; it was not applied.
+    """
+
+    pixels: Pixels
+    profile: str = ""
+
+
 def read_image(
     source: str | Path | bytes | npt.NDArray[Any], *, name: str | None = None
 ) -> npt.NDArray[np.uint8]:
@@ -90,38 +113,60 @@ def read_image(
     `source` is a path, the bytes of a file, or an array: `(H, W, 3)` uint8 RGB or `(H, W)` uint8
     grey. `name` is what an error calls it. Raises `ImageError`.
     """
+    return decoded(source, name=name).pixels
+
+
+def decoded(source: str | Path | bytes | npt.NDArray[Any], *, name: str | None = None) -> Decoded:
+    """Return what `read_image` does, and with it the name of a colour profile that is not sRGB."""
     if isinstance(source, np.ndarray):
-        return _from_array(source, name or "The array")
-    name, image, file = _open(source, name)
+        return Decoded(_from_array(source, name or "The array"))
+    name, data = _bytes_of(source, name)
+    image, file = _open(data, name)
+    profile = foreign_profile(data)
+    if is_long(image, file):
+        image.close()
+        del image, file
+        return Decoded(decode_apart(data, name), profile)
+    return Decoded(_guarded(name, file.data, lambda: pixels_of_file(name, image, file)), profile)
+
+
+def read_here(files: list[bytes], name: str) -> Pixels:
+    """Return the pixels of the one file in a list, in this process, whatever it takes.
+
+    The file is taken out of the list, so that it is not held while its pixels are decoded.
+    """
+    image, file = _open(files.pop(), name)
     return _guarded(name, file.data, lambda: pixels_of_file(name, image, file))
 
 
 def read_info(source: str | Path | bytes, *, name: str | None = None) -> ImageInfo:
     """Return the content of the header; no pixel is decoded. Raises `ImageError` as `read_image`."""
-    _, image, file = _open(source, name)
+    name, data = _bytes_of(source, name)
+    image, file = _open(data, name)
     width, height = image.size if file.orientation < 5 else image.size[::-1]
     return ImageInfo(width, height, image.mode, str(image.format))
 
 
-def _open(
-    source: str | Path | bytes, name: str | None
-) -> tuple[str, ImageFile.ImageFile, PixelFile]:
+def _bytes_of(source: str | Path | bytes, name: str | None) -> tuple[str, bytes]:
+    """Return what an error calls an image, and the bytes of its file."""
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ConfigError(
             "PIL.ImageFile.LOAD_TRUNCATED_IMAGES is on, so half an image would pass for a whole "
             "one. Set it to False before reading images."
         )
     if isinstance(source, bytes | bytearray | memoryview):
-        name, data = name or "The image in memory", bytes(source)
-    elif isinstance(source, str | Path):
+        return name or "The image in memory", bytes(source)
+    if isinstance(source, str | Path):
         name = name or str(source)
-        data = _file_bytes(Path(source), name)
-    else:
-        raise ImageError(
-            f"{name or 'The image'} is a {type(source).__name__}. "
-            "Give a path, the bytes of a file, or a numpy array.",
-            code="array",
-        )
+        return name, read_regular(source, name)
+    raise ImageError(
+        f"{name or 'The image'} is a {type(source).__name__}. "
+        "Give a path, the bytes of a file, or a numpy array.",
+        code="array",
+    )
+
+
+def _open(data: bytes, name: str) -> tuple[ImageFile.ImageFile, PixelFile]:
     if not data:
         raise ImageError(f"{name} is empty (0 bytes). Copy it again from its source.", code="empty")
     check_bytes(len(data), name)
@@ -129,24 +174,8 @@ def _open(
     file = _guarded(name, data, lambda: reduce(data, name))
     image = _guarded(name, file.data, lambda: opener(io.BytesIO(file.data)))
     check_size(*image.size, name)
-    return name, image, file
-
-
-def _file_bytes(path: Path, name: str) -> bytes:
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{name} is a folder. {TAKEN}.", code="not_an_image")
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device may never end
-            raise ImageError(f"{name} is not a regular file. {TAKEN}.", code="not_an_image")
-        check_bytes(status.st_size, name)
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise ImageError(f"{name} does not exist. Check the path.", code="missing") from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        reason = getattr(error, "strerror", None) or error
-        message = f"{name} cannot be opened ({reason}). Check the path and its permissions."
-        raise ImageError(message, code="missing") from error
+    check_memory(memory_of(image, file), name)
+    return image, file
 
 
 def _from_array(array: npt.NDArray[Any], name: str) -> npt.NDArray[np.uint8]:

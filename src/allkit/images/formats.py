@@ -1,7 +1,7 @@
-"""PNG, JPEG and TIFF files reduced to the parts that hold pixels.
+"""PNG and TIFF files reduced to the parts that hold pixels.
 
 Texts, profiles, EXIF and similar parts are removed before Pillow sees a file: they cost memory, and
-Pillow warns about broken ones.
+Pillow warns about broken ones. `allkit.images.jpeg` does it for JPEG.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from PIL import TiffTags
 
-from allkit.images.refusal import check_size, refuse
+from allkit.images.refusal import MAX_PARTS, MAX_SCANS, check_size, refuse
 
-__all__ = ["PixelFile", "exif_orientation", "reduce_jpeg", "reduce_png", "reduce_tiff"]
+__all__ = ["PixelFile", "exif_orientation", "reduce_png", "reduce_tiff", "tiff_tags"]
 
 # The TIFF tags that make pixels; Pillow and libtiff are shown no others.
 TIFF_TAGS = {256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320}
 TIFF_TAGS |= {322, 323, 324, 325, 332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521}
 TIFF_TAGS |= {529, 530, 531, 532}
+TIFF_READ = TIFF_TAGS | {281}  # and what is read here only: the most that a sample is
 TIFF_TYPES = {1: "B", 2: "c", 3: "H", 4: "I", 5: "Q", 6: "b", 7: "c", 8: "h", 9: "i", 10: "q"}
 TIFF_TYPES |= {11: "f", 12: "d", 16: "Q"}
 
@@ -34,17 +35,28 @@ class PixelFile:
     depth: int = 8  # the bits of a sample in a PNG
     grey_alpha_16: bool = False  # a PNG relabelled from 2 × 16 to 4 × 8 bits per pixel
     inverted_16: bool = False  # a TIFF in which 0 is white; Pillow inverts up to 8 bits only
+    stated_bits: int = 16  # the bits of a sample that are in use, where a file of 16 bits says so
+    passes: float = 1.0  # how often the pixels are gone over: 1 is the cost of a plain file
+    buffered: float = 0.0  # bytes that the decoder holds beside the pixels, for each pixel
+    data_end: int = 0  # where the data of a JPEG ends that is in one scan; 0 for all others
 
 
 def reduce_png(data: bytes, name: str) -> PixelFile:
     """Check every checksum (Pillow skips those of the pixels) and keep the chunks of the pixels."""
-    chunks, extra, at = [data[:8]], {b"tRNS": b"", b"eXIf": b"", b"acTL": b""}, 8
+    view = memoryview(data)
+    chunks: list[bytes | memoryview] = [data[:8]]
+    extra, at = {b"tRNS": b"", b"eXIf": b"", b"acTL": b"", b"sBIT": b""}, 8
     kind, depth_colour = b"", b""
+    number, most, left = 0, MAX_PARTS + len(data) // 1024, len(data)
     while kind != b"IEND":
+        number += 1
+        if number > most:
+            refuse(name, "too_slow", f"more than {most:,} parts")
         if at + 12 > len(data):
             refuse(name, "truncated")
         length, kind = struct.unpack_from(">I4s", data, at)
-        chunk, at = data[at : at + 12 + length], at + 12 + length
+        chunk: bytes | memoryview
+        chunk, at = view[at : at + 12 + length], at + 12 + length
         if at > len(data):
             refuse(name, "truncated")
         body = chunk[8:-4]
@@ -53,53 +65,47 @@ def reduce_png(data: bytes, name: str) -> PixelFile:
         if kind == b"IHDR":
             width, height = struct.unpack_from(">II", body)
             check_size(width, height, name)  # before the checksums of a huge file
-            depth_colour = body[8:10]
+            head = bytes(body)
+            depth_colour = head[8:10]
+            left = _png_bytes(width, height, head)
             if depth_colour == b"\x10\x04":  # to Pillow, which would drop 8 of 16 bits, RGBA
-                chunk = _png_chunk(kind, body[:8] + b"\x08\x06" + body[10:])
+                chunk = _png_chunk(kind, head[:8] + b"\x08\x06" + head[10:])
+        if kind == b"IDAT":
+            left -= length
+            if left < 0:
+                refuse(name, "too_slow", "more compressed data than its pixels are")
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"IEND"):
             chunks.append(chunk)
         elif kind in extra:
-            extra[kind] = body
+            extra[kind] = bytes(body)
         elif kind == b"fdAT":
             refuse(name, "animated")
     if extra[b"acTL"] and extra[b"acTL"][:4] != b"\0\0\0\1":
         refuse(name, "animated")
     orientation = exif_orientation(extra[b"eXIf"])
     relabelled = depth_colour == b"\x10\x04"
+    wide = depth_colour[:1] == b"\x10"
+    # A PNG of 16 bits in several colours is decoded twice.
+    passes = 4.0 if depth_colour in (b"\x10\x02", b"\x10\x06") else 2.0 if wide else 1.25
     return PixelFile(
-        b"".join(chunks),
+        b"".join(chunks) if sum(map(len, chunks)) < len(data) or relabelled else data,
         orientation=orientation,
         transparency=extra[b"tRNS"],
         depth=depth_colour[0],
         grey_alpha_16=relabelled,
+        stated_bits=max(extra[b"sBIT"], default=16) if wide else 16,
+        passes=passes,
     )
+
+
+def _png_bytes(width: int, height: int, header: bytes) -> int:
+    """Return the most bytes of compressed data that a PNG may hold: those of its pixels, and 1 MiB."""
+    bits = header[8] * {2: 3, 4: 2, 6: 4}.get(header[9], 1)
+    return height * (1 + -(-width * bits // 8)) * 102 // 100 + 2**20
 
 
 def _png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def reduce_jpeg(data: bytes, name: str) -> PixelFile:
-    """Keep the segments of the pixels; of the others, APP0 and APP14 say how colours are stored."""
-    segments, orientation, at = [data[:2]], 1, 2
-    while True:
-        while data[at : at + 2] == b"\xff\xff":  # padding
-            at += 1
-        if at + 4 > len(data):
-            refuse(name, "truncated")
-        mark, kind, length = struct.unpack_from(">BBH", data, at)
-        if mark != 0xFF or length < 2:
-            refuse(name, "corrupt", "its segments do not line up")
-        if kind == 0xDA:
-            break
-        segment, at = data[at : at + 2 + length], at + 2 + length
-        if kind == 0xE1 and segment[4:10] == b"Exif\0\0":
-            orientation = exif_orientation(segment[10:])
-        if kind in (0xE0, 0xEE) or not (0xE0 <= kind <= 0xEF or kind == 0xFE):
-            segments.append(segment)
-    if data.rfind(b"\xff\xd9", at) < 0:  # Pillow accepts files whose last rows it has to guess
-        refuse(name, "truncated")
-    return PixelFile(b"".join([*segments, data[at:]]), orientation)
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,14 @@ def _directory(data: bytes, wanted: set[int]) -> _Directory:
     )
 
 
+def tiff_tags(data: bytes, wanted: set[int]) -> dict[int, tuple[int, ...]]:
+    """Return the whole numbers of these tags of a TIFF, or of a block of EXIF; none if it is broken."""
+    try:
+        return _directory(data, wanted).values
+    except (struct.error, EOFError, ValueError):
+        return {}
+
+
 def exif_orientation(exif: bytes) -> int:
     """Return the orientation, 1 to 8, said by a block of EXIF; 1 if it is broken or says none."""
     try:
@@ -161,16 +175,13 @@ def exif_orientation(exif: bytes) -> int:
 
 def reduce_tiff(data: bytes, name: str) -> PixelFile:
     """Rewrite the directory in its place so that it holds the tags of the pixels only."""
-    directory = _directory(data, TIFF_TAGS)
+    directory = _directory(data, TIFF_READ)
     values = directory.values
     if directory.following:
         refuse(name, "animated")
     if 3 in values.get(339, ()):
         refuse(name, "float")
-    for offsets, counts in ((273, 279), (324, 325)):
-        pairs = zip(values.get(offsets, ()), values.get(counts, ()), strict=False)
-        if any(offset + count > len(data) for offset, count in pairs):
-            refuse(name, "truncated")
+    strips = _check_strips(data, values, name)
     bits, colours = max(values.get(258, (1,))), values.get(262, (0,))[0]
     several = max(values.get(277, (1,))) > 1
     if bits == 12:
@@ -188,10 +199,51 @@ def reduce_tiff(data: bytes, name: str) -> PixelFile:
         directory.entries[262] = (
             entry[:at] + struct.pack(directory.head[0] + "H", 1) + entry[at + 2 :]
         )
+    directory.entries.pop(281, None)
     table = struct.pack(directory.head, len(directory.entries)) + b"".join(
         directory.entries.values()
     )
     table += struct.pack(directory.link, 0)  # no further directory
     end = directory.start + len(table)
     file = data[: directory.start] + table + data[end:]
-    return PixelFile(file, exif_orientation(data), inverted_16=inverted)
+    size = max(1, values.get(256, (1,))[0] * values.get(257, (1,))[0])
+    stated = min(values.get(281, (0,)))
+    return PixelFile(
+        file,
+        exif_orientation(data),
+        inverted_16=inverted,
+        stated_bits=stated.bit_length()
+        if bits == 16 and stated & (stated + 1) == 0 < stated
+        else 16,
+        passes=1.0 if bits < 16 else 2.0 if values.get(259, (1,)) == (1,) else 4.0,
+        buffered=0.0 if values.get(259, (1,)) == (1,) else strips / size,
+    )
+
+
+def _check_strips(data: bytes, values: dict[int, tuple[int, ...]], name: str) -> int:
+    """Return the bytes of the largest strip or tile, decoded; refuse strips that no image needs."""
+    width, height = values.get(256, (0,))[0], values.get(257, (0,))[0]
+    check_size(width, height, name)
+    pixels, number, total = width * height, 0, 0
+    for offsets, counts in ((273, 279), (324, 325)):
+        pairs = list(zip(values.get(offsets, ()), values.get(counts, ()), strict=False))
+        if any(offset + count > len(data) for offset, count in pairs):
+            refuse(name, "truncated")
+        number += len(values.get(offsets, ()))
+        total += sum(count for _, count in pairs)
+    most = MAX_PARTS + pixels // 1024
+    if number > most:
+        refuse(name, "too_slow", f"{number:,} strips or tiles, where at most {most:,} are read")
+    if total > 2 * len(data):
+        refuse(name, "corrupt", "its strips lie over each other")
+    if {6, 7} & set(values.get(259, ())) and data.count(b"\xff\xda") > MAX_SCANS + 2 * number:
+        refuse(name, "too_slow", f"more than {MAX_SCANS} scans")
+    samples = values.get(277, (1,))[0] if values.get(284) != (2,) else 1
+    wide = -(-width * samples * max(values.get(258, (1,))) // 8)
+    rows = min(height, values.get(278, (height,))[0] or height)
+    if 324 in values:
+        tile = values.get(322, (0,))[0] * values.get(323, (0,))[0]
+        if tile > 4 * pixels + 2**20:
+            refuse(name, "corrupt", "a tile that is larger than the image")
+        return tile * samples * max(values.get(258, (1,))) // 8
+    return rows * wide

@@ -26,6 +26,7 @@ from allkit.runtime.fields import (
     ClassNames,
     Flag,
     Hex,
+    HiddenGroup,
     Name,
     Number,
     Share,
@@ -192,7 +193,7 @@ class DataInfo(_Part):
     fingerprint: Hex
     counts: dict[Name, Whole]
     images_sha256: tuple[Hex, ...]
-    groups_sha256: tuple[Hex, ...] = ()
+    groups_sha256: tuple[HiddenGroup, ...] = ()
     relations_sha256: Hex = ""
     split_by: Name | None = None
     drawn: Flag = False

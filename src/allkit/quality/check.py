@@ -21,6 +21,7 @@ from allkit.data.passes import Measured
 from allkit.data.relations import REDUCED, SIGNATURE
 from allkit.data.rows import Table
 from allkit.errors import DatasetError, ImageError
+from allkit.images.profiles import foreign_profile
 from allkit.images.same_field import (
     closed_pairs,
     reduced,
@@ -49,7 +50,8 @@ class Check:
     sides of the set's own division. `label_suspects` is `None` when no backbone was given. `thin`
     are the classes with fewer than two groups, `one_slide` those seen on one slide only, of slides
     that are known. `suggestion` and `slide_suggestion` are guesses where groups and slides are
-    unknown. `findings` say in words what has to be fixed.
+    unknown. `colour_profiles` are images with a colour profile other than sRGB, which is not applied,
+    and its name. `findings` say in words what has to be fixed.
     """
 
     data: Dataset
@@ -68,6 +70,7 @@ class Check:
     suggestion: Suggestion | None
     slide_suggestion: SlideSuggestion | None = None
     one_slide: tuple[str, ...] = ()
+    colour_profiles: tuple[tuple[str, str], ...] = ()
     findings: tuple[str, ...] = field(default=())
 
     @property
@@ -84,6 +87,7 @@ class Check:
             "unreadable": list(self.unreadable),
             "errors": self.unreadable,
             "blank": list(self.blank),
+            "colour_profiles": [image for image, _ in self.colour_profiles],
             "sizes": self.sizes,
             "duplicates": [list(pair) for pair in self.duplicates],
             "near_duplicate_pairs": [list(pair) for pair in self.near_duplicate_pairs],
@@ -128,6 +132,7 @@ class _Seen:
     reduced: Column
     colours: npt.NDArray[np.float32]
     blank: list[int] = field(default_factory=list)
+    profiles: dict[int, str] = field(default_factory=dict)
     sizes: Counter[str] = field(default_factory=Counter)
     errors: dict[int, str] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
@@ -201,6 +206,9 @@ def check(
         unreadable={whole.samples[i].image: error for i, error in sorted(seen.errors.items())},
         blank=tuple(whole.samples[i].image for i in sorted(seen.blank)),
         sizes=dict(seen.sizes.most_common()),
+        colour_profiles=tuple(
+            (whole.samples[i].image, p) for i, p in sorted(seen.profiles.items())
+        ),
         duplicates=named(exact),
         near_duplicate_pairs=named(near),
         overlapping_pairs=named(overlapping),
@@ -241,7 +249,10 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
         greys.keep(index, reduced(image))
         seen.colours[index] = acquisition(image)
         seen.marks.add(image, sample.label)
+        profile = foreign_profile(file)
         with lock:
+            if profile:
+                seen.profiles[index] = profile
             seen.sizes[f"{image.shape[1]} × {image.shape[0]}"] += 1
             if float(image.std(axis=(0, 1)).max()) < _BLANK:
                 seen.blank.append(index)

@@ -49,6 +49,13 @@ def check_page(check: Check) -> str:
     if check.unreadable:
         rows = check.unreadable.items()
         parts.append(section("Unreadable", table(["image", "why"], rows)))
+    if check.colour_profiles:
+        text = (
+            "Their colour profile is not sRGB. It is not applied: the colours that a model sees are not "
+            "quite those that were meant. Convert them to sRGB, all or none."
+        )
+        names = table(["image", "profile"], check.colour_profiles)
+        parts.append(section("Colour profiles", paragraph(text), names))
     for title, pairs in (
         ("Byte-identical", check.duplicates),
         ("Near-duplicates (the same field)", check.near_duplicate_pairs),

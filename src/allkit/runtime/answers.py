@@ -11,6 +11,7 @@ import operator
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,12 +20,13 @@ from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_m
 from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
-from allkit.images.decode import read_image
+from allkit.images.decode import Decoded, decoded
 from allkit.images.given import Given, given
 from allkit.images.statistics import image_statistics, statistics_at_scale
 from allkit.records import Prediction
 from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import (
+    COLOUR_PROFILE,
     NOT_A_SMEAR,
     UNKNOWN_MAGNIFICATION,
     UNLIKE_TRAINING,
@@ -37,7 +39,15 @@ from allkit.types import Floats, Pixels
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["answer", "answers", "refuse", "stream", "unreadable", "whole_number"]
+__all__ = [
+    "answer",
+    "answers",
+    "refuse",
+    "stream",
+    "unreadable",
+    "whole_number",
+    "with_profile",
+]
 
 
 def answer(
@@ -143,6 +153,20 @@ def unreadable(image: str, error: ImageError) -> Prediction:
     )
 
 
+def with_profile(prediction: Prediction, profile: str) -> Prediction:
+    """Return an answer that says that a colour profile was not applied, where there is one.
+
+    The verdict stays what it is: the answer is about the numbers that are in the file.
+    """
+    if not profile:
+        return prediction
+    return replace(
+        prediction,
+        reasons=(*prediction.reasons, *texts_of((COLOUR_PROFILE,))),
+        reason_codes=(*prediction.reason_codes, COLOUR_PROFILE),
+    )
+
+
 def stream(
     images: Any,
     network: Callable[[Sequence[Pixels]], Outputs],
@@ -223,6 +247,7 @@ class _Read(NamedTuple):
 
     name: str
     pixels: Pixels | None = None
+    profile: str = ""
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -237,18 +262,26 @@ def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterat
     for image in read:
         if image.mistake is not None:
             raise image.mistake
-        yield unreadable(image.name, image.error) if image.error is not None else next(answered)
+        if image.error is not None:
+            yield unreadable(image.name, image.error)
+        else:
+            yield with_profile(next(answered), image.profile)
 
 
 def _read(image: Given) -> _Read:
     if image.mistake is not None:
         return _Read(image.name, mistake=image.mistake)
     try:
-        return _Read(image.name, _pixels(image))
+        read = _decoded(image)
+        return _Read(image.name, read.pixels, read.profile)
     except ImageError as error:
         return _Read(image.name, error=error)
 
 
-def _pixels(image: Given) -> Pixels:
+def _decoded(image: Given) -> Decoded:
     member = zip_member(image.source) if isinstance(image.source, str) else None
-    return image.read() if member is None else read_image(member.read(), name=image.name)
+    if member is not None:
+        return decoded(member.read(), name=image.name)
+    if image.error is not None:
+        raise image.error
+    return decoded(image.source, name=image.name)

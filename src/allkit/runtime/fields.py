@@ -22,6 +22,7 @@ __all__ = [
     "ClassNames",
     "Flag",
     "Hex",
+    "HiddenGroup",
     "Name",
     "Number",
     "Share",
@@ -75,6 +76,10 @@ Name = Annotated[
 ]
 Hex = Annotated[str, Field(strict=True, pattern=r"^[0-9a-f]{0,64}$")]
 """A hash, whole or shortened; empty where older versions kept none."""
+HiddenGroup = Annotated[
+    str, Field(strict=True, pattern=r"^([0-9a-f]{8}:[0-9a-f]{32}|[0-9a-f]{16})$")
+]
+"""A group under the key of a site, `KEY:HMAC`; in models of the first versions a plain hash."""
 ClassNames = Annotated[
     tuple[Name, ...], Field(min_length=2, max_length=MOST_CLASSES), AfterValidator(_distinct)
 ]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -16,15 +14,15 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from allkit import __version__
 from allkit.errors import ImageError
-from allkit.images.batches import cores
-from allkit.images.decode import read_image, read_info
 from allkit.records import Prediction, Predictor
 from allkit.runtime.answers import unreadable
 from allkit.serving import bodies, protocol
+from allkit.serving.accesses import AccessLog
+from allkit.serving.admission import Admission, Limits
 from allkit.serving.guard import Guard, Key
+from allkit.serving.keys import Keys
 from allkit.serving.metrics import Metrics
-from allkit.serving.queue import Full, Queue
-from allkit.types import Pixels
+from allkit.serving.queue import Queue
 
 __all__ = ["VERSION", "Limits", "create_app"]
 
@@ -46,31 +44,24 @@ _IMAGE = {
 }
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How much may be inside at once: images, bytes of one request, bytes in all."""
-
-    images: int = 256
-    request_bytes: int = 32 * 2**20
-    memory: int = 2**30
-
-
 def create_app(
     predictor: Predictor,
     *,
     name: str = "allkit",
-    key: str | None = None,
+    key: str | Keys | None = None,
     limits: Limits | None = None,
     local: bool = True,
     routers: Sequence[APIRouter] = (),
+    access_log: AccessLog | None = None,
 ) -> FastAPI:
     """Return the server as an ASGI application; `app.state.draining` tells it that it will end.
 
-    `key` is what clients must show; `local` refuses requests that call this machine by another
-    name than localhost. `predictor` is asked by one thread. `routers` hold further routes, which ask for
-    keys of their own: `key` is not enough for them.
+    `key` is what clients must show, or several keys; `local` refuses requests that call this machine
+    by another name than localhost. `predictor` is asked by one thread. `routers` hold further routes,
+    which ask for keys of their own: `key` is not enough for them. `access_log` hears of every request.
     """
     limits = limits or Limits()
+    keys = Keys([key]) if isinstance(key, str) else key
     metrics = Metrics()
     queue = Queue(predictor, metrics, limit=limits.images, memory=limits.memory)
 
@@ -88,17 +79,16 @@ def create_app(
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # it is one of the routes that ask for a key
     )
     app.state.draining = False
-    app.add_middleware(Guard, metrics=metrics, state=app.state, local=local)
+    app.add_middleware(Guard, metrics=metrics, state=app.state, local=local, access_log=access_log)
     documented = [
         Depends(APIKeyHeader(name="X-API-Key", auto_error=False)),
         Depends(HTTPBearer(auto_error=False)),
     ]
-    closed = APIRouter(
-        dependencies=[Depends(Key(key, limits.request_bytes)), *(documented if key else [])]
-    )
-    server = _Server(queue, name, limits)
+    closed = APIRouter(dependencies=[Depends(Key(keys, limits)), *(documented if keys else [])])
+    server = Admission(queue, name, limits)
     _health(app, server)
     _answers(closed, server)
     _protocol(closed, server)
@@ -106,6 +96,10 @@ def create_app(
     @closed.get("/metrics", summary="Counts and times for Prometheus.", response_class=Response)
     async def metrics_page() -> Response:
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @closed.get("/openapi.json", include_in_schema=False)
+    async def description() -> JSONResponse:
+        return JSONResponse(app.openapi())
 
     for router in (closed, *routers):
         app.include_router(router)
@@ -117,66 +111,7 @@ def create_app(
     return app
 
 
-class _Server:
-    """What the routes share: reading images within limits, and asking for answers."""
-
-    def __init__(self, queue: Queue, name: str, limits: Limits) -> None:
-        self.queue, self.name, self.limits = queue, name, limits
-        self.readers = asyncio.Semaphore(max(2, cores()))
-
-    @contextlib.asynccontextmanager
-    async def inside(self, request: Request) -> AsyncIterator[bytes]:
-        """Give the body of a request, while there is room for it; 413, 408 or 503 otherwise."""
-        limit = self.limits.request_bytes
-        try:
-            expected = bodies.announced(request, limit)
-            with self.queue.room(images=1, memory=expected):
-                yield await bodies.read(request, limit)
-        except Full:
-            await bodies.discard(request, limit)
-            raise HTTPException(
-                503, "The server is full. Try again in a moment.", {"Retry-After": "1"}
-            ) from None
-        except HTTPException as error:
-            if error.status_code in (413, 415):
-                await bodies.discard(request, limit)
-            raise
-
-    async def answer(self, images: Sequence[tuple[str, bytes | Pixels]]) -> list[Prediction]:
-        """Read and answer; the request itself holds room for the first image.
-
-        Raises `ImageError` for the first image that cannot be read, and `Full`.
-        """
-        if len(images) > self.limits.images:
-            raise HTTPException(
-                413, f"{len(images)} images at once; the limit is {self.limits.images}."
-            )
-        with contextlib.ExitStack() as rooms:
-            rooms.enter_context(self.queue.room(images=len(images) - 1))
-
-            async def load(name: str, image: bytes | Pixels) -> tuple[str, Pixels]:
-                async with self.readers:
-                    size = await asyncio.to_thread(_size, name, image)
-                    rooms.enter_context(self.queue.room(memory=size))
-                    return name, await asyncio.to_thread(read_image, image, name=name)
-
-            # All end before the room is given back, also when one of them fails.
-            read = await asyncio.gather(*(load(*image) for image in images), return_exceptions=True)
-            for outcome in read:
-                if isinstance(outcome, BaseException):
-                    raise outcome
-            return await self.queue.answer([o for o in read if not isinstance(o, BaseException)])
-
-
-def _size(name: str, image: bytes | Pixels) -> int:
-    """Return the bytes of the pixels, from the header."""
-    if isinstance(image, np.ndarray):
-        return image.nbytes
-    info = read_info(image, name=name)
-    return info.width * info.height * 3
-
-
-def _health(app: FastAPI, server: _Server) -> None:
+def _health(app: FastAPI, server: Admission) -> None:
     @app.get("/v2/health/live", summary="Whether the server runs.", tags=["health"])
     async def live() -> dict[str, bool]:
         return {"live": True}
@@ -187,7 +122,7 @@ def _health(app: FastAPI, server: _Server) -> None:
         return JSONResponse({"ready": good}, 200 if good else 503)
 
 
-def _answers(router: APIRouter, server: _Server) -> None:
+def _answers(router: APIRouter, server: Admission) -> None:
     @router.post(
         "/predict",
         summary="Answer for one image.",
@@ -196,7 +131,11 @@ def _answers(router: APIRouter, server: _Server) -> None:
         openapi_extra={"requestBody": _IMAGE},
         responses={
             401: {"description": "The API key is missing or wrong."},
+            400: {"description": "The form cannot be read."},
+            408: {"description": "The body is too slow."},
             413: {"description": "The request is too large."},
+            415: {"description": "The body is neither a form nor an image."},
+            429: {"description": "Too many requests; `Retry-After` says when to come again."},
             422: {
                 "description": "The image cannot be read; `error` says why.",
                 "model": Prediction,
@@ -205,23 +144,22 @@ def _answers(router: APIRouter, server: _Server) -> None:
         },
     )
     async def predict(request: Request) -> JSONResponse:
-        async with server.inside(request) as body:
-            name, image = await bodies.one_file(request, body)
+        async with server.inside(request) as entered:
+            name, image = await bodies.one_file(request, entered.body)
             try:
-                (answer,) = await server.answer([(name, image)])
+                (answer,) = await server.answer(entered, [(name, image)])
             except ImageError as error:
                 server.queue.metrics.images.labels("unreadable").inc()
                 return JSONResponse(unreadable(name, error).to_dict(), 422)
             return JSONResponse(answer.to_dict())
 
 
-def _protocol(router: APIRouter, server: _Server) -> None:
+def _protocol(router: APIRouter, server: Admission) -> None:
     @router.get("/v2", summary="What this server is.", tags=["open inference protocol"])
     async def metadata() -> dict[str, Any]:
         return {"name": "allkit", "version": __version__, "extensions": ["binary_tensor_data"]}
 
-    def known(request: Request) -> None:
-        model = request.path_params["model"]
+    def known(request: Request, model: str) -> None:
         version = request.path_params.get("version", VERSION)
         if model != server.name:
             raise HTTPException(404, f"There is no model {model!r}; there is {server.name!r}.")
@@ -250,14 +188,14 @@ def _protocol(router: APIRouter, server: _Server) -> None:
             return await _infer(request, server)
 
 
-async def _infer(request: Request, server: _Server) -> Response:
-    async with server.inside(request) as body:
+async def _infer(request: Request, server: Admission) -> Response:
+    async with server.inside(request) as entered:
         try:
             asked = await asyncio.to_thread(
-                protocol.parse, body, request.headers.get(protocol.HEADER)
+                protocol.parse, entered.body, request.headers.get(protocol.HEADER)
             )
             named = [(f"image {index}", image) for index, image in enumerate(asked.images)]
-            answers = await server.answer(named)
+            answers = await server.answer(entered, named)
         except (protocol.ProtocolError, ImageError) as error:
             raise HTTPException(400, str(error)) from None
     content, head = protocol.respond(asked, answers, server.name, VERSION)

@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole into memory, within limits of size and time, never to disk."""
+"""Bodies of requests: read whole into memory, within limits of size and pace, never to disk."""
 
 from __future__ import annotations
 
@@ -11,38 +11,51 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from allkit.serving.pace import BYTES_A_SECOND, GRACE, paced
+from allkit.serving.space import Held
+
 __all__ = ["announced", "discard", "files_of", "one_file", "read"]
 
-SECONDS = 30.0
-"""Time in which a body must arrive."""
+DIGITS = 15
+"""Of a length that is looked at; Python refuses numbers of thousands."""
+NAME = 255
+SLOW = (
+    f"The body is too slow: after {GRACE:.0f} seconds it must have brought "
+    f"{BYTES_A_SECOND // 1024} KiB for each further second."
+)
 
 
 def announced(request: Request, limit: int) -> int:
-    """Return the bytes of the body that is to come; the limit where the head does not say.
+    """Return the bytes of the body that is to come; 0 where the head does not say.
 
     Raises 413 when they are too many, and 415 for a compressed body.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise HTTPException(415, "The body is compressed. Send it as it is.")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > limit:
+    length = request.headers.get("content-length", "").strip()
+    if not (length.isascii() and length.isdigit()):
+        return 0
+    length = length.lstrip("0")
+    if len(length) > DIGITS or int(length or "0") > limit:
         raise _too_large(limit)
-    return int(length) if length.isdecimal() else limit
+    return int(length or "0")
 
 
-async def read(request: Request, limit: int) -> bytes:
-    """Return the body. Raises 413 when it has more than `limit` bytes, 408 when it is too slow."""
+async def read(request: Request, limit: int, held: Held) -> bytes:
+    """Return the body, for which `held` takes room as it comes: who sends slowly holds little.
+
+    Raises 413 when it has more than `limit` bytes, 408 when it is too slow, and `Full`.
+    """
+    held.require(memory=announced(request, limit))
     body = bytearray()
     try:
-        async with asyncio.timeout(SECONDS):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > limit:
-                    raise _too_large(limit)
+        async for piece in paced(request.stream()):
+            held.take(memory=len(piece))
+            body += piece
+            if len(body) > limit:
+                raise _too_large(limit)
     except TimeoutError:
-        raise HTTPException(
-            408, f"The body did not arrive within {SECONDS:.0f} seconds.", {"Connection": "close"}
-        ) from None
+        raise HTTPException(408, SLOW, {"Connection": "close"}) from None
     except ClientDisconnect:
         raise HTTPException(400, "The connection was closed within the body.") from None
     return bytes(body)
@@ -93,13 +106,18 @@ async def files_of(
         form = await parser.parse()
     except MultiPartException as error:
         raise HTTPException(400, f"The form cannot be read: {error.message}") from None
-    except (KeyError, ValueError):
-        raise HTTPException(400, "The form cannot be read: it names no boundary.") from None
+    except (KeyError, ValueError, LookupError):
+        raise HTTPException(400, "The form cannot be read: its head is damaged.") from None
     async with contextlib.AsyncExitStack() as stack:
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         for file in files:
             stack.push_async_callback(file.close)
-        return [(file.filename or "image", await file.read()) for file in files]
+        return [(_name(file.filename), await file.read()) for file in files]
+
+
+def _name(given: str | None) -> str:
+    """Return the name of a file as text that can be sent, and is not longer than names are."""
+    return (given or "image")[:NAME].encode("utf-8", "replace").decode()
 
 
 def _too_large(limit: int) -> HTTPException:

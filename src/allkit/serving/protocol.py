@@ -11,6 +11,7 @@ import base64
 import binascii
 import json
 import math
+import reprlib
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ from allkit.types import Pixels
 __all__ = ["HEADER", "InferRequest", "ProtocolError", "model_metadata", "parse", "respond"]
 
 HEADER = "Inference-Header-Content-Length"
+MOST_VALUES = 4_000_000
+"""Of the JSON of a request: the pixels of an image of a megapixel, or any number of files."""
+MOST_ID = 1000
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 60
+shown = _SHORT.repr
 
 
 class ProtocolError(Exception):
@@ -85,36 +92,67 @@ def model_metadata(name: str, version: str, classes: Sequence[str]) -> dict[str,
 
 def parse(body: bytes, header_length: str | None) -> InferRequest:
     """Read a request; raise `ProtocolError` that says what is wrong with it."""
-    head, rest = body, b""
-    if header_length is not None:
-        if not header_length.isdecimal() or int(header_length) > len(body):
-            raise ProtocolError(f"{HEADER} is {header_length!r}; the body has {len(body)} bytes.")
-        head, rest = body[: int(header_length)], body[int(header_length) :]
+    length = len(body) if header_length is None else _length(header_length, len(body))
+    head, rest = body[:length], body[length:]
+    # Each value of JSON becomes an object of its own, up to thirty times as large as its text.
+    if sum(map(head.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        raise ProtocolError(
+            f"The JSON holds more than {MOST_VALUES:,} values. Send pixels as binary tensors."
+        )
     try:
         request = json.loads(head)
-        inputs = [dict(tensor) for tensor in request["inputs"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ProtocolError("The body is no JSON object with a list 'inputs'.") from None
+    except (ValueError, RecursionError):
+        request = None
+    inputs = request.get("inputs") if isinstance(request, dict) else None
+    if not isinstance(inputs, list) or not all(isinstance(tensor, dict) for tensor in inputs):
+        raise ProtocolError("The body is no JSON object with a list 'inputs' of objects.")
     if len(inputs) != 1:
         raise ProtocolError(f"There are {len(inputs)} inputs; give one: 'image' or 'pixels'.")
-    images = _images(inputs[0], rest)
     asked = request.get("id")
-    return InferRequest(None if asked is None else str(asked), images, _wanted(request))
+    if asked is not None and not (isinstance(asked, str) and len(asked) <= MOST_ID):
+        raise ProtocolError(f"The id is {shown(asked)}; it must be text, {MOST_ID} at most.")
+    return InferRequest(asked, _images(inputs[0], rest), _wanted(request))
+
+
+def _length(given: str, most: int) -> int:
+    """Return the length of the head. Python itself refuses to read numbers of thousands of digits."""
+    digits = given.strip().lstrip("0") or "0"
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 15 and int(digits) <= most):
+        raise ProtocolError(f"{HEADER} is {shown(given)}; the body has {most} bytes.")
+    return int(digits)
+
+
+def _parameters(of: dict[str, Any], what: str) -> dict[str, Any]:
+    found = of.get("parameters")
+    if found is not None and not isinstance(found, dict):
+        raise ProtocolError(f"The parameters of {what} are {shown(found)}; they must be an object.")
+    return found or {}
+
+
+def _flag(parameters: dict[str, Any], name: str, *, default: bool) -> bool:
+    found = parameters.get(name)
+    if found is not None and not isinstance(found, bool):
+        raise ProtocolError(f"{name} is {shown(found)}; it must be true or false.")
+    return default if found is None else found
 
 
 def _images(tensor: dict[str, Any], rest: bytes) -> list[bytes | Pixels]:
     name, kind, shape = tensor.get("name"), tensor.get("datatype"), tensor.get("shape")
     if (name, kind) not in (("image", "BYTES"), ("pixels", "UINT8")):
         raise ProtocolError(
-            f"The input is {name!r} of type {kind!r}; known are 'image' (BYTES, encoded files) "
+            f"The input is {shown(name)} of type {shown(kind)}; known are 'image' (BYTES, encoded files) "
             f"and 'pixels' (UINT8, RGB)."
         )
     if not isinstance(shape, list) or not all(type(n) is int and n >= 1 for n in shape):
-        raise ProtocolError(f"The shape of {name!r} is {shape!r}; it must be a list of numbers.")
-    size = (tensor.get("parameters") or {}).get("binary_data_size")
+        raise ProtocolError(
+            f"The shape of {name!r} is {shown(shape)}; it must be a list of numbers."
+        )
+    if len(shape) > 4 or max(shape, default=1) >= 2**31:
+        raise ProtocolError(f"The shape of {name!r} is {shown(shape)}; no tensor is so large.")
+    size = _parameters(tensor, repr(name)).get("binary_data_size")
     if size is not None and (type(size) is not int or size != len(rest)):
         raise ProtocolError(
-            f"The binary_data_size of {name!r} is {size!r}, but {len(rest)} bytes follow the head."
+            f"The binary_data_size of {name!r} is {shown(size)}, but {len(rest)} bytes follow the head."
         )
     count = math.prod(shape)
     if name == "image":
@@ -175,21 +213,21 @@ def _flat(data: Any) -> list[Any]:
 
 
 def _wanted(request: dict[str, Any]) -> dict[str, bool]:
-    binary = bool((request.get("parameters") or {}).get("binary_data_output", False))
+    binary = _flag(_parameters(request, "the request"), "binary_data_output", default=False)
     asked = request.get("outputs")
-    if not asked:
+    if asked is None or asked == []:
         return dict.fromkeys(OUTPUTS, binary)
-    try:
-        wanted = {
-            str(o["name"]): bool((o.get("parameters") or {}).get("binary_data", binary))
-            for o in asked
-        }
-    except (TypeError, KeyError, AttributeError):
-        raise ProtocolError("'outputs' must be a list of objects with a 'name'.") from None
-    unknown = sorted(set(wanted) - set(OUTPUTS))
+    if not isinstance(asked, list) or not all(
+        isinstance(output, dict) and isinstance(output.get("name"), str) for output in asked
+    ):
+        raise ProtocolError("'outputs' must be a list of objects with a 'name'.")
+    unknown = sorted({output["name"] for output in asked} - set(OUTPUTS))
     if unknown:
-        raise ProtocolError(f"Unknown output {unknown[0]!r}. Known: {', '.join(OUTPUTS)}.")
-    return wanted
+        raise ProtocolError(f"Unknown output {shown(unknown[0])}. Known: {', '.join(OUTPUTS)}.")
+    return {
+        output["name"]: _flag(_parameters(output, output["name"]), "binary_data", default=binary)
+        for output in asked
+    }
 
 
 def respond(

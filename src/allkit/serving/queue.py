@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,13 +19,10 @@ import numpy as np
 
 from allkit.records import Prediction, Predictor
 from allkit.serving.metrics import Metrics
+from allkit.serving.space import Full, Space
 from allkit.types import Pixels
 
-__all__ = ["Full", "Queue"]
-
-
-class Full(Exception):
-    """There is no room for a request now; a little later there is."""
+__all__ = ["Queue"]
 
 
 class _Job(NamedTuple):
@@ -38,7 +35,7 @@ class Queue:
     """Answers for images that arrive one by one or together.
 
     `limit` images and `memory` bytes (of requests and of decoded pixels) may be inside at once:
-    being read, waiting, or being answered.
+    being read, waiting, or being answered; requests take that room from `space`.
     """
 
     def __init__(
@@ -51,8 +48,8 @@ class Queue:
         batch: int = 16,
     ) -> None:
         self.predictor, self.metrics = predictor, metrics
-        self.limit, self.memory, self.batch = limit, memory, batch
-        self._images = self._bytes = 0
+        self.batch = batch
+        self.space = Space(limit, memory, metrics.inside.set)
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -75,27 +72,10 @@ class Queue:
         """Whether the thread that answers is there."""
         return self._thread.is_alive() and not self._closing
 
-    @contextlib.contextmanager
-    def room(self, *, images: int = 0, memory: int = 0) -> Iterator[None]:
-        """Hold room for a request while it is inside; raise `Full` when there is none.
-
-        A request that is alone is let in whatever it holds; its own limits bound it.
-        """
-        alone = self._images == 0 and self._bytes == 0
-        if self._images + images > self.limit or (self._bytes + memory > self.memory and not alone):
-            raise Full
-        self._images, self._bytes = self._images + images, self._bytes + memory
-        self.metrics.inside.set(self._images)
-        try:
-            yield
-        finally:
-            self._images, self._bytes = self._images - images, self._bytes - memory
-            self.metrics.inside.set(self._images)
-
     async def answer(self, images: Sequence[tuple[str, Pixels]]) -> list[Prediction]:
         """Return the answers for images, `(name, (H, W, 3) uint8)`, in order.
 
-        Call it inside `room`, on the event loop. Raises what the model raised.
+        Call it on the event loop, for images that hold room in `space`. Raises what the model raised.
         """
         loop = asyncio.get_running_loop()
         jobs = [_Job(name, pixels, loop.create_future()) for name, pixels in images]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import types
 
@@ -10,8 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from allkit.errors import ConfigError
+from allkit.serving.connections import MOST, of_at_most
+from allkit.serving.messages import CONFIG
 
-__all__ = ["listen", "serve"]
+__all__ = ["handles", "listen", "serve"]
 
 DRAIN = 1.0
 """Seconds between the order to stop and the end of listening.
@@ -22,6 +25,8 @@ connections and balancers go elsewhere; what they still send is answered.
 LINGER = 0.5
 """Seconds from the end of listening in which those who connected just before may still ask."""
 BACKLOG = 2048
+SPARE = 128
+"""Open files that are not connections."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -44,6 +49,22 @@ def listen(host: str, port: int) -> socket.socket:
             f"it, or choose another with --port."
         ) from None
     return bound
+
+
+def handles() -> int:
+    """Return how many connections there may be: the process gets as many open files as it is allowed."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return MOST
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST + SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST if soft == resource.RLIM_INFINITY else max(16, min(MOST, soft - SPARE))
 
 
 class _Server(uvicorn.Server):
@@ -82,15 +103,20 @@ def serve(app: FastAPI, bound: socket.socket) -> bool:
     """Answer on a bound socket until SIGTERM or Ctrl-C, then finish what was begun.
 
     Returns whether it could: a second signal cuts off what is inside.
-    No request is logged: an address may hold a patient's name. The metrics count them.
+    The log names no request: an address may hold a patient's name. The metrics count them.
     """
     config = uvicorn.Config(
         app,
+        http=of_at_most(handles()),
+        ws="none",
         access_log=False,
+        log_config=CONFIG,
         log_level="warning",
         backlog=BACKLOG,
         server_header=False,
         timeout_keep_alive=10,
+        # A client that does not take its answer holds up the end no longer.
+        timeout_graceful_shutdown=60,
         lifespan="on",
     )
     server = _Server(config)

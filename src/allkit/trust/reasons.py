@@ -10,6 +10,7 @@ from collections.abc import Iterable
 __all__ = [
     "AMBIGUOUS",
     "BY_STAIN_ONLY",
+    "COLOUR_PROFILE",
     "EMPTY_SET",
     "FEW_ACCEPTED",
     "FIELDS_DISAGREE",
@@ -60,6 +61,7 @@ NO_FIELD = "no_field"
 FIELDS_DISAGREE = "fields_disagree"
 FEW_ACCEPTED = "few_accepted"
 PARTS_DISAGREE = "parts_disagree"
+COLOUR_PROFILE = "colour_profile"
 UNKNOWN_MAGNIFICATION = "unknown_magnification"
 OTHER = "other"
 
@@ -112,6 +114,7 @@ TEXTS = {
     FIELDS_DISAGREE: "fields disagree",
     FEW_ACCEPTED: "fewer than half of the fields accepted",
     PARTS_DISAGREE: "parts of the field disagree",
+    COLOUR_PROFILE: "a colour profile that was not applied",  # changes no verdict
     OTHER: "another reason",
 }
 """The code of every reason → what it says in words."""
@@ -139,6 +142,8 @@ SENTENCES = {
     AMBIGUOUS: "More than one class is possible.",
     EMPTY_SET: "No class fits this field well.",
     LOW_CONFIDENCE: "The probability is too low to accept the answer.",
+    COLOUR_PROFILE: "The file has a colour profile other than sRGB, which was not applied: the "
+    "colours are not quite those that were meant.",
     TOO_FEW_EXAMPLES: "The model had too few examples of a class to rule it out.",
 }
 """The code of a reason → a sentence for clinicians, where its text needs one."""

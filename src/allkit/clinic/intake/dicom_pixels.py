@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
-from allkit.images.formats import reduce_jpeg
-from allkit.images.refusal import check_size, refuse
+from allkit.images.jpeg import reduce_jpeg
+from allkit.images.refusal import check_depth, check_size, refuse
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ def _check_unused(dataset: Dataset, name: str, bits: int) -> None:
 
 def _scaled(values: npt.NDArray[Any], name: str, bits: int) -> npt.NDArray[Any]:
     """Return values of up to 16 bits as 8 bits; the range is the one that the file states."""
-    if bits == 16 and int(values.max()) < 4096:
-        refuse(name, "low_bit_depth", "12 bits or less in each sample")
+    if bits == 16:
+        check_depth(int(values.max()), 16, name)
     return np.asarray(np.rint(values * (255.0 / (2**bits - 1))))
 
 

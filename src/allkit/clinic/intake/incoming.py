@@ -12,7 +12,8 @@ from allkit.clinic.records import sha256_of
 from allkit.data.sources import DRAWN, BytesSource, says_drawn
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
-from allkit.images.formats import reduce_jpeg, reduce_png
+from allkit.images.formats import reduce_png
+from allkit.images.jpeg import reduce_jpeg
 from allkit.images.statistics import STATISTIC_NAMES, image_statistics
 from allkit.types import Pixels
 

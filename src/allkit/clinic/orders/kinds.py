@@ -32,6 +32,7 @@ def json_resource(data: bytes) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig"))
+        json.dumps(value, ensure_ascii=False).encode()  # half of a character cannot be kept
     except (ValueError, RecursionError):  # ValueError: no Unicode, no JSON, a number too long
         return None
     if isinstance(value, dict) and isinstance(value.get("resourceType"), str):
