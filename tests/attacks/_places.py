@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ class Place:
             out = self.path(f"whole-{strategy}")
             shutil.rmtree(self.folder / "cache" / "activations", ignore_errors=True)
             (self.folder / "cache" / "features.sqlite").unlink(missing_ok=True)
-            ended = self.right(self.train(out, strategy))
+            ended = self.right(self.started(*self.training(out, strategy), before=QUICK).end())
             self._trained[strategy] = out, ended.seconds
         return self._trained[strategy]
 
@@ -126,6 +127,7 @@ class Place:
         process = Process(self.folder, *arguments, before=before, ready=str(self.ready), **names)
         while not self.ready.exists() and process.process.is_alive():
             process.process.join(0.002)
+        process.begun = time.monotonic()
         return process
 
 

@@ -61,7 +61,7 @@ def killed_trainings(place: Place, kills: int) -> Counts:
     for strategy in STRATEGIES:
         expected, seconds = place.trained(strategy)
         chance, done, number = random.Random(strategy), 0, 0
-        while done < kills:
+        while done < kills and number < 4 * kills:
             number += 1
             out, here, wrong = place.path(f"killed-{strategy}-{number}"), 0, ""
             cache = place.fresh_cache("killed")
@@ -136,11 +136,11 @@ def killed_exports(place: Place, kills: int) -> Counts:
     def export(**more: object) -> Ended:
         return allkit(place.folder, *arguments, **more)
 
-    seconds, chance = place.right(export()).seconds, random.Random(0)
+    seconds, chance = place.right(place.started(*arguments).end()).seconds, random.Random(0)
     for ended in moments(place, export, out.parent, 1 if kills > 1 else 3):
         noted(counts, opened(out) or unexpected(ended), "at a change of files")
     for _ in range(kills):
-        ended = place.started(*arguments).kill_after(chance.uniform(0, 0.7) * seconds)
+        ended = place.started(*arguments).kill_after(chance.uniform(0, 0.9) * seconds)
         noted(counts, opened(out) or unexpected(ended), "at a moment")
     place.right(export())
     noted(counts, opened(out) or " ".join(left_behind(out.parent)), "after that")
@@ -170,16 +170,18 @@ def killed_predictions(place: Place, kills: int) -> Counts:
     for suffix in SUFFIXES:
         unbroken = place.path(f"unbroken{suffix}")
         arguments = ["predict", place.onnx, place.pictures, "--out"]
-        ended = allkit(place.folder, *arguments, unbroken, before=PARTS)
+        ended = place.started(*arguments, unbroken, before=PARTS).end()
+        assert unbroken.exists(), ended.err
         chance, done, number = random.Random(suffix), 0, 0
-        while done < kills:
+        while done < kills and number < 4 * kills:
             number += 1
             out, here = place.path(f"broken-{number}{suffix}"), 0
             while here < 5 and done < kills and not out.exists():
                 process = place.started(*arguments, out, before=PARTS)
                 now = process.kill_after(chance.uniform(0.1, 0.9) * ended.seconds)
-                if now.status == -signal.SIGKILL:
-                    here, done = here + 1, done + 1
+                if now.status != -signal.SIGKILL:
+                    break
+                here, done = here + 1, done + 1
             if not out.exists():
                 allkit(place.folder, *arguments, out, before=PARTS)
             noted(counts, unlike(out, unbroken), f"{suffix}, {here} kills", of=max(1, here))

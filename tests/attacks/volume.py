@@ -88,12 +88,12 @@ def killed(place: Place, images: Path, kills: int) -> Counts:
     counts = Counts()
     unbroken, out = place.path("unbroken-many.csv"), place.path("killed-many.csv")
     arguments = ["predict", place.onnx, images, "--out"]
-    whole = Process(place.folder, *arguments, unbroken, before=PARTS).end()
+    whole = place.started(*arguments, unbroken, before=PARTS).end()
     chance, done, kept = random.Random(0), 0, 0
     while done < kills:
         process = place.started(*arguments, out, before=PARTS)
         rest = 0.7 * whole.seconds / kills
-        ended = process.kill_after(chance.uniform(0.5, 1.5) * rest + 0.2)
+        ended = process.kill_after(chance.uniform(0.5, 1.5) * rest + 0.1)
         if ended.status != -signal.SIGKILL:
             break
         done, kept = done + 1, kept + ("rows are there already" in ended.err)
