@@ -3,12 +3,19 @@
 import pytest
 
 from attacks import faults, volume
+from attacks._places import Place
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A small model, its export and what it answers on, made once for both rows."""
+    return Place(tmp_path_factory.mktemp("place"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", [faults, volume])
-def test_nothing_is_lost_and_nothing_is_left_half(row, tmp_path):
-    for counts in row.run("short", tmp_path).values():
+def test_nothing_is_lost_and_nothing_is_left_half(row, place, tmp_path):
+    for counts in row.run("short", tmp_path, place).values():
         counts.require_none_failed()
 
 

@@ -14,7 +14,7 @@ from unittest import mock
 
 PRELOADED = [
     "torch", "accelerate", "timm", "sklearn.model_selection", "scipy.optimize", "allkit.training",
-    "allkit.plugins", "matplotlib.backends.backend_agg", "matplotlib.figure", "onnxruntime",
+    "allkit.plugins", "matplotlib.backends.backend_agg", "matplotlib.figure",
 ]  # fmt: skip
 
 FORKED = """

@@ -23,22 +23,28 @@ ENOUGH = 90
 """Moments of one command that are tried at most."""
 
 
-def run(scale: Scale, folder: Path) -> dict[str, Counts]:
+def run(scale: Scale, folder: Path, place: Place | None = None) -> dict[str, Counts]:
     """Try every fault; in a `long` run 200 processes and more are killed."""
-    place, long = Place(folder), scale == "long"
+    place = place or Place(folder)
+    if scale == "short":
+        return {
+            "kill -9 in a training": killed_trainings(place, 1, strategies=("last",)),
+            "kill -9 while a model is saved": killed_saves(place, every=7),
+            "kill -9 in `predict --out`": killed_predictions(place, 1, suffixes=(".csv",)),
+        }
     return {
-        "kill -9 in a training": killed_trainings(place, 34 if long else 1),
-        "kill -9 while a model is saved": killed_saves(place, every=1 if long else 6),
-        "kill -9 while a file is exported": killed_exports(place, 12 if long else 1),
-        "kill -9 in `predict --out`": killed_predictions(place, 12 if long else 1),
-        "kill -9 while a table or report is written": killed_tables(place, every=1 if long else 3),
-        "a full disk": full_disks(place, every=1 if long else 9),
+        "kill -9 in a training": killed_trainings(place, 34),
+        "kill -9 while a model is saved": killed_saves(place, every=1),
+        "kill -9 while a file is exported": killed_exports(place, 12),
+        "kill -9 in `predict --out`": killed_predictions(place, 12),
+        "kill -9 while a table or report is written": killed_tables(place, every=1),
+        "a full disk": full_disks(place, every=1),
         "a disk that is read-only": read_only(place),
-        "two writers": two_writers(place, long=long),
-        "a damaged cache": damaged_caches(place, long=long),
-        "damaged parts of `predict`": damaged_parts(place, long=long),
-        "Ctrl-C and SIGTERM": signals(place, 8 if long else 1),
-        "few handles, threads, memory": limits(place, long=long),
+        "two writers": two_writers(place, long=True),
+        "a damaged cache": damaged_caches(place, long=True),
+        "damaged parts of `predict`": damaged_parts(place, long=True),
+        "Ctrl-C and SIGTERM": signals(place, 8),
+        "few handles, threads, memory": limits(place, long=True),
     }
 
 
@@ -55,10 +61,10 @@ def noted(counts: Counts, wrong: str, what: str, *, refused: bool = False, of: i
 # ── kill -9 ────────────────────────────────────────────────────────────────────────────────
 
 
-def killed_trainings(place: Place, kills: int) -> Counts:
+def killed_trainings(place: Place, kills: int, strategies: tuple[str, ...] = STRATEGIES) -> Counts:
     """Kill trainings of each strategy at seeded moments, resume, and compare the weights."""
     counts = Counts()
-    for strategy in STRATEGIES:
+    for strategy in strategies:
         expected, seconds = place.trained(strategy)
         chance, done, number = random.Random(strategy), 0, 0
         while done < kills and number < 4 * kills:
@@ -164,10 +170,10 @@ def opened(file: Path) -> str:
     return ""
 
 
-def killed_predictions(place: Place, kills: int) -> Counts:
+def killed_predictions(place: Place, kills: int, suffixes: tuple[str, ...] = SUFFIXES) -> Counts:
     """Kill `predict --out` again and again: the table in the end is that of an unbroken run."""
     counts = Counts()
-    for suffix in SUFFIXES:
+    for suffix in suffixes:
         unbroken = place.path(f"unbroken{suffix}")
         arguments = ["predict", place.onnx, place.pictures, "--out"]
         ended = place.started(*arguments, unbroken, before=PARTS).end()

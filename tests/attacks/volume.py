@@ -17,9 +17,9 @@ WARM = 0.2
 """Share of the rows after which a process no longer grows."""
 
 
-def run(scale: Scale, folder: Path) -> dict[str, Counts]:
+def run(scale: Scale, folder: Path, place: Place | None = None) -> dict[str, Counts]:
     """Answer for 100,000 images, 1 % of them broken, and for 5,000 with ten kills, in a `long` run."""
-    place, long = Place(folder), scale == "long"
+    place, long = place or Place(folder), scale == "long"
     many = pictures(folder / "many", 100_000 if long else 300, bad=100)
     few = pictures(folder / "few", 5_000 if long else 300, bad=100)
     return {
