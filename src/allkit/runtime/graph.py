@@ -48,6 +48,7 @@ class GraphPredictor(ABC):
     def __init__(self, path: Path, info: Mapping[str, Any], trust: bytes | str | None) -> None:
         self.path, self.info = path, dict(info)
         self._process = os.getpid()
+        self._again: GraphPredictor | None = None
         self._place = os.path.abspath(path)  # wherever the program goes afterwards
         check_description(path, info)
         _require_finder(path, info)
@@ -62,10 +63,12 @@ class GraphPredictor(ABC):
 
     def opened_here(self) -> Self:
         """Return itself; in a forked process, where no thread of an engine is left, one opened anew."""
-        if os.getpid() != self._process:
-            again: Any = _opened_again(type(self), self._place, self.info, self.options)
-            self.__dict__.update(again.__dict__)
-        return self
+        if os.getpid() == self._process:
+            return self
+        if self._again is None or self._again._process != os.getpid():
+            # The first engine stays where it is: to end it would wait for threads that are not here.
+            self._again = _opened_again(type(self), self._place, self.info, self.options)
+        return self._again  # type: ignore[return-value]  # it is of the type of this one
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -114,10 +117,10 @@ class GraphPredictor(ABC):
     def _run(
         self, images: Images, names: Sequence[str], cells: Sequence[Cells] | None
     ) -> list[npt.NDArray[np.float32]]:
-        self.opened_here()
+        here = self.opened_here()
         rows: list[Any] = [None] * len(images)
         for indices, feed in feeds(images, cells, self.selection):
-            columns = self._computed(feed, names)
+            columns = here._computed(feed, names)
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
