@@ -93,8 +93,9 @@ def killed(place: Place, images: Path, kills: int) -> Counts:
     chance, done, kept = random.Random(0), 0, 0
     while done < kills:
         process = place.started(*arguments, out, before=PARTS)
-        rest = 0.7 * whole.seconds / kills
-        ended = process.kill_after(chance.uniform(0.5, 1.5) * rest + 0.1)
+        if done % 3:  # others are killed before they have kept a row of their own
+            wait_for_part(process, out)
+        ended = process.kill_after(chance.uniform(0, 0.7) * whole.seconds / kills)
         if ended.status != -signal.SIGKILL:
             break
         done, kept = done + 1, kept + ("rows are there already" in ended.err)
@@ -107,3 +108,15 @@ def killed(place: Place, images: Path, kills: int) -> Counts:
     counts.failed += [f"left behind: {name}" for name in left_behind(out.parent)]
     counts.measured |= {"kills": done, "of them after rows were kept": kept}
     return counts
+
+
+def wait_for_part(process: Process, out: Path) -> None:
+    """Wait until a part more is named than before, or the process ends."""
+    manifest = out.with_name(f"{out.name}.parts") / "manifest.json"
+
+    def parts() -> int:
+        return manifest.read_text().count('"file"') if manifest.exists() else 0
+
+    before = parts()
+    while parts() <= before and process.process.is_alive():
+        process.process.join(0.01)
