@@ -7,9 +7,9 @@ from attacks._places import Place
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, tiny_folder, tiny_onnx):
     """A small model, its export and what it answers on, made once for both rows."""
-    return Place(tmp_path_factory.mktemp("place"))
+    return Place(tmp_path_factory.mktemp("place"), made=(tiny_folder, tiny_onnx))
 
 
 @pytest.mark.slow

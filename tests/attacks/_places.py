@@ -66,7 +66,10 @@ def same_weights(one: Path, other: Path) -> bool:
 class Place:
     """The folder of a row of attacks, with what every attempt begins from."""
 
-    def __init__(self, folder: Path, images: int = 60) -> None:
+    def __init__(
+        self, folder: Path, images: int = 60, *, made: tuple[Path, Path] | None = None
+    ) -> None:
+        """Make it all, or take a model and its export that are `made` already."""
         from allkit.data.drawn import write_smears
 
         self.folder = folder
@@ -76,6 +79,10 @@ class Place:
         self.ready = folder / "ready"
         self.model, self.onnx = self.path("model"), folder / "model.onnx"
         self._trained: dict[str, tuple[Path, float]] = {}
+        if made is not None:
+            shutil.copytree(made[0], self.model)
+            shutil.copy(made[1], self.onnx)
+            return
         self.right(self.train(self.model, "head"))
         self.right(allkit(folder, "export", self.model, "--out", self.onnx))
 

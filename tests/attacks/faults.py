@@ -24,11 +24,13 @@ ENOUGH = 90
 
 
 def run(scale: Scale, folder: Path, place: Place | None = None) -> dict[str, Counts]:
-    """Try every fault; in a `long` run 200 processes and more are killed."""
+    """Try every fault; in a `long` run 200 processes and more are killed.
+
+    That a killed training ends with the same weights is in the short form of tests/test_resume.py.
+    """
     place = place or Place(folder)
     if scale == "short":
         return {
-            "kill -9 in a training": killed_trainings(place, 1, strategies=("last",)),
             "kill -9 while a model is saved": killed_saves(place, every=7),
             "kill -9 in `predict --out`": killed_predictions(place, 1, suffixes=(".csv",)),
         }
@@ -64,7 +66,7 @@ def noted(counts: Counts, wrong: str, what: str, *, refused: bool = False, of: i
 def killed_trainings(place: Place, kills: int, strategies: tuple[str, ...] = STRATEGIES) -> Counts:
     """Kill trainings of each strategy at seeded moments, resume, and compare the weights."""
     counts = Counts()
-    for strategy in strategies:
+    for strategy in STRATEGIES:
         expected, seconds = place.trained(strategy)
         chance, done, number = random.Random(strategy), 0, 0
         while done < kills and number < 4 * kills:
