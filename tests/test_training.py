@@ -514,7 +514,10 @@ def resealed(folder, change):
         (lambda i: i.update(format=2), "format 2; this allkit reads up to 1. Update allkit"),
         (lambda i: i.pop("classes"), "classes"),
         (lambda i: i.update(classes=["Benign"]), "classes"),
-        (lambda i: i["backbone"].update(width=7), "do not fit the backbone"),
+        (
+            lambda i: i["backbone"].update(width=7),
+            r"backbone.width = 7 with 4 classes needs \(7,\)",
+        ),
     ],
 )
 def test_a_description_that_does_not_fit_is_refused(tiny_folder, tmp_path, change, message):
