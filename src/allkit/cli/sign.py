@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from allkit.cli.options import Overwrite
-from allkit.cli.progress import say
+from allkit.cli.progress import put, say
 from allkit.errors import ConfigError
 
 __all__ = ["sign"]
@@ -54,7 +54,7 @@ def sign(
             f"Saved {new_key}, which signs: keep it secret, and a copy of it where only you reach it."
         )
         say(f"Saved {made.path}, which checks: give it to everyone who uses your models.")
-        sys.stdout.write(f"{made.id}\n")
+        put(f"{made.id}\n")
         return
     if model is None or key is None:
         raise ConfigError("Give MODEL and --key FILE.")
