@@ -80,7 +80,7 @@ def test_predict_writes_one_row_for_each_input_in_order_and_tells_of_unreadable_
     status, _, err = cli("predict", tiny_folder, "fields", "missing.png", "--out", out)
     assert status == 1
     assert "2 of 49 images were unreadable" in err
-    assert "1 files are no images by their names" in err
+    assert "1 file is no image by its name" in err
     if suffix == ".jsonl":
         rows = [json.loads(line) for line in out.read_text().splitlines()]
     elif suffix == ".csv":

@@ -191,6 +191,7 @@ def assert_nothing_left(machine, ended, seen):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)  # on a busy machine; it watches every command
 def test_no_command_sends_or_writes_anything_that_was_not_named(strace, machine, few):
     ended, seen = watched(strace, machine, STEPS, few)
     assert_nothing_left(machine, ended, seen)
