@@ -18,8 +18,9 @@ Kind = Literal["origin", "label", "further"]
 _WORDS = frozenset(
     {
         "", "'", '"', "–", "—", "na", "n/a", "n.a", "n.a.", "n. a.", "n/a.", "k.a", "k.a.", "k. a.", "nan",
-        "-nan", "+nan", "nan.", "nat", "none", "null", "nil", "\\n", "undefined", "1.#ind", "-1.#ind", "1.#qnan",
-        "-1.#qnan", "1.#nan", "na_character_", "na_integer_", "na_real_", "na_complex_", "na_logical_",
+        "-nan", "+nan", "nan.", "nat", "none", "null", "nil", "\\n", "undefined", "1.#ind", "-1.#ind",
+        "1.#qnan", "-1.#qnan", "1.#nan", "na_character_", "na_integer_", "na_real_", "na_complex_",
+        "na_logical_",
         "pd.na", "pd.nat", "np.nan", "numpy.nan", "math.nan", "float('nan')", 'float("nan")', "#na", "#n/a",
         "#n/a n/a", "#nv", "#n/d", "#n/b", "#n/v", "#i/t", "#yok", "#н/д", "#není_k_dispozici", "#hiányzik",
         "#getting_data",
