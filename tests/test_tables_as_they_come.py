@@ -62,6 +62,11 @@ def test_numbers_with_a_real_fraction_stay_as_they_are(folder):
     assert groups(folder, "1,000", "1,234", "3", between=";") == ["1,000", "1,234", "3"]
 
 
+def test_only_a_fold_that_is_none_is_named(folder):
+    with pytest.raises(DatasetError, match=r"it is:\n  line 3: fold is '0.5'; wanted a whole number$"):
+        opened(folder, "image,label,fold\na.png,Pro,0.0\nb.png,Pre,0.5\nc.png,Pre,2.0\n")
+
+
 def test_a_decimal_comma_and_a_point_at_the_end_make_no_other_slide(folder):
     assert groups(folder, "101,0", "101", "101.", between=";") == ["101"] * 3
     with pytest.raises(DatasetError, match="1,01234E\\+11, a number whose last digits are lost"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["read_frame", "read_parquet", "read_table", "table_of", "text_rows"]
 
 _PATHS = ("image", "file_name")
+_WHOLE = re.compile(r"(\d+)(\.0*|,0+)?")
 _ORIGINS = ("group", "case", "slide", "fold")
 
 
@@ -289,6 +291,8 @@ def _row(table: Table, record: _Record, root: str) -> Sample | None:
     if part is not None and part.lower() not in PARTS:
         problems.append(f"split is {part!r}; wanted train, val or test")
     fold = record.get("fold")
+    if fold is not None and (whole := _WHOLE.fullmatch(fold)):
+        fold = whole[1]  # beside folds that are wrong, those are not named
     if fold is not None and not (fold.isascii() and fold.isdigit() and len(fold) < 10):
         problems.append(f"fold is {fold!r}; wanted a whole number")
     if problems or label is None:
