@@ -63,7 +63,9 @@ def test_numbers_with_a_real_fraction_stay_as_they_are(folder):
 
 
 def test_only_a_fold_that_is_none_is_named(folder):
-    with pytest.raises(DatasetError, match=r"it is:\n  line 3: fold is '0.5'; wanted a whole number$"):
+    with pytest.raises(
+        DatasetError, match=r"it is:\n  line 3: fold is '0.5'; wanted a whole number$"
+    ):
         opened(folder, "image,label,fold\na.png,Pro,0.0\nb.png,Pre,0.5\nc.png,Pre,2.0\n")
 
 
