@@ -50,11 +50,29 @@ _BRACKETS = re.compile(r"""\((.*)\)|\[(.*)\]|<(.*)>|\{(.*)\}|'(.*)'|"(.*)"|«(.*
 _NO_CLASS = re.compile(r"-(1|99+)(\.0*|,0+)?")  # -1 on the Hugging Face hub, -99 in statistics
 _NEGATIVE = re.compile(r"-[1-9]\d*(\.0*|,0+)?")
 _DOUBTFUL = frozenset(
-    (
-        "unknown,missing,not available,nd,n.d.,n/d,n. d.,no data,not known,not applicable,not determined,"
-        "not recorded,not specified,not provided,unspecified,unbekannt,ohne angabe,keine angabe,inconnu,"
-        "desconocido,sconosciuto"
-    ).split(",")
+    [
+        "unknown",
+        "missing",
+        "not available",
+        "nd",
+        "n.d.",
+        "n/d",
+        "n. d.",
+        "no data",
+        "not known",
+        "not applicable",
+        "not determined",
+        "not recorded",
+        "not specified",
+        "not provided",
+        "unspecified",
+        "unbekannt",
+        "ohne angabe",
+        "keine angabe",
+        "inconnu",
+        "desconocido",
+        "sconosciuto",
+    ]
 )
 
 
