@@ -93,7 +93,7 @@ def test_a_file_that_a_table_names_and_that_is_missing_is_one_unreadable_row(
     [
         ("file,label\na.png,Pro\n", "no column 'image'. It has: file, label"),
         ("image\n", "has no rows"),
-        ("image,x\na.png,1\n,2\n", "Row 2 .* nothing in the column 'image'"),
+        ("image,x\na.png,1\n,2\n", "Line 3 .* nothing in the column 'image'"),
     ],
 )
 def test_a_table_that_names_no_images_is_refused(tmp_path, text, message):
@@ -275,7 +275,7 @@ def test_a_stopped_run_of_units_goes_on_and_still_knows_of_unreadable_images(tmp
     ("by", "what", "message"),
     [
         ("slide", "bare.csv", "no column 'slide'. It has: image, label"),
-        ("case", "gap.csv", "Row 2 .* nothing in the column 'case'"),
+        ("case", "gap.csv", "Line 3 .* nothing in the column 'case'"),
         ("slide", "folder", "--by slide takes a table .* folder is a folder.*--slide REGEX"),
         ("case", "folder/a.png", "--by case takes a table .* is a file"),
         ("folder", "folder/a.png", "--by folder takes folders; .* is a file"),

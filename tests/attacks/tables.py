@@ -20,6 +20,8 @@ GOOD = [("a.png", "Pro", "101"), ("b.png", "Pre", "102"), ("c.png", "Pre", None)
 NONE = (
     "", "NA", "N/A", "n/a", "#N/A", "#NV", "#NULL!", "#REF!", "NULL", "null", "NaN", "nan", "None", "NaT",
     "<NA>", "-", " ", "\xa0", "\u3000", "\u200b", ".", "?", "(null)", "-1", "-1.0", "#N/A N/A", "-nan",
+    "-99", "−1", "-1.", "k.A.", "n. a.", "(blank)", "[null]", "…", "..", "???", "NA_character_", "pd.NA",
+    "#¡VALOR!", "#¿NOMBRE?", "#HIÁNYZIK", "#GETTING_DATA",
 )  # fmt: skip
 """How programs write that there is no value."""
 
@@ -129,6 +131,30 @@ def as_they_come() -> Iterator[tuple[str, Case]]:
         "no Parquet",
         Case(b"PAR1" + bytes(100) + b"PAR1", "cannot be read as Parquet", ".parquet"),
     )
+    for name, top in (
+        ("remark", "# by R\n"),
+        ("sep= of another delimiter", "sep=;\n"),
+        ("sep= of a tab, spelled out", "sep=\\t\n"),
+    ):
+        yield name, Case((top + plain).encode())
+    yield "title", Case(b"Results,,\n" + plain.encode(), "they stand in line 2")
+    yield "Ctrl-Z", Case(plain.encode() + b"\x1a")
+    yield "empty cells behind rows", Case(plain.replace("102", "102,,").encode())
+    yield (
+        "names of rows",
+        Case(b"image,label,group\n1,a.png,Pro,101\n2,b.png,Pre,102\n", "row.names"),
+    )
+    for suffix in (".csv", ".tsv", ".parquet"):
+        pointer, page = (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            b"<!DOCTYPE html>\n",
+        )
+        yield f"pointer as {suffix}", Case(pointer, "Git LFS", suffix)
+        yield f"page as {suffix}", Case(page, "web page", suffix)
+    for word in ("unknown", "missing", "not available", "nd", "-2"):
+        yield f"group {word!r}", Case(text(group("101", "102", word)).encode())
+    for first in ("101.", "101,0", "１０１", "\xa0101.00"):
+        yield f"number {first!r}", Case(text(group(first, "102"), between=";").encode())
     yield "same image twice", Case(plain.encode() + b"./a.png,Pro,101\n", "listed, as a.png, again")
     yield "unknown column", Case(text(head="file,label,group").encode(), "has no column 'image'")
     for word in NONE:

@@ -14,7 +14,10 @@ listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
 shown       texts from outside as people may be shown them
 delimited   CSV and TSV: lines, cells, columns
-values      the values of cells: missing ones, numbers, dates
+text_files  texts of rows: their encoding, their lines
+json_lines  JSON Lines: one object a line
+values      the values of cells: numbers, dates, names in one form
+missing     the words that stand for no value
 labels      class names and their aliases
 names       groups and slides from the names of images
 slides      the slides of a set, and what is known of each class

@@ -114,7 +114,7 @@ class Dataset:
 
         `image` holds paths (relative to `root`) or the bytes of encoded images.
         """
-        return cls._from_rows(tables.read_frame(frame, Path(root)))
+        return cls._from_rows(tables.read_frame(frame, root))
 
     @classmethod
     def sample(cls, count: int = 240, *, groups: int = 24, seed: int = 0) -> Dataset:

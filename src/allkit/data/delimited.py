@@ -1,26 +1,25 @@
 """CSV and TSV as they come: any of four delimiters, UTF-8 or UTF-16, names of columns in any case.
 
 What is certain is read; the rest is refused by the number of its line, with the cause. One row at a time
-is in memory.
+is in memory, and a few lines ahead.
 """
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from allkit.data.shown import shortened
+from allkit.data.text_files import lines_of, open_text
 from allkit.data.values import column_names, stripped
 from allkit.errors import DatasetError
 
-__all__ = ["OWN", "Line", "Lines", "open_lines"]
+__all__ = ["KNOWN", "LINE", "OWN", "Line", "Lines", "open_lines"]
 
 OWN = (
     "image",
@@ -34,24 +33,16 @@ OWN = (
     "split_fingerprint",
 )
 """The columns of a table that mean something to allkit."""
-_KNOWN = (*OWN, "file_name")
+KNOWN = (*OWN, "file_name")
+"""The columns whose names may be written in capitals."""
+LINE = "\n"
+"""Where a record of a text file has the number of its line: no column can be called so."""
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-_LONGEST = 2**20
-"""Characters of a line, at most."""
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
-_OTHER = (
-    (b"PK\x03\x04", "an Excel workbook or a zip"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"PAR1", "a Parquet file; let its name end with .parquet"),
-    (b"\x1f\x8b", "compressed"),
-)
-_SAVE = "Save it as CSV in UTF-8 (in Excel: “CSV UTF-8”)."
+_TOLD = re.compile(r'"?sep=(\\t|[^\w\s"]|\t)?[\s;,|]*"?[\s;,|]*', re.IGNORECASE)
+"""What Excel reads in a first line, and may have written again with empty cells behind."""
+_FILE = re.compile(r".*\.\w{2,5}")
+_LOOKED_AT = 20
+"""Lines in which the names of columns are looked for, where the first one has none."""
 
 
 class Line(NamedTuple):
@@ -70,91 +61,85 @@ class Lines(NamedTuple):
 
 
 @contextmanager
-def open_lines(path: Path, known: Sequence[str] = _KNOWN) -> Iterator[Lines]:
+def open_lines(path: Path, known: Sequence[str] = KNOWN) -> Iterator[Lines]:
     """Give the columns and rows of a CSV or TSV file; `known` are columns that it may have.
 
     Raises `DatasetError` where it cannot be read as one.
     """
-    try:
-        with path.open(newline="", encoding=_encoding(path)) as stream:
-            yield _parsed(path, stream, known)
-    except FileNotFoundError:
-        raise DatasetError(f"{path} does not exist. Check the path of the table.") from None
-    except UnicodeError as error:
-        byte = ""
-        if isinstance(error, UnicodeDecodeError) and error.start < len(error.object):
-            byte = f" (it holds the byte 0x{error.object[error.start]:02X})"
-        raise DatasetError(
-            f"{path} cannot be read as a table: it is no text in UTF-8{byte}. {_SAVE}"
-        ) from None
-    except OSError as error:
-        raise DatasetError(
-            f"{path} cannot be read as a table: {error.strerror or error}. Check the file."
-        ) from None
-
-
-def _encoding(path: Path) -> str:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise DatasetError(f"{path} is no file. Give the path of a table.")
-    with path.open("rb") as stream:
-        head = stream.read(4096)
-    if not head:
-        raise DatasetError(f"{path} is empty. Give a table with a line of column names.")
-    for mark, encoding in _MARKS:
-        if head.startswith(mark):
-            return encoding
-    for start, what in _OTHER:
-        if head.startswith(start):
-            raise DatasetError(f"{path} cannot be read as a table: it is {what}. {_SAVE}")
-    return "utf-8"
+    with open_text(path) as stream:
+        yield _parsed(path, stream, known)
 
 
 def _parsed(path: Path, stream: TextIO, known: Sequence[str]) -> Lines:
-    lines = _lines(path, stream)
+    lines = lines_of(path, stream)
     before, first = 0, ""
-    delimiter: str | None = None
+    told: re.Match[str] | None = None
     for first in lines:
-        told = re.fullmatch(r'"?sep=(.)"?\s*', first, re.IGNORECASE)
-        if told is None and stripped(first):
+        now = _TOLD.fullmatch(first)
+        told = now or told
+        if now is None and stripped(first) and not _is_remark(first, known):
             break
-        delimiter = told[1] if told else delimiter
         before, first = before + 1, ""
     if not first:
         raise DatasetError(f"{path} is empty. Give a table with a line of column names.")
-    delimiter = delimiter or _delimiter(path, first, known)
+    delimiter = _delimiter(path, first, known, told[1] if told else None)
+    ahead = list(islice(lines, _LOOKED_AT))
+    _require_no_title(path, [first, *ahead], known, before)
     reader = csv.reader(
-        chain([first], lines), delimiter=delimiter, skipinitialspace=True, strict=True
+        chain([first], ahead, lines), delimiter=delimiter, skipinitialspace=True, strict=True
     )
     rows = _rows(path, reader, before)
     head = next(rows)
     columns = column_names(head[1], known, of=str(path))
-    return Lines(columns, _checked(rows, columns, head[1], delimiter))
+    return Lines(columns, _checked(path, rows, columns, (head[1], delimiter)))
 
 
-def _lines(path: Path, stream: TextIO) -> Iterator[str]:
-    number = 0
-    while line := stream.readline(_LONGEST + 1):
-        number += 1
-        if len(line) > _LONGEST:
+def _found(line: str, delimiter: str, known: Sequence[str]) -> int:
+    """Return how many names of known columns a line holds."""
+    return sum(stripped(cell).strip('"').lower() in known for cell in _cells(line, delimiter))
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # a cell that is too long
+        return []
+
+
+def _is_remark(line: str, known: Sequence[str]) -> bool:
+    """Return whether a line above the names of columns is a remark, as programs write them."""
+    return stripped(line).strip('"').startswith("#") and not any(
+        _found(line.replace("#", " "), delimiter, known) for delimiter in _DELIMITERS
+    )
+
+
+def _require_no_title(path: Path, lines: Sequence[str], known: Sequence[str], before: int) -> None:
+    """Raise `DatasetError` where the names of columns stand further down, under a title."""
+    found = [max(_found(line, delimiter, known) for delimiter in _DELIMITERS) for line in lines]
+    if found[0] > 1:
+        return
+    for number, count in enumerate(found[1:], start=before + 2):
+        if count > 1:
             raise DatasetError(
-                f"Line {number} of {path} has over {_LONGEST:,} characters. It is no table of images, "
-                f"or its lines are not divided."
+                f"{path} does not begin with the names of its columns ({shortened(lines[0], 60)!r}): "
+                f"they stand in line {number}. Delete the lines above it."
             )
-        if "\0" in line:
-            raise DatasetError(f"Line {number} of {path} holds a null character. {_SAVE}")
-        yield line
 
 
-def _delimiter(path: Path, first: str, known: Sequence[str]) -> str:
-    """Return what divides the names of columns so that most are known; or else, so that most are there."""
+def _delimiter(path: Path, first: str, known: Sequence[str], told: str | None) -> str:
+    """Return what divides the names of columns so that most are known; or else, so that most are there.
+
+    What a line `sep=` has `told` counts unless fewer are known by it.
+    """
     usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    told = "\t" if told == r"\t" else told
 
-    def fit(delimiter: str) -> tuple[int, int, bool]:
-        cells = next(csv.reader([first], delimiter=delimiter, skipinitialspace=True), [])
-        found = sum(stripped(cell).strip('"').lower() in known for cell in cells)
-        return found, 0 if found else len(cells), delimiter == usual
+    def fit(delimiter: str) -> tuple[int, bool, int, bool]:
+        found = _found(first, delimiter, known)
+        count = 0 if found else len(_cells(first, delimiter))
+        return found, delimiter == told, count, delimiter == usual
 
-    return max(_DELIMITERS, key=fit)
+    return max([*_DELIMITERS, *([told] if told else [])], key=fit)
 
 
 def _rows(path: Path, reader: Iterator[list[str]], before: int) -> Iterator[tuple[int, list[str]]]:
@@ -182,27 +167,53 @@ def _rows(path: Path, reader: Iterator[list[str]], before: int) -> Iterator[tupl
 
 
 def _checked(
+    path: Path,
     rows: Iterator[tuple[int, list[str]]],
     columns: Sequence[str],
-    head: Sequence[str],
-    delimiter: str,
+    given: tuple[Sequence[str], str],
 ) -> Iterator[Line]:
+    """Yield the rows that are not blank; `given` are the cells of the header, and what divides them."""
     # Without a name are the numbers that pandas writes in front of the rows, and empty cells at the end.
     unnamed = [place for place, name in enumerate(columns) if place and not name]
-    heading = [stripped(cell).lower() for cell in head]
-    for number, cells in rows:
-        if not any(map(stripped, cells)):
+    heading = [stripped(cell).lower() for cell in given[0]]
+    first = True
+    for number, row in rows:
+        if not any(map(stripped, row)):
             continue
-        problem = None
-        if len(cells) != len(columns):
-            name = _DELIMITERS.get(delimiter, delimiter)
-            problem = (
-                f"line {number}: {len(cells)} cells, and the header has {len(columns)}; put quotation "
-                f"marks around a text that holds a {name}"
+        cells, surplus = row[: len(columns)], row[len(columns) :]
+        if first and len(surplus) == 1 and _has_row_names(columns, row):
+            raise DatasetError(
+                f"{path} has a cell more in its rows than in its header, {row[0]!r} in front of the "
+                f"first: names of rows, as R writes them. Write it with row.names = FALSE."
             )
+        first = False
+        problem = None
+        if any(map(stripped, surplus)) or len(cells) < len(columns):
+            problem = f"line {number}: {_unfit(row, columns, given[1])}"
         elif [stripped(cell).lower() for cell in cells] == heading:
             problem = f"line {number}: it repeats the header"
         elif strange := [cells[place] for place in unnamed if stripped(cells[place])]:
             what = shortened(strange[0], 30)
             problem = f"line {number}: {what!r} stands under no name of a column"
         yield Line(number, cells, problem)
+
+
+def _unfit(row: Sequence[str], columns: Sequence[str], delimiter: str) -> str:
+    """Return what is wrong with a row that has not as many cells as the header, and what to do."""
+    name = _DELIMITERS.get(delimiter, delimiter)
+    count = f"{len(row)} cells, and the header has {len(columns)}"
+    if len(row) > len(columns):
+        return f"{count}; put quotation marks around a text that holds a {name}"
+    if len(row) == 1 and delimiter in row[0]:
+        return f"{count}; the whole line stands in quotation marks, take them away"
+    ends = "empty cells at its end count too" if len(row) > 1 else "it may be no row of the table"
+    return f"{count}; write a {name} for each cell that is missing ({ends})"
+
+
+def _has_row_names(columns: Sequence[str], row: Sequence[str]) -> bool:
+    """Return whether the image of a row stands one cell behind its column."""
+    place = next((columns.index(name) for name in ("image", "file_name") if name in columns), None)
+    if place is None:
+        return False
+    here, behind = row[place], row[place + 1]
+    return _FILE.fullmatch(behind) is not None and _FILE.fullmatch(here) is None

@@ -14,18 +14,20 @@ from typing import Any
 
 from allkit.data.delimited import OWN, open_lines
 from allkit.data.left_out import Why, no_images, whys_of
+from allkit.data.missing import missing_text
 from allkit.data.shown import shortened, unguarded
 from allkit.data.sources import ZipSource, name_on_disk
 from allkit.data.values import (
     Form,
     column_names,
-    missing_text,
+    plain,
     rounded_sentence,
     stripped,
     text_of,
 )
 from allkit.data.zips import image_members
 from allkit.errors import AllkitError, ConfigError, DatasetError
+from allkit.files import pretender
 
 __all__ = [
     "TABLES",
@@ -71,7 +73,7 @@ def table_images(
     for where, values in rows:
         empty = False
         for name, value in zip(wanted, values, strict=True):
-            if missing_text(value):
+            if missing_text(value, "label" if name == IMAGE else "origin"):
                 said = f"{value!r}, which stands for nothing," if value else "nothing"
                 raise DatasetError(
                     f"{where} has {said} in the column {name!r}. Fill it in every row."
@@ -118,7 +120,7 @@ def _cells(path: Path, wanted: list[str]) -> Iterator[tuple[str, list[str]]]:
         for number, cells, problem in lines.rows:
             if problem:
                 raise DatasetError(f"{path}, {problem}.")
-            texts = [text_of(unguarded(stripped(cells[place]))) or "" for place in others]
+            texts = [plain(text_of(unguarded(stripped(cells[p]))) or "") for p in others]
             yield f"Line {number} of {path}", [stripped(cells[image]), *texts]
 
 
@@ -149,7 +151,8 @@ def _parquet_texts(path: Path, wanted: list[str], column: str) -> Iterator[str]:
         for batch in file.iter_batches(columns=[given]):
             for value in batch.column(0).to_pylist():
                 try:
-                    yield text_of(value) or ""
+                    text = text_of(value) or ""
+                    yield text if column == IMAGE else plain(text)
                 except ValueError as error:
                     raise DatasetError(
                         f"The column {column!r} of {path} cannot be used: a value {error}."
@@ -167,6 +170,7 @@ def open_parquet(path: Path) -> Iterator[Any]:
         ) from None
     if not path.is_file():
         raise DatasetError(f"{path} does not exist. Check the path of the table.")
+    _require_itself(path)
     try:
         with pq.ParquetFile(path) as file:
             yield file
@@ -178,6 +182,19 @@ def open_parquet(path: Path) -> Iterator[Any]:
         raise DatasetError(
             f"{path} cannot be read as Parquet: {reason}. Write it again, or give a CSV."
         ) from None
+
+
+def _require_itself(path: Path) -> None:
+    """Raise `DatasetError` that says what was saved in place of a Parquet file."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(1024)
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {error.strerror or error}. Check who may read it."
+        ) from None
+    if not head.startswith(b"PAR1") and (what := pretender(head)):
+        raise DatasetError(f"{path} {what}")
 
 
 def _holds_images(kind: Any) -> bool:

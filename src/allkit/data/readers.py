@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from allkit.data.json_lines import json_rows
 from allkit.data.layouts import fold_number, is_role, layout_of, part_name
 from allkit.data.left_out import METADATA, no_images, walk, whys_of
 from allkit.data.listed import open_parquet
@@ -166,7 +166,9 @@ def _rows_of(file: Path) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and the rows of a file of metadata."""
     if file.suffix == ".csv":
         return text_rows(file)
-    rows = _json_rows(file) if file.suffix == ".jsonl" else _parquet_rows(file)
+    if file.suffix == ".jsonl":
+        return json_rows(file)
+    rows = _parquet_rows(file)
     return list(dict.fromkeys(key for row in rows for key in row)), rows
 
 
@@ -234,25 +236,6 @@ def _beside_metadata(root: Path, listings: list[_Listing], tree: _Tree) -> Table
     own = {listing.file.relative_to(root).as_posix() for listing in listings}
     joined.left_out = [path for path in table.left_out if path not in own]
     return joined
-
-
-def _json_rows(file: Path) -> list[dict[str, Any]]:
-    rows = []
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file} cannot be read: {error}.") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise DatasetError(f"{file}, line {number}: not a JSON object.")
-        rows.append(row)
-    return rows
 
 
 def _parquet_rows(file: Path) -> list[dict[str, Any]]:

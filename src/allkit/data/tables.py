@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from allkit.data.delimited import OWN, open_lines
+from allkit.data.delimited import KNOWN, LINE, OWN, open_lines
 from allkit.data.listed import found_path, open_parquet
+from allkit.data.missing import Kind, doubtful, missing_text
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
 from allkit.data.shown import shortened, unguarded, visible
 from allkit.data.sources import BytesSource, FileSource, Source, name_on_disk
@@ -19,7 +21,7 @@ from allkit.data.values import (
     Cells,
     cells_of,
     column_names,
-    missing_text,
+    plain,
     rounded_sentence,
     stripped,
     text_of,
@@ -29,11 +31,11 @@ from allkit.errors import DatasetError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["LINE", "read_frame", "read_parquet", "read_table", "table_of", "text_rows"]
+__all__ = ["read_frame", "read_parquet", "read_table", "table_of", "text_rows"]
 
-LINE = "\n"
-"""Where a record of a text file has the number of its line: no column can be called so."""
 _PATHS = ("image", "file_name")
+_WHOLE = re.compile(r"(\d+)(\.0*|,0+)?")
+_ORIGINS = ("group", "case", "slide", "fold")
 
 
 def read_table(path: Path) -> Table:
@@ -42,9 +44,7 @@ def read_table(path: Path) -> Table:
     return table_of(str(path), columns, rows, path.parent, first_line=2)
 
 
-def text_rows(
-    path: Path, known: Sequence[str] = (*OWN, "file_name")
-) -> tuple[list[str], list[dict[str, Any]]]:
+def text_rows(path: Path, known: Sequence[str] = KNOWN) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and the rows of a CSV or TSV file; a row has its line's number at `LINE`.
 
     `known` are the columns whose names may be written in capitals. Raises `DatasetError` that names
@@ -79,7 +79,7 @@ def read_parquet(path: Path) -> Table:
         # What pandas writes beside the columns: the index of the rows.
         kept = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
         columns = column_names(kept, OWN, of=str(path))
-        names = _label_names(file.schema_arrow.metadata or {})
+        names = _label_names(file.schema_arrow.metadata or {}, str(path))
         content = file.read(columns=kept)
         values = [_values(content.column(name)) for name in kept]
     records = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
@@ -100,7 +100,7 @@ def _values(column: Any) -> list[Any]:
 
 def _named(value: Any, names: Sequence[str], where: str) -> Any:
     """Return the name of a class that is a number; -1, which means that it is unknown, as it is."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value == -1:
+    if not isinstance(value, (int, float)) or value == -1:
         return value
     if value != value:
         return None
@@ -111,7 +111,7 @@ def _named(value: Any, names: Sequence[str], where: str) -> Any:
     return names[int(value)]
 
 
-def _label_names(metadata: Mapping[bytes, bytes]) -> list[str]:
+def _label_names(metadata: Mapping[bytes, bytes], of: str) -> list[str]:
     import json
 
     try:
@@ -119,11 +119,24 @@ def _label_names(metadata: Mapping[bytes, bytes]) -> list[str]:
         names = features["label"]["names"]
     except (KeyError, ValueError, TypeError):
         return []
-    return [str(name) for name in names] if isinstance(names, list) else []
+    found = [str(name) for name in names] if isinstance(names, list) else []
+    twice = [name for name, count in Counter(map(plain, found)).items() if count > 1]
+    if twice:
+        raise DatasetError(
+            f"{of} names two classes {visible(twice[0])!r}, and their images could not be told apart. "
+            f"Write it again, with a name for each class."
+        )
+    return found
 
 
-def read_frame(frame: pd.DataFrame, root: Path, *, name: str = "the data frame") -> Table:
+def read_frame(frame: pd.DataFrame, root: str | Path, *, name: str = "the data frame") -> Table:
     """Read a data frame; missing values count as empty."""
+    try:
+        root = Path(root)
+    except TypeError:
+        raise DatasetError(
+            f"The folder of the images is {root!r}. Give its path, or leave it out."
+        ) from None
     if not hasattr(frame, "itertuples"):
         raise DatasetError(f"{name} is a {type(frame).__name__}. Give a data frame of pandas.")
     columns = column_names(frame.columns, OWN, of=name)
@@ -155,7 +168,7 @@ def table_of(
     table = Table(name)
     further = [column for column in columns if column and column not in OWN]
     read = {
-        column: cells_of((r.get(column) for r in records), further=column in further)
+        column: cells_of((r.get(column) for r in records), _kind(column))
         for column in dict.fromkeys(columns)
         if column and column != "image"
     }
@@ -182,7 +195,14 @@ def table_of(
     check_labels(table)
     if not table.problems:
         _tell_missing(name, read.items(), further)
+        _tell_doubtful(table)
     return table
+
+
+def _kind(column: str) -> Kind:
+    if column in _ORIGINS:
+        return "origin"
+    return "label" if column in OWN else "further"
 
 
 def _require_exact(name: str, read: Mapping[str, Cells]) -> None:
@@ -199,6 +219,18 @@ def _tell_missing(name: str, read: Iterable[tuple[str, Cells]], further: Sequenc
         which = ", ".join(f"{word!r} {count:,} times" for word, count in words.most_common(5))
         warnings.warn(
             f"{name}: {words.total():,} cell{'s' if words.total() > 1 else ''} taken as missing ({which}).",
+            stacklevel=2,
+        )
+
+
+def _tell_doubtful(table: Table) -> None:
+    """Name the classes whose names may stand for no value."""
+    counts = Counter(row.label for row in table.rows if row.label and doubtful(row.label))
+    if counts:
+        which = ", ".join(f"{visible(label)!r} ({n:,})" for label, n in counts.most_common(5))
+        warnings.warn(
+            f"{table.name}: taken as classes, though they may stand for no value: {which}. If they do, "
+            f"take these images out of the table.",
             stacklevel=2,
         )
 
@@ -259,6 +291,8 @@ def _row(table: Table, record: _Record, root: str) -> Sample | None:
     if part is not None and part.lower() not in PARTS:
         problems.append(f"split is {part!r}; wanted train, val or test")
     fold = record.get("fold")
+    if fold is not None and (whole := _WHOLE.fullmatch(fold)):
+        fold = whole[1]  # beside folds that are wrong, those are not named
     if fold is not None and not (fold.isascii() and fold.isdigit() and len(fold) < 10):
         problems.append(f"fold is {fold!r}; wanted a whole number")
     if problems or label is None:
@@ -282,4 +316,4 @@ def _name(value: Any) -> str:
         text = stripped(value) if isinstance(value, str) else text_of(value) or ""
     except ValueError:
         return ""
-    return "" if missing_text(text) else text
+    return "" if missing_text(text, "label") else text

@@ -1,7 +1,8 @@
-"""The cells of a table: the names of columns, what is missing, and one text for a value however stored.
+"""The cells of a table: the names of columns, and one text for a value however stored.
 
 A slide that is 101 in one table is 101.0 in another, because pandas stores numbers with a gap among them
-as floats; written in two ways it would be two slides, and what two sets share would be hidden.
+as floats, and a name has several forms in Unicode; written in two ways it would be two slides, and what
+two sets share would be hidden.
 """
 
 from __future__ import annotations
@@ -11,31 +12,22 @@ import decimal
 import numbers
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from allkit.data.missing import Kind, missing_text
 from allkit.data.shown import hidden, visible
 from allkit.errors import DatasetError
 
-__all__ = ["Cells", "Form", "cells_of", "column_names", "missing_text"]
+__all__ = ["Cells", "Form", "cells_of", "column_names", "plain"]
 __all__ += ["rounded_sentence", "stripped", "text_of"]
 
-_MISSING = frozenset(
-    {
-        "", "-", "--", "–", "—", ".", "?", "na", "n/a", "n.a.", "<na>", "nan", "-nan", "+nan", "nat",
-        "none", "null", "(null)", "<null>", "nil", "\\n", "undefined", "1.#ind", "-1.#ind", "1.#qnan",
-        "-1.#qnan", "1.#nan", "#na", "#n/a", "#n/a n/a", "#nv", "#n/d", "#n/b", "#i/t", "#yok", "#н/д",
-    }
-)  # fmt: skip
-"""What stands for no value: in pandas, R, databases, statistics programs, Excel in its languages."""
-_BROKEN = re.compile(
-    r"#\w[\w/]*[!?]"
-)  # #NULL!, #REF!, #NAME?: what Excel shows for a broken formula
-_UNKNOWN = re.compile(r"-1(\.0+)?")  # a class or a place that is not known, on the Hugging Face hub
-_WHOLE = re.compile(r"(-?(?:0|[1-9]\d*))(\.0+)?")
-_ROUNDED = re.compile(r"[+-]?\d(\.\d+)?[eE]\+\d{2,}")
+_NUMBER = re.compile(r"(-?(?:0|[1-9]\d*))(?:([.,])(\d*))?")
+_THOUSANDS = re.compile(r"-?[1-9]\d{0,2}(,\d{3})+")
+_ROUNDED = re.compile(r"[+-]?\d([.,]\d+)?[eE]\+\d{2,}")
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d(?::\d\d(?:\.\d+)?)?)")
 _MIDNIGHT = re.compile(r"00:00(:00(\.0+)?)?")
 _NO_WIDTH = "\u200b\u2060\ufeff"  # blanks to a reader, but not to Python
@@ -71,12 +63,17 @@ def column_names(names: Iterable[object], known: Sequence[str], *, of: str) -> l
 # ── one value ─────────────────────────────────────────────────────────────────────────────────
 
 
-def missing_text(text: str, *, unknown: bool = True) -> bool:
-    """Return whether a text without blanks at its ends stands for no value; with `unknown`, -1 too."""
-    word = text.casefold()
-    if word in _MISSING or _BROKEN.fullmatch(word):
-        return True
-    return unknown and _UNKNOWN.fullmatch(text) is not None
+def plain(text: str) -> str:
+    """Return a name in its one form: NFC, letters and digits of usual width, single blanks; case stays."""
+    if text.isascii():
+        return " ".join(text.split())
+    narrow = "".join(
+        unicodedata.normalize("NFKC", sign)
+        if unicodedata.decomposition(sign).startswith(("<wide>", "<narrow>"))
+        else sign
+        for sign in text
+    )
+    return " ".join(unicodedata.normalize("NFC", narrow).split())
 
 
 def text_of(value: object) -> str | None:
@@ -101,6 +98,8 @@ def text_of(value: object) -> str | None:
     if isinstance(value, numbers.Real) and not isinstance(value, (bool, numbers.Rational)):
         return _of_float(value)
     if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return str(float(value))
         return str(int(value)) if value == value.to_integral_value() else str(value.normalize())
     if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
         return value.isoformat()
@@ -142,37 +141,50 @@ def _moment(text: str) -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """What all texts of a column are: whole numbers that went through floats, truth values, or neither."""
+    """What the texts of a column are: whole numbers that went through floats, truth values, or neither."""
 
     whole: bool = False
+    """No number has a real fraction, and some have one of zeros, which means nothing."""
     truth: bool = False
     rounded: str | None = None
     """A number that a spreadsheet or a float has rounded: numbers that differed may be the same here."""
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Form:
-        """Look at every text of a column; missing values are not among them."""
-        whole, fraction, truth, rounded, count = True, False, True, None, 0
+        """Look at every text of a column; missing values are not among them.
+
+        Texts that are no numbers, beside some that are, change nothing about those.
+        """
+        zeros, fraction, truth, rounded, count = False, False, True, None, 0
         for text in texts:
             count += 1
-            found = _WHOLE.fullmatch(text) if whole else None
-            whole = found is not None
-            fraction = fraction or (found is not None and found[2] is not None)
+            found = _number_of(text)
+            if found is not None and found[2]:
+                some = bool(found[3].strip("0"))
+                fraction, zeros = fraction or some, zeros or not some
             truth = truth and text.lower() in ("true", "false")
             if rounded is None and (_lost(found) or _ROUNDED.fullmatch(text)):
                 rounded = text
-        return cls(bool(count) and whole and fraction, bool(count) and truth, rounded)
+        return cls(zeros and not fraction, bool(count) and truth, rounded)
 
     def read(self, text: str) -> str:
         """Return a text of the column in its one form."""
-        if self.whole and (found := _WHOLE.fullmatch(text)):
+        if self.whole and (found := _number_of(text)):
             return found[1]
         return text.capitalize() if self.truth else text
 
 
+def _number_of(text: str) -> re.Match[str] | None:
+    """Return the whole part, the point or comma, and the fraction of a number without leading zeros."""
+    found = _NUMBER.fullmatch(text)
+    if found is None or (found[2] == "," and (not found[3] or _THOUSANDS.fullmatch(text))):
+        return None
+    return found
+
+
 def _lost(found: re.Match[str] | None) -> bool:
     """Return whether a whole number with a fraction is too large for a float to hold it exactly."""
-    if found is None or found[2] is None:
+    if found is None or not found[2] or found[3].strip("0"):
         return False
     return len(found[1]) > 17 or abs(int(found[1])) >= 2**53
 
@@ -190,13 +202,14 @@ class Cells:
     rounded: str | None = None
 
 
-def cells_of(values: Iterable[Any], *, further: bool = False) -> Cells:
+def cells_of(values: Iterable[Any], kind: Kind = "origin") -> Cells:
     """Read a column.
 
-    One of `further` columns, which allkit only keeps, may hold what has no picture, lists, rounded
-    numbers, and -1 as a number.
+    One of the further columns, which allkit only keeps, may hold what has no picture, lists, rounded
+    numbers, and -1 as a number; the letters and blanks of its texts stay as they are.
     """
     cells = Cells()
+    further = kind == "further"
     for position, value in enumerate(values):
         try:
             text = text_of(value)
@@ -204,13 +217,16 @@ def cells_of(values: Iterable[Any], *, further: bool = False) -> Cells:
             if not further:
                 cells.strange[position] = str(error)
             text = str(value) if further else None
-        if text is not None and missing_text(text, unknown=not further):
+        if text is not None and missing_text(text, kind):
             if text:
                 cells.words[position] = text
             text = None
-        if text is not None and not further and (sign := next(filter(hidden, text), "")):
-            cells.strange[position] = f"holds a character that cannot be shown ({_number(sign)})"
-            text = None
+        if text is not None and not further:
+            if sign := next(filter(hidden, text), ""):
+                cells.strange[position] = (
+                    f"holds a character that cannot be shown ({_number(sign)})"
+                )
+            text = None if sign else plain(text)
         cells.texts.append(text)
     form = Form.of(text for text in cells.texts if text is not None)
     cells.texts = [None if t is None else sys.intern(form.read(t)) for t in cells.texts]
