@@ -97,14 +97,12 @@ _FORMATS = _set_of(
 _LEFTOVERS = _set_of(
     "backup backups bak sicherung archive archived archiv deleted delete trash trashed removed discarded "
     "discard rejected excluded duplicate duplicates gelöscht papierkorb corbeille papelera tmp temp "
-    "temporary unsorted tosort inbox unsortiert "
+    "temporary unsorted sort tosort inbox unsortiert "
     "augmented augmentation augmentations aug raw cropped resized processed preprocessed "
     "result results output outputs ergebnisse prediction predictions plot plots figure figures chart "
     "charts graphs log logs checkpoint checkpoints weights report reports"
 )
-_JOINERS = PLAIN | _set_of(
-    "to sort new old neu neuer alt nouveau nueva my meine de von of the files"
-)
+_JOINERS = PLAIN | _set_of("to new old neu neuer alt nouveau nueva my meine de von of the files")
 """Words that are no class beside one of the others, and say nothing alone."""
 _UNSURE = _set_of(
     "unknown unknowns unbekannt inconnu desconocido sconosciuto unclear unsure uncertain undefined "
