@@ -45,7 +45,7 @@ FOLD_WORDS = _set_of(
 FOLD = re.compile(r"(?:k[ _-]?)?(?:fold|cv)[ _.#-]*(\d{1,3})", re.IGNORECASE)
 
 _PATIENTS = (
-    "patients?|patientin|pat|subjects?|uid|pid|mrn|proband|participant|slide|smear|specimen|"
+    "patients?|patientin|pat|subjects?|subj|uid|pid|mrn|proband|participant|slide|smear|specimen|"
     "paciente|paziente|pacjent|hasta|objekttr[aä]e?ger|pr[aä]e?parat|l[aá]mina|vetrino|пациент|患者"
 )
 _OTHERS = (
@@ -115,7 +115,7 @@ _COPIES = (
 )
 _COPIES_BESIDE = re.compile(
     rf"(.+?)[ _.-]*(?:[(\[]\d+[)\]]|~|"
-    rf"[ _.-](?:{_COPY}|backup|bak|old|orig|original|new|aug|augmented)[ _-]?\d*)",
+    rf"[ _.-](?:{_COPY}|backup|bak|old|orig|original|aug|augmented)[ _-]?\d*)",
     re.IGNORECASE,
 )
 _SUFFIX = re.compile(r"(?:set|sets|data|dataset|images|imgs)$")
