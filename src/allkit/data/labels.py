@@ -41,9 +41,9 @@ _OTHER_WORDS |= dict.fromkeys(("precursorb", "precursorbcell"), "precursor B")
 
 # Letters that look like Latin ones, in small and capital letters (Β looks like B, β does not).
 _LOOK_ALIKE = str.maketrans(
-    "аеорсухѕіјһԁԛԝкмтнв" "АВЕКМНОРСТУХЅІЈԚԜ" "αοριυνκγχηϲϳ" "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹ" "ıłøđɑɡℓոսօ",
-    "aeopcyxsijhdqwkmthb" "ABEKMHOPCTYXSIJQW" "aopiuvkyxncj" "ABEZHIKMNOPTYXC" "iloda" "glnuo",
-)  # fmt: skip
+    "аеорсухѕіјһԁԛԝкмтнвАВЕКМНОРСТУХЅІЈԚԜαοριυνκγχηϲϳΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹıłøđɑɡℓոսօ",
+    "aeopcyxsijhdqwkmthbABEKMHOPCTYXSIJQWaopiuvkyxncjABEZHIKMNOPTYXCilodaglnuo",
+)
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 

@@ -26,9 +26,8 @@ __all__ = ["read", "read_folder", "read_unlabelled", "read_zip"]
 
 UNLABELLED = "unlabelled"
 
-_ARCHIVES = (
-    ".tar", ".gz", ".tgz", ".bz2", ".tbz2", ".xz", ".txz", ".zst", ".7z", ".rar", ".zipx", ".cab", ".iso",
-)  # fmt: skip
+_PACKED = ".tar .gz .tgz .bz2 .tbz2 .xz .txz .zst .7z .rar .zipx .cab .iso"
+_ARCHIVES = frozenset(_PACKED.split())
 
 MAX_TABLE_BYTES = 2**30
 """Most bytes of a table: a row has about a hundred."""
