@@ -1,10 +1,12 @@
 """Folders, zips, names and links as people have them: read rightly, or refused with a way out."""
 
+import copy
 import inspect
 import io
 import json
 import multiprocessing
 import os
+import pickle  # noqa: TID251 - of workers, of what the test itself wrote
 import sys
 import unicodedata
 import zipfile
@@ -19,6 +21,7 @@ from allkit.errors import DatasetError, ImageError
 from allkit.files import write_whole
 from allkit.images.regular import read_regular
 from allkit.volume.inputs import find_images
+from allkit.volume.units import find_units
 
 
 def png(value=0):
@@ -360,6 +363,139 @@ def test_a_damaged_stream_in_a_zip_is_one_image_error(tmp_path, method):
     place.write_bytes(content)
     with pytest.raises(ImageError, match=r"Pro/1\.png in .* is damaged"):
         data.read(1)
+
+
+# ── what is no class, and what hides one ──────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("classes", [("Benign", "Pre", "Pro", "Pro/Early"), ("M1", "M2", "M1/M2")])
+def test_a_class_folder_inside_another_class_is_refused(tmp_path, classes, packed):
+    names = [f"{c}/1.png" for c in classes]
+    place = zip_of(tmp_path / "s.zip", *names) if packed else put(tmp_path / "s", *names)
+    said = refused(place)
+    holder, inner = classes[-1].split("/")
+    assert f"the class folder {holder} holds the folder {classes[-1]}" in said
+    assert f"Move {inner} out of {holder}" in said
+
+
+@pytest.mark.parametrize("lost", ["Pro/Thumbs.db", "Pro/.a.png", "set/Pro/@eaDir/1.png"])
+def test_a_class_vanishes_from_a_zip_without_entries_of_folders_in_no_silence(tmp_path, lost):
+    top = "set/" if lost.startswith("set/") else ""
+    place = zip_of(tmp_path / "s.zip", f"{top}Benign/1.png", f"{top}Early/1.png", lost)
+    assert "the class folder Pro would be lost" in refused(place)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("all", "hem", "hem - Copy"), ("all", "hem", "hem - Kopie (2)"), ("all", "hem", "hem (1)"),
+        ("Benign", "Pro", "Copy of Pro"), ("all", "hem", "hem_old"), ("all", "hem", "backup"),
+        ("Benign", "Pro", "plots"), ("all", "hem", "to sort"), ("all", "hem", "New folder (2)"),
+        ("Benign", "Pro", "patient 7"), ("UID_11", "UID_H1"), ("Pat A", "Pat B"), ("JPEGImages",),
+        ("im",), ("Faltung 1", "Faltung 2"), ("2023-01-05", "2023-02-06"),
+    ],
+)  # fmt: skip
+def test_folders_that_are_no_classes_are_refused_with_a_way_out(tmp_path, folders):
+    put(tmp_path, *(f"{folder}/1.png" for folder in folders))
+    assert "give a table with the columns image and label" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("AML (M1)", "AML (M2)"), ("low copy", "high copy"), ("RUNX1", "PAX5"), ("CASP3", "wt"),
+        ("test tube", "control"), ("artifact", "other"), ("type A", "type B"), ("old", "young"),
+        ("segmented neutrophil", "band"), ("group 1", "group 2"), ("p53", "wt"), ("IDH1", "IDH2"),
+    ],
+)  # fmt: skip
+def test_ordinary_classes_are_read(tmp_path, folders):
+    put(tmp_path, *(f"{folder}/1.png" for folder in folders))
+    assert set(Dataset.open(tmp_path).classes) == set(folders)
+
+
+@pytest.mark.parametrize(
+    ("folder", "said"), [("unknown", "nobody knows the class"), ("NA", "stands for no label")]
+)
+def test_a_class_folder_whose_name_stands_for_none_is_said(tmp_path, folder, said):
+    put(tmp_path, f"{folder}/1.png", "Blast/1.png")
+    with pytest.warns(UserWarning, match=said):
+        assert set(Dataset.open(tmp_path).classes) == {folder, "Blast"}
+
+
+def test_a_misspelt_part_is_told_how_to_be_mended(tmp_path):
+    put(tmp_path, *(f"{part}/{c}/1.png" for part in ("train", "vaild") for c in ("all", "hem")))
+    assert "Rename vaild to val if it is that part" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("\u0420re", "Pre"), ("n\u043ermal", "normal"), ("\u0392", "B"), ("Pré", "Pre"), ("früh", "fruh")],
+)  # fmt: skip
+def test_classes_that_look_the_same_are_an_error_that_names_both(tmp_path, pair):
+    put(tmp_path, *(f"{name}/1.png" for name in (*pair, "AML")))
+    said = refused(tmp_path)
+    assert "differ only in accents, or in letters of another script" in said
+    assert all(repr(name) in said and ascii(name) in said for name in pair)
+
+
+def test_letters_of_other_scripts_alone_are_classes(tmp_path):
+    put(tmp_path, *(f"{name}/1.png" for name in ("норма", "β cell", "B cell", "バ", "ハ")))
+    assert len(Dataset.open(tmp_path).classes) == 5
+
+
+def test_further_spellings_of_the_four_classes_are_joined(tmp_path):
+    put(
+        tmp_path, *(f"{name}/1.png" for name in ("Early-Pre", "Early", "precursor B", "Pro-B cell"))
+    )
+    assert Dataset.open(tmp_path).counts == {"Early": 2, "Pre": 1, "Pro": 1}
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_set_and_its_images_can_be_pickled_and_copied(tmp_path, packed):
+    names = ("Pre/1.png", "Pro/2.png")
+    data = Dataset.open(
+        zip_of(tmp_path / "s.zip", *names) if packed else put(tmp_path / "s", *names)
+    )
+    unpickled = pickle.loads(pickle.dumps(data))  # noqa: S301
+    for again in (unpickled, copy.deepcopy(data)):
+        assert list(again) == list(data)
+        assert again.hashes == data.hashes
+        assert again.samples[0].columns is data.samples[0].columns
+
+
+# ── zips that are none, and zips without labels ───────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>Sign in</html>", "is a web page.*download the file again"),
+        (b"", "is empty"), (b"Rar!\x1a\7\0", "is a RAR archive.*Unpack it"),
+        (b"PK\3\4 cut off", "copy or download it again"), (b"something", "make it again"),
+    ],
+)  # fmt: skip
+def test_what_is_no_zip_is_named_with_a_way_out(tmp_path, content, said):
+    (tmp_path / "s.zip").write_bytes(content)
+    for read in (Dataset.open, Dataset.unlabelled, lambda path: find_images([str(path)])):
+        with pytest.raises(DatasetError, match=said):
+            read(tmp_path / "s.zip")
+
+
+def test_a_zip_of_images_without_labels_is_read_as_the_folder_is(tmp_path):
+    names = ("slide-1/1.png", "slide-2/1.png", "slide-2/2.png")
+    place = zip_of(tmp_path / "s.zip", *names)
+    data, whole = Dataset.unlabelled(place), Dataset.unlabelled(put(tmp_path / "s", *names))
+    assert [(s.image, s.group, s.label) for s in data] == [
+        (s.image, s.group, s.label) for s in whole
+    ]
+    assert data.hashes == whole.hashes
+    units, _ = find_units([str(place)], "folder")
+    assert list(units) == list(find_units([str(tmp_path / "s")], "folder")[0])
+    (tmp_path / "s.tar.gz").touch()
+    with pytest.raises(DatasetError, match="Unpack that archive first"):
+        Dataset.unlabelled(tmp_path / "s.tar.gz")
 
 
 # ── files that are no files ───────────────────────────────────────────────────────────────────

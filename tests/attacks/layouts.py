@@ -112,6 +112,24 @@ LAYOUTS: list[Layout] = [
         ["{train,test}/all/1.png", "train/hem/1.png", "test/hem/1.heic"],
         None,
     ),
+    ("a class inside another one", ["{Benign,Pre,Pro,Pro/Early}/1.png"], None),
+    ("one of further classes inside another", ["{AML,Normal,Normal/AML}/1.png"], None),
+    ("a class inside itself", ["{Benign,Pro,Pro/Pro}/1.png"], {"Benign", "Pro"}),
+    ("a copy of Windows", ["{all,hem,hem - Copy}/1.png"], None),
+    ("a copy of a browser", ["{all,hem,hem (1)}/1.png"], None),
+    ("a copy of macOS", ["{Benign,Pro,Pro copy 2}/1.png"], None),
+    ("a backup", ["{all,hem,backup/all,backup/hem}/1.png"], None),
+    ("results beside classes", ["{Benign,Pro,results}/1.png"], None),
+    ("deleted images beside classes", ["{all,hem,deleted}/1.png"], None),
+    ("the folder of VOC", ["JPEGImages/{1,2}.png"], None),
+    ("folds in another language", ["{Faltung 1,Faltung 2}/{1,2}.png"], None),
+    ("patients of C-NMC", ["{UID_11,UID_H1}/{1,2}.png"], None),
+    ("a patient beside classes", ["{Benign,Pro,patient 7}/1.png"], None),
+    ("dates", ["{2023-01-05,2023-02-06}/1.png"], None),
+    ("Cyrillic letters", ["{\u0420re,Pre,Pro}/1.png"], None),
+    ("an accent", ["{Pré,Pre,Pro}/1.png"], None),
+    ("numbers of slides in numbered classes", ["{0,1}/{0,1,2}/1.png"], {"0", "1"}),
+    ("a misspelt part", ["{train,vaild}/{all,hem}/1.png"], None),
     ("images side by side", ["{1,2,3}.png"], None),
     ("an image outside", ["{all,hem}/1.png", "stray.png"], None),
     ("only hidden images", [".all/1.png", "._x.png"], None),
@@ -164,6 +182,8 @@ def zipped(folder: Path) -> Path:
     target = folder.with_suffix(".zip")
     with zipfile.ZipFile(target, "w") as archive:
         for path in sorted(folder.rglob("*")):
+            if path.is_dir() and any(path.iterdir()):
+                continue  # as many tools do, only empty folders have an entry
             archive.write(path, path.relative_to(folder).as_posix())
     return target
 

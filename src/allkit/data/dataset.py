@@ -97,7 +97,7 @@ class Dataset:
 
     @classmethod
     def unlabelled(cls, path: str | Path) -> Dataset:
-        """Read images without labels: a folder, whose folders are the groups, or a table.
+        """Read images without labels: a folder or zip, whose folders are the groups, or a table.
 
         Labels of a table are not read. Raises `DatasetError` when there are no images.
         """

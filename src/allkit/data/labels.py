@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["ALL_CLASSES", "canonical_label", "class_order", "display_name", "spelling", "unclear"]
+__all__ = ["ALL_CLASSES", "canonical_label", "class_order", "display_name"]
+__all__ += ["skeleton", "spelling", "unclear"]
 
 ALL_CLASSES = ("Benign", "Early", "Pre", "Pro")
 """The classes of this task, always in this order."""
@@ -25,14 +26,24 @@ _ALIASES = {
     "haematogone": "Benign", "haematogones": "Benign", "benignhematogones": "Benign",
     "benignhaematogones": "Benign",
     "early": "Early", "earlypreb": "Early", "malignantearlypreb": "Early", "earlypreball": "Early",
+    "earlypre": "Early", "earlyprebcell": "Early",
     "pre": "Pre", "preb": "Pre", "malignantpreb": "Pre", "preball": "Pre", "precancerous": "Pre",
+    "prebcell": "Pre", "precursorb": "Pre", "precursorbcell": "Pre",
     "pro": "Pro", "prob": "Pro", "malignantprob": "Pro", "proball": "Pro", "prognosis": "Pro",
+    "probcell": "Pro",
 }  # fmt: skip
 
 _OTHER_WORDS = dict.fromkeys(
     ("hematogone", "hematogones", "haematogone", "haematogones"), "hematogones"
 ) | {"precancerous": "precancerous", "prognosis": "prognosis"}
+_OTHER_WORDS |= dict.fromkeys(("precursorb", "precursorbcell"), "precursor B")
 """Aliases that are other words: beside further classes they may be classes of their own."""
+
+# Letters that look like Latin ones, in small and capital letters (Β looks like B, β does not).
+_LOOK_ALIKE = str.maketrans(
+    "аеорсухѕіјһԁԛԝкмтнвАВЕКМНОРСТУХЅІЈԚԜαοριυνκγχηϲϳΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹıłøđɑɡℓոսօ",
+    "aeopcyxsijhdqwkmthbABEKMHOPCTYXSIJQWaopiuvkyxncjABEZHIKMNOPTYXCilodaglnuo",
+)
 
 _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 
@@ -65,6 +76,17 @@ def spelling(label: str) -> str:
     return re.sub(r"[ ._-]+(?=[^ ._-])", "", text)
 
 
+def skeleton(label: str) -> str:
+    """Return what is the same for labels that a person cannot tell apart, or only by an accent.
+
+    Beside what `spelling` leaves out, letters of other scripts that look like Latin ones are those,
+    and accents do not count.
+    """
+    text = unicodedata.normalize("NFKD", _cleaned(label))
+    plain = "".join(mark for mark in text if not "\u0300" <= mark <= "\u036f")
+    return spelling(plain.translate(_LOOK_ALIKE))
+
+
 def class_order(labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     """Return the class names in their fixed order, and the class each label stands for.
 
@@ -90,8 +112,8 @@ def class_order(labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]
 def unclear(labels: Iterable[str]) -> list[list[str]]:
     """Return the labels that may mean one class or several: each a list of two or more, sorted.
 
-    Other spellings of one label are; so are, beside further classes, two words for one of the four
-    classes (`Benign`, `hematogones`).
+    Other spellings of one label are; so are labels with one skeleton, and, beside further classes, two
+    words for one of the four classes (`Benign`, `hematogones`).
     """
     found = sorted({_cleaned(label) for label in labels})
     further = any(canonical_label(label) not in ALL_CLASSES for label in found)
@@ -102,11 +124,23 @@ def unclear(labels: Iterable[str]) -> list[list[str]]:
         word = _OTHER_WORDS.get(_key(label), "") if known else label
         of = ("known", name) if known else ("", spelling(label))
         groups.setdefault(of, {}).setdefault(word, []).append(label)
-    return [
+    same = [
         sorted(label for same in words.values() for label in same)
         for (kind, _), words in groups.items()
         if len(words) > 1 and (further or not kind)
     ]
+    told = {label for labels in same for label in labels}
+    return same + _look_alikes(label for label in found if label not in told)
+
+
+def _look_alikes(labels: Iterable[str]) -> list[list[str]]:
+    """Return the labels that look the same, of which at least one is none of the four classes."""
+    groups: dict[str, list[str]] = {}
+    for label in labels:
+        seen = skeleton(label)
+        known = canonical_label(label if canonical_label(label) in ALL_CLASSES else seen)
+        groups.setdefault(known if known in ALL_CLASSES else seen, []).append(label)
+    return [sorted(same) for same in groups.values() if len(set(map(canonical_label, same))) > 1]
 
 
 def display_name(name: str) -> str:

@@ -6,55 +6,40 @@ ways out.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from allkit.data.labels import ALL_CLASSES, canonical_label
+from allkit.data.folders import (
+    FOLD,
+    FOLD_WORDS,
+    MAGNIFICATION,
+    ORIGIN,
+    PATIENT,
+    WITHOUT_LABELS,
+    copies_in,
+    fold_number,
+    is_known,
+    is_leftover,
+    is_no_class,
+    is_numbered,
+    is_slide_like,
+    likely_part,
+    part_name,
+    part_word,
+    words_of,
+)
+from allkit.data.labels import canonical_label, spelling
 from allkit.data.rows import PARTS
 from allkit.errors import DatasetError
 
-__all__ = ["Layout", "fold_number", "is_role", "layout_of", "part_name"]
+__all__ = ["Layout", "layout_of"]
 
 Folders = Collection[tuple[str, ...]]
 """The folders that hold images directly, each as the names of its levels."""
 
 TABLE = "give a table with the columns image and label (and case, slide, split or fold)"
-_FOLD_WORDS = {"fold", "folds", "kfold", "cv"}
-_FOLD = re.compile(r"(?:k[ _-]?)?(?:fold|cv)[ _.#-]*(\d{1,3})", re.IGNORECASE)
-_NO_CLASS = re.compile(
-    r"(?:split|patient|pat|pt|case|subject|slide|smear|specimen|sample|series|subset|batch|run|field|fov)"
-    r"(?:[ _.#-]*id)?[ _.#-]*[a-z]{0,2}\d+|p[ _-]?\d{2,}|\d{3,}",
-    re.IGNORECASE,
-)
-_MAGNIFICATION = re.compile(
-    r"(?:mag(?:nification)?[ _-]*)?"
-    r"(?:\d{1,4}(?:[.,]\d+)?[ _-]*[x×]|[x×][ _-]*(?:[45]|\d{2,4}))(?:[ _-]*oil)?",
-    re.IGNORECASE,
-)
-_WITHOUT_LABELS = {"unlabelled", "unlabeled", "unlabled", "unannotated", "nolabel", "nolabels"}
-_PLAIN = {"data", "set", "dataset", "images", "image", "imgs", "img", "folder", "split", "part"}
-_NEUTRAL = (
-    "prelim preliminary final phase pictures photos smears smear slides unlabelled unlabeled "
-    "unseen labelled labeled blind hidden public private internal external new old raw "
-    "original cropped resized augmented c nmc cnmc isbi all idb allidb leukemia leukaemia "
-    "blood cell cells"
-)
-_FILLERS = _PLAIN | set(_NEUTRAL.split())
-"""Words that say nothing of a class."""
-_NO_PHOTOGRAPHS = {
-    "mask",
-    "masks",
-    "annotation",
-    "annotations",
-    "groundtruth",
-    "heatmaps",
-    "overlays",
-}
-_SUFFIX = re.compile(r"(?:set|sets|data|dataset|images|imgs)$")
 
 
 @dataclass(frozen=True)
@@ -75,7 +60,7 @@ def layout_of(name: str, folders: Folders, *, zipped: bool = False) -> Layout:
         direct = {folder[at] for folder in folders if len(folder) == at + 1}
         if not level:
             read.refuse(f"The images of {name} lie in no class folders", "")
-        if all(map(_is_known, level)):
+        if all(map(is_known, level)):
             break
         if read.are_parts(level, direct, folders, at):
             read.require_once(layout.part, level)
@@ -90,65 +75,13 @@ def layout_of(name: str, folders: Folders, *, zipped: bool = False) -> Layout:
     deep = all(len(folder) > layout.label + 1 for folder in folders)
     if deep and layout.part is None and all(part_name(folder) for folder in inner):
         layout = replace(layout, part=layout.label + 1)
-    elif deep and layout.fold is None and all(_FOLD.fullmatch(folder) for folder in inner):
+    elif deep and layout.fold is None and all(FOLD.fullmatch(folder) for folder in inner):
         layout = replace(layout, fold=layout.label + 1)
+    read.require_no_class_inside(folders, layout)
     read.require_one_division(folders, layout)
     if layout.part is not None and layout.part < layout.label:
         read.require_common_classes(folders, layout)
     return layout
-
-
-def is_role(folder: str) -> bool:
-    """Return whether a folder is a class of this task, or certainly a part of a division."""
-    return _is_known(folder) or part_name(folder) is not None
-
-
-def part_name(folder: str) -> str | None:
-    """Return the part (`train`, `val`, `test`) for which a folder certainly stands, if any."""
-    word = _part_word(folder)
-    return PARTS[word] if word and set(_words(folder)) <= {word, *_PLAIN} else None
-
-
-def fold_number(folder: str) -> int | None:
-    """Return the number of a folder that is a fold; `None` for any other."""
-    match = _FOLD.fullmatch(folder)
-    return int(match[1]) if match else None
-
-
-def _words(folder: str) -> list[str]:
-    text = unicodedata.normalize("NFKC", folder).casefold()
-    return [_SUFFIX.sub("", word) or word for word in re.findall(r"[^\W\d_]+|\d+", text)]
-
-
-def _part_word(folder: str) -> str | None:
-    """Return the one word of a folder's name that is a part, if all others say nothing of a class."""
-    words = _words(folder)
-    named = {word for word in words if word in PARTS}
-    rest = [word for word in words if word not in PARTS]
-    if len(named) != 1 or not all(word in _FILLERS or word.isdigit() for word in rest):
-        return None
-    return named.pop()
-
-
-def _is_known(folder: str) -> bool:
-    return canonical_label(folder) in ALL_CLASSES
-
-
-def _numbered(folder: str) -> bool:
-    return any(character.isdigit() for character in folder)
-
-
-def _is_slide_like(folder: str) -> bool:
-    """Return whether a folder inside a class may be a slide, a patient, a part or a fold."""
-    digits = sum(character.isdigit() for character in folder)
-    return bool(
-        digits > 2
-        or (digits and not any(map(str.isalpha, folder)))
-        or _NO_CLASS.fullmatch(folder)
-        or _FOLD.fullmatch(folder)
-        or _MAGNIFICATION.fullmatch(folder)
-        or part_name(folder)
-    )
 
 
 def _listed(folders: Collection[str]) -> str:
@@ -180,9 +113,9 @@ class _Reader:
 
     def are_parts(self, level: set[str], direct: set[str], folders: Folders, at: int) -> bool:
         """Return whether a level holds the parts of a division; refuse what is half of one."""
-        words = {folder: _part_word(folder) for folder in level}
+        words = {folder: part_word(folder) for folder in level}
         like = {folder for folder in level if words[folder]}
-        without = {folder for folder in level if _WITHOUT_LABELS & set(_words(folder))} - like
+        without = {folder for folder in level if WITHOUT_LABELS & set(words_of(folder))} - like
         if not like and not without:
             return False
         rest = level - like - without
@@ -200,6 +133,14 @@ class _Reader:
                 f"{self.name} has the folders {_listed(level)}, but the images of {_listed(bare)} "
                 f"lie side by side, without class folders",
                 way,
+            )
+        misspelt = {folder: part for folder in sorted(rest) if (part := likely_part(folder))}
+        if misspelt and not without:
+            folder, part = next(iter(misspelt.items()))
+            self.refuse(
+                f"{self.name} has {_listed(like)} beside {_listed(rest)}: a part of a division is no "
+                f"class, and {folder} may be a misspelt part",
+                f"Rename {folder} to {part} if it is that part, or move it away if it is none",
             )
         if rest or without:
             strange = without if without and not rest else like | without
@@ -221,10 +162,10 @@ class _Reader:
 
     def are_folds(self, level: set[str], direct: set[str], folders: Folders, at: int) -> bool:
         """Return whether a level holds folds, each with the same class folders."""
-        like = {folder for folder in level if _FOLD_WORDS & set(_words(folder))}
+        like = {folder for folder in level if FOLD_WORDS & set(words_of(folder))}
         if not like:
             return False
-        certain = all(_FOLD.fullmatch(folder) for folder in level)
+        certain = all(FOLD.fullmatch(folder) for folder in level)
         numbers = Counter(fold_number(folder) for folder in level)
         inner = _inner(folders, at)
         shared = set.intersection(*(inner[folder] for folder in level))
@@ -237,19 +178,21 @@ class _Reader:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, of which some look like folds, but not "
                 f"every one is a fold with the same class folders",
-                "Put the classes above them (CLASS/fold_0/image.jpg)",
+                "Call them fold_0, fold_1 and so on, with the same class folders in each, or put the "
+                "classes above them (CLASS/fold_0/image.jpg)",
             )
         return True
 
     def require_classes(self, level: set[str], direct: set[str], folders: Folders, at: int) -> None:
         """Refuse a level that holds something else than classes."""
         inner = _inner(folders, at)
-        known = {folder for folder in level if _is_known(folder)}
+        known = {folder for folder in level if is_known(folder)}
+        self.require_no_leftovers(level - known, level)
         holders = {
             folder
             for folder in level - known
-            if sum(map(_is_known, inner[folder])) > 1
-            or (inner[folder] and folder not in direct and all(map(_is_known, inner[folder])))
+            if sum(map(is_known, inner[folder])) > 1
+            or (inner[folder] and folder not in direct and all(map(is_known, inner[folder])))
         }
         example = min(holders or level)
         way = self.instead((*_parent(folders, at, example), example))
@@ -263,20 +206,19 @@ class _Reader:
                 if holders == level
                 else "Move them up, beside the others",
             )
-        if any(map(_MAGNIFICATION.fullmatch, level)) and level & direct:
+        if any(map(MAGNIFICATION.fullmatch, level)) and level & direct:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and magnifications are no classes",
                 "Put the images of one magnification into one folder per class",
             )
-        if any(map(_MAGNIFICATION.fullmatch, level)):
+        if any(map(MAGNIFICATION.fullmatch, level)):
             self.refuse(f"{self.name} has folders of magnifications ({_listed(level)})", way)
         several = len(shared) > 1 and not direct and not known
-        if several and len(level) == 1 and not all(map(_is_slide_like, shared)):
+        if several and len(level) == 1 and not all(map(is_slide_like, shared)):
             self.refuse(
                 f"{self.name} has one folder only, {_listed(level)}, with {below} inside", way
             )
-        strange = {f for f in level if _NO_PHOTOGRAPHS & set(_words(f)) or set(_words(f)) <= _PLAIN}
-        strange -= known
+        strange = {folder for folder in level - known if is_no_class(folder)}
         if strange:
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, and {_listed(strange)} is no class",
@@ -285,19 +227,61 @@ class _Reader:
                 else "Put the images into one folder per class",
             )
         common = [folder for folder, count in shared.items() if count > 1]
-        numbers = all(map(_numbered, level)) and not any(map(_numbered, shared))
-        if several and (numbers or not all(map(_is_slide_like, common))):
+        numbers = all(map(is_numbered, level)) and not any(map(is_numbered, shared))
+        if several and (numbers or not all(map(is_slide_like, common))):
             self.refuse(
                 f"{self.name} has the folders {_listed(level)} with the folders {below} inside: "
                 f"it is not certain which of the two are the classes",
                 f"{way} if the classes are {below}",
             )
-        if all(map(_NO_CLASS.fullmatch, level)):
+        if all(map(ORIGIN.fullmatch, level)):
             self.refuse(
                 f"{self.name} has the folders {_listed(level)}, which look like slides, patients "
                 f"or parts and not like classes",
                 "Put them into one folder per class (CLASS/slide-1/image.jpg)",
             )
+
+        origins = {folder for folder in level if PATIENT.fullmatch(folder)}
+        if origins:
+            self.refuse(
+                f"{self.name} has {_listed(origins)} beside {_listed(level - origins)}: a patient or a "
+                f"slide is no class",
+                f"Put {_listed(origins)} into the class folders (CLASS/slide-1/image.jpg)",
+            )
+
+    def require_no_leftovers(self, further: set[str], level: set[str]) -> None:
+        """Refuse copies of class folders, and folders of what nobody means as a class, beside others."""
+        copies = copies_in(level) & further
+        if copies:
+            self.refuse(
+                f"{self.name} has the folders {_listed(level)}, and {_listed(copies)} "
+                f"{'looks like a copy' if len(copies) == 1 else 'look like copies'} of a folder, "
+                f"which is no class",
+                f"Move {_listed(copies)} away",
+            )
+        leftovers = {folder for folder in further if is_leftover(folder)}
+        if leftovers and leftovers != level:
+            self.refuse(
+                f"{self.name} has {_listed(leftovers)} beside {_listed(level - leftovers)}, and "
+                f"{'that is' if len(leftovers) == 1 else 'those are'} no class by the name",
+                f"Move {_listed(leftovers)} away",
+            )
+
+    def require_no_class_inside(self, folders: Folders, layout: Layout) -> None:
+        """Refuse a class folder inside that of another class: its images would get the wrong label."""
+        at = layout.label
+        names = {_spelt(folder[at]) for folder in folders if len(folder) > at}
+        for folder in sorted(folders):
+            for depth in range(at + 1, len(folder)):
+                inner = folder[depth]
+                other = _spelt(inner) != _spelt(folder[at]) and not inner.isdigit()
+                if other and (is_known(inner) or _spelt(inner) in names):
+                    holder = "/".join(folder[:depth])
+                    self.refuse(
+                        f"In {self.name} the class folder {folder[at]} holds the folder {holder}/{inner}, "
+                        f"which is called like another class, and its images would count as {folder[at]}",
+                        f"Move {inner} out of {holder}, beside {folder[at]}, or rename it if it is no class",
+                    )
 
     def require_one_division(self, folders: Folders, layout: Layout) -> None:
         """Refuse parts inside folds, or folds inside parts: each image is there several times."""
@@ -326,6 +310,11 @@ class _Reader:
                         f"has {_listed(of_second)}, so they have no class in common",
                         "Put the same class folders into both",
                     )
+
+
+def _spelt(folder: str) -> str:
+    """Return what is the same for all spellings of a class's name."""
+    return spelling(canonical_label(folder))
 
 
 def _inner(folders: Folders, at: int) -> dict[str, set[str]]:

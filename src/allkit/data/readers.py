@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from allkit.data.folders import fold_number, is_role, is_unsure, part_name
 from allkit.data.json_lines import json_rows
-from allkit.data.layouts import fold_number, is_role, layout_of, part_name
+from allkit.data.layouts import layout_of
 from allkit.data.left_out import METADATA, no_images, walk, whys_of
 from allkit.data.listed import open_parquet
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
 from allkit.data.sources import FileSource, Source, ZipSource
 from allkit.data.tables import read_parquet, read_table, table_of, text_rows
+from allkit.data.values import missing_text
 from allkit.data.vanished import vanished
 from allkit.data.zips import image_members
 from allkit.errors import DatasetError
@@ -22,6 +25,9 @@ from allkit.errors import DatasetError
 __all__ = ["read", "read_folder", "read_unlabelled", "read_zip"]
 
 UNLABELLED = "unlabelled"
+
+_PACKED = ".tar .gz .tgz .bz2 .tbz2 .xz .txz .zst .7z .rar .zipx .cab .iso"
+_ARCHIVES = frozenset(_PACKED.split())
 
 MAX_TABLE_BYTES = 2**30
 """Most bytes of a table: a row has about a hundred."""
@@ -52,7 +58,7 @@ def read(path: Path) -> Table:
     if suffix in (".xlsx", ".xls", ".xlsm", ".ods"):
         raise DatasetError(f"{path} is a workbook. Save it as CSV in UTF-8, and give that.")
     raise DatasetError(
-        f"{path} is not in a known form. Give a folder of class folders, a zip "
+        f"{path} is not in a known form. {_unpack(path)}Give a folder of class folders, a zip "
         f"of one, or a .csv, .tsv or .parquet table with the columns image and label."
     )
 
@@ -86,28 +92,48 @@ def _from_folders(root: Path, tree: _Tree) -> Table:
 
 
 def read_unlabelled(path: Path) -> Table:
-    """Read images without labels: a folder of any depth, or a CSV or TSV table."""
+    """Read images without labels: a folder of any depth, a zip of one, or a CSV or TSV table."""
     if path.is_dir():
         tree = _tree(path)
         if not tree.images:
             raise no_images(str(path), whys_of(tree.left_out))
         table = Table(str(path), left_out=tree.left_out, problems=tree.unreadable)
         top = str(path)
-        for name in sorted(tree.images):
-            parts = PurePosixPath(name).parts
-            group = sys.intern(parts[0]) if len(parts) > 1 else None
-            table.rows.append(Sample(name, FileSource(top, name), None, group))
+        table.rows = _by_folder({name: FileSource(top, name) for name in tree.images})
         return table
+    if path.is_file() and path.suffix.lower() == ".zip":
+        sources, _, others = _inside_zip(path)
+        return Table(str(path), _by_folder(sources), left_out=others)
     if path.suffix.lower() in (".csv", ".tsv"):
         columns, rows = text_rows(path)
         records = [{**row, "label": UNLABELLED} for row in rows]
         table = table_of(str(path), [*columns, "label"], records, path.parent, first_line=2)
         table.rows = [replace(row, label=None) for row in table.rows]
         return table
+    if not path.exists():
+        raise DatasetError(
+            f"{path} does not exist. Give a folder of images, a zip of one, or a CSV with the column image."
+        )
     raise DatasetError(
-        f"{path} {'is no form of' if path.exists() else 'does not exist; give'} images without "
-        f"labels: a folder of images, or a CSV with the column image."
+        f"{path} is no form of images without labels. {_unpack(path)}Give a folder of images, a zip of "
+        f"one, or a CSV with the column image."
     )
+
+
+def _by_folder(sources: Mapping[str, Source]) -> list[Sample]:
+    """Return images without labels, each with the first folder of its path as its group."""
+    rows = []
+    for name in sorted(sources):
+        parts = PurePosixPath(name).parts
+        group = sys.intern(parts[0]) if len(parts) > 1 else None
+        rows.append(Sample(name, sources[name], None, group))
+    return rows
+
+
+def _unpack(path: Path) -> str:
+    """Return what to do with an archive of another kind than zip, as a sentence and a blank."""
+    packed = path.suffix.lower() in _ARCHIVES
+    return "Unpack that archive first. " if packed else ""
 
 
 @dataclass
@@ -248,6 +274,13 @@ def read_zip(path: Path) -> Table:
     """Read a zip of class folders, also if they are all in one folder of the zip."""
     if not path.is_file():
         raise DatasetError(f"{path} does not exist. Check the path of the zip file.")
+    sources, folders, others = _inside_zip(path)
+    table = Table(str(path), left_out=others)
+    return _from_members(table, sorted(sources), sources, folders=folders, zipped=True)
+
+
+def _inside_zip(path: Path) -> tuple[dict[str, Source], list[str], list[str]]:
+    """Return the images of a zip, its folders and its other files, without one folder at the top."""
     members = image_members(path)
     if not members.images:
         raise no_images(str(path), whys_of(members.others))
@@ -259,8 +292,7 @@ def read_zip(path: Path) -> Table:
         folders = [
             inner for name in folders if (inner := name.removeprefix(prefix)) and inner != name
         ]
-    table = Table(str(path), left_out=others)
-    return _from_members(table, sorted(sources), sources, folders=folders, zipped=True)
+    return sources, folders, others
 
 
 def _one_top(names: Iterable[str]) -> str | None:
@@ -304,4 +336,23 @@ def _from_members(
             )
         )
     check_labels(table)
+    _tell_doubtful(table)
     return table
+
+
+def _tell_doubtful(table: Table) -> None:
+    """Warn of class folders whose names rather stand for no class; it is not for allkit to decide."""
+    for label in sorted({row.label for row in table.rows if row.label is not None}):
+        if missing_text(label):
+            warnings.warn(
+                f"{table.name}: {label!r} is taken as a class, but in a table it stands for no label, so "
+                f"a table of this set, as `split` writes, could not be read. Rename that folder, or move "
+                f"it away if it is no class.",
+                stacklevel=2,
+            )
+        elif is_unsure(label):
+            warnings.warn(
+                f"{table.name}: {label!r} is taken as a class. If nobody knows the class of its images, "
+                f"move that folder away.",
+                stacklevel=2,
+            )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 import numpy as np
 
-from allkit.data.labels import ALL_CLASSES, canonical_label, spelling, unclear
+from allkit.data.labels import ALL_CLASSES, canonical_label, skeleton, spelling, unclear
 from allkit.data.sources import Source
 from allkit.errors import DatasetError
 from allkit.types import Ints
@@ -38,11 +37,31 @@ _MANY_LABELS = (
 )
 
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+class _Nothing(Mapping[str, str]):
+    """The further columns of a row that has none: one for all rows, also after copies and pickles."""
+
+    __slots__ = ()
+
+    def __getitem__(self, name: str) -> str:
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+    def __reduce__(self) -> tuple[Callable[[], Mapping[str, str]], tuple[()]]:
+        return _nothing, ()
+
+
+_NOTHING = _Nothing()
 
 
 def _nothing() -> Mapping[str, str]:
-    """Return the further columns of a row that has none: the same for all of them."""
     return _NOTHING
 
 
@@ -107,15 +126,26 @@ def check_labels(table: Table) -> None:
 
 
 def _unclear_text(variants: Sequence[str]) -> str:
-    """Say that labels may mean one class; forms of one letter are told apart by their codes."""
-    if len({spelling(variant) for variant in variants}) > 1:
-        shown = ", ".join(map(repr, variants))
-        return f"the labels {shown} may mean one class. Give them one name, or names that differ"
-    shown = ", ".join(map(ascii, variants))
-    return (
-        f"the labels {shown} differ in case or spacing only (blanks, hyphens, dots, wide letters). "
-        f"Write one spelling"
-    )
+    """Say that labels may mean one class; letters that look alike are told apart by their codes."""
+    plain = ", ".join(map(repr, variants))
+    coded = ", ".join(map(ascii, variants))
+    if len({spelling(variant) for variant in variants}) == 1:
+        return (
+            f"the labels {coded} differ in case or spacing only (blanks, hyphens, dots, wide letters). "
+            f"Write one spelling"
+        )
+    skeletons = {skeleton(variant) for variant in variants}
+    if len(skeletons) == 1 or not all(map(_is_known, variants)):
+        codes = f" ({coded})" if coded != plain else ""
+        return (
+            f"the labels {plain}{codes} differ only in accents, or in letters of another script that look "
+            f"the same. Write one spelling, or names that differ"
+        )
+    return f"the labels {plain} may mean one class. Give them one name, or names that differ"
+
+
+def _is_known(label: str) -> bool:
+    return canonical_label(label) in ALL_CLASSES
 
 
 def _is_no_text(text: str) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import PurePosixPath
 
+from allkit.data.folders import fold_number, part_name
 from allkit.data.labels import ALL_CLASSES, canonical_label
-from allkit.data.layouts import Layout, fold_number, part_name
+from allkit.data.layouts import Layout
 from allkit.data.left_out import left_out_text, why_left_out, whys_of
 
 __all__ = ["vanished"]

@@ -6,6 +6,7 @@ that was made again under its name is opened again, and so is one in a process t
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from allkit.data.left_out import is_image_name, why_left_out
+from allkit.data.mistaken import MOST_TO_TELL, mistaken_for
 from allkit.errors import DatasetError, ImageError
 
 __all__ = ["Members", "first_bytes_of_member", "image_members", "read_member"]
@@ -117,10 +119,11 @@ def image_members(archive: Path) -> Members:
         members = _open(archive).file.infolist()
     # zipfile raises errors of many kinds for damaged directories: struct.error, ValueError, ...
     except Exception as error:  # noqa: BLE001
-        raise DatasetError(f"{archive} is not a readable zip file: {error}.") from None
+        raise DatasetError(_unreadable(archive, error)) from None
     if len(members) > MAX_MEMBERS:
         raise DatasetError(
-            f"{archive} has {len(members):,} members; at most {MAX_MEMBERS:,} are taken."
+            f"{archive} has {len(members):,} members; at most {MAX_MEMBERS:,} are taken. "
+            "Unpack it, and give the folder."
         )
     images, others, folders = [], [], set[str]()
     seen = set[str]()
@@ -132,11 +135,10 @@ def image_members(archive: Path) -> Members:
         if not parts and member.file_size:
             others.append("a file without a name")
         elif not parts or member.filename.endswith(("/", "\\")):
-            if not waste:
-                folders.update(_folders(parts))
+            folders.update(_folders(parts))
         elif waste or not is_image_name(name):
             others.append(name)
-            folders.update(_folders(parts[:-1]) if not waste else [])
+            folders.update(_folders(parts[:-1]))
         else:
             if name in seen:
                 raise DatasetError(
@@ -150,20 +152,47 @@ def image_members(archive: Path) -> Members:
 
 
 def _folders(parts: tuple[str, ...]) -> list[str]:
-    return ["/".join(parts[:depth]) + "/" for depth in range(1, len(parts) + 1)]
+    """Return the folders of a path down to the first one that is waste; a zip need not list them."""
+    kept = list(itertools.takewhile(lambda part: why_left_out(part) is None, parts))
+    return ["/".join(kept[:depth]) + "/" for depth in range(1, len(kept) + 1)]
+
+
+def _unreadable(archive: Path, error: Exception) -> str:
+    """Say why a file cannot be read as a zip, and what to do."""
+    try:
+        with archive.open("rb") as stream:
+            head = stream.read(MOST_TO_TELL)
+    except OSError as closed:
+        return f"{archive} cannot be opened: {closed.strerror}. Check its permissions."
+    if instead := mistaken_for(head, wanted=b"PK"):
+        return f"{archive} {instead}"
+    if isinstance(error, UnicodeDecodeError):
+        return (
+            f"{archive} cannot be read: the name of a file in it is no UTF-8, though the zip says so. "
+            f"Unpack it, and give the folder, or make the zip again."
+        )
+    reason = str(error) or type(error).__name__
+    return (
+        f"{archive} is not a readable zip file: {reason}. It may be cut off or damaged: copy or "
+        f"download it again, or make it again from the folder."
+    )
 
 
 def _require_safe(archive: Path, member: zipfile.ZipInfo) -> None:
     name = member.filename
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", path.as_posix()):
-        raise DatasetError(f"{archive} holds the unsafe path {name!r}. It is refused as a whole.")
+        raise DatasetError(
+            f"{archive} holds the unsafe path {name!r}, so it is refused as a whole. Make "
+            f"the zip again from the folder itself."
+        )
     kind = (member.external_attr >> 16) & 0o170000
     if kind == 0o120000:
         raise DatasetError(f"{archive} holds a link, {name!r}. Put the file itself into the zip.")
     if kind not in (0, 0o100000, 0o040000):
         raise DatasetError(
-            f"{archive} holds {name!r}, which is a pipe or a device. It is refused as a whole."
+            f"{archive} holds {name!r}, which is a pipe or a device, so it is refused as a whole. "
+            f"Make the zip again without it."
         )
 
 
@@ -182,5 +211,6 @@ def _require_readable(archive: Path, member: zipfile.ZipInfo) -> None:
     ):
         raise DatasetError(
             f"{name!r} in {archive} unpacks from {member.compress_size:,} to "
-            f"{member.file_size:,} bytes. The zip is refused as a whole."
+            f"{member.file_size:,} bytes, so the zip is refused as a whole. If you trust it, unpack it, and "
+            f"give the folder."
         )

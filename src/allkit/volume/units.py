@@ -65,8 +65,8 @@ def find_units(
 
     By slide or case, `inputs` are tables with that column; with a `pattern`, slides are what its
     first pair of brackets matches in the paths of any images, relative to their folder or table. By
-    folder, `inputs` are folders, and a unit is a folder with images, called by its path relative to
-    the input; images that lie in the input itself are a unit with the name of the input.
+    folder, `inputs` are folders or zips, and a unit is a folder with images, called by its path
+    relative to the input; images that lie in the input itself are a unit with the name of the input.
 
     Raises `ConfigError` for inputs that have no such units, and `DatasetError` for a table without
     the column or with gaps in it, and for images that the pattern does not match.
@@ -110,10 +110,10 @@ def _members(
 
 
 def _of_folders(text: str, others: dict[str, dict[Why, int]]) -> Iterator[tuple[str, Key]]:
-    if not os.path.isdir(text):
+    if not os.path.isdir(text) and not (is_zip(text) and os.path.isfile(text)):
         raise ConfigError(
             f"--by folder takes folders; {text} is {'a file' if os.path.exists(text) else 'none'}. "
-            f"Give the folder that holds the folders of the slides or cases."
+            f"Give the folder, or a zip of it, that holds the folders of the slides or cases."
         )
     images, left = find_images([text])
     others |= left
