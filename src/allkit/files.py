@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, by one process; and a model's hash."""
+"""Files: written whole or not at all, by one process; a model's hash; what was saved in one's place."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ __all__ = [
     "held",
     "model_hash",
     "on_disk",
+    "pretender",
     "private_file",
     "private_folder",
     "require_free",
@@ -388,3 +389,29 @@ def model_hash(path: Path) -> str:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pretender(data: bytes) -> str:
+    """Return what was saved in place of a file, and what to do; empty when its beginning shows nothing.
+
+    `data` is the file's first kilobyte, or all of it. The text goes on a sentence that begins with
+    the name: "is a web page: …".
+    """
+    head = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if head.startswith(b"version http") and (b"git-lfs" in head or b"oid sha256" in head):
+        return (
+            "is a pointer of Git LFS of a few lines, not the file itself. Install Git LFS and type "
+            "`git lfs pull` in the clone."
+        )
+    if head.startswith((b"/annex/objects", b"../.git/annex", b".git/annex")):
+        return "is a pointer of git-annex, not the file itself. Type `git annex get` in the clone."
+    if head.startswith((b"<!doctype", b"<html", b"<head", b"<body")) or b"<html" in head:
+        return (
+            "is a web page: a login or an error page was saved in its place. Sign in and download "
+            "the file again."
+        )
+    if head.startswith((b'{"error', b'{"message', b'{"detail', b"<error", b"access denied")) or (
+        head.startswith(b"<?xml") and b"<error" in head
+    ):
+        return "is the error message of a server, saved in its place. Download the file again."
+    return ""

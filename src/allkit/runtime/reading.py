@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from allkit.errors import AllkitError
+from allkit.files import pretender
 
 __all__ = ["MOST_BYTES", "look_alike", "named_otherwise", "parse_json", "read_plain"]
 
@@ -25,7 +26,6 @@ MOST_BYTES = 8 * 2**30
 HALF = (".part", ".partial", ".crdownload", ".download", ".tmp", ".aria2", ".incomplete")
 """Suffixes under which programs keep what they have not downloaded whole."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-HEAD = 512
 
 Refusal = Callable[[str], AllkitError]
 """Makes the error of a message; the class of the error serves."""
@@ -101,27 +101,12 @@ def look_alike(data: bytes, *, zipped: bool = False) -> str:
     It goes on a sentence that begins with the name: "is empty: …". `zipped` says that a zip is
     what the file should be.
     """
-    head = data[:HEAD].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not data:
         return "is empty: nothing was copied. Copy it again from where it was made."
     if not data.strip(b"\0"):
         return "holds nothing but zeros: the copy was not finished. Copy it again."
-    if head.startswith(b"version http") and (b"git-lfs" in head or b"oid sha256" in head):
-        return (
-            "is a pointer of Git LFS of a few lines, not the file itself. Install Git LFS and type "
-            "`git lfs pull` in the clone."
-        )
-    if head.startswith((b"/annex/objects", b"../.git/annex", b".git/annex")):
-        return "is a pointer of git-annex, not the file itself. Type `git annex get` in the clone."
-    if head.startswith((b"<!doctype", b"<html", b"<head", b"<body")) or b"<html" in head:
-        return (
-            "is a web page: a login or an error page was saved in its place. Sign in and download "
-            "the file again."
-        )
-    if head.startswith((b'{"error', b'{"message', b'{"detail', b"<error", b"access denied")) or (
-        head.startswith(b"<?xml") and b"<error" in head
-    ):
-        return "is the error message of a server, saved in its place. Download the file again."
+    if saved := pretender(data):
+        return saved
     if data[:4] == b"PK\3\4" and not zipped:
         return _of_zip(data)
     if data[:2] == b"\x80\x02" or (data[:1] == b"\x80" and data[1:2] in b"\x03\x04\x05"):
