@@ -23,6 +23,7 @@ from allkit.errors import AllkitError, ConfigError
 
 __all__ = [
     "cache_folder",
+    "can_write",
     "clear_stale",
     "held",
     "model_hash",
@@ -30,6 +31,7 @@ __all__ = [
     "pretender",
     "private_file",
     "private_folder",
+    "require_file",
     "require_free",
     "users_folder",
     "whole_file",
@@ -50,7 +52,9 @@ ABANDONED = 86_400.0
 
 
 def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
-    """Raise `ConfigError` when `path` exists and may not be replaced."""
+    """Raise `ConfigError` when `path` exists and may not be replaced, or is no name."""
+    if not path.name:  # of an empty text as well
+        raise ConfigError(f"{path} names no place of its own to write to. Give a name.")
     try:
         exists, folder = path.exists(), path.parent.exists()
     except (OSError, ValueError) as error:  # a name that is too long, or holds a null character
@@ -64,6 +68,14 @@ def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") ->
         raise ConfigError(
             f"The folder {path.parent} does not exist. Make it first, or choose another place."
         )
+
+
+def require_file(path: Path) -> None:
+    """Raise `ConfigError` when `path` is something that no file can take the place of."""
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder. Name a file to write.")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is a pipe or a device. Name a file to write.")
 
 
 def write_whole(path: Path, data: bytes | str, *, private: bool = False) -> None:
@@ -88,6 +100,7 @@ def whole_file(path: Path, *, private: bool = False, suffix: str = "") -> Iterat
     """
     clear_stale(path)
     with _named_failure(path):
+        require_file(path)
         part, stream = _beside(path, f".part{suffix}", lambda name: _opened(name, private))
         stream.close()
         with _shown_alive(part):
@@ -333,12 +346,26 @@ def _named_failure(path: Path) -> Iterator[None]:
 def cache_folder() -> Path:
     """Return where what was computed is kept: `ALLKIT_CACHE`, or the user's cache folder.
 
-    A user without a home has none; then it is kept as long as this process runs.
+    A user without a home, or with one that cannot be written, has none; then it is kept as long as
+    this process runs.
     """
     setting = os.environ.get("ALLKIT_CACHE")
     if setting:
         return Path(setting)
-    return users_folder("cache") or _of_this_process()
+    folder = users_folder("cache")
+    return folder if folder is not None and can_write(folder) else _of_this_process()
+
+
+def can_write(folder: Path) -> bool:
+    """Return whether files can be made in a folder that is there, or that can be made."""
+    if folder.is_dir():
+        return os.access(folder, os.W_OK | os.X_OK)
+    above = next((path for path in folder.parents if os.path.lexists(path)), folder)
+    try:
+        with tempfile.TemporaryFile(dir=above):  # what the modes allow, the drive may not
+            return True
+    except OSError:
+        return False
 
 
 def users_folder(kind: str) -> Path | None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allkit.files import cache_folder
+from allkit.files import cache_folder, can_write
 
 __all__ = [
     "LIBRARIES",
@@ -155,7 +155,8 @@ def torch_folder() -> contextlib.AbstractContextManager[None]:
 
     For a process that is allkit's; in others torch makes it among the temporary ones.
     """
-    return setting({"TORCHINDUCTOR_CACHE_DIR": str(cache_folder() / "torch")})
+    folder = cache_folder()
+    return setting({"TORCHINDUCTOR_CACHE_DIR": str(folder / "torch")} if can_write(folder) else {})
 
 
 def reports() -> dict[str, str]:

@@ -51,7 +51,7 @@ def _run() -> int:
     from allkit.telemetry import torch_folder
 
     # Any mistake in a command line; typer gives a name to this kind of it only.
-    usage_error: Any = typer.BadParameter.__mro__[1]
+    mistake: Any = typer.BadParameter.__mro__[2]
     warnings.showwarning = _show_warning
     ready_streams()
     try:
@@ -62,7 +62,7 @@ def _run() -> int:
             _say("Stopped.")
         flush_streams()
         return status or 0
-    except usage_error as error:
+    except mistake as error:
         _show_mistake(error)
         return 2
     except AllkitError as error:
@@ -87,7 +87,25 @@ def _show_mistake(error: Any) -> None:
     message = str(error.format_message()).replace("Value error, ", "").rstrip(".")
     if message:
         end = "" if message.endswith("?") else "."
-        say(f"Error: {message}{end} See: {error.ctx.command_path} --help")
+        context = getattr(error, "ctx", None)  # an option without its value comes without one
+        command = _called(sys.argv[1:]) if context is None else context.command_path
+        say(f"Error: {message}{end} See: {command} --help")
+
+
+def _called(words: list[str]) -> str:
+    """Return the command that those words of a command line call."""
+    import typer
+
+    from allkit.cli.root import root
+
+    command: Any = typer.main.get_command(root)
+    path = ["allkit"]
+    for word in words:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)
 
 
 def _show_warning(

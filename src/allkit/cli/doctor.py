@@ -88,8 +88,11 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
     existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         problems.append(f"The cache folder {folder} cannot be written. Set ALLKIT_CACHE.")
-    elif not os.environ.get("ALLKIT_CACHE") and users_folder("cache") is None:
+    elif not os.environ.get("ALLKIT_CACHE") and (own := users_folder("cache")) != folder:
         facts["cache"] = "none is kept, because this user has no home; set ALLKIT_CACHE to a folder"
+        if own is not None:
+            facts["cache"] = "none is kept"
+            problems.append(f"The cache folder {own} cannot be written. Set ALLKIT_CACHE.")
     facts["site_key"] = _site_key(problems)
     return facts
 

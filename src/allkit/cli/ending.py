@@ -94,6 +94,11 @@ def explained(error: BaseException) -> str | None:
 
 
 def _of_system(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and _nowhere():
+        return (
+            "The working folder was removed or renamed. Change into one that exists with `cd`, and "
+            "give the command again."
+        )
     names = [
         os.fsdecode(n) for n in (error.filename, error.filename2) if isinstance(n, str | bytes)
     ]
@@ -108,6 +113,14 @@ def _of_system(error: OSError) -> str:
         return f"{where}: {error.strerror}. Free some space, or choose another place."
     refused = f"{what}: {error.strerror or error}" if what else f"{error.strerror or error}"
     return f"{refused}. Check the path, the drive and its permissions."
+
+
+def _nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def notes_of(error: BaseException) -> str:

@@ -7,13 +7,14 @@ import io
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from allkit.cli.telling import Telling
-from allkit.data.shown import json_escaped, terminal_text
+from allkit.data.shown import json_escaped, terminal_text, unicode_text
 from allkit.errors import AllkitError
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ __all__ = [
     "say",
 ]
 
+_BYTES = re.compile("[\udc80-\udcff]+")
+"""Bytes of a name that is no Unicode, as Python holds them."""
+
 
 def say(text: str) -> None:
-    """Write one line for the person at the terminal to standard error."""
-    _write(sys.stderr, f"{text}\n")
+    """Write one line for the person at the terminal to standard error, where there is one."""
+    if sys.stderr is not None:
+        _write(sys.stderr, f"{text}\n")
 
 
 def put(text: str) -> None:
@@ -60,11 +65,18 @@ def put_json_lines(lines: Iterable[str]) -> None:
         _write(sys.stdout, json_escaped(line, ascii_only=ascii_only))
 
 
+def _as_in_rows(found: re.Match[str]) -> str:
+    return unicode_text(found[0])
+
+
 def _write(stream: TextIO | None, text: str) -> None:
-    if stream is None:  # a program without a window has none
-        return
+    if stream is None:
+        raise AllkitError(
+            "Cannot write the output: standard output is closed. Send it to a file, as in "
+            "`allkit … > FILE`, or to /dev/null."
+        )
     try:
-        stream.write(terminal_text(text))
+        stream.write(terminal_text(_BYTES.sub(_as_in_rows, text)))
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -74,7 +86,18 @@ def _write(stream: TextIO | None, text: str) -> None:
 
 
 def ready_streams() -> None:
-    """Let every text be written in whatever encoding the terminal or the pipe has: as escapes if need be."""
+    """Let every text be written in whatever encoding the terminal or the pipe has: as escapes if need be.
+
+    Where a service or a program without a window has no standard error, what is told goes nowhere.
+    The number of a closed stream is taken, so that no file gets it and with it what libraries write.
+    """
+    handle = os.open(os.devnull, os.O_RDWR)
+    while handle <= 2:
+        os.set_inheritable(handle, True)
+        handle = os.open(os.devnull, os.O_RDWR)
+    os.close(handle)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -32,6 +32,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from allkit.errors import ConfigError, ImageError
+from allkit.files import pretender
 from allkit.images.apart import decode_apart
 from allkit.images.formats import PixelFile, reduce_png, reduce_tiff
 from allkit.images.jpeg import reduce_jpeg
@@ -223,6 +224,8 @@ def _format(data: bytes, name: str) -> _Format:
         return reduce_tiff, TiffImageFile
     if data.startswith(b"BM") and b"\0" in data[:18]:
         return (lambda data, name: PixelFile(data)), BmpImageFile
+    if saved := pretender(data):
+        raise ImageError(f"{name} {saved}", code="not_an_image")
     kinds = (kind for at, magic, kind in FOREIGN if data[at : at + len(magic)] == magic)
     kind = next(kinds, "an SVG" if b"<svg" in data[:1024] else "")
     if not kind and not any(byte < 9 for byte in data[:512]):

@@ -105,7 +105,7 @@ def _each(images: Iterable[Any]) -> Iterator[Given]:
 def is_one(value: Any) -> bool:
     """Return whether this is a single image, or can only be meant as one, and not several."""
     if isinstance(value, np.ndarray):
-        return _is_image(value)
+        return _is_image(value) or value.ndim == 0  # which holds a single thing, such as a path
     if _is_tensor(value):
         return True
     return isinstance(value, (str, os.PathLike, *BYTES, Image.Image)) or _is_file(value)
@@ -135,6 +135,8 @@ def _given(image: Any, position: int) -> Given:
     An uploaded file has a name too, but it may hold a patient's name, so it is not used.
     """
     name = f"image {position}"
+    if isinstance(image, np.ndarray) and image.ndim == 0 and image.dtype.kind in "OU":
+        image = image.item()
     try:
         if isinstance(image, (str, os.PathLike)):
             return _of_path(image)
@@ -186,22 +188,25 @@ def _batch_of_tensor(tensor: Any) -> Any:
     """Return a tensor of several images as an array `(N, H, W, 3)`; any other as it is."""
     if tensor.ndim != 4 or str(tensor.dtype) != "torch.uint8":
         return tensor if tensor.ndim != 4 else [tensor]  # the one that says what is wrong
-    channels_first, channels_last = tensor.shape[1] == 3, tensor.shape[3] == 3
+    try:
+        channels_first, channels_last = tensor.shape[1] == 3, tensor.shape[3] == 3
+        array = _values(tensor)
+    except (_Mistake, RuntimeError):  # a nested one has no shape
+        return [tensor]
     if channels_first == channels_last:
         return [tensor]
-    array = tensor.detach().cpu().numpy()
     return array.transpose(0, 2, 3, 1) if channels_first else array
 
 
 def _array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
     """Return a tensor `(3, H, W)`, `(H, W, 3)` or `(H, W)` of uint8 as an array of RGB or grey."""
-    shape = tuple(tensor.shape)
     if str(tensor.dtype) != "torch.uint8":
         raise _Mistake(
             f"is a tensor of {str(tensor.dtype).removeprefix('torch.')}, whose range is not known; for one "
             f"of 0 to 1 give `(tensor * 255).round().to(torch.uint8)`, before any normalisation"
         )
-    array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    array = _values(tensor)
+    shape = array.shape
     if array.ndim != 3 or (shape[2] == 3 and shape[0] != 3):
         return array
     if shape[0] == 3 and shape[2] != 3:
@@ -209,6 +214,20 @@ def _array_of_tensor(tensor: Any) -> npt.NDArray[Any]:
     raise _Mistake(
         f"is a tensor of the shape {shape}, whose colours may be the first or the last axis"
     )
+
+
+def _values(tensor: Any) -> npt.NDArray[Any]:
+    """Return the values of a tensor, which not every kind of it has: those of `meta` have none."""
+    try:
+        array: npt.NDArray[Any] = tensor.detach().cpu().numpy()
+    # Sparse, nested and quantised ones, and those of other packages, each raise an error of their own.
+    except Exception as error:  # noqa: BLE001
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")[:200]
+        raise _Mistake(
+            f"is a tensor whose values cannot be taken as an array ({reason}); give a dense one, of "
+            f"the processor"
+        ) from None
+    return array
 
 
 def _of_array(array: npt.NDArray[Any], name: str) -> Given:

@@ -19,6 +19,7 @@ MOST = 4 * 2**20
 """Bytes of a profile that are looked at; those of printers have up to 3 MB."""
 BROKEN = "a colour profile that cannot be read"
 UNCALIBRATED = "no known colour space, says its EXIF"
+INKS = "inks of a printer (CMYK) without a profile"
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7139))
 """The primaries of sRGB, red, green and blue, as CIE XYZ under D50, in which profiles give them."""
 CURVE = ((0.25, 0.0509), (0.5, 0.2140), (0.75, 0.5225))
@@ -28,6 +29,9 @@ CHROMATICITIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 """White, red, green and blue of sRGB, x and y of each."""
 EXIF, INTEROPERABILITY, COLOUR_SPACE, INDEX = 34665, 40965, 40961, 1
 PROFILE, PRIMARIES, WHITE = 34675, 319, 318
+PHOTOMETRIC, SEPARATED = 262, 5
+FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""The markers of a JPEG whose segment says how many colours it has."""
 
 
 def foreign_profile(data: bytes) -> str:
@@ -52,7 +56,7 @@ def foreign_profile(data: bytes) -> str:
 
 def _of_jpeg(data: bytes) -> str:
     pieces: dict[int, bytes] = {}
-    number, exif, at = 0, b"", 2
+    number, exif, at, colours = 0, b"", 2, 3
     while at + 4 <= len(data):
         mark, kind, length = struct.unpack_from(">BBH", data, at)
         if kind == 0xFF:
@@ -60,6 +64,8 @@ def _of_jpeg(data: bytes) -> str:
             continue
         if mark != 0xFF or length < 2 or kind == 0xDA:
             break
+        if kind in FRAMES:
+            colours = data[at + 9]
         if kind in (0xE1, 0xE2):
             body = data[at + 4 : at + 2 + length]
             if kind == 0xE1 and body[:6] == b"Exif\0\0":
@@ -68,6 +74,8 @@ def _of_jpeg(data: bytes) -> str:
                 pieces.setdefault(body[12], body[14:])
                 number = max(number, body[13])
         at += 2 + length
+    if not number and colours == 4:
+        return INKS
     if not number:
         return _of_exif(exif) if exif else ""
     if sorted(pieces) != list(range(1, number + 1)):
@@ -103,10 +111,12 @@ def _of_png(data: bytes) -> str:
 
 
 def _of_tiff(data: bytes) -> str:
-    tags = tiff_tags(data, {PROFILE, EXIF})
+    tags = tiff_tags(data, {PROFILE, EXIF, PHOTOMETRIC})
     place = _bytes_of_tag(data, PROFILE)
     if place is not None:
         return _of_profile(place)
+    if tags.get(PHOTOMETRIC) == (SEPARATED,):
+        return INKS
     primaries = _ratios(data, PRIMARIES, 6)
     if primaries and not _alike(primaries, CHROMATICITIES[2:], 0.006):
         return "primaries of its own"
