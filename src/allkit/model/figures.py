@@ -167,6 +167,8 @@ def _require_classes(found: _Figures, classes: tuple[str, ...]) -> None:
     if tuple(found.per_class) != classes:
         raise ValueError("per_class is not of the model's classes, in their order")
     _require_square("confusion", found.confusion, len(classes))
+    if sum(map(sum, found.confusion)) != found.n:
+        raise ValueError(f"confusion does not add up to n = {found.n}")
     if found.coarse is not None:
         _require_square("coarse.confusion", found.coarse.confusion, len(found.coarse.groups))
         _require_verdicts("coarse.verdicts", found.coarse.verdicts)
@@ -175,7 +177,9 @@ def _require_classes(found: _Figures, classes: tuple[str, ...]) -> None:
     _require_verdicts("verdicts", found.verdicts)
     probe = found.shortcut_probe
     if probe is not None and probe.name is not None:
-        lacking = [n for n in ("balanced_accuracy", "interval", "chance") if getattr(probe, n) is None]
+        lacking = [
+            n for n in ("balanced_accuracy", "interval", "chance") if getattr(probe, n) is None
+        ]
         if lacking:
             raise ValueError(f"shortcut_probe lacks {lacking[0]}")
 

@@ -126,8 +126,9 @@ def check_folder(folder: Path, *, warn_at: int = 3) -> dict[str, bytes]:
     """Return the bytes of the files that decide answers, after all hashes were found to be right.
 
     Warns, at the caller `warn_at` frames up, where the card or a picture was changed, a signature is
-    damaged or not its own, or where there is a file that allkit did not write. Raises `CheckpointError` for everything else, and where the
-    site trusts certain keys only and none of them signed it.
+    damaged or not its own, or where there is a file that allkit did not write. Raises
+    `CheckpointError` for everything else, and where the site trusts certain keys only and none of
+    them signed it.
     """
     if not folder.is_dir():
         raise CheckpointError(_no_folder(folder))

@@ -82,7 +82,7 @@ class _Input(BaseModel):
     view: View = "rgb"
     bag: Bag = "field"
     cell_size: Annotated[int, Field(strict=True, ge=8, le=2048)] = 96
-    max_cells: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24
+    max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
 
 

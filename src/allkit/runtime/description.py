@@ -102,7 +102,7 @@ class _Description(BaseModel):
     bag: Bag = "field"
     finder: Text = ""
     tiles: Flag = False
-    max_cells: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24
+    max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
     data: Hex = ""
     trust: Annotated[str, Field(strict=True, min_length=1)] = "-"

@@ -23,7 +23,15 @@ from allkit.trust.verdict import Outputs, Trust
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["FORMAT", "GraphPredictor", "TooMuch", "feeds", "format_of", "require_ends", "require_format"]
+__all__ = [
+    "FORMAT",
+    "GraphPredictor",
+    "TooMuch",
+    "feeds",
+    "format_of",
+    "require_ends",
+    "require_format",
+]
 
 KINDS = {"pixels": "uint8", "places": "float", "shares": "float"}
 """The inputs of a graph, with the kinds of their numbers."""

@@ -18,7 +18,14 @@ from typing import Any
 
 from allkit.errors import AllkitError
 
-__all__ = ["MOST_BYTES", "look_alike", "memory_bytes", "named_otherwise", "parse_json", "read_plain"]
+__all__ = [
+    "MOST_BYTES",
+    "look_alike",
+    "memory_bytes",
+    "named_otherwise",
+    "parse_json",
+    "read_plain",
+]
 
 MOST_BYTES = 8 * 2**30
 """Size of the largest file of a model that is read."""
