@@ -28,7 +28,7 @@ def run(scale: Scale, folder: Path) -> dict[str, Counts]:
         "model folders": _tried(_folders(folder), _load),
         "values of a description, refused by name": _described(folder),
         "every key of a description, left out or replaced": _fuzzed(
-            step=1 if scale == "long" else 9
+            step=1 if scale == "long" else 31
         ),
         "arrays of a model": _tried(_arrays(folder), _load),
         "exported files": _tried(_exports(folder, canary, long=scale == "long"), _open),

@@ -111,7 +111,10 @@ def require_finite(value: Any, name: str = "", depth: int = 0) -> Any:
     if isinstance(value, int) and abs(value) > 10**15:
         raise ValueError(f"{shortened(name)} is out of all proportion")
     if isinstance(value, str):
-        _printable(value)
+        try:
+            _printable(value)
+        except ValueError as error:
+            raise ValueError(f"{shortened(name)}: {error}") from None
     if isinstance(value, Mapping):
         for key, one in value.items():
             require_finite(one, f"{name}.{key}".strip("."), depth + 1)
