@@ -1,11 +1,16 @@
 """Model folders, exported files and settings made to harm are refused with one error each."""
 
 import shutil
+import threading
+import time
 
+import numpy as np
 import pytest
 
 import allkit
-from allkit.errors import CheckpointError
+from allkit.errors import CheckpointError, ExportError
+from allkit.runtime.graph import TooMuch
+from allkit.runtime.onnx import OnnxPredictor
 from attacks import hostile_models
 
 
@@ -52,3 +57,59 @@ def test_a_link_within_a_model_is_not_followed(tmp_path):
     (model / "model.safetensors").symlink_to(tmp_path / "secret")
     with pytest.raises(CheckpointError, match="is a link, which is not followed"):
         allkit.Classifier.load(model)
+
+
+def test_the_sizes_that_torch_writes_for_bags_of_cells_are_known():
+    from allkit.builtin.program import _refuse_string
+
+    side = "ToFloat(Symbol('s69', positive=True, integer=True))"
+    for text in (side, f"Mul(Float('0.85999999999999999', precision=53), {side})"):
+        _refuse_string("expr_str", text)
+    _refuse_string("guards_code", "L['shares'].size()[1] == L['pixels'].size()[0]")
+    for key, text in (
+        ("expr_str", "Float(open('x'))"),
+        ("expr_str", "Integer(9)**Integer(99)"),
+        ("guards_code", "L['shares'].__class__ == 1"),
+        ("guards_code", "9 ** 9 ** 9 == 1"),
+        ("guards_code", "L['a'].size()[0] == 1 or exit()"),
+    ):
+        with pytest.raises(ValueError, match="which allkit does not write"):
+            _refuse_string(key, text)
+
+
+class Slow:
+    """A session that begins when its time is over."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def run(self, names, feed, options):
+        while not options.terminate:
+            time.sleep(0.001)
+        return self.session.run(names, feed, options)
+
+
+def test_a_graph_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    path = shutil.copy(hostile_models.SAVED / "model.onnx", tmp_path / "model.onnx")
+    model = OnnxPredictor(path)
+    timer = threading.Timer
+    monkeypatch.setattr(threading, "Timer", lambda _, *what: timer(0, *what))
+    monkeypatch.setattr(model, "_session", Slow(model._session))
+    field = np.full((64, 64, 3), 200, np.uint8)
+    with pytest.raises(ExportError, match=r"for one image it asks for more than \d+ seconds"):
+        model.outputs([field] * 2)
+
+
+def test_images_that_take_too_much_together_are_answered_one_by_one(tmp_path, monkeypatch):
+    path = shutil.copy(hostile_models.SAVED / "model.onnx", tmp_path / "model.onnx")
+    model = OnnxPredictor(path)
+    compute, fields = model.compute, [np.full((64, 64, 3), value, np.uint8) for value in (90, 200)]
+    wanted = model.outputs(fields).logits
+
+    def small(feed, names):
+        if len(feed["pixels"]) > 1:
+            raise TooMuch("4.0 GiB of memory")
+        return compute(feed, names)
+
+    monkeypatch.setattr(model, "compute", small)
+    np.testing.assert_allclose(model.outputs(fields).logits, wanted, atol=1e-5)

@@ -1,5 +1,6 @@
 """Who vouches for a model: keys, signatures, and sites that open only what they trust."""
 
+import errno
 import json
 import os
 import re
@@ -11,7 +12,8 @@ import pytest
 
 import allkit
 from allkit.cli.models import open_model
-from allkit.errors import CheckpointError, ConfigError, ExportError
+from allkit.errors import AllkitError, CheckpointError, ConfigError, ExportError
+from allkit.evaluation.site_key import hide_groups
 from allkit.files import model_hash
 from allkit.model.folder import read_card, write_card
 from allkit.runtime import signature
@@ -214,3 +216,59 @@ def test_openssl_reads_the_keys_and_the_signature(keys, model, tmp_path):
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert "Verified Successfully" in done.stdout + done.stderr
+
+
+def test_what_is_no_file_is_not_signed_and_holds_no_site_key(cli, keys, tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        status, _, err = cli("sign", path, "--key", keys / "lab")
+        assert status == 2
+        assert "is a pipe or a device" in err
+        monkeypatch.setenv("ALLKIT_SITE_KEY_FILE", str(path))
+        with pytest.raises(ConfigError, match="is a pipe or a device"):
+            hide_groups(["a"])
+
+
+def test_any_bytes_are_a_passphrase(cli, monkeypatch, tmp_path):
+    monkeypatch.setitem(os.environ, "ALLKIT_KEY_PASSPHRASE", os.fsdecode(b"\xff\xfe"))
+    assert cli("sign", "--new-key", tmp_path / "key")[0] == 0
+    signature.private_key(tmp_path / "key", b"\xff\xfe")
+
+
+def test_a_full_disk_leaves_no_half_key(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("allkit.files.on_disk", full)
+        with pytest.raises(AllkitError, match="No space left"):
+            signature.new_key(tmp_path / "key")
+        assert list(tmp_path.iterdir()) == []
+    signature.new_key(tmp_path / "key")
+
+
+def test_only_the_line_of_the_card_is_not_signed(keys, model):
+    signature.sign(model, signature.private_key(keys / "lab"))
+    for name in ("plots/a  README.md", "a  README.md", "x/README.md"):
+        good = (model / "SHA256SUMS").read_text()
+        (model / "SHA256SUMS").write_text(f"{good}{'0' * 64}  {name}\n")
+        with pytest.raises(CheckpointError, match="was altered after it was signed"):
+            signature.signed_by(model, signature.public_keys(keys / "lab.pub"))
+        with pytest.raises(CheckpointError, match="names what allkit does not write"):
+            allkit.Classifier.load(model)
+        (model / "SHA256SUMS").write_text(good)
+
+
+def test_a_damaged_signature_is_told_without_any_key(keys, model, exported):
+    private = signature.private_key(keys / "lab")
+    for path in (model, exported):
+        signature.sign(path, private)
+        place = signature.signature_path(path)
+        good = place.read_text()
+        for text in ("", good.replace('"sha256": "', '"sha256": "0')[:-1], good[:50]):
+            place.write_text(text)
+            with pytest.warns(UserWarning, match=re.escape(place.name)):
+                open_model(path)
+        place.write_text(re.sub('"sha256": "[^"]*"', f'"sha256": "{"0" * 64}"', good))
+        with pytest.warns(UserWarning, match="is not the signature of what lies there"):
+            open_model(path)

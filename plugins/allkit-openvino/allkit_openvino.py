@@ -96,6 +96,8 @@ class OpenVinoPredictor(GraphPredictor):
                 f"{path} is not an OpenVINO file of allkit: {reason} Export it again."
             ) from None
         require_ends(path, inputs, outputs, info.get("bag", "field"))
+        if len(outputs) > 1 and trust is None:
+            raise ExportError(f"{path} does not hold its limits (trust). Export the model again.")
         super().__init__(path, info, trust)
         # Files that were written before verdicts were exported give probabilities only.
         self.outputs_known = len(self._compiled.outputs) > 1

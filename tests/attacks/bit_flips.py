@@ -21,7 +21,17 @@ Judge = Callable[[], str]
 
 def run(scale: Scale, folder: Path) -> dict[str, Counts]:
     """Flip one bit at a time; it must be refused, warned of, or computed again."""
-    things = [_model, _exported, _features, _activations, _plugins, _parts, _state, _facts]
+    things = [
+        _model,
+        _signature,
+        _exported,
+        _features,
+        _activations,
+        _plugins,
+        _parts,
+        _state,
+        _facts,
+    ]
     if scale == "long":
         things += [_program, _openvino]
     lines = {}
@@ -74,6 +84,21 @@ def _model(folder: Path) -> tuple[list[Path], Judge]:
         return "nobody noticed"
 
     return [path for path in sorted(model.rglob("*")) if path.is_file()], judge
+
+
+def _signature(folder: Path) -> tuple[list[Path], Judge]:
+    """A signature, with a key to compare it with: refused."""
+    from allkit.runtime import signature
+
+    model = new_model(folder)
+    public = signature.new_key(folder / "key")
+    signature.sign(model, signature.private_key(folder / "key"))
+
+    def judge() -> str:
+        signature.signed_by(model, (public,))
+        return "nobody noticed"
+
+    return [signature.signature_path(model)], judge
 
 
 def _exported(folder: Path) -> tuple[list[Path], Judge]:

@@ -27,6 +27,9 @@ def run(scale: Scale, folder: Path) -> dict[str, Counts]:
     lines = {
         "model folders": _tried(_folders(folder), _load),
         "values of a description, refused by name": _described(folder),
+        "every key of a description, left out or replaced": _fuzzed(
+            step=1 if scale == "long" else 31
+        ),
         "arrays of a model": _tried(_arrays(folder), _load),
         "exported files": _tried(_exports(folder, canary, long=scale == "long"), _open),
         "files that are something else": _tried(_others(folder), _open),
@@ -148,6 +151,7 @@ def _folders(folder: Path) -> Iterator[tuple[str, Path]]:
         ("bytes that are no text", text("model.json", b'{"format": 1, "a": "\xff"}')),
         ("UTF-16", text("model.json", json.dumps(good).encode("utf-16"))),
         ("a key twice", text("model.json", twice.encode())),
+        ("a key twice among 60,000", text("model.json", json.dumps({f"k{i}": 0 for i in range(60_000)} | {"x": 0}).replace('"x"', '"k0"').encode())),
         ("a number of 5,000 digits", text("model.json", huge.encode())),
         ("NaN", text("model.json", json.dumps(good | {"validation": {"accuracy": float("nan")}}).encode())),
         ("no arrays", text("model.safetensors", b"")),
@@ -190,7 +194,7 @@ NONSENSE: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("backbone.mean", ([NAN, 0.5, 0.5], [-0.1, 0.5, 0.5], [INF, 0, 0], [0.5], [0.5] * 4, "0.5", [True, 0.5, 0.5], [2.0, 0.5, 0.5], None)),
     ("backbone.std", ([0, 0.5, 0.5], [NAN, 0.5, 0.5], [-1, 0.5, 0.5], [INF, 1, 1], [], ["1", "1", "1"], None)),
     ("backbone.view", ("x-ray", 5, None, ["rgb"])),
-    ("backbone.bag", ("sack", True, None)),
+    ("backbone.bag", ("sack", True, None, "field")),
     ("backbone.cut", (-1, 10**9, "1", True, 1.5)),
     ("backbone.orientations", ("yes", 1, None, [])),
     ("backbone.tiles", ("no", 2, None)),
@@ -212,6 +216,17 @@ NONSENSE: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("validation.ece", (-1, 2, "x", NAN)),
     ("validation.n", (-1, "16", 1.5, True)),
     ("validation", ([], "good", 5)),
+    ("validation.classes", (None, [], ["Early", "Benign", "Pre", "Pro"], "x", 5)),
+    ("validation.confusion", (None, [], [[1]], [[1, 2, 3]] * 4, [["1"] * 4] * 4, "x", [[0] * 4] * 4)),
+    ("validation.per_class", (None, {}, [], {"Benign": 5}, "x")),
+    ("validation.intervals", (None, [], {"accuracy": [1]}, {"accuracy": ["a", "b"]}, "x")),
+    ("validation.curves", ("x", [], {}, {"reliability": {}}, {"reliability": {"confidence": [], "accuracy": []}})),
+    ("validation.notes", (None, "x", [5], ["\x1b[0m"])),
+    ("validation.protocol", (None, 5, "x" * 100_000)),
+    ("validation.interval_unit", (None, 5, "", "a\nb")),
+    ("validation.folds", (5, [{}], [5])),
+    ("validation.coarse", (5, {}, [])),
+    ("validation.shortcut_probe", (5, {"name": "x"})),
     ("trust_notes", ("x", [5], ["\x1b]0;x\x07"], None)),
     ("history", ([[{"epoch": NAN}]], [[{"epoch": "1"}]], "x", [{"epoch": 1}], [[5]], None)),
     ("versions", ([], {"torch": 5}, None)),
@@ -254,6 +269,71 @@ def _described(folder: Path) -> Counts:
                 counts.failed.append(f"{what}: it was taken")
     shutil.rmtree(model)
     return counts
+
+
+REPLACEMENTS = (
+    None,
+    True,
+    -1,
+    0,
+    0.5,
+    10**30,
+    "",
+    "x",
+    "\x1b[31mX",
+    [],
+    {},
+    [None],
+    {"x": 1},
+    "A" * 10_000,
+)
+
+
+def _fuzzed(step: int) -> Counts:
+    """Leave out or replace every key at every depth: refused, or of use in whatever shows it."""
+    from allkit.errors import AllkitError, CheckpointError
+    from allkit.evaluation.text import accuracy_sentence
+    from allkit.model.info import ModelInfo
+    from allkit.report.card import model_card
+    from allkit.runtime.fields import checked
+    from allkit.trust.verdict import Trust
+
+    good, counts = json.loads((SAVED / "model" / "model.json").read_text()), Counts()
+    trust = Trust(tuple(good["classes"])).summary()
+    for path in list(_paths(good))[::step]:
+        for value in (..., *REPLACEMENTS):
+            changed = copy.deepcopy(good)
+            place: Any = changed
+            for part in path[:-1]:
+                place = place[part]
+            if value is ...:
+                del place[path[-1]]
+            else:
+                place[path[-1]] = value
+            what = f"{'.'.join(map(str, path))} = {str(value)[:40]}"
+            try:
+                info = checked(ModelInfo, changed, Path("model.json"), CheckpointError)
+                model_card(info.model_dump(mode="json"), trust)
+                assert repr(info)
+                assert accuracy_sentence(info.validation) if info.validation is not None else True
+                counts.right += 1
+            except AllkitError as error:
+                counts.refused += 1
+                if len(str(error)) > 1000 or not str(error).isprintable():
+                    counts.failed.append(f"{what}: an error that nobody can read")
+            except Exception as error:  # noqa: BLE001 - which is what is counted
+                counts.failed.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
+    return counts
+
+
+def _paths(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if above:
+        yield above
+    if isinstance(value, dict):
+        for key in value:
+            yield from _paths(value[key], (*above, key))
+    elif isinstance(value, list) and value:
+        yield from _paths(value[0], (*above, 0))
 
 
 def _arrays(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -357,10 +437,11 @@ def _graphs(good: Any) -> Iterator[tuple[str, Any]]:
         "bag": ("sack", 5, None),
         "finder": (5, "none such", None),
         "tiles": ("yes", 5, None),
-        "max_cells": (0, -1, 10**12, "8", True, None),
+        "max_cells": (0, -1, 1000, 10**12, "8", True, None),
+        "limits": (5, "x", [5], ["=cmd|x"], ["\x1b[0m"], None),
         "spread": ("x", 3),
-        "trust": (5, "***", "AAAA", None),
-        "proof": (5, [], {"images": -1}, {"precision": "float32"}),
+        "trust": (5, "", "***", "AAAA", None),
+        "proof": (5, [], None, "", "x" * 10, {"images": -1}, {"precision": "float32"}),
     }.items():
         for value in values:
             proto = copied()
@@ -408,6 +489,60 @@ def _graphs(good: Any) -> Iterator[tuple[str, Any]]:
         if tensor.data_type == TensorProto.FLOAT and len(tensor.raw_data) > 4:
             tensor.raw_data = b"\xff\xff\xff\x7f" * (len(tensor.raw_data) // 4)
     yield "weights that are no numbers", proto
+    yield from _greedy(copied)
+
+
+def _greedy(copied: Callable[[], Any]) -> Iterator[tuple[str, Any]]:
+    """Yield graphs of a few bytes more that ask for more memory than a machine has."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    side = 40_000
+    given = {
+        "shape": np.array([side, side], np.int64),
+        "row": np.zeros((1, side), np.float32),
+        "column": np.zeros((side, 1), np.float32),
+        "one": np.zeros((1, 1), np.float32),
+        "zero": np.array(0, np.int64),
+        "many": np.array(side**2, np.int64),
+        "step": np.array(1, np.int64),
+        "around": np.array([0, 0, side, side], np.int64),
+        "times": np.array([1.0, side], np.float32),
+    }
+    steps: dict[str, list[Any]] = {
+        "ConstantOfShape": [helper.make_node("ConstantOfShape", ["shape"], ["big"])],
+        "Expand": [helper.make_node("Expand", ["one", "shape"], ["big"])],
+        "Tile": [helper.make_node("Tile", ["one", "shape"], ["big"])],
+        "Range": [
+            helper.make_node("Range", ["zero", "many", "step"], ["numbers"]),
+            helper.make_node("Cast", ["numbers"], ["big"], to=1),
+        ],
+        "Pad": [helper.make_node("Pad", ["one", "around"], ["big"])],
+        "Resize": [helper.make_node("Resize", ["column", "", "times"], ["big"])],
+        "Add": [helper.make_node("Add", ["row", "column"], ["big"])],
+        "MatMul": [helper.make_node("MatMul", ["column", "row"], ["big"])],
+    }
+    for name, nodes in steps.items():
+        proto = copied()
+        for node in proto.graph.node:
+            for place, output in enumerate(node.output):
+                if output == "logits":
+                    node.output[place] = "before"
+            for place, taken in enumerate(node.input):
+                if taken == "logits":
+                    node.input[place] = "before"
+        used = {taken for node in nodes for taken in node.input}
+        proto.graph.initializer.extend(
+            numpy_helper.from_array(array, key) for key, array in given.items() if key in used
+        )
+        proto.graph.node.extend(
+            [
+                *nodes,
+                helper.make_node("ReduceSum", ["big"], ["sum"], keepdims=0),
+                helper.make_node("Add", ["before", "sum"], ["logits"]),
+            ]
+        )
+        yield f"gigabytes by {name}", proto
 
 
 def _sealed(proto: Any) -> bytes:

@@ -45,10 +45,17 @@ TARGET = re.compile(
 """The operators that a step may call: those that compute on arrays and sizes."""
 EXPRESSION = re.compile(
     r"(Mul|Add|Integer|Rational|Symbol|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|Eq|Ne|Lt|Le|Gt|Ge"
+    r"|Float|ToFloat|IntTrueDiv|FloatTrueDiv|FloorToInt|CeilToInt|RoundToInt|TruncToInt|TruncToFloat"
+    r"|OpaqueUnaryFn_sqrt|Identity|precision|'-?\d{1,25}(\.\d{1,25})?(e-?\d{1,3})?'"
     r"|positive|integer|nonnegative|nonzero|True|False|inf|oo|[suz]\d{1,6}|'[suz]\d{1,6}'|\d{1,18}"
     r"|[ (),=+\-*/<>])*"
 )
 """What an expression of sizes may be made of; torch evaluates it."""
+GUARD = re.compile(
+    r"(L\['\w{1,40}'\]\.(size|stride)\(\)\[\d{1,2}\]|Max|Min|Mod|Eq|Ne|and|or|not|\d{1,18}"
+    r"|==|!=|<=|>=|//|[<>+\-*%(), ])*"
+)
+"""What a condition on the sizes of the inputs may be made of; torch makes code of it."""
 PLAIN = re.compile(r"[\w.:+/ -]*")
 """Names: torch makes the text of a program of them."""
 TRACE = re.compile(r"[\w.,;:+/<>@() -]*")
@@ -143,16 +150,21 @@ def _refuse_string(key: str, value: str) -> None:
         _require(TARGET, value, "operator")
     elif key == "expr_str":
         _require(EXPRESSION, value, "expression")
-        if len(value) > 1000 or "**" in value:
-            raise ValueError(
-                f"it holds the expression {value[:80]!r}, which allkit does not write."
-            )
+        _require_short(value, "expression")
+    elif key == "guards_code":
+        _require(GUARD, value, "condition")
+        _require_short(value, "condition")
     elif key in ("in_spec", "out_spec"):
         _refuse_nodes(parse_json(value))
     elif key in ("nn_module_stack", "torch_fn"):
         _require(TRACE, value, "note")
     else:
         _require(PLAIN, value, "name")
+
+
+def _require_short(text: str, what: str) -> None:
+    if len(text) > 1000 or "**" in text.replace(" ", ""):
+        raise ValueError(f"it holds the {what} {text[:80]!r}, which allkit does not write.")
 
 
 def _refuse_nodes(spec: Any) -> None:

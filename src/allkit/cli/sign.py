@@ -41,7 +41,7 @@ def sign(
     allkit verify model --key lab.key.pub
     """
     from allkit.runtime import signature
-    from allkit.runtime.seal import check_seal
+    from allkit.runtime.seal import bytes_of, check_seal
 
     if (new_key is None) == (model is None) or (key is None) == (model is not None):
         raise ConfigError(
@@ -71,20 +71,20 @@ def sign(
     if model.is_dir():
         signature.require_listed(model)
     else:
-        check_seal(model.read_bytes(), str(model))
+        check_seal(bytes_of(model), str(model))
     found = signature.sign(model, private, overwrite=overwrite)
     say(f"Signed {model} on {found.when}: {signature.signature_path(model)}")
 
 
 def _passphrase() -> bytes | None:
     given = os.environ.get(PASSPHRASE)
-    return given.encode() if given else None
+    return os.fsencode(given) if given else None  # any bytes, as they stand in the environment
 
 
 def _asked(question: str) -> bytes:
     if not sys.stdin.isatty():
         raise ConfigError(f"The key is encrypted. Give its passphrase in {PASSPHRASE}.")
-    return getpass.getpass(question).encode()
+    return getpass.getpass(question).encode("utf-8", "surrogateescape")
 
 
 def _new_passphrase(path: Path) -> bytes | None:

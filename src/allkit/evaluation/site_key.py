@@ -19,10 +19,13 @@ from pathlib import Path
 
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import private_folder, users_folder, write_whole
+from allkit.runtime.reading import read_plain
 
 __all__ = ["FILE_VARIABLE", "HiddenGroups", "hide_groups", "key_file"]
 
 FILE_VARIABLE = "ALLKIT_SITE_KEY_FILE"
+MOST = 1024
+"""Bytes of the largest file that may hold a key."""
 DIGITS = 32
 """Hexadecimal digits that are kept of an HMAC; 128 bits."""
 
@@ -106,14 +109,17 @@ def _read() -> bytes | None:
     if path is None:
         return _forgotten.get(None)
     try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
+        # A pipe would be waited for, and a device read without end.
+        data = read_plain(path, ConfigError, most=MOST, follow=True)
     except (FileNotFoundError, NotADirectoryError):
         return _forgotten.get(path)
-    except OSError as error:
+    except (ConfigError, OSError) as error:
+        reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise ConfigError(
-            f"The key of this site in {path} cannot be read ({error.strerror or error}). Ask its owner to "
-            f"let you read it, or name another file in {FILE_VARIABLE}."
+            f"The key of this site in {path} cannot be read ({reason}). Ask its owner to let you read it, "
+            f"or name another file in {FILE_VARIABLE}."
         ) from None
+    text = data.decode("ascii", "replace").strip()
     if not re.fullmatch("[0-9a-f]{64}", text):
         raise ConfigError(
             f"{path} holds no key of a site, which is 64 hexadecimal digits. Take it from a backup, or "

@@ -2,6 +2,7 @@
 
 classifier    `Classifier`
 info          what `model.json` holds
+figures       what is kept of the validation, checked
 folder        the model folder, written whole and checked
 fit           whether the arrays of a folder are those that its description speaks of
 parts         a classifier from the parts of a folder

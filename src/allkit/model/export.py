@@ -92,8 +92,15 @@ def write_export(
     with whole_file(path, suffix=exporter.suffix) as part:
         pixels = pixels_of(to_calibrate) if to_calibrate else None
         exporter.write(model, part, precision=precision, calibration=pixels)
-        with own_work():
-            file = exporter.open(part)
+        try:
+            with own_work():
+                file = exporter.open(part)
+        except ExportError as error:
+            reason = str(error).replace(str(part), "it").removesuffix(" Export it again.")
+            raise ExportError(
+                f"The {format} file cannot be opened again after it was written, so it was not kept: "
+                f"{reason} Choose another format, and report this with the name of the backbone."
+            ) from None
         report = measure_parity(
             model, file, to_compare, precision=precision, drawn=drawn, progress=progress
         )

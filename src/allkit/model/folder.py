@@ -22,7 +22,7 @@ from allkit.files import whole_folder, write_whole
 from allkit.model.info import FORMAT, ModelInfo
 from allkit.runtime.fields import checked
 from allkit.runtime.reading import MOST_BYTES, look_alike, named_otherwise, parse_json, read_plain
-from allkit.runtime.signature import IN_FOLDER, require_trusted, sums_hash
+from allkit.runtime.signature import IN_FOLDER, doubt, require_trusted, sums_hash
 
 __all__ = ["check_folder", "read_card", "read_model", "write_card", "write_model"]
 
@@ -31,7 +31,7 @@ PLOTS = "plots"
 MOST = {ARRAYS: MOST_BYTES, INFO: 64 * 2**20, CARD: 16 * 2**20, SUMS: 2**20}
 MOST_OF_PICTURE, MOST_PICTURES = 64 * 2**20, 1000
 LINE = re.compile(
-    rb"([0-9a-f]{64})  (model\.safetensors|model\.json|README\.md|plots/[\w][\w .+-]{0,99})"
+    rb"([0-9a-f]{64})  (model\.safetensors|model\.json|README\.md|plots/[\w](?: ?[\w.+-]){0,99})"
 )
 OF_OTHERS = {".DS_Store", "Thumbs.db", "desktop.ini", ".git", ".gitattributes", ".gitignore"}
 """What systems and git put into folders; nobody needs to be told."""
@@ -125,9 +125,10 @@ def read_model(folder: Path) -> tuple[ModelInfo, dict[str, Any]]:
 def check_folder(folder: Path, *, warn_at: int = 3) -> dict[str, bytes]:
     """Return the bytes of the files that decide answers, after all hashes were found to be right.
 
-    Warns, at the caller `warn_at` frames up, where the card or a picture was changed, or where there
-    is a file that allkit did not write. Raises `CheckpointError` for everything else, and where the
-    site trusts certain keys only and none of them signed it.
+    Warns, at the caller `warn_at` frames up, where the card or a picture was changed, a signature is
+    damaged or not its own, or where there is a file that allkit did not write. Raises
+    `CheckpointError` for everything else, and where the site trusts certain keys only and none of
+    them signed it.
     """
     if not folder.is_dir():
         raise CheckpointError(_no_folder(folder))
@@ -138,7 +139,8 @@ def check_folder(folder: Path, *, warn_at: int = 3) -> dict[str, bytes]:
     sums = _parsed(folder, listed)
     require_trusted(folder, sums_hash(listed))
     files = {name: _read(folder, name, sums) for name in (ARRAYS, INFO)}
-    for what in _changed(folder, sums):
+    doubted = doubt(folder, sums_hash(listed))
+    for what in [*([doubted] if doubted else []), *_changed(folder, sums)]:
         warnings.warn(what, stacklevel=warn_at)
     return files
 

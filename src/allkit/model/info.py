@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from allkit._moved import warn_renamed
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.model.adaptation import Adaptation
 from allkit.model.distillation import Distillation
+from allkit.model.figures import require_figures
 from allkit.model.provenance import Provenance
 from allkit.records import Bag, InputSpec, View
 from allkit.runtime.fields import (
@@ -33,6 +34,7 @@ from allkit.runtime.fields import (
     Text,
     Whole,
     require_finite,
+    shortened,
 )
 
 __all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
@@ -41,18 +43,6 @@ FORMAT = 1
 FINGERPRINT = 9
 """Numbers of a backbone's fingerprint."""
 _Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=100)]
-SHARES = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "macro_roc_auc",
-    "ece",
-    "set_coverage",
-    "accepted_share",
-    "accepted_accuracy",
-    "silent_error_rate",
-)
-"""Metrics of the validation that lie between 0 and 1."""
 LONGEST = 200
 """Characters of a part's content in its `repr`."""
 
@@ -92,7 +82,7 @@ class _Input(BaseModel):
     view: View = "rgb"
     bag: Bag = "field"
     cell_size: Annotated[int, Field(strict=True, ge=8, le=2048)] = 96
-    max_cells: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24
+    max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
 
 
@@ -103,7 +93,7 @@ def _require_input(spec: dict[str, Any]) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where} = {str(first.get('input'))[:80]}: {first['msg']}") from None
+        raise ValueError(f"{where} = {shortened(first.get('input'))}: {first['msg']}") from None
 
 
 class BackboneInfo(_Part):
@@ -195,7 +185,7 @@ class DataInfo(_Part):
     images_sha256: tuple[Hex, ...]
     groups_sha256: tuple[HiddenGroup, ...] = ()
     relations_sha256: Hex = ""
-    split_by: Name | None = None
+    split_by: Literal["group", "image"] | None = None
     drawn: Flag = False
 
     @model_validator(mode="after")
@@ -251,27 +241,21 @@ class ModelInfo(_Part):
         missing = [one for one in self.classes if one not in self.data.counts]
         if missing:
             raise ValueError(f"data.counts lacks the class {missing[0]!r}")
+        unnamed = [one for one in self.classes if one not in self.display_names]
+        if unnamed:
+            raise ValueError(f"display_names lacks the class {unnamed[0]!r}")
+        if self.validation is not None:
+            try:
+                require_figures(self.validation, self.classes)
+            except ValueError as error:
+                raise ValueError(f"validation: {error}") from None
         return self
 
     @field_validator("validation")
     @classmethod
-    def _judged(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Refuse figures that can be none."""
-        if values is None:
-            return None
-        require_finite(values)
-        for name in SHARES:
-            value = values.get(name)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise ValueError(f"{name} is {value!r}, not a number")
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is {value}, not between 0 and 1")
-        count = values.get("n", 0)
-        if type(count) is not int or count < 0:
-            raise ValueError(f"n is {count!r}, not a number of images")
-        return values
+    def _plain(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Refuse numbers that are none, and control characters."""
+        return None if values is None else cast(dict[str, Any], require_finite(values))
 
     @property
     def passport(self) -> Provenance | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from allkit.errors import AllkitError, ExportError
 from allkit.records import Bag
@@ -34,6 +34,18 @@ FORMAT = 3
 """The newest form of the inputs: 2 has `shares`, how much each tile counts for each image; 3 is shown
 other pictures of cells than the 24 largest of each tile."""
 PROBES, HASH = 64, 80
+MOST_LIMITS = 1000
+
+
+def _no_formula(text: str) -> str:
+    """Refuse what a spreadsheet would compute."""
+    if text[:1] in "=+-@":
+        raise ValueError("it begins like a formula of a spreadsheet, and is no sentence")
+    return text
+
+
+Limit = Annotated[Text, AfterValidator(_no_formula)]
+"""A sentence on what the model does not know."""
 
 
 class _Probes(BaseModel):
@@ -82,7 +94,7 @@ class _Description(BaseModel):
     format: Annotated[int, Field(strict=True, ge=1)]
     allkit: Text = ""
     created: Text = ""
-    limits: tuple[Text, ...] = ()
+    limits: Annotated[tuple[Limit, ...], Field(max_length=MOST_LIMITS)] = ()
     classes: ClassNames
     display_names: dict[Name, Name] = {}
     backbone: Text = ""
@@ -90,11 +102,13 @@ class _Description(BaseModel):
     bag: Bag = "field"
     finder: Text = ""
     tiles: Flag = False
-    max_cells: Annotated[int, Field(strict=True, ge=1, le=1000)] = 24
+    max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
     data: Hex = ""
-    trust: Annotated[str, Field(strict=True)] = ""
-    proof: dict[str, Any] | str | None = None
+    trust: Annotated[str, Field(strict=True, min_length=1)] = "-"
+    """Base 64; not there in formats that keep it beside the description."""
+    proof: dict[str, Any] | Annotated[str, Field(strict=True, pattern="^~+$")] = "~"
+    """The parity report, or the room that is kept for one."""
     sha256: Hex
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ sense is refused by the name of its field.
 
 from __future__ import annotations
 
+import collections
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -30,19 +31,35 @@ __all__ = [
     "Whole",
     "checked",
     "require_finite",
+    "shortened",
 ]
 
 Record = TypeVar("Record", bound=BaseModel)
 
 MOST_CLASSES = 1000
+LONGEST = 500
+"""Characters of what is said of a field."""
 LONGEST_NAME, LONGEST_TEXT = 200, 10_000
 DEEPEST = 12
+SHOWN = 80
+"""Characters of a value in an error."""
+STEERING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""The categories of characters that steer a terminal or turn the direction of writing."""
+
+
+def shortened(value: object, most: int = SHOWN) -> str:
+    """Return a value as an error shows it: one line, without control characters, of a bearable length."""
+    try:
+        shown = repr(value[: most + 1] if isinstance(value, str) else value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
+    return shown if len(shown) <= most else f"{shown[:most]}…"
 
 
 def _printable(text: str) -> str:
     """Refuse characters that steer a terminal or turn the direction of writing."""
     for character in text:
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and character != "\n":
+        if unicodedata.category(character) in STEERING and character != "\n":
             raise ValueError(f"it holds the control character {character!r}")
     return text
 
@@ -55,9 +72,9 @@ def _one_line(text: str) -> str:
 
 def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
     plain = [unicodedata.normalize("NFC", name) for name in names]
-    twice = [name for name in plain if plain.count(name) > 1]
-    if twice:
-        raise ValueError(f"the class {twice[0]!r} is in it {plain.count(twice[0])} times")
+    name, times = collections.Counter(plain).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"the class {shortened(name)} is in it {times} times")
     return names
 
 
@@ -88,13 +105,16 @@ ClassNames = Annotated[
 def require_finite(value: Any, name: str = "", depth: int = 0) -> Any:
     """Return a value of JSON; raise `ValueError` for numbers that are none, and for deep nesting."""
     if depth > DEEPEST:
-        raise ValueError(f"{name} is nested too deeply")
+        raise ValueError(f"{shortened(name)} is nested too deeply")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} is {value}, which is not a number")
+        raise ValueError(f"{shortened(name)} is {value}, which is not a number")
     if isinstance(value, int) and abs(value) > 10**15:
-        raise ValueError(f"{name} is out of all proportion")
+        raise ValueError(f"{shortened(name)} is out of all proportion")
     if isinstance(value, str):
-        _printable(value)
+        try:
+            _printable(value)
+        except ValueError as error:
+            raise ValueError(f"{shortened(name)}: {error}") from None
     if isinstance(value, Mapping):
         for key, one in value.items():
             require_finite(one, f"{name}.{key}".strip("."), depth + 1)
@@ -112,12 +132,12 @@ def checked(record: type[Record], values: Any, path: Path, refusal: Refusal) -> 
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ").rstrip(".")
-        try:
-            given = repr(first.get("input"))
-        except ValueError:  # Python writes no number of more than 4,300 digits
-            given = "a number of thousands of digits"
-        if where and len(given) <= 80:
+        if not where.isprintable() or len(where) > 2 * SHOWN:
+            where = shortened(where, 2 * SHOWN)
+        given = shortened(first.get("input"))
+        if where and not given.endswith("…"):
             where = f"{where} = {given}"
+        message = message if len(message) <= LONGEST else f"{message[:LONGEST]}…"
         raise refusal(f"{path}: {where}: {message}.".replace(": : ", ": ")) from None
     except AllkitError as error:
         raise refusal(f"{path}: {error}") from None

@@ -23,12 +23,24 @@ from allkit.trust.verdict import Outputs, Trust
 if TYPE_CHECKING:
     from allkit.images.cells import Cells
 
-__all__ = ["FORMAT", "GraphPredictor", "feeds", "format_of", "require_ends", "require_format"]
+__all__ = [
+    "FORMAT",
+    "GraphPredictor",
+    "TooMuch",
+    "feeds",
+    "format_of",
+    "require_ends",
+    "require_format",
+]
 
 KINDS = {"pixels": "uint8", "places": "float", "shares": "float"}
 """The inputs of a graph, with the kinds of their numbers."""
 
 Images = Sequence[npt.NDArray[np.uint8]]
+
+
+class TooMuch(Exception):
+    """A graph asked for more memory or time than one feed gets; its text says of what."""
 
 
 class GraphPredictor(ABC):
@@ -59,7 +71,10 @@ class GraphPredictor(ABC):
 
     @abstractmethod
     def compute(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
-        """Return the named outputs, each with one row an image, for one feed of the graph."""
+        """Return the named outputs, each with one row an image, for one feed of the graph.
+
+        An engine that bounds what a graph takes raises `TooMuch`; the images are then given one by one.
+        """
 
     def opened_here(self) -> Self:
         """Return itself; in a forked process, where no thread of an engine is left, one opened anew."""
@@ -120,7 +135,19 @@ class GraphPredictor(ABC):
         here = self.opened_here()
         rows: list[Any] = [None] * len(images)
         for indices, feed in feeds(images, cells, self.selection):
-            columns = here._computed(feed, names)
+            try:
+                columns = here._computed(feed, names)
+            except TooMuch as error:
+                if len(indices) == 1:
+                    raise ExportError(
+                        f"{self.path} cannot answer: for one image it asks for more than {error}, as no file "
+                        f"that allkit wrote does. Export the model again."
+                    ) from None
+                alone = [
+                    here._run([images[i]], names, None if cells is None else [cells[i]])
+                    for i in indices
+                ]
+                columns = [np.concatenate(parts) for parts in zip(*alone, strict=True)]
             for index, values in zip(indices, zip(*columns, strict=True), strict=True):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
@@ -129,7 +156,7 @@ class GraphPredictor(ABC):
         """Return the named outputs; raise `ExportError` where the graph gives none that can be these."""
         try:
             columns = self.compute(feed, names)
-        except (AllkitError, MemoryError):
+        except (AllkitError, MemoryError, TooMuch):
             raise
         except Exception as error:  # noqa: BLE001 - each engine raises its own types
             reason = (str(error).splitlines() or [repr(error)])[0][:200]

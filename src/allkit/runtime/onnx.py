@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from allkit.errors import ExportError
 from allkit.images.batches import cores
 from allkit.runtime.answers import whole_number
 from allkit.runtime.description import read_description
-from allkit.runtime.graph import GraphPredictor, require_ends
+from allkit.runtime.graph import GraphPredictor, TooMuch, require_ends
+from allkit.runtime.reading import memory_bytes
 from allkit.runtime.seal import read_sealed
 from allkit.runtime.wire import foreign_parts
 from allkit.telemetry import import_silent
@@ -21,6 +24,11 @@ from allkit.telemetry import import_silent
 __all__ = ["METADATA_KEY", "OnnxPredictor"]
 
 METADATA_KEY = "allkit"
+MEMORY, MEMORY_PER_CORE = 2 * 2**30, 2**30
+"""Bytes that all graphs may take together for what they compute; a field of 50 megapixels takes 1 GiB."""
+SECONDS, SECONDS_PER_INPUT = 60, 15
+"""How long one feed may take, and how much longer for each field, tile and cell in it."""
+INPUTS = ("pixels", "places")
 
 
 class OnnxPredictor(GraphPredictor):
@@ -41,10 +49,18 @@ class OnnxPredictor(GraphPredictor):
         _refuse_foreign(path, data)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # what goes wrong is raised
+        _bound_memory(onnxruntime)
+        options.add_session_config_entry("session.use_env_allocators", "1")
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        self._run_options = onnxruntime.RunOptions
         try:
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
+                data,
+                options,
+                providers=["CPUExecutionProvider"],
+                # It computes while the file is opened, without any bound.
+                disabled_optimizers=["ConstantFolding"],
             )
         except Exception as error:  # noqa: BLE001 - onnxruntime raises its own types, one per cause
             reason = (str(error).splitlines() or [repr(error)])[0][:200]
@@ -56,15 +72,50 @@ class OnnxPredictor(GraphPredictor):
         names = [output.name for output in self._session.get_outputs()]
         inputs = {one.name: one.type for one in self._session.get_inputs()}
         require_ends(path, inputs, names, info.get("bag", "field"))
-        super().__init__(path, info, info.get("trust") or None)
         self.outputs_known = {"logits", "features"} <= set(names)
+        if self.outputs_known and "trust" not in info:  # only the first versions wrote neither
+            raise ExportError(f"{path} does not hold its limits (trust). Export the model again.")
+        super().__init__(path, info, info.get("trust"))
 
     def compute(
         self, feed: dict[str, npt.NDArray[Any]], names: Sequence[str]
     ) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs for one feed of the graph."""
-        outputs: list[npt.NDArray[np.float32]] = self._session.run(list(names), feed)
+        options = self._run_options()
+        seconds = SECONDS + SECONDS_PER_INPUT * sum(len(feed[n]) for n in INPUTS if n in feed)
+        ending = threading.Timer(seconds, setattr, (options, "terminate", True))
+        ending.daemon = True
+        ending.start()
+        try:
+            outputs: list[npt.NDArray[np.float32]] = self._session.run(list(names), feed, options)
+        except Exception as error:
+            if options.terminate:
+                raise TooMuch(f"{seconds:,} seconds") from None
+            if "BFCArena" in str(error) or "bfc_arena" in str(error):
+                raise TooMuch(f"{_most_memory() / 2**30:.1f} GiB of memory") from None
+            raise
+        finally:
+            ending.cancel()
         return outputs
+
+
+@functools.cache
+def _most_memory() -> int:
+    """Return how many bytes all graphs may take together, at most half of what there is."""
+    return min(max(4 * 2**30, MEMORY + cores() * MEMORY_PER_CORE), memory_bytes() // 2)
+
+
+@functools.cache
+def _bound_memory(onnxruntime: Any) -> None:
+    """Have all graphs of this process together take no more than that."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu",
+        onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+        0,
+        onnxruntime.OrtMemType.DEFAULT,
+    )
+    bounds = onnxruntime.OrtArenaCfg({"max_mem": _most_memory()})
+    onnxruntime.create_and_register_allocator(place, bounds)
 
 
 def _refuse_foreign(path: Path, data: bytes) -> None:

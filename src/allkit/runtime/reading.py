@@ -19,7 +19,14 @@ from typing import Any
 from allkit.errors import AllkitError
 from allkit.files import pretender
 
-__all__ = ["MOST_BYTES", "look_alike", "named_otherwise", "parse_json", "read_plain"]
+__all__ = [
+    "MOST_BYTES",
+    "look_alike",
+    "memory_bytes",
+    "named_otherwise",
+    "parse_json",
+    "read_plain",
+]
 
 MOST_BYTES = 8 * 2**30
 """Size of the largest file of a model that is read."""
@@ -57,9 +64,9 @@ def read_plain(
     with open(handle, "rb", buffering=0) as stream:
         size = os.fstat(handle)
         _require_plain(path, size, refusal)
-        if size.st_size > min(most, _memory()):
+        if size.st_size > min(most, memory_bytes()):
             raise refusal(
-                f"{path} has {size.st_size:,} bytes; at most {min(most, _memory()):,} are read. It is "
+                f"{path} has {size.st_size:,} bytes; at most {min(most, memory_bytes()):,} are read. It is "
                 f"no file that allkit wrote, or does not fit into the memory of this machine."
             )
         try:
@@ -88,7 +95,8 @@ def _link(path: Path) -> str:
     )
 
 
-def _memory() -> int:
+def memory_bytes() -> int:
+    """Return the bytes of this machine's memory; where the system does not say, those of `MOST_BYTES`."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows has no sysconf
@@ -173,9 +181,9 @@ def parse_json(data: bytes | str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} is in it twice")
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise ValueError(f"the key {name[:80]!r} is in it twice")
+        values[name] = value
     return values

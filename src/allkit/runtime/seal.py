@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
 from allkit.runtime.reading import look_alike, read_plain
-from allkit.runtime.signature import require_trusted
+from allkit.runtime.signature import doubt, require_trusted
 
-__all__ = ["SEAL_BLANK", "check_seal", "describe", "read_sealed", "seal", "with_parity"]
+__all__ = ["SEAL_BLANK", "bytes_of", "check_seal", "describe", "read_sealed", "seal", "with_parity"]
 
 SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
@@ -79,17 +80,27 @@ def read_sealed(path: Path) -> bytes:
     """Return the bytes of an exported file.
 
     Raises `ExportError` if it is missing, no plain file or was altered, and if the site trusts certain
-    keys only (`ALLKIT_TRUSTED_KEYS`) and none of them signed it.
+    keys only (`ALLKIT_TRUSTED_KEYS`) and none of them signed it. Warns where a signature beside it is
+    damaged or not its own.
     """
+    data = bytes_of(path)
+    content = hashlib.sha256(data).hexdigest()
+    require_trusted(path, content)
+    check_seal(data, str(path))
+    doubted = doubt(path, content)
+    if doubted:
+        warnings.warn(doubted, stacklevel=4)
+    return data
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return the bytes of a plain file, unchecked; raise `ExportError` where there is none."""
     try:
-        data = read_plain(path, ExportError, follow=True)  # who gives the name knows where it leads
+        return read_plain(path, ExportError, follow=True)  # who gives the name knows where it leads
     except FileNotFoundError:
         raise ExportError(
             f"{path} does not exist. Give a file that `allkit export` wrote."
         ) from None
-    require_trusted(path, hashlib.sha256(data).hexdigest())
-    check_seal(data, str(path))
-    return data
 
 
 def seal(data: bytes) -> bytes:

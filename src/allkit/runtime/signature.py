@@ -37,6 +37,7 @@ __all__ = [
     "Signature",
     "content_of",
     "described",
+    "doubt",
     "new_key",
     "open_to_others",
     "own_work",
@@ -55,6 +56,8 @@ IN_FOLDER = "SIGNATURE"
 TRUSTED = "ALLKIT_TRUSTED_KEYS"
 """The variable that names the keys of a site: only what one of them signed is opened."""
 SUMS, CARD = "SHA256SUMS", "README.md"
+OF_CARD = re.compile(rb"[0-9a-f]{64}  README\.md")
+"""The one line of `SHA256SUMS` that is not signed."""
 SMALL = 64 * 2**10
 MOST_KEYS = 1000
 
@@ -108,6 +111,8 @@ class PublicKey(BaseModel):
             return False
         try:
             value = base64.b64decode(signature.signature, validate=True)
+            if base64.b64encode(value).decode() != signature.signature:
+                return False  # bits that no byte is made of are as they were written, too
             Ed25519PublicKey.from_public_bytes(self.raw).verify(value, signature.message)
         except (InvalidSignature, ValueError):
             return False
@@ -136,7 +141,7 @@ def content_of(path: Path) -> tuple[Kind, str]:
 
 def sums_hash(sums: bytes) -> str:
     """Return the SHA-256 that is signed of a `SHA256SUMS` with these bytes."""
-    lines = sorted(line for line in sums.split(b"\n") if not line.endswith(f"  {CARD}".encode()))
+    lines = sorted(line for line in sums.split(b"\n") if not OF_CARD.fullmatch(line))
     return hashlib.sha256(b"\n".join(lines)).hexdigest()
 
 
@@ -166,9 +171,9 @@ def require_listed(folder: Path) -> None:
     """
     for line in _sums(folder).decode("ascii", "replace").splitlines():
         listed, _, name = line.partition("  ")
-        if name == CARD:
+        if OF_CARD.fullmatch(line.encode("ascii", "replace")):
             continue
-        if not re.fullmatch(r"(plots/)?\w[\w .+-]*", name, re.ASCII):
+        if not re.fullmatch(r"(plots/)?\w[\w .+-]*", name, re.ASCII) or "  " in name:
             raise CheckpointError(f"{folder / SUMS} is damaged at {line[:80]!r}. Copy it again.")
         try:
             found = hashlib.sha256(read_plain(folder / name, CheckpointError)).hexdigest()
@@ -215,20 +220,17 @@ def new_key(path: Path, passphrase: bytes | None = None) -> PublicKey:
     if passphrase:
         hidden = form.BestAvailableEncryption(passphrase)
     pem = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, hidden)
+    write_whole(path, pem, private=True)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(handle, "wb") as stream:
-            stream.write(pem)
-            stream.flush()
-            os.fsync(handle)
-    except OSError as error:
-        raise ConfigError(
-            f"Cannot write {path}: {error.strerror or error}. Choose another place."
-        ) from None
-    write_whole(
-        public,
-        key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo),
-    )
+        write_whole(
+            public,
+            key.public_key().public_bytes(
+                form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo
+            ),
+        )
+    except BaseException:  # one without the other would keep a second try from its name
+        path.unlink(missing_ok=True)
+        raise
     return _public(public, key.public_key().public_bytes_raw())
 
 
@@ -397,6 +399,23 @@ def require_trusted(path: Path, content: str | None = None) -> None:
     if not setting.strip():
         raise ConfigError(f"{TRUSTED} is empty. Give a public key, or a folder of public keys.")
     signed_by(path, public_keys(Path(setting)), content)
+
+
+def doubt(path: Path, content: str) -> str:
+    """Return what is wrong with a signature as far as it shows without a key; empty where nothing is.
+
+    `content` is the SHA-256 of what was read. Who signed, nothing says here.
+    """
+    try:
+        signature = read_signature(path)
+    except AllkitError as error:
+        return str(error)
+    if signature is None or (signature.kind, signature.sha256) == (_kind(path), content):
+        return ""
+    return (
+        f"{signature_path(path)} is not the signature of what lies there now: it was altered after it was "
+        f"signed on {signature.when}, or the signature is that of another model."
+    )
 
 
 @contextlib.contextmanager
