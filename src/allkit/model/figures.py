@@ -146,9 +146,8 @@ def require_figures(values: Mapping[str, Any], classes: Sequence[str]) -> None:
         raise ValueError(
             f"{shortened(where)} = {shortened(first.get('input'))}: {message}"
         ) from None
-    for kind, names in ((Share, SHARES), (Number, NUMBERS)):
-        for name in names:
-            _require_number(name, values.get(name), kind is Share)
+    for name in (*SHARES, *NUMBERS):
+        _require_number(name, values.get(name), name in SHARES)
     _require_classes(found, tuple(classes))
 
 
