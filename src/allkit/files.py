@@ -360,7 +360,7 @@ def can_write(folder: Path) -> bool:
     """Return whether files can be made in a folder that is there, or that can be made."""
     if folder.is_dir():
         return os.access(folder, os.W_OK | os.X_OK)
-    above = next((path for path in folder.parents if os.path.lexists(path)), folder)
+    above = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), folder)
     try:
         with tempfile.TemporaryFile(dir=above):  # what the modes allow, the drive may not
             return True
