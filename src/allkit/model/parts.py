@@ -18,7 +18,7 @@ from allkit.model.fit import unfit
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
 from allkit.network.around import ordinary
-from allkit.network.modules import Branches, Head, Network, cut, fingerprint, measure_width
+from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
 from allkit.records import Backbone
 from allkit.trust.arrays import PREFIXES
@@ -90,7 +90,6 @@ def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts
             f"{info.backbone.distribution} builds it today: {detail} It was saved with "
             f"{info.backbone.distribution} {info.backbone.version}; install that version."
         ) from None
-    _require_width(where, network, info, record)
     _warn_of_another_version(info, network.backbone)
     training = {name: array.numpy() for name, array in _under("data.", arrays).items()}
     of_trust = {name: array.numpy() for name, array in arrays.items() if name.startswith(PREFIXES)}
@@ -149,19 +148,6 @@ def _empty_network(where: object, backbone: torch.nn.Module, info: ModelInfo) ->
         backbone = Branches(trunk, [copy.deepcopy(tail) for _ in range(saved.members)])
     heads = [Head(saved.width, len(info.classes)) for _ in range(saved.members)]
     return Network(backbone, heads, orientations=saved.orientations)
-
-
-def _require_width(where: object, network: Network, info: ModelInfo, record: Backbone) -> None:
-    """Raise `CheckpointError` where the heads take other features than backbone and bag give."""
-    saved = info.backbone
-    branches = saved.members if isinstance(network.backbone, Branches) else 1
-    width = measure_width(network.backbone, record.input, saved.name) // branches
-    given = width * (2 if saved.input.bag == "both" else 1)
-    if given != saved.width:
-        raise CheckpointError(
-            f"{where}: backbone.width = {saved.width}, and {saved.name!r} gives {given} features with "
-            f"backbone.bag = {saved.input.bag!r}. Copy the model again, or train again."
-        )
 
 
 def _backbone_of(info: ModelInfo) -> Backbone:

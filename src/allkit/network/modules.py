@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from allkit.errors import AllkitError, PluginError
+from allkit.errors import AllkitError, CheckpointError, PluginError
 from allkit.network.around import ordinary
 from allkit.records import Backbone, Bag, InputSpec, Weights
 
@@ -83,7 +83,15 @@ class Head(nn.Module):
         return cast(torch.Tensor, self.linear(normalised))
 
     def standardised(self, features: torch.Tensor) -> torch.Tensor:
-        """Return `(N, D)` float32, what the linear layer sees of features without dropout."""
+        """Return `(N, D)` float32, what the linear layer sees of features without dropout.
+
+        Raises `CheckpointError` where a description that is not the head's own led to other features.
+        """
+        if features.shape[1] != len(self.mean):
+            raise CheckpointError(
+                f"The head takes {len(self.mean)} features, and the backbone gives {features.shape[1]} with "
+                f"the model's backbone.width and backbone.bag. Copy the model again, or train again."
+            )
         return (signed_sqrt(features) - self.mean) * self.scale
 
 
