@@ -8,12 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
-import typer
 from PIL import Image
 
 import allkit
 from allkit.cli import _called
-from allkit.cli.root import root
 from allkit.files import cache_folder, write_whole
 from allkit.images.decode import decoded
 from allkit.images.given import given, is_one
@@ -22,29 +20,16 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
 RUN = "from allkit.cli import main; main()"
 
 
-def commands(command, path=()):
-    """Every command that has options, with the words that call it."""
-    inner = getattr(command, "commands", {})
-    if not inner:
-        yield path, command
-    for name, one in inner.items():
-        yield from commands(one, (*path, name))
-
-
-COMMANDS = {
-    " ".join(path): (path, command) for path, command in commands(typer.main.get_command(root))
-}
-
-
-@pytest.mark.parametrize("words", COMMANDS)
+@pytest.mark.parametrize(
+    "words",
+    ["predict --out", "check --json", "train --set", "clinic add --as", "plugins new --out"],
+)
 def test_an_option_without_its_value_is_a_mistake_that_names_the_command(cli, words):
-    path, command = COMMANDS[words]
-    options = [p.opts[0] for p in command.params if p.opts[0].startswith("--")]
-    valued = [o for o in options if not next(p for p in command.params if o in p.opts).is_flag]
-    for option in valued:
-        status, out, err = cli(*path, option)
-        assert (status, out) == (2, "")
-        assert err == f"Error: Option '{option}' requires an argument. See: allkit {words} --help\n"
+    *path, option = words.split()
+    status, out, err = cli(*path, option)
+    assert (status, out) == (2, "")
+    called = " ".join(path)
+    assert err == f"Error: Option '{option}' requires an argument. See: allkit {called} --help\n"
 
 
 def test_the_command_is_named_up_to_its_own_words():
@@ -144,6 +129,7 @@ def test_an_array_that_holds_a_path_is_that_path(picture):
         next(given(np.array(1.0)))
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 @pytest.mark.parametrize("shape", [(64, 64, 3), (2, 64, 64, 3)])
 @pytest.mark.parametrize(
     "change",
