@@ -353,3 +353,15 @@ def test_an_altered_list_of_plugins_does_not_count(tmp_path):
     assert catalogue._read(file) == {"k": entry}
     file.write_text(file.read_text().replace("vgg16", "vgg17", 1))
     assert catalogue._read(file) == {}
+
+
+def test_a_slip_of_the_hand_does_not_replace_a_folder_of_images_by_a_model(tiny, tmp_path):
+    place = tmp_path / "smears"
+    (place / "Benign").mkdir(parents=True)
+    (place / "Benign" / "1.png").write_bytes(b"an image")
+    with pytest.raises(ConfigError, match=r"a folder with other things in it .* remove it yourself"):
+        tiny.save(place, overwrite=True)
+    assert (place / "Benign" / "1.png").read_bytes() == b"an image"
+    (tmp_path / "empty").mkdir()
+    model = tiny.save(tmp_path / "empty", overwrite=True)
+    assert (tiny.save(model, overwrite=True) / "model.json").is_file()

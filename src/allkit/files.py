@@ -28,7 +28,6 @@ __all__ = [
     "held",
     "model_hash",
     "on_disk",
-    "pretender",
     "private_file",
     "private_folder",
     "require_file",
@@ -51,8 +50,14 @@ ABANDONED = 86_400.0
 """Seconds after which nobody writes any more, where no lock tells."""
 
 
-def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") -> None:
-    """Raise `ConfigError` when `path` exists and may not be replaced, or is no name."""
+def require_free(
+    path: Path, *, overwrite: bool, option: str = "--overwrite", former: str = ""
+) -> None:
+    """Raise `ConfigError` when `path` exists and may not be replaced, or is no name.
+
+    A folder is replaced only where it is empty or holds the file `former`, which one of the same kind
+    has: a slip of the hand must not cost somebody's images.
+    """
     if not path.name:  # of an empty text as well
         raise ConfigError(f"{path} names no place of its own to write to. Give a name.")
     try:
@@ -63,6 +68,11 @@ def require_free(path: Path, *, overwrite: bool, option: str = "--overwrite") ->
     if exists and not overwrite:
         raise ConfigError(
             f"{path} exists already. Choose another name, or give {option} to replace it."
+        )
+    if former and path.is_dir() and not (path / former).is_file() and any(path.iterdir()):
+        raise ConfigError(
+            f"{path} is a folder with other things in it (it has no {former}), so it is not replaced. Choose "
+            f"another name, or remove it yourself."
         )
     if not folder:
         raise ConfigError(
@@ -115,13 +125,16 @@ def whole_file(path: Path, *, private: bool = False, suffix: str = "") -> Iterat
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, *, overwrite: bool = False, private: bool = False) -> Iterator[Path]:
+def whole_folder(
+    path: Path, *, overwrite: bool = False, private: bool = False, former: str = ""
+) -> Iterator[Path]:
     """Give a temporary folder to fill; it takes the place of `path` when the block succeeds.
 
     When the block fails nothing is left behind, and an existing `path` is untouched. With `private`
-    nobody but the user may look into it, whatever the umask.
+    nobody but the user may look into it, whatever the umask. With `overwrite`, `former` is the file by which
+    a folder of the same kind is known; others are not replaced.
     """
-    require_free(path, overwrite=overwrite)
+    require_free(path, overwrite=overwrite, former=former)
     clear_stale(path)
     with _named_failure(path):
         mode = 0o700 if private else 0o777
@@ -416,29 +429,3 @@ def model_hash(path: Path) -> str:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def pretender(data: bytes) -> str:
-    """Return what was saved in place of a file, and what to do; empty when its beginning shows nothing.
-
-    `data` is the file's first kilobyte, or all of it. The text goes on a sentence that begins with
-    the name: "is a web page: …".
-    """
-    head = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if head.startswith(b"version http") and (b"git-lfs" in head or b"oid sha256" in head):
-        return (
-            "is a pointer of Git LFS of a few lines, not the file itself. Install Git LFS and type "
-            "`git lfs pull` in the clone."
-        )
-    if head.startswith((b"/annex/objects", b"../.git/annex", b".git/annex")):
-        return "is a pointer of git-annex, not the file itself. Type `git annex get` in the clone."
-    if head.startswith((b"<!doctype", b"<html", b"<head", b"<body")) or b"<html" in head:
-        return (
-            "is a web page: a login or an error page was saved in its place. Sign in and download "
-            "the file again."
-        )
-    if head.startswith((b'{"error', b'{"message', b'{"detail', b"<error", b"access denied")) or (
-        head.startswith(b"<?xml") and b"<error" in head
-    ):
-        return "is the error message of a server, saved in its place. Download the file again."
-    return ""

@@ -73,7 +73,7 @@ def adapt(
     allkit adapt model ours.csv --out our-model --json adapted.json
     allkit adapt model fields --unlabelled --out our-model
     """
-    require_free(out, overwrite=overwrite)
+    require_free(out, overwrite=overwrite, former="model.json")
     require_places(json_file)
     if out.resolve() == model.resolve():
         raise ConfigError(

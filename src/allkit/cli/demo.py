@@ -63,7 +63,7 @@ def demo(
     config = TrainConfig(backbone=_backbone())
     if download:
         data = _public_set()
-    with whole_folder(out, overwrite=overwrite) as building:
+    with whole_folder(out, overwrite=overwrite, former="model/model.json") as building:
         _job(data, config, building, images=images or DRAWN)
     say(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {out}:")
     if data is None:

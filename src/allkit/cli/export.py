@@ -68,7 +68,7 @@ def export(
     """
     require_free(out, overwrite=overwrite)
     if keep_model is not None:
-        require_free(keep_model, overwrite=overwrite)
+        require_free(keep_model, overwrite=overwrite, former="model.json")
     if distil is None and (student or keep_model or student_weights != "default"):
         raise ConfigError(
             "--student, --student-weights and --keep-model are for a student. Give --distil DATA too, or "

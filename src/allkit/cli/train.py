@@ -97,7 +97,7 @@ def train(
     if out is None and not find:
         raise ConfigError("--out is missing. Name the model folder to write.")
     if out is not None:
-        require_free(out, overwrite=overwrite or resume)
+        require_free(out, overwrite=overwrite or resume, former="model.json")
     require_training_packages()
     from allkit.training import Trainer
     from allkit.training.finished import is_finished

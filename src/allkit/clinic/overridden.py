@@ -98,7 +98,7 @@ def write_overridden(
             "There is no such field with a class to learn from"
             f"{f' (left out: {reasons})' if reasons else ''}. Nothing was written."
         )
-    with whole_folder(folder, overwrite=overwrite, private=True) as building:
+    with whole_folder(folder, overwrite=overwrite, private=True, former=LEFT_OUT) as building:
         (building / IMAGES).mkdir()
         samples = [_sample(user, row, building, hidden) for row in found.rows]
         text = as_csv(samples, building / TABLE, name="the clinic")

@@ -10,7 +10,6 @@ folders     what the name of a folder says: a part, a fold, no class
 left_out    what is not taken from folders and zips
 vanished    class folders of which nothing is taken
 zips        what a zip holds
-mistaken    files that are something else than their name says
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table

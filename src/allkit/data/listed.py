@@ -27,7 +27,7 @@ from allkit.data.values import (
 )
 from allkit.data.zips import image_members
 from allkit.errors import AllkitError, ConfigError, DatasetError
-from allkit.files import pretender
+from allkit.images.mistaken import pretender
 
 __all__ = [
     "TABLES",

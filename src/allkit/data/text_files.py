@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from allkit.errors import DatasetError
-from allkit.files import pretender
+from allkit.images.mistaken import pretender
 
 __all__ = ["lines_of", "open_text"]
 

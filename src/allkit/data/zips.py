@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from allkit.data.left_out import is_image_name, why_left_out
-from allkit.data.mistaken import MOST_TO_TELL, mistaken_for
 from allkit.errors import DatasetError, ImageError
+from allkit.images.mistaken import MOST_TO_TELL, mistaken_for
 
 __all__ = ["Members", "first_bytes_of_member", "image_members", "read_member"]
 

@@ -11,6 +11,7 @@ profiles      colour profiles that are not sRGB
 pixels        from what Pillow decodes to RGB with 8 bits
 refusal       why an image is refused, in words
 regular       the bytes of a regular file: no pipe, no device
+mistaken      files that are something else than their name says
 given         what one image is, for whoever answers
 batches       reading ahead in threads
 arrays        arrays that may be larger than the memory

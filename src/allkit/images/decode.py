@@ -32,10 +32,10 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from allkit.errors import ConfigError, ImageError
-from allkit.files import pretender
 from allkit.images.apart import decode_apart
 from allkit.images.formats import PixelFile, reduce_png, reduce_tiff
 from allkit.images.jpeg import reduce_jpeg
+from allkit.images.mistaken import pretender
 from allkit.images.pixels import pixels_of_file
 from allkit.images.profiles import foreign_profile
 from allkit.images.refusal import check_bytes, check_memory, check_size, refuse

@@ -51,7 +51,7 @@ def write_model(
     """Write the folder whole or not at all; `arrays` maps names to torch tensors."""
     from safetensors.torch import save
 
-    with whole_folder(folder, overwrite=overwrite) as building:
+    with whole_folder(folder, overwrite=overwrite, former=INFO) as building:
         files = {
             ARRAYS: save(dict(arrays)),
             INFO: (info.model_dump_json(indent=1) + "\n").encode(),

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from allkit.errors import AllkitError
-from allkit.files import pretender
+from allkit.images.mistaken import pretender
 
 __all__ = [
     "MOST_BYTES",

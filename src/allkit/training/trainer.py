@@ -140,7 +140,7 @@ class Trainer:
             clear_stale(folder)  # a model that was being replaced is back before it is asked for
             if resume and is_finished(folder):
                 return finished_model(folder, config, train, val, device=device)
-            require_free(folder, overwrite=overwrite or resume)
+            require_free(folder, overwrite=overwrite or resume, former="model.json")
         require_trackers(config.trackers)
         require_trainable(config, train, val)
         run_folder = None if folder is None else folder.with_name(f"{folder.name}.run")
