@@ -359,7 +359,9 @@ def test_a_slip_of_the_hand_does_not_replace_a_folder_of_images_by_a_model(tiny,
     place = tmp_path / "smears"
     (place / "Benign").mkdir(parents=True)
     (place / "Benign" / "1.png").write_bytes(b"an image")
-    with pytest.raises(ConfigError, match=r"a folder with other things in it .* remove it yourself"):
+    with pytest.raises(
+        ConfigError, match=r"a folder with other things in it .* remove it yourself"
+    ):
         tiny.save(place, overwrite=True)
     assert (place / "Benign" / "1.png").read_bytes() == b"an image"
     (tmp_path / "empty").mkdir()

@@ -92,7 +92,8 @@ def _odd_files(folder: Path) -> dict[str, Path]:
         stream.truncate(2**40)
     found = {path.name: path for path in sorted(place.iterdir())}
     with contextlib.suppress(OSError):
-        socket.socket(socket.AF_UNIX).bind(str(place / "socket"))
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(place / "socket"))
         found["socket"] = place / "socket"
     for device in ("/dev/zero", "/dev/null", "/dev/urandom", "/proc/self/maps", "/proc/self/mem"):
         if Path(device).exists():

@@ -148,7 +148,8 @@ def in_split(text: str, folder: Path) -> bool:
         (again,) = Dataset.open(folder / "split.csv")
         same = again.group == again.case == again.slide
         none = again.group is None and len(text.strip()) < 2
-        stripped = again.group == text.strip() or none
+        one_form = unicodedata.normalize("NFKC", text.strip())  # wide letters are the usual ones
+        stripped = again.group in (text.strip(), one_form) or none
         good = same and stripped and os.path.samefile(again.source.path, folder / name)
         return good and all(harmless_cell(cell) for line in found for cell in line)
     finally:

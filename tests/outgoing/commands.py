@@ -32,6 +32,8 @@ WATCHED = (
     "openvino", "optuna", "peft", "ray", "streamlit", "timm",
 )  # fmt: skip
 SECONDS = 60
+SLOW, TRIES = b"timed out during startup", 3
+"""What Ray says on a busy machine, to which it gives 30 seconds; such a step is tried again."""
 
 
 def main() -> None:
@@ -51,13 +53,18 @@ def main() -> None:
     for name, arguments in job["steps"]:
         with contextlib.suppress(FileNotFoundError):
             Path(STEP, name).read_bytes()  # the tracer reads it as a heading
-        begun = os.times()
-        child = os.fork()
-        if child == 0:
-            _step(arguments, Path(job["logs"]) / f"{name}.txt", job["image"])
-            return
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        done = os.times()
+        log = Path(job["logs"]) / f"{name}.txt"
+        for _ in range(TRIES):
+            begun = os.times()
+            child = os.fork()
+            if child == 0:
+                _step(arguments, log, job["image"])
+                return
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+            done = os.times()
+            if not log.is_file() or SLOW not in log.read_bytes():
+                break
+            log.unlink()
         ended[name] = {
             "status": status,
             "left": sorted(str(p.relative_to(temporary)) for p in temporary.rglob("*")),

@@ -85,9 +85,10 @@ def _of_training(info: ModelInfo, arrays: Mapping[str, torch.Tensor]) -> str:
         return (
             f"data.counts is for {images} images, and data.sha256 for {len(given['data.sha256'])}"
         )
-    total = sum(info.data.counts.values())
+    # Images of the training, and those of a laboratory to which the model was adapted.
+    total = sum(info.data.counts.values()) + len(info.data.images_sha256)
     if images > total:
-        return f"data.counts is for {images} images, and the model was trained on {total}"
+        return f"data.counts is for {images} images, and the model was trained on {total} at most"
     if images and (int(counts.min()) < 0 or int(given["data.sizes"].min()) < 1):
         return "data.counts or data.sizes holds what is no size"
     if int(counts.sum()) != points or len(given["data.descriptors"]) != points:

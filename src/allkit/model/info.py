@@ -191,10 +191,6 @@ class DataInfo(_Part):
     @model_validator(mode="after")
     def _counted(self) -> Self:
         total = sum(self.counts.values())
-        if len(self.images_sha256) > total:
-            raise ValueError(
-                f"images_sha256 has {len(self.images_sha256)} images, and counts has {total}"
-            )
         if bool(total) != bool(self.images_sha256):
             raise ValueError(f"counts has {total} images, and images_sha256 has none")
         return self
