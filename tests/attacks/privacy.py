@@ -181,7 +181,7 @@ def run(scale: Scale, folder: Path, settings: dict[str, Any] | None = None) -> d
             model = trainer.fit(data, out=out)
             evaluation = model.evaluate(data, probes=scale == "long")
             if scale == "long":
-                allkit.adapt(model, data).model.save(places["made"] / f"adapted{number}")
+                allkit.adapt(model, data).save(places["made"] / f"adapted{number}")
             searched(lines["model folders"], places["made"], f"{way}")
             exports = folder / f"exports{number}"
             exports.mkdir()

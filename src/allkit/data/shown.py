@@ -30,8 +30,11 @@ __all__ = [
     "visible",
 ]
 
-_HIDDEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
-"""Unicode's categories without a picture: some of them reverse or hide the text beside them."""
+_HIDDEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")
+"""Unicode's categories without a picture: some of them reverse or hide the text beside them.
+
+Characters that this Python does not know yet (`Cn`) may be letters of a later Unicode: they stay.
+"""
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "'")
 """What a spreadsheet takes for a formula, full-width forms too; an apostrophe, that ours can be taken off."""
 JOINERS = "\u200c\u200d"
@@ -40,7 +43,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def hidden(character: str) -> bool:
-    """Return whether a character has no picture: control, direction, half of a pair, unknown."""
+    """Return whether a character has no picture: control, direction, half of a pair."""
     return unicodedata.category(character) in _HIDDEN
 
 
