@@ -158,8 +158,8 @@ def beside(evaluation: Mapping[str, Any], name: str) -> str:
     words = []
     exact = evaluation.get("exact", {}).get(name)
     stored, interval = evaluation["intervals"].get(name), interval_of(evaluation, name)
-    known = evaluation.get(name) is not None and interval is not None
-    if exact is None and known and interval != tuple(stored):
+    known = exact is None and evaluation.get(name) is not None
+    if known and interval is not None and interval != tuple(stored):
         exact = words_of_exact(
             name,
             evaluation[name],
