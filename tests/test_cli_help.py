@@ -103,6 +103,7 @@ OF_ONE_COMMAND = {
     "--backbone": "`check` and `cache clear` do something else with it",
     "--weights": "`evaluate` and `reproduce` train again with it",
     "--folds": "`split` writes them, and the others use them",
+    "--key": "a private one signs, a public one checks",
     "--json": "a file, or a switch where the command only shows something",
     "--port": "of two servers, or of the system that is sent to",
     "--host": "of our server, or of the system that is sent to",

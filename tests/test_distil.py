@@ -312,7 +312,7 @@ def test_the_command_writes_a_student_that_says_whose_it_is(
 
 def test_a_file_of_many_classes_holds_the_sums():
     rows = tuple(
-        Loss(name=f"class {k}", images=10, teacher=(k,) * 6, student=(1,) * 6) for k in range(40)
+        Loss(name=f"class {k}", images=100, teacher=(k,) * 6, student=(1,) * 6) for k in range(40)
     )
     record = Distillation(teacher="0" * 32, backbone="vgg16", known=rows, left_out=rows[:3])
 
@@ -320,7 +320,7 @@ def test_a_file_of_many_classes_holds_the_sums():
         info = {"proof": record.in_file()}  # noqa: RUF012 - it is read only
 
     found = Distillation.of_file(File())
-    assert found.known == (Loss(name="all", images=400, teacher=(780,) * 6, student=(40,) * 6),)
+    assert found.known == (Loss(name="all", images=4000, teacher=(780,) * 6, student=(40,) * 6),)
     assert found.left_out == rows[:3]
     assert len(json.dumps(record.in_file())) < 2000
 

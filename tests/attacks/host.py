@@ -280,6 +280,8 @@ def _arguments(predictor: Any, path: Path, opener: Callable[..., Any]) -> Counts
 
     for name, value, wanted in _images(path):
         attempt(name, wanted, lambda value=value: predictor.predict(value))
+        if isinstance(value, io.IOBase | Image.Image):
+            value.close()
     for number in NUMBERS[:8] + NUMBERS[9:]:
         attempt(
             f"batch_size={number!r}",

@@ -38,7 +38,6 @@ def sign(
     Example:
     allkit sign --new-key lab.key
     allkit sign model --key lab.key
-    allkit verify model --key lab.key.pub
     """
     from allkit.runtime import signature
     from allkit.runtime.seal import bytes_of, check_seal

@@ -343,7 +343,7 @@ def _from_members(
 def _tell_doubtful(table: Table) -> None:
     """Warn of class folders whose names rather stand for no class; it is not for allkit to decide."""
     for label in sorted({row.label for row in table.rows if row.label is not None}):
-        if missing_text(label):
+        if missing_text(label, "label"):
             warnings.warn(
                 f"{table.name}: {label!r} is taken as a class, but in a table it stands for no label, so "
                 f"a table of this set, as `split` writes, could not be read. Rename that folder, or move "

@@ -114,6 +114,8 @@ def _read() -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return _forgotten.get(path)
     except (ConfigError, OSError) as error:
+        if not os.path.lexists(path):
+            return _forgotten.get(path)
         reason = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise ConfigError(
             f"The key of this site in {path} cannot be read ({reason}). Ask its owner to let you read it, "

@@ -242,7 +242,9 @@ class ModelInfo(_Part):
             raise ValueError(f"display_names lacks the class {unnamed[0]!r}")
         images, counted = len(self.data.images_sha256), sum(self.data.counts.values())
         if images > counted and not any(one.labelled for one in self.adaptations):
-            raise ValueError(f"data.images_sha256 has {images} images, and data.counts has {counted}")
+            raise ValueError(
+                f"data.images_sha256 has {images} images, and data.counts has {counted}"
+            )
         if self.validation is not None:
             try:
                 require_figures(self.validation, self.classes)
