@@ -185,7 +185,7 @@ def run(scale: Scale, folder: Path, settings: dict[str, Any] | None = None) -> d
             searched(lines["model folders"], places["made"], f"{way}")
             exports = folder / f"exports{number}"
             exports.mkdir()
-            for name in ("onnx", "program") if scale == "long" else ("onnx",):
+            for name in ("onnx", "pt2") if scale == "long" else ("onnx",):
                 model.export(
                     exports / f"m.{'onnx' if name == 'onnx' else 'pt2'}", format=name, check=data
                 )
