@@ -40,6 +40,7 @@ import numpy as np
 import numpy.typing as npt
 from left_out import Answers, Protocol, without
 from PIL import Image
+from slide_draws import clusters_of
 
 import allkit
 from allkit.config import TrainConfig
@@ -122,13 +123,14 @@ def pictures_of(fields: allkit.Dataset, kinds: Mapping[str, Corrupt]) -> Picture
 
 def drawn_fields(data: allkit.Dataset, count: int) -> list[int]:
     """Return the positions of so many fields of each slide, one of each cluster of near-duplicates."""
-    slides, clusters = np.array(data.column("slide")), data.fields
+    slides = data.column("slide")
+    by_slide: dict[str | None, list[int]] = {slide: [] for slide in sorted(map(str, slides))}
+    for cluster in clusters_of(data):
+        by_slide[slides[cluster[0]]].append(cluster[0])
     chosen: list[int] = []
-    for number, slide in enumerate(np.unique(slides)):
-        rows = np.random.default_rng([0, number]).permutation(np.flatnonzero(slides == slide))
-        first = np.sort(np.unique(clusters[rows], return_index=True)[1])
-        chosen += sorted(int(row) for row in rows[first][:count])
-    return chosen
+    for number, rows in enumerate(by_slide.values()):
+        chosen += np.random.default_rng([0, number]).permutation(rows)[:count].tolist()
+    return sorted(chosen)
 
 
 # ── the answers ─────────────────────────────────────────────────────────────────────────────────
