@@ -8,13 +8,14 @@ The table must have the column `slide`. The corruptions are the eleven kinds in 
 medmnistc (Di Salvo et al. 2024, Apache-2.0) makes BloodMNIST-C of BloodMNIST; motion blur needs the
 library of ImageMagick (`libmagickwand`). Their strengths are those for images of 224 × 224, and a field is
 corrupted at the size that it has, so a field should have about that size. Of each slide, fields are drawn
-with a fixed seed, one of each cluster of near-duplicates.
+with a fixed seed, one of each cluster of near-duplicates; the same ones in every step, where there are.
 
-`known`: five folds by group; each field is answered by a model that was trained on other fields of its
-slide. `unseen`: each slide left out alone. `pairs`: each pair of a benign and a malignant slide left out.
-A *silent error* is an answer that was accepted with a wrong label, as a share of all pictures: of the
-class, of the group (benign or malignant), or of either. *Kept* is the share that is still accepted of
-what was accepted without a corruption. Intervals (95 %) resample slides.
+`known`: a division by group; the fields of the smaller part are answered by a model that was trained on
+the other, so on other fields of their slides. `unseen`: each slide left out alone. `pairs`: each pair of
+a benign and a malignant slide left out. A *silent error* is an answer that was accepted with a wrong
+label, as a share of all pictures: of the class, of the group (benign or malignant), or of either. *Kept*
+is the share that is still accepted of what was accepted without a corruption. Intervals (95 %) resample
+slides.
 
 `--answers` keeps the answers of each training, so that a run that was ended goes on. Whatever judges a slide
 left out is written into `benchmarks/looks.csv` before it is shown.
@@ -29,7 +30,7 @@ import random
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,6 +61,7 @@ STEPS = ("known", "unseen", "pairs")
 GRADES = (1, 2, 3, 4, 5)
 CLEAN = "as it is"
 FIELDS = 12  # of each slide
+TEST = 0.3  # share of the images that is not trained on in the step `known`
 MOST_SILENT, LEAST_KEPT = 0.02, 0.80  # what must hold in each grade; and in the first
 
 
@@ -121,15 +123,19 @@ def pictures_of(fields: allkit.Dataset, kinds: Mapping[str, Corrupt]) -> Picture
     return Pictures(allkit.Dataset(samples, fields.classes, name=fields.name), kind, grade)
 
 
-def drawn_fields(data: allkit.Dataset, count: int) -> list[int]:
-    """Return the positions of so many fields of each slide, one of each cluster of near-duplicates."""
+def drawn_fields(data: allkit.Dataset, count: int, test: Collection[str] = ()) -> list[int]:
+    """Return the positions of so many fields of each slide, one of each cluster of near-duplicates.
+
+    Of slides with images in `test`, fields are drawn from these.
+    """
     slides = data.column("slide")
     by_slide: dict[str | None, list[int]] = {slide: [] for slide in sorted(map(str, slides))}
     for cluster in clusters_of(data):
         by_slide[slides[cluster[0]]].append(cluster[0])
     chosen: list[int] = []
     for number, rows in enumerate(by_slide.values()):
-        chosen += np.random.default_rng([0, number]).permutation(rows)[:count].tolist()
+        drawn = np.random.default_rng([0, number]).permutation(rows).tolist()
+        chosen += sorted(drawn, key=lambda row: data.samples[row].image not in test)[:count]
     return sorted(chosen)
 
 
@@ -149,14 +155,15 @@ class Piece(NamedTuple):
 def pieces(protocol: Protocol, step: str, count: int) -> Iterator[Piece]:
     """Yield the trainings of a step."""
     data = protocol.data
-    wanted = {data.samples[row].image for row in drawn_fields(data, count)}
+    split = data.split(test=TEST, seed=0)
+    chosen = drawn_fields(data, count, {sample.image for sample in split.test})
+    wanted = {data.samples[row].image for row in chosen}
 
     def of(images: allkit.Dataset) -> allkit.Dataset:
         return images.subset([i for i, sample in enumerate(images) if sample.image in wanted])
 
     if step == "known":
-        for number, split in enumerate(data.folds(5, seed=0)):
-            yield Piece(f"known {number}", split.train, of(split.test), ())
+        yield Piece("known", split.train, of(split.test), ())
         return
     slides: list[tuple[str, ...]] = [(slide,) for slide in protocol.slides]
     if step == "pairs":

@@ -23,6 +23,7 @@ TITLE = "corrupted smears"
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "taleqani" / "index.csv"
+TWO = {"Benign": "Benign", "Early": "Benign", "Pre": "Pro", "Pro": "Pro"}
 TINY = {"backbone": "timm:test_resnet", "weights": "none", "view": "rgb", "bag": "field"}
 
 
@@ -40,15 +41,19 @@ def _drawn(folder: Path) -> dict[str, Counts]:
     from allkit.config import TrainConfig
     from allkit.data.drawn import write_smears
 
-    data = allkit.Dataset.open(write_smears(folder, 64, groups=8, seed=3, colour_cue=True))
-    data = data.same_images([replace(s, slide=s.group, group=None, case=None) for s in data], None)
-    place = np.arange(len(data)) // 8  # 8 slides in turn
-    train, fields = data.subset(np.flatnonzero(place < 6)), data.subset(np.flatnonzero(place >= 6))
+    data = allkit.Dataset.open(write_smears(folder, 64, groups=8, size=128, colour_cue=True))
+    # Two classes of four slides each: enough of each for limits, and quickly trained.
+    samples = [replace(s, label=TWO[s.label], slide=s.group, group=None, case=None) for s in data]
+    data = allkit.Dataset(samples, ("Benign", "Pro"), name="drawn smears")
+    place = np.arange(len(data)) // 8  # the slides take turns
+    train, fields = data.subset(np.flatnonzero(place < 7)), data.subset(np.flatnonzero(place >= 7))
     protocol = Protocol(data, TrainConfig(**TINY), log=folder / "looks.csv")
     piece = corruptions.Piece("drawn", train, fields, ())
     parts = [corruptions.answered(protocol, piece, SIMPLE)]
     figures = corruptions.figures_of(corruptions.Corrupted.of(parts))
-    return {"drawn smears, other fields of known slides": _counts(figures)}
+    # The light of a drawn slide never changes, so what is darker or brighter is unfamiliar at once: what
+    # is still accepted is measured on real smears.
+    return {"drawn smears, other fields of known slides": _counts(figures, "silent")}
 
 
 def _real(folder: Path) -> dict[str, Counts]:
@@ -76,12 +81,14 @@ def _real(folder: Path) -> dict[str, Counts]:
     }
 
 
-def _counts(figures: dict[str, Any]) -> Counts:
-    """Count each demand of the figures as one that holds or fails."""
+def _counts(figures: dict[str, Any], demanded: str = "") -> Counts:
+    """Count each demand of the figures (those that begin so) as one that holds or fails."""
     import corruptions
 
     counts = Counts()
     for demand, missed in corruptions.demands(figures).items():
+        if not demand.startswith(demanded):
+            continue
         if missed:
             counts.failed.append(f"{demand}: {missed}")
         else:
