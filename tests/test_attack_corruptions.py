@@ -98,3 +98,52 @@ def test_corrupted_real_smears(tmp_path):
         if not counts.tried:
             pytest.skip(line)
         counts.require_none_failed()
+
+
+class Untrained:
+    """Stands in for the protocol: counts trainings, and answers everything rightly."""
+
+    def __init__(self, data):
+        self.data, self.benign_slides, self.malignant_slides = data, ["B1", "B2"], ["E1"]
+        self.slides, self.trained, self.looked = ["B1", "B2", "E1"], [], []
+
+    def train(self, images):
+        self.trained.append({sample.slide for sample in images})
+
+    def judge(self, model, images):
+        from types import SimpleNamespace
+
+        from left_out import Answers
+
+        count, names = len(images), np.array(images.label_names)
+        yes, accepted = np.ones(count, bool), np.array(["accepted"] * count)
+        answers = Answers(
+            np.array([sample.image for sample in images]), np.array(images.column("slide")),
+            names, names, yes, accepted, yes, yes, yes, np.ones(count), accepted,
+        )  # fmt: skip
+        return SimpleNamespace(decisions=[SimpleNamespace(codes=())] * count), answers
+
+    def look(self, model, images, slides, *, step):
+        self.looked.append(slides)
+        return self.judge(model, images)
+
+
+@pytest.mark.parametrize(("step", "trainings"), [("known", 1), ("unseen", 3), ("pairs", 2)])
+def test_what_was_answered_is_not_answered_again(script, drawn, tmp_path, step, trainings):
+    from dataclasses import replace
+
+    from allkit import Dataset
+
+    data = Dataset.open(drawn)
+    slide = {"Benign": ("B1", "B2"), "Early": ("E1", "E1"), "Pre": ("E1",) * 2, "Pro": ("E1",) * 2}
+    samples = [replace(s, slide=slide[s.label][i // 4 % 2]) for i, s in enumerate(data)]
+    protocol = Untrained(data.same_images(samples, None))
+    kinds = {"darker": lambda pixels, grade: pixels // (grade + 1)}
+    for _ in range(2):
+        figures = script.measured(protocol, step, kinds, fields=2, answers=tmp_path)
+    assert len(protocol.trained) == trainings, "the second time everything was there"
+    assert figures["by grade"]["5"]["silent"][:2] == [0, figures["fields"]]
+    if step != "known":
+        left = [set(slides) for slides in protocol.looked]
+        assert all(not out & known for out, known in zip(left, protocol.trained, strict=True))
+    assert "| darker |" in script.text_of(step, figures)
