@@ -14,10 +14,10 @@ from allkit.data.json_lines import json_rows
 from allkit.data.layouts import layout_of
 from allkit.data.left_out import METADATA, no_images, walk, whys_of
 from allkit.data.listed import open_parquet
+from allkit.data.missing import missing_text
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
 from allkit.data.sources import FileSource, Source, ZipSource
 from allkit.data.tables import read_parquet, read_table, table_of, text_rows
-from allkit.data.values import missing_text
 from allkit.data.vanished import vanished
 from allkit.data.zips import image_members
 from allkit.errors import DatasetError
