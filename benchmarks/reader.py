@@ -23,10 +23,14 @@ from pathlib import Path
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 SECONDS, MEMORY = 5, 500 * 2**20
 
 
 def main() -> int:
+    from attacks._hostile import mutant
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--mutants", type=int, default=0)
@@ -105,25 +109,6 @@ def serve(pipe: Connection) -> None:
         except BaseException as error:  # noqa: BLE001 - counting these is the purpose
             outcome = f"escaped: {type(error).__name__}"
         pipe.send(outcome)
-
-
-def mutant(data: bytes, rng: random.Random) -> bytes:
-    """Return `data` with one to five edits: bits, bytes, cuts and inserts, mostly near its head."""
-    changed = bytearray(data)
-    for _ in range(rng.randint(1, 5)):
-        at = rng.randrange(min(len(changed), rng.choice((64, 1024, 10**9))) or 1)
-        edit = rng.randrange(5)
-        if edit == 0:
-            changed[at : at + 1] = bytes([rng.randrange(256)])
-        elif edit == 1 and at < len(changed):
-            changed[at] ^= 1 << rng.randrange(8)
-        elif edit == 2:
-            del changed[at : at + rng.randint(1, 16)]
-        elif edit == 3:
-            changed[at:at] = rng.randbytes(rng.randint(1, 16))
-        elif rng.random() < 0.2:
-            del changed[at:]
-    return bytes(changed)
 
 
 def report(title: str, outcomes: dict[str, tuple[str, float]]) -> int:

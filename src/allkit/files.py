@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, by one process; a model's hash; what was saved in one's place."""
+"""Files and folders that are written whole or not at all, by one process; and the hash of a model's."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from attacks import Counts, Scale
 from attacks._places import PARTS, QUICK, Place, one_sentence, rows_of, same_weights, whole
 from attacks._processes import FAIL_AT, KILL_AT, Ended, allkit, left_behind
 
-TITLE = "faults of the machine"
+TITLE = "Faults of the machine"
 STRATEGIES = ("head", "last", "full")
 SUFFIXES = (".csv", ".jsonl", ".parquet")
 SAVE = "import allkit\nallkit.Classifier.load(model).save(out, overwrite=True)\n"

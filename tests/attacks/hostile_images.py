@@ -15,7 +15,7 @@ from attacks import Counts, Scale
 from attacks._hostile import hostile, large, mutant, valid
 from attacks._reader import Reader
 
-TITLE = "hostile images"
+TITLE = "Hostile images"
 SUFFIXES = (
     ".bmp",
     ".jpg",

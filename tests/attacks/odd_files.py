@@ -17,7 +17,7 @@ from unittest import mock
 from attacks import Counts, Scale
 from attacks._hostile import valid
 
-TITLE = "odd files"
+TITLE = "Odd files"
 SECONDS = 60
 """A command that takes so long hangs; on an idle machine each takes less than one."""
 

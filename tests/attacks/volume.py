@@ -12,7 +12,7 @@ from attacks import Counts, Scale
 from attacks._places import Place, pictures, rows_of
 from attacks._processes import Ended, Process, left_behind
 
-TITLE = "many images"
+TITLE = "Many images"
 PARTS = "from allkit.volume import run; run.SECONDS = (0.3, 0.3)"
 WARM = 0.2
 """Share of the rows after which a process no longer grows."""

@@ -9,18 +9,43 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
-__all__ = ["ordinary"]
+__all__ = ["Shared", "ordinary"]
 
-_LOCK = threading.Lock()
 _PROCESS = os.getpid()
-_inside = 0  # how many threads need the settings of the process
-_before: tuple[torch.dtype, str] = (torch.float32, "highest")
 USUAL = (torch.float32, "highest")
+
+
+class Shared:
+    """A setting of the process, of which several threads are in need: the last to leave puts it back.
+
+    `setting` is a context that changes it. Called, it gives the context for one thread.
+    """
+
+    def __init__(self, setting: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        self._setting = setting
+        self._lock = threading.Lock()
+        self._threads = 0
+        self._changed = contextlib.ExitStack()
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Have the setting for a while."""
+        with self._lock:
+            if not self._threads:
+                self._changed.enter_context(self._setting())
+            self._threads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads -= 1
+                if not self._threads:
+                    self._changed.close()
 
 
 @contextlib.contextmanager
@@ -50,21 +75,17 @@ def ordinary() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _of_the_process() -> Iterator[None]:
-    """Have the settings that all threads share; of several threads the last to leave puts them back."""
-    global _inside, _before
-    with _LOCK:
-        if not _inside:
-            _before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
-            _set(_before, USUAL)
-        _inside += 1
+def _usual() -> Iterator[None]:
+    """Have the settings that all threads of the process share."""
+    before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+    _set(before, USUAL)
     try:
         yield
     finally:
-        with _LOCK:
-            _inside -= 1
-            if not _inside:
-                _set(USUAL, _before)
+        _set(USUAL, before)
+
+
+_of_the_process = Shared(_usual)
 
 
 def _set(now: tuple[torch.dtype, str], wanted: tuple[torch.dtype, str]) -> None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from allkit.errors import ConfigError
+from allkit.network.around import Shared
 
 __all__ = ["choose_device", "full_float32"]
 
 KNOWN = ("cpu", "cuda", "mps", "xpu")
 """Kinds of device that compute. torch has others, such as `meta`, on which nothing is computed."""
-
-_LOCK = threading.Lock()
-_inside = 0  # how many threads compute in full float32
-_before = ""
 
 
 def choose_device(name: str | torch.device) -> torch.device:
@@ -75,19 +71,18 @@ def full_float32(device: torch.device) -> Iterator[None]:
     TF32 has the 10 bits of float16: answers would differ between a graphics card and the processor.
     The setting is one of the process, so of several threads the last to leave puts it back.
     """
-    global _inside, _before
-    if device.type != "cuda":
+    with _in_full() if device.type == "cuda" else contextlib.nullcontext():
         yield
-        return
+
+
+@contextlib.contextmanager
+def _convolutions_in_full() -> Iterator[None]:
     convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # set at run time
-    with _LOCK:
-        if not _inside:
-            _before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
-        _inside += 1
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
     try:
         yield
     finally:
-        with _LOCK:
-            _inside -= 1
-            if not _inside:
-                convolutions.fp32_precision = _before
+        convolutions.fp32_precision = before
+
+
+_in_full = Shared(_convolutions_in_full)
