@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from allkit._moved import also_in
-
 if TYPE_CHECKING:
     from allkit.adaptation.adapt import adapt as adapt
     from allkit.data.dataset import Dataset as Dataset
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
 __version__ = "0.1.0"
-__path__ = also_in("", __path__)
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",

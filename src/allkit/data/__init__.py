@@ -13,7 +13,6 @@ zips        what a zip holds
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
-shown       texts from outside as people may be shown them
 delimited   CSV and TSV: lines, cells, columns
 text_files  texts of rows: their encoding, their lines
 json_lines  JSON Lines: one object a line

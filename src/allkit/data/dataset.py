@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from allkit._moved import warn_renamed
 from allkit.data import dividing, readers, rows, slides, tables
 from allkit.data.dividing import By
 from allkit.data.labels import class_order
@@ -218,11 +217,6 @@ class Dataset:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
         return self.passes.load(index)[0]
 
-    def load(self, index: int) -> tuple[Pixels, bytes]:
-        """Do what `passes.load` does, by its name of 0.1.0."""
-        warn_renamed("Dataset.load", "Dataset.passes.load")
-        return self.passes.load(index)
-
     @property
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each image's file, as hexadecimal digits.
@@ -386,11 +380,6 @@ class Dataset:
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
-    def leave_one_out(self, column: str = "group") -> Iterator[Split[Dataset]]:
-        """Yield the divisions of `leave_one_group_out`, which this was called in 0.1.0."""
-        warn_renamed("Dataset.leave_one_out", "Dataset.leave_one_group_out")
-        return self.leave_one_group_out(column)
-
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
         folds = enumerate(self.folds(k, by=by, seed=seed))
@@ -403,11 +392,6 @@ class Dataset:
         number = {value: fold for fold, value in enumerate(values)}
         write_folds(self, [number[value] for value in self.column(column)], Path(path), "group")
         return len(values)
-
-    def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
-        """Call `to_leave_one_group_out_csv`, which this was called in 0.1.0."""
-        warn_renamed("Dataset.to_leave_one_out_csv", "Dataset.to_leave_one_group_out_csv")
-        return self.to_leave_one_group_out_csv(path, column)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the set as a table that `from_csv` reads; its paths are relative to the table."""

@@ -15,7 +15,6 @@ from typing import Any
 from allkit.data.delimited import OWN, open_lines
 from allkit.data.left_out import Why, no_images, whys_of
 from allkit.data.missing import missing_text
-from allkit.data.shown import shortened, unguarded
 from allkit.data.sources import ZipSource, name_on_disk
 from allkit.data.values import (
     Form,
@@ -28,6 +27,7 @@ from allkit.data.values import (
 from allkit.data.zips import image_members
 from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.images.mistaken import pretender
+from allkit.shown.text import shortened, unguarded
 
 __all__ = [
     "TABLES",

@@ -27,17 +27,3 @@ first_finder  the finder of version 1, for models that name it
 statistics    light, stain and sharpness in numbers
 same_field    signatures, search and comparison of images of one field
 """
-
-from allkit._moved import forward
-
-_HOMES = {
-    "IMAGE_SUFFIXES": "allkit.images.decode.IMAGE_SUFFIXES",
-    "ImageInfo": "allkit.images.decode.ImageInfo",
-    "MAX_BYTES": "allkit.images.refusal.MAX_BYTES",
-    "MAX_PIXELS": "allkit.images.refusal.MAX_PIXELS",
-    "MIN_SIDE": "allkit.images.refusal.MIN_SIDE",
-    "exif_orientation": "allkit.images.formats.exif_orientation",
-    "read_image": "allkit.images.decode.read_image",
-    "read_info": "allkit.images.decode.read_info",
-}
-__getattr__ = forward(__name__, _HOMES)

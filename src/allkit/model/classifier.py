@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.data.measures import as_reasons, shortcomings_by, statistics_by
@@ -408,11 +407,6 @@ class Classifier:
             overwrite=overwrite,
             progress=progress,
         )
-
-    def mark(self) -> str:
-        """Return `content_hash()`, by its name of 0.1.0."""
-        warn_renamed("Classifier.mark", "Classifier.content_hash")
-        return self.content_hash()
 
     def content_hash(self) -> str:
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""

@@ -14,7 +14,3 @@ seal     the hash and the parity report inside a file
 signature  who vouches for a model
 memory   how much memory was taken
 """
-
-from allkit._moved import also_in
-
-__path__ = also_in("runtime", __path__)

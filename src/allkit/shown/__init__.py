@@ -1,0 +1,5 @@
+"""What comes from outside, as people may be shown it.
+
+text  on a terminal, in a spreadsheet, as JSON
+html  pieces of a page, and a whole one
+"""
