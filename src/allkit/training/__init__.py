@@ -8,6 +8,9 @@ division     who is learnt from, and who is kept to judge
 session      trains the members and asks them
 logistic     a head on features as a logistic regression, without steps
 plan         how one phase goes
+own          what is given as objects: a module, functions, callbacks
+own_augment  an augmentation of the user's own
+optimising   the optimiser, and the learning rate of each step
 loop         one phase of one member
 loop_state   what its next step depends on
 failures     what ended it, in words
@@ -33,6 +36,7 @@ memory       whether memory suffices
 """
 
 from allkit.training.description import HeldOut
+from allkit.training.plan import Epoch
 from allkit.training.trainer import Trainer
 
-__all__ = ["HeldOut", "Trainer"]
+__all__ = ["Epoch", "HeldOut", "Trainer"]

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from torch import nn
 
-__all__ = ["History", "Place", "Plan", "Recorder"]
+__all__ = ["ENDED", "Epoch", "History", "Place", "Plan", "Recorder"]
 
 History = list[dict[str, float]]
+ENDED = "ended_by_callback"
+"""What the last entry of a phase holds besides, if a callback ended it."""
 
 
 class Recorder(Protocol):
@@ -19,6 +21,22 @@ class Recorder(Protocol):
 
     def log(self, values: Mapping[str, float | int | str]) -> None:
         """Take one line of metrics."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a callback is told after an epoch.
+
+    `member` counts from 0, over all divisions; `phase` is `head`, `last`, `full` or `lora`; `epoch` is
+    the one that ended, from 1, of at most `epochs` of this phase. `metrics` holds `train_loss`,
+    `train_accuracy` and, where there is a validation part, `val_loss` and `val_accuracy`.
+    """
+
+    member: int
+    phase: str
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -61,4 +79,6 @@ class Place:
     best_loss: float = math.inf
     best_epoch: int = 0
     stopped: bool = False
+    told: int = 0
+    """Epochs after which the callbacks were called."""
     history: History = field(default_factory=list)

@@ -329,6 +329,7 @@ OTHER = {
     "relations": "groups, cases or repeated fields of the images",
     "validation": "validation",
     "backbone": "weights of the backbone",
+    "own": "own parts",
 }
 
 
