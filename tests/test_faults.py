@@ -181,7 +181,7 @@ def test_whoever_ends_a_training_is_told_what_is_kept(cli, monkeypatch, tmp_path
     got, _, err = cli("train")
     assert got == status
     assert err == (
-        f"Stopped. 1 trained member is kept in {tmp_path / 'm.run'}; --resume goes on from there.\n"
+        f"Stopped. 1 trained member is kept in {tmp_path / 'm.run'}; resume=True (--resume) goes on from there.\n"
     )
 
 

@@ -52,8 +52,8 @@ def own_backbone(given: Given, *, name: str | None = None) -> Backbone:
         called, make = name or own_name(given), given
     else:
         raise ConfigError(
-            f"The backbone is {given!r:.100}. Give its name, a module of torch, a function that makes one, or "
-            f"an allkit.Backbone."
+            f"The backbone is {given!r:.100}. Give its name, a module of torch, a function that makes one, "
+            f"or an allkit.Backbone."
         )
 
     def build(weights: Weights) -> nn.Module:
@@ -77,9 +77,9 @@ def require_given(name: str, given: Given | None) -> Given:
     """Return what is given for the own backbone `name`; raise `PluginError` when nothing is."""
     if given is None:
         raise PluginError(
-            f"This model has an own backbone ({name!r}), which its folder does not hold. Give a module that is "
-            f"built like it: Classifier.load(folder, backbone=module). For the command line export the model, "
-            f"or offer the backbone in a plugin (`allkit plugins new`) and train again."
+            f"This model has an own backbone ({name!r}), which its folder does not hold. Give a module that "
+            f"is built like it: Classifier.load(folder, backbone=module). For the command line export the "
+            f"model, or offer the backbone in a plugin (`allkit plugins new`) and train again."
         )
     return given
 

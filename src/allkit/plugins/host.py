@@ -171,7 +171,7 @@ class Registry:
 
     def _member(self, name: str) -> str:
         """Return the member of a family that a name without the prefix means, or an empty string."""
-        if ":" in name or self._near_name("backbone", name):
+        if ":" in name:
             return ""
         for plugin in self.plugins:
             # To list a family brings its library, which is worth it where a name leads nowhere.
@@ -183,12 +183,9 @@ class Registry:
                         if stem in members or name in members:
                             return f"{record.prefix}:{name}"
                         near = difflib.get_close_matches(name, members, n=1, cutoff=0.8)
-                        if near:
+                        if near and not did_you_mean(name, self.names("backbone")):
                             return f"{record.prefix}:{near[0]}"
         return ""
-
-    def _near_name(self, kind: Kind, name: str) -> bool:
-        return bool(did_you_mean(name, self.names(kind)))
 
 
 def _importer(found: catalogue.Found) -> Callable[[], Loaded]:

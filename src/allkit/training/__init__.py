@@ -28,6 +28,9 @@ run          the run folder, to take a training up again
 finished     a training that was finished before
 finders      learning rate and batch size by trying
 tuning       the search for settings
+space        what is searched, from where to where
+trials       one trial, and how Optuna is told of it
+importance   what a search shows beyond chance
 unseen       leave one group out
 reproduce    training again, and comparing
 log          metrics of every epoch

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from allkit.config import TrainConfig
+from allkit.config.spelling import argument, flag
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.evaluation.leakage import relations_hash, signature_positions
@@ -25,6 +26,7 @@ from allkit.training.own import NOTHING, OwnParts
 
 __all__ = ["finished_model", "is_finished"]
 
+AGAIN = f"{flag('overwrite')} in place of {flag('resume')}"
 NO_PART = ("weights", "trackers", "device")
 """Settings that do not change the model's answers: the weights are compared by their content."""
 
@@ -57,19 +59,19 @@ def finished_model(
         raise ConfigError(
             f"{folder} was adapted to images of a laboratory after its training "
             f"({model.info.adaptations[-1].created}), so no training gives this model. Choose "
-            f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
+            f"another {argument('out')}, or train again with {AGAIN}."
         )
     if model.info.distillation is not None:
         raise ConfigError(
-            f"{folder} holds a student, which learnt the answers of another model. Choose another --out, "
-            f"or train with --overwrite in place of --resume (overwrite=True)."
+            f"{folder} holds a student, which learnt the answers of another model. Choose another "
+            f"{argument('out')}, or train with {AGAIN}."
         )
     unsaid: list[str] = []
     difference = next(_differences(model, config, train, val, unsaid=unsaid, own=own), "")
     if difference:
         raise ConfigError(
             f"The training of {folder} is finished, and it was trained with {difference}. Give the "
-            f"same, or train again with --overwrite in place of --resume (overwrite=True)."
+            f"same, or train again with {AGAIN}."
         )
     if unsaid:
         warnings.warn(

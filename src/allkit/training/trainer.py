@@ -80,7 +80,7 @@ class Trainer:
     returning `True`. The description of the model names these parts, its folder does not hold them.
 
     Features and activations are kept in `cache`, by default the user's; `None` keeps none.
-    `progress(what, done, total)` is called as the work goes on, and `recorder.log(metrics)` after every epoch.
+    `progress(what, done, total)` is called as the work goes on, `recorder.log(metrics)` after every epoch.
 
     With a `teacher` a *student* is trained: its head learns the calibrated answers of this classifier in
     place of the labels, on the training images and their augmented copies. It is judged, calibrated and
