@@ -195,7 +195,7 @@ def state(folder):
         facts = {"phase": "last", "epoch": 1, "step": 2}
         run.save(lambda: Saved({"member.x": torch.arange(64.0)}, facts))
         assert run.state().facts == facts
-        assert "(last, epoch 2, step 3); --resume" in run.where()
+        assert "(last, epoch 2, step 3); resume=True (--resume)" in run.where()
     return folder / run_module.STATE
 
 

@@ -356,6 +356,7 @@ def test_a_callback_is_told_of_every_epoch_and_may_end_the_training(data):
     ]  # fmt: skip
     assert isinstance(told[0], Epoch)
     assert set(told[0].metrics) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy"}
+    assert np.isnan(told[2].metrics["val_loss"])
     (history,) = model.info.history
     assert len(history) == 2
     assert history[-1]["ended_by_callback"] == 1

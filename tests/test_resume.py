@@ -319,8 +319,8 @@ def test_a_finished_model_of_other_pretrained_weights_is_refused(
 ):
     from allkit.training import finished
 
-    def other(config):
-        backbone = made(config)
+    def other(config, own):
+        backbone = made(config, own)
         with torch.no_grad():
             next(backbone.parameters()).add_(1.0)
         return backbone

@@ -126,8 +126,12 @@ class Loop:
         """Call the callbacks; the state is kept before they fail, and they are called again then."""
         place = self.place
         if self.own.callbacks:
-            metrics = {k: v for k, v in place.history[-1].items() if k != "epoch"}
-            epoch = Epoch(self.number, self.plan.phase, place.epoch, self.plan.epochs, metrics)
+            epoch = Epoch.of(
+                place.history[-1],
+                member=self.number,
+                phase=self.plan.phase,
+                place=(place.epoch, self.plan.epochs),
+            )
             try:
                 main = self.accelerator.is_main_process
                 ended = [self.own.call_back(epoch) if main else False]

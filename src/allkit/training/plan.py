@@ -29,7 +29,7 @@ class Epoch:
 
     `member` counts from 0, over all divisions; `phase` is `head`, `last`, `full` or `lora`; `epoch` is
     the one that ended, from 1, of at most `epochs` of this phase. `metrics` holds `train_loss`,
-    `train_accuracy` and, where there is a validation part, `val_loss` and `val_accuracy`.
+    `train_accuracy`, `val_loss` and `val_accuracy`; the last two are NaN without a validation part.
     """
 
     member: int
@@ -37,6 +37,15 @@ class Epoch:
     epoch: int
     epochs: int
     metrics: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, entry: Mapping[str, float], *, member: int, phase: str, place: tuple[int, int]
+    ) -> Epoch:
+        """Return the record of an entry of the history; `place` is the epoch and how many there are."""
+        unknown = {"val_loss": math.nan, "val_accuracy": math.nan}
+        metrics = unknown | {name: value for name, value in entry.items() if name != "epoch"}
+        return cls(member, phase, *place, metrics)
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ class Session:
         ).fit()
         report(1, 1)
         if self.accelerator.is_main_process:
-            metrics = {k: v for k, v in history[-1].items() if k != "epoch"}
-            self.own.call_back(Epoch(number, "head", 1, 1, metrics))
+            told = Epoch.of(history[-1], member=number, phase="head", place=(1, 1))
+            self.own.call_back(told)
         return Member(nn.Identity(), head).to(self.accelerator.device), history
 
     def _fit_scale(self, number: int, head: Head) -> None:
