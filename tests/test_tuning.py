@@ -380,7 +380,7 @@ def test_the_picture_takes_every_kind_of_setting(tmp_path):
         (n, None if n == 3 else 0.5 / (n + 1), {"a": 10.0**-n, "b": ["x", "y"][n % 2], "c": n})
         for n in range(9)
     ]
-    shares = {"a": (0.8, 0.6, 0.9, 0.5), "b": (0.2, 0.1, 0.6, 0.5)}
+    shares = {"a": (0.8, 0.6, 0.9, 0.5, True), "b": (0.2, 0.1, 0.6, 0.5, False)}
     picture = trials_picture(trials, "val_loss", lower_is_better=True, importance=shares)
     Path(tmp_path / "p.png").write_bytes(picture)
     assert picture.startswith(b"\x89PNG")

@@ -130,13 +130,13 @@ def trials_picture(
     metric: str,
     *,
     lower_is_better: bool,
-    importance: Mapping[str, tuple[float, float, float, float]] | None = None,
+    importance: Mapping[str, tuple[float, float, float, float, bool]] | None = None,
 ) -> bytes:
     """Return the course of a search and the effect of each setting, as PNG bytes.
 
     `trials` holds (number, value or `None` when it failed, settings). The first panel shows every
     trial and the best so far; each further one the value against one setting. `importance` holds, by
-    setting, its share, the ends of its interval, and what chance alone gives.
+    setting, its share, the ends of its interval, what chance alone gives, and whether it is more than that.
     """
     good = [(n, v, s) for n, v, s in trials if v is not None]
     names = list(dict.fromkeys(name for _, _, settings in trials for name in settings))
@@ -185,15 +185,16 @@ def trials_picture(
 
 
 def _shares_of_settings(
-    axes: Any, importance: Mapping[str, tuple[float, float, float, float]]
+    axes: Any, importance: Mapping[str, tuple[float, float, float, float, bool]]
 ) -> None:
     """Draw the importance of each setting with its interval; a short bar marks what chance gives."""
-    for place, (share, low, high, chance) in enumerate(reversed(importance.values())):
-        colour = TRAIN if low > chance else MUTED
+    for place, told in enumerate(reversed(list(importance.values()))):
+        share, low, high, chance, known = told
+        colour = TRAIN if known else MUTED
         axes.plot([low, high], [place, place], color=colour, lw=1.6)
         axes.scatter([share], [place], s=22, color=colour, zorder=3)
         axes.plot([chance, chance], [place - 0.3, place + 0.3], color=VAL, lw=1.4)
-    axes.set_yticks(range(len(importance)), list(reversed(importance)))
+    axes.set_yticks(range(len(importance)), list(reversed(list(importance))))
     axes.set_ylim(-0.6, len(importance) - 0.4)
     axes.set_xlim(0, 1)
     title = "importance, 90 % interval (bar: chance)"

@@ -176,7 +176,7 @@ def _shares(
 
 
 def _frozen(
-    trials: Sequence[Trial], values: Sequence[float], space: Mapping[str, Mapping[str, Any]]
+    trials: Sequence[Trial], values: npt.NDArray[np.float64], space: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[optuna.trial.FrozenTrial]:
     import optuna
 

@@ -96,11 +96,11 @@ def suggested(
             distributions[name] = optuna.distributions.CategoricalDistribution(texts)
             continue
         low, high, log = entry["low"], entry["high"], bool(entry.get("log", False))
-        whole = isinstance(low, int) and isinstance(high, int)
-        kind = optuna.distributions.IntDistribution if whole else None
-        kind = kind or optuna.distributions.FloatDistribution
         params[name] = min(max(value, low), high)  # it was rounded, perhaps past an end
-        distributions[name] = kind(low, high, log=log)
+        if isinstance(low, int) and isinstance(high, int):
+            distributions[name] = optuna.distributions.IntDistribution(low, high, log=log)
+        else:
+            distributions[name] = optuna.distributions.FloatDistribution(low, high, log=log)
     return params, distributions
 
 

@@ -273,7 +273,7 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
 def _draw(trials: Sequence[Trial], out: Path, metric: str, shares: Sequence[Importance]) -> None:
     points = [(t.number, t.value, t.settings) for t in trials]
     lower = METRICS[metric] == "minimize"
-    told = {one.setting: (one.share, one.low, one.high, one.by_chance) for one in shares}
+    told = {one.setting: (one.share, one.low, one.high, one.by_chance, one.known) for one in shares}
     write_whole(
         out / PICTURE, trials_picture(points, metric, lower_is_better=lower, importance=told)
     )
