@@ -2,4 +2,5 @@
 
 text  on a terminal, in a spreadsheet, as JSON
 html  pieces of a page, and a whole one
+answer  an answer in a notebook
 """
