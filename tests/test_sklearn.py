@@ -98,11 +98,13 @@ def test_parameters_are_those_of_the_trainer():
         model.predict([np.zeros((64, 64, 3), np.uint8)])
 
 
-def test_scores_by_groups_and_a_search_over_settings(smears):
+def test_scores_by_groups_and_a_search_over_settings(smears, few):
     images, labels, groups = smears
+    data = allkit.Dataset.open(few)
     with sklearn.config_context(enable_metadata_routing=True):
         model = SmearClassifier(**SETTINGS).set_fit_request(groups=True)
-        scores = cross_val_score(model, images, labels, params={"groups": groups}, cv=GroupKFold(2))
+        # A set is indexed as a list is, and knows its groups.
+        scores = cross_val_score(model, data, labels, params={"groups": groups}, cv=GroupKFold(2))
         assert scores.shape == (2,)
         assert np.isfinite(scores).all()
         search = GridSearchCV(model, {"head_penalty": [0.01, 1.0]}, cv=GroupKFold(2), refit=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import math
 import os
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,8 +17,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from allkit.config import TrainConfig
 from allkit.config.elsewhere import nearest
 from allkit.data.dataset import Dataset, Sample
-from allkit.data.sources import BytesSource, FileSource
-from allkit.errors import ConfigError, DatasetError
+from allkit.data.sources import FileSource
+from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.evaluation.judged import Judged
 from allkit.features import FeatureCache
 from allkit.model.classifier import Classifier
@@ -202,29 +201,39 @@ def samples_of(images: Any) -> list[Sample]:
         )
     if not len(images):
         raise InputError("X holds no images.")
-    return [_sample(image, number) for number, image in enumerate(images)]
+    listed = list(images)
+    kept = (Sample, str, os.PathLike)
+    given = [number for number, image in enumerate(listed) if not isinstance(image, kept)]
+    samples = _in_memory(listed, given) if given else {}
+    return [samples.get(number) or _sample(image) for number, image in enumerate(listed)]
 
 
-def _sample(image: Any, number: int) -> Sample:
+def _in_memory(images: Sequence[Any], places: Sequence[int]) -> dict[int, Sample]:
+    """Return the samples of those images that are arrays, pictures of Pillow or bytes, by their places."""
+    names = [f"image {place}" for place in places]
+    for place in places:
+        image = images[place]
+        if isinstance(image, (list, int, float, np.number)) or (
+            isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3)
+        ):
+            what = (
+                f"{image.dtype} {image.shape}" if hasattr(image, "shape") else type(image).__name__
+            )
+            raise InputError(
+                f"Image {place} of X is {what}. Give paths, or (H, W, 3) uint8 arrays of red, green and blue."
+            )
+    try:
+        made = Dataset.from_arrays([images[place] for place in places], None, names=names)
+    except AllkitError as error:
+        raise InputError(f"X cannot be used: {error}") from error
+    return dict(zip(places, made.samples, strict=True))
+
+
+def _sample(image: Sample | str | os.PathLike[str]) -> Sample:
+    """Return a sample as it is, or that of a path; a path may be there several times."""
     if isinstance(image, Sample):
         return image
-    if isinstance(image, (str, os.PathLike)):
-        return Sample(os.fspath(image), FileSource(os.fspath(image)), None)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.shape[2:] == (3,):
-        return Sample(f"image {number}", BytesSource(_as_png(image)), None)
-    what = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise InputError(
-        f"Image {number} of X is {what}. Give paths, or (H, W, 3) uint8 arrays of red, green and blue."
-    )
-
-
-def _as_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """Return an array as the file that a set of images holds; nothing is lost."""
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", compress_level=1)
-    return stream.getvalue()
+    return Sample(os.fspath(image), FileSource(os.fspath(image)), None)
 
 
 def _relabelled(sample: Sample, label: str | None, group: str | None) -> Sample:
