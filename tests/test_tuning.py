@@ -185,7 +185,8 @@ STRATEGIES = {
 )
 def test_every_setting_of_a_default_space_changes_what_is_learnt(few, kind):
     """The network is small and the epochs are few; the last of them is kept, whichever was best."""
-    short = {"epochs": 2, "finetune_epochs": 1, "keep": "last"} if kind != "lbfgs" else {}
+    steps = {"epochs": 2, "finetune_epochs": 1, "keep": "last", "copies": 1, "batch_size": 16}
+    short = steps if kind != "lbfgs" else {}
     if kind == "full":
         short["finetune_epochs"] = 2  # in the first only one stage learns
     base = TrainConfig(
@@ -195,8 +196,7 @@ def test_every_setting_of_a_default_space_changes_what_is_learnt(few, kind):
     data = allkit.Dataset.open(few)
 
     def learnt(**values):
-        config = base.changed({"copies": 1, "batch_size": 16, **values} if short else values)
-        return allkit.Trainer(config, cache=None).fit(data).network.state_dict()
+        return allkit.Trainer(base.changed(values), cache=None).fit(data).network.state_dict()
 
     space = read_space(default_space(base), base)
     assert len(space) >= 3
