@@ -16,7 +16,7 @@ from allkit.telemetry import import_silent
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["INK", "MUTED", "TRAIN", "VAL", "figure_of", "labelled", "lines", "plain", "png"]
+__all__ = ["FONT", "INK", "MUTED", "TRAIN", "VAL", "figure_of", "labelled", "lines", "plain", "png"]
 
 INK, MUTED, TRAIN, VAL = "#1f2933", "#616e7c", "#3e6fb0", "#c2571a"
 FONT = 9.5

@@ -174,12 +174,12 @@ def dataset_html(dataset: _Images) -> str:
         parts.append(paragraph("Neither groups nor cases nor slides are known.", "muted"))
     if dataset.left_out:
         parts.append(paragraph(f"Not taken: {left_out_text(whys_of(dataset.left_out))}", "muted"))
-    shown = classes[:MOST]
+    shown, frames = classes[:MOST], []
     for label, positions in zip(shown, _chosen(samples, shown, SHOWN, 0), strict=True):
         if len(positions):
             title = "no label" if label is None else label
-            parts.append(grid(*(_card(dataset, int(i)) for i in positions), title=title))
-    return fragment(*parts)
+            frames.append(grid(*(_card(dataset, int(i)) for i in positions), title=title))
+    return fragment(*parts, grid(*frames))
 
 
 def _card(dataset: _Images, index: int) -> str:
@@ -188,4 +188,4 @@ def _card(dataset: _Images, index: int) -> str:
         data = thumbnail(dataset.read(index))
     except ImageError:
         data = None
-    return card(data, name.rpartition("/")[2], [])
+    return card(data, "", [name.rpartition("/")[2]])

@@ -68,4 +68,5 @@ def confusion_table(rows: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         lines,
         "Rows: what it is. Columns: what was answered. Blue is right, orange is wrong; a cell is as "
         "strong as its share of the row.",
+        kind="matrix",
     )

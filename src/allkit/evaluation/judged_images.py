@@ -23,6 +23,8 @@ __all__ = ["JudgedImage", "JudgedImages"]
 
 SHOWN = 24
 """Images that a notebook shows of a longer list."""
+REASONS = 3
+"""Reasons that are said of one image; the record has all."""
 
 
 class JudgedImage(NamedTuple):
@@ -58,7 +60,12 @@ class JudgedImage(NamedTuple):
         if self.verdict == "accepted":
             return "accepted" if self.right else "accepted: a silent error"
         what = "for review" if self.verdict == "review" else self.verdict
-        return f"{what}: {', '.join(self.reasons)}" if self.reasons else what
+        if not self.reasons:
+            return what
+        more = len(self.reasons) - REASONS
+        return (
+            f"{what}: {', '.join(self.reasons[:REASONS])}{f' and {more} more' if more > 0 else ''}"
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -141,9 +148,13 @@ class JudgedImages:
 
         Within each, the lower the probability of the true class, the worse.
         """
+        return self.at(self.worst_first()[: max(0, n)])
+
+    def worst_first(self) -> Ints:
+        """Return the positions `(N,)` in the order of `worst`."""
         of_truth = self.probabilities[np.arange(len(self)), self.truth]
         silent = self.wrong & self.verdict_is("accepted")
-        return self.at(np.lexsort((of_truth, ~self.wrong, ~silent))[: max(0, n)])
+        return np.lexsort((of_truth, ~self.wrong, ~silent)).astype(np.int64)
 
     def _row(self, index: int) -> JudgedImage:
         sample = self.dataset.samples[index]
@@ -196,11 +207,11 @@ class JudgedImages:
         ]
         return frame.drop(columns=empty)
 
-    def cards(self) -> list[str]:
-        """Return each image with its truth, its answer, the verdict and why, as HTML."""
-        return [self._card(index) for index in range(len(self))]
+    def cards(self, *, why: bool = True) -> list[str]:
+        """Return each image with its truth, its answer, the verdict and, if wanted, why, as HTML."""
+        return [self._card(index, why=why) for index in range(len(self))]
 
-    def _card(self, index: int) -> str:
+    def _card(self, index: int, *, why: bool) -> str:
         row = self._row(index)
         try:
             data = thumbnail(self.dataset.read(index), 240)
@@ -211,7 +222,7 @@ class JudgedImages:
         origin = next(
             (f"{what} {v}" for what in ("slide", "group", "case") if (v := getattr(row, what))), ""
         )
-        lines = [answer, row.why, row.name.rpartition("/")[2], origin]
+        lines = [answer, row.why if why else "", row.name.rpartition("/")[2], origin]
         silent = row.verdict == "accepted" and not row.right
         return card(data, f"is {display_name(row.label)}", lines, strong=silent)
 

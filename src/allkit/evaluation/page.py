@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from allkit.data.canvas import png
+from allkit.data.labels import display_name
 from allkit.evaluation import plots
 from allkit.evaluation.coarse import coarse_lines, coarse_name
 from allkit.evaluation.confusion import confusion_table
@@ -211,10 +212,16 @@ def _reasons(images: JudgedImages, counts: str) -> list[str]:
             "An answer may have several reasons; accepted answers have none.",
         )
     ]
-    for reason, places in ordered[:REASONS]:
-        some = images.at(places).worst(OF_A_REASON)
-        parts.append(grid(*some.cards(), title=f"{reason} ({len(places):,})"))
-    return parts
+    frames, shown = [], set[int]()
+    for reason, places in reversed(ordered):  # the rare ones first: they say more of an image
+        fresh = [place for place in places if place not in shown]
+        worst = images.at(fresh).worst_first()[:OF_A_REASON].tolist()
+        chosen = [fresh[place] for place in worst]
+        shown |= set(chosen)
+        if chosen:
+            title = f"{reason} ({len(places):,})"
+            frames.append(grid(*images.at(chosen).cards(why=False), title=title))
+    return [*parts, paragraph("Some of them, each image once:", "muted"), grid(*frames[:REASONS])]
 
 
 def _wrong(images: JudgedImages) -> str:
@@ -240,7 +247,7 @@ def _wrong(images: JudgedImages) -> str:
         for t, p in zip(images.truth[images.wrong], images.predicted[images.wrong], strict=True)
     )
     often = [
-        f"{true} answered as {answered}: {count:,}"
+        f"{display_name(true)} answered as {display_name(answered)}: {count:,}"
         for (true, answered), count in pairs.most_common(5)
     ]
     shown = min(wrong, WORST)

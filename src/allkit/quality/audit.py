@@ -67,11 +67,17 @@ class Audit:
 
     def _repr_html_(self) -> str:
         kind = {"shortcut": "caution", "clear": "good"}.get(self.verdict, "")
-        parts = [paragraph(f"{self.verdict.capitalize()}. {self.message}", kind)]
+        parts = [paragraph(self.in_words, kind)]
         parts += [paragraph(note, "caution") for note in self.model_notes]
         if self.probes:
             parts.append(probe_table(self.probes, self.chance))
         return fragment(*parts, items(self.advice))
+
+    @property
+    def in_words(self) -> str:
+        """The verdict and the message, where that does not begin with it."""
+        verdict = self.verdict.capitalize()
+        return self.message if self.message.startswith(verdict) else f"{verdict}. {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, in the form of `allkit audit --json`."""

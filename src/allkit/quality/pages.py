@@ -197,10 +197,17 @@ def _slides(suggestion: SlideSuggestion) -> str:
 
 
 def _evidence(evidence: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        [v if isinstance(v, (int, float)) else str(v) for v in row.values()] for row in evidence
-    ]
-    return table(list(evidence[0]), rows)
+    rows = [[_in_words(value) for value in row.values()] for row in evidence]
+    return table([name.replace("_", " ") for name in evidence[0]], rows)
+
+
+def _in_words(value: Any) -> Any:
+    """Return a value of the evidence for a cell: lists and counts without brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, (int, float)) else str(value)
 
 
 def audit_page(audit: Audit, name: str) -> str:
@@ -209,7 +216,7 @@ def audit_page(audit: Audit, name: str) -> str:
     parts = [
         section(
             "In short",
-            paragraph(f"{audit.verdict.capitalize()}. {audit.message}", kind),
+            paragraph(audit.in_words, kind),
             *(paragraph(note, "caution") for note in audit.model_notes),
             grid(*_audit_tiles(audit)),
         )

@@ -136,7 +136,7 @@ def probe_table(probes: Sequence[Probe], chance: float) -> str:
     )
 
 
-def sight_frames(data: Dataset, probe: Probe, each: int = 5) -> list[str]:
+def sight_frames(data: Dataset, probe: Probe, each: int = 4) -> list[str]:
     """Return what a probe sees of some images of each class; nothing where that is no picture."""
     see = _SIGHTS.get(probe.name)
     if see is None:

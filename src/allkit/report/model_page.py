@@ -11,8 +11,8 @@ from allkit.shown.html import bar, fragment, grid, items, paragraph, picture, ta
 
 __all__ = ["model_html"]
 
-SHOWN = {"confusion.png": 380, "reliability.png": 340}
-"""The pictures of a training that are shown, with their width in pixels."""
+SHOWN = {"reliability.png": 394}
+"""The pictures of a training that are shown, with the width in pixels in which they are drawn."""
 
 
 def model_html(
@@ -24,7 +24,7 @@ def model_html(
 
     `info` is the content of `model.json` (`model.info.model_dump(mode="json")`), `trust` what
     `Trust.summary` gives or the same in words, and `pictures` PNG by file name, as `Classifier.pictures`
-    gives them: confusion and calibration are shown where they are given.
+    gives them: the calibration is shown where it is given.
     """
     backbone, data, validation = info["backbone"], info["data"], info["validation"]
     counts = {name: count for name, count in data["counts"].items() if count}
@@ -58,7 +58,7 @@ def model_html(
         ),
         table(["class", "images trained on", ""], rows),
     ]
-    lines = _trust_lines(trust)
+    lines = _trust_lines(trust, names)
     if lines or info["trust_notes"]:
         parts.append(items([*lines, *info["trust_notes"]]))
     shown = [
@@ -75,12 +75,22 @@ def _groups(data: Mapping[str, Any]) -> str:
     return f"{groups:,} groups" if groups else "no groups known"
 
 
-def _trust_lines(trust: str | Mapping[str, Any] | None) -> list[str]:
-    if trust is None:
+def _trust_lines(trust: str | Mapping[str, Any] | None, names: Mapping[str, str]) -> list[str]:
+    """Return when answers are accepted, in words."""
+    if not trust:
         return []
     if isinstance(trust, str):
         return [line for line in trust.splitlines() if line.strip()]
-    shown = {
-        key: value for key, value in trust.items() if isinstance(value, (str, bool, int, float))
-    }
-    return [f"{key.replace('_', ' ')}: {value}" for key, value in shown.items()]
+    if trust.get("temperature") is None:
+        return ["Not calibrated: every answer that is not refused is for review."]
+    promised = ", ".join(names.get(name, name) for name in trust["promised"]) or "no class"
+    lines = [
+        f"Calibrated: prediction sets hold the true class in {trust['coverage']:.0%} of the images "
+        f"of {promised}, as long as slides are like those of the training.",
+        f"An answer below a probability of {trust['confidence']:.2f} is for review.",
+    ]
+    if not trust.get("familiarity"):
+        lines.append(
+            "It does not know which slides it was trained on, so no unlike image is refused."
+        )
+    return lines

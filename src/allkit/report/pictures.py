@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data.canvas import INK, MUTED, TRAIN, VAL, figure_of, plain, png
+from allkit.data.canvas import FONT, INK, MUTED, TRAIN, VAL, figure_of, plain, png
 from allkit.evaluation.plots import confusion_figure, reliability_figure
 from allkit.evaluation.text import protocol_sentences
 from allkit.telemetry import import_silent
@@ -162,7 +162,7 @@ def explanation_picture(
     import textwrap
 
     shown = [example for example in examples if example.image is not None][:5]
-    figure = figure_of(11.0, 4.4 + (2.2 if shown else 0.0))
+    figure = figure_of(11.6, 4.4 + (2.2 if shown else 0.0))
     grid = figure.add_gridspec(2 if shown else 1, 15, height_ratios=[2, 1] if shown else [1])
     field_axes = figure.add_subplot(grid[0, :5])
     field_axes.imshow(image)
@@ -175,25 +175,28 @@ def explanation_picture(
     map_axes.set_title("map; outlined: stained cells", loc="left", fontsize=10, color=INK)
     side = figure.add_subplot(grid[0, 10:])
     side.axis("off")
-    text = "\n".join("\n".join(textwrap.wrap(line, 44)) for line in lines)
-    side.text(0, 1, text, va="top", fontsize=8.5, color=INK, transform=side.transAxes)
+    text = "\n".join("\n".join(textwrap.wrap(line, 46)) for line in lines)
+    side.text(0, 1, text, va="top", fontsize=FONT - 0.5, color=INK, transform=side.transAxes)
     if curves:
-        inset = side.inset_axes((0.08, 0.02, 0.9, 0.4))
+        inset = side.inset_axes((0.1, 0.1, 0.88, 0.27))
         for name, values in curves.items():
             colour = TRAIN if name.startswith("deletion") else VAL
             style = ":" if "random" in name else "-"
             places = [i / (len(values) - 1) for i in range(len(values))]
             inset.plot(places, values, style, color=colour, lw=1.2, label=name)
         inset.set_ylim(-0.02, 1.02)
-        inset.set_xlabel("share covered, uncovered", fontsize=7)
-        inset.legend(frameon=False, fontsize=5.5)
+        inset.set_xlabel("share covered, uncovered", fontsize=FONT - 0.5)
+        where = {"loc": "lower left", "bbox_to_anchor": (-0.12, 0.98), "ncols": 2}
+        inset.legend(frameon=False, fontsize=FONT - 0.5, handlelength=1.6, columnspacing=1, **where)
         plain(inset)
     for number, example in enumerate(shown):
         axes = figure.add_subplot(grid[1, 3 * number : 3 * number + 3])
         if example.image is not None:
             axes.imshow(example.image)
         axes.set_title(
-            f"{example.label}, distance {example.distance:.1f}\n{example.name[-28:]}", fontsize=7
+            f"{example.label}, distance {example.distance:.1f}\n{example.name[-24:]}",
+            fontsize=FONT - 0.5,
+            parse_math=False,
         )
         axes.axis("off")
     for axes in (field_axes, map_axes):

@@ -55,7 +55,10 @@ _PIECES = """
 .allkit th { font-weight: 600; vertical-align: bottom; }
 .allkit td.number, .allkit th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }
-.allkit td.shaded { padding: 0; border: 1px solid var(--line); }
+.allkit .matrix td { vertical-align: middle; padding-left: .4rem; }
+.allkit .matrix th { padding-left: .4rem; text-align: center; }
+.allkit .matrix th:first-child, .allkit .matrix td:first-child { text-align: left; padding-left: 0; }
+.allkit .matrix td.shaded { padding: 0; border: 1px solid var(--line); }
 .allkit td.shaded span { display: block; padding: .5rem .9rem; text-align: center; min-width: 2.5rem;
   font-variant-numeric: tabular-nums; }
 .allkit td.barred { min-width: 10rem; width: 34%; vertical-align: middle; }
@@ -66,13 +69,13 @@ _PIECES = """
 .allkit .card { width: 11.5rem; border: 1px solid var(--line); border-radius: 6px; padding: .5rem;
   background: var(--ground); box-sizing: border-box; }
 .allkit .card img { width: 100%; } .allkit .card.strong { border: 2px solid var(--orange); }
-.allkit .card b { display: block; font-size: 14px; }
+.allkit .card strong { display: block; font-size: 14px; }
 .allkit .card .gone { font-size: 13px; padding: 1.5rem .5rem; border: 1px dashed var(--line); }
 .allkit .set { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .6rem; }
-.allkit .set > .grid { margin: .3rem 0 0; gap: .5rem; } .allkit .set .card { width: 9.5rem; }
-.allkit .tile { min-width: 9.5rem; max-width: 19rem; flex: 1; border: 1px solid var(--line);
+.allkit .set > .grid { margin: .3rem 0 0; gap: .5rem; } .allkit .set .card { width: 8.2rem; }
+.allkit .tile { min-width: 9.5rem; flex: 1; border: 1px solid var(--line);
   border-radius: 6px; padding: .5rem .8rem; background: var(--ground); break-inside: avoid; }
-.allkit .tile b { display: block; font-size: 1.6rem; line-height: 1.25; font-weight: 600;
+.allkit .tile strong { display: block; font-size: 1.6rem; line-height: 1.25; font-weight: 600;
   font-variant-numeric: tabular-nums; }
 .allkit .tile small { display: block; font-size: 13px; line-height: 1.35; }
 .allkit .scale { display: block; position: relative; height: .85rem; background: var(--ground);
@@ -109,9 +112,11 @@ nav a { margin-right: 1rem; color: inherit; display: inline-block; }
   .allkit * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .allkit tr, .allkit .card, .allkit .set { break-inside: avoid; }
   .allkit .scroll { overflow: visible; } .allkit table { font-size: 11px; }
-  .allkit .card { width: 9.5rem; }
+  .allkit .card { width: 9.5rem; } .allkit figure:not(.card) { max-width: 48% !important; }
 }
 """
+_NUMBERS = re.compile(r"[-+−–]?\d[\d.,]*( to [-+−–]?\d[\d.,]*)?")
+"""A number as text, or an interval."""
 _CODE = re.compile(r"`([^`\n]+)`")
 
 
@@ -187,21 +192,28 @@ def items(lines: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{with_code(line)}</li>" for line in lines) + "</ul>"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "") -> str:
-    """Return a table; numbers are set to the right, and what `bar` and `shaded` make is taken as it is."""
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", *, kind: str = ""
+) -> str:
+    """Return a table; numbers are set to the right, and what `bar` and `shaded` make is taken as it is.
+
+    `kind` is `matrix` for one of `shaded` cells.
+    """
+
+    def is_number(value: object) -> bool:
+        return isinstance(value, (int, float)) or bool(_NUMBERS.fullmatch(str(value)))
 
     def cell(value: object) -> str:
         if isinstance(value, _Html):
             return f'<td class="{value.kind}">{value}</td>' if value.kind else f"<td>{value}</td>"
         text = f"{value:,}" if isinstance(value, int) else "–" if value is None else value
         text = f"{text:.3f}" if isinstance(text, float) else str(text)
-        kind = ' class="number"' if isinstance(value, (int, float)) else ""
-        return f"<td{kind}>{with_code(text)}</td>"
+        shape = ' class="number"' if is_number(value) else ""
+        return f"<td{shape}>{with_code(text)}</td>"
 
     lines = [list(row) for row in rows]
     numeric = [
-        any(isinstance(row[at], (int, float)) for row in lines if at < len(row))
-        for at in range(len(header))
+        any(is_number(row[at]) for row in lines if at < len(row)) for at in range(len(header))
     ]
     head = "".join(
         f"<th{' class=number' if right else ''}>{escaped(name)}</th>"
@@ -209,7 +221,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], caption: str 
     )
     body = "\n".join(f"<tr>{''.join(cell(value) for value in row)}</tr>" for row in lines)
     below = f"<caption>{with_code(caption)}</caption>" if caption else ""
-    return f'<div class="scroll"><table>{below}<tr>{head}</tr>\n{body}</table></div>'
+    of_kind = f' class="{kind}"' if kind else ""
+    return f'<div class="scroll"><table{of_kind}>{below}<tr>{head}</tr>\n{body}</table></div>'
 
 
 def bar(
@@ -265,20 +278,23 @@ def _image(data: bytes, text: str, size: str = "") -> str:
 def picture(data: bytes, caption: str = "", *, width: int | None = None) -> str:
     """Return a PNG or JPEG, inside the page, with its caption."""
     size = f' width="{width}"' if width else ""
+    room = f' style="max-width:{width}px"' if width else ""
     below = f"<figcaption>{with_code(caption)}</figcaption>" if caption else ""
-    return f"<figure>{_image(data, escaped(caption), size)}{below}</figure>"
+    return f"<figure{room}>{_image(data, escaped(caption), size)}{below}</figure>"
 
 
 def card(data: bytes | None, title: str, lines: Sequence[str] = (), *, strong: bool = False) -> str:
     """Return an image with a title in bold and lines below; `None` says that its file has gone."""
+    texts = [shortened(line, 160) for line in lines if line]
     shown = (
         '<div class="gone">The image cannot be read any more.</div>'
         if data is None
-        else _image(data, escaped(title))
+        else _image(data, escaped(title or " ".join(texts)))
     )
-    text = "<br>".join(with_code(shortened(line, 160)) for line in lines if line)
+    head = f"<strong>{escaped(title)}</strong>" if title else ""
+    text = "<br>".join(map(with_code, texts))
     kind = "card strong" if strong else "card"
-    return f'<figure class="{kind}">{shown}<figcaption><b>{escaped(title)}</b>{text}</figcaption></figure>'
+    return f'<figure class="{kind}">{shown}<figcaption>{head}{text}</figcaption></figure>'
 
 
 def grid(*parts: str, title: str = "") -> str:
@@ -290,4 +306,4 @@ def grid(*parts: str, title: str = "") -> str:
 def tile(value: str, name: str, *below: str) -> str:
     """Return one number in large type, with its name above and what belongs to it below."""
     lines = "".join(f"<small>{with_code(line)}</small>" for line in below if line)
-    return f'<div class="tile"><small>{escaped(name)}</small><b>{escaped(value)}</b>{lines}</div>'
+    return f'<div class="tile"><small>{escaped(name)}</small><strong>{escaped(value)}</strong>{lines}</div>'
