@@ -34,7 +34,7 @@ __all__ = ["evaluation_fragment", "evaluation_page"]
 
 WORST, OF_A_REASON, REASONS = 24, 4, 8
 """Images shown: of the wrong answers, of each reason for review; and reasons of which any are shown."""
-PLOT = 394
+PLOT = 384
 """Width of a plot in pixels of a page: that in which it is drawn, so that its letters keep their size."""
 
 

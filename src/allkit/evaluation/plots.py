@@ -22,7 +22,7 @@ __all__ = [
     "roc_figure",
 ]
 
-SIDE = 4.1
+SIDE = 4.0
 """Inches of a picture that stands with others on a page: as wide as a telephone shows."""
 LABELLED = 6
 """Curves that get their names beside them; more have a legend."""
@@ -170,7 +170,7 @@ def roc_figure(curves: Mapping[str, Any], names: Mapping[str, str]) -> Figure:
     figure = figure_of(SIDE, SIDE - 0.3)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls="--")
-    _curves(axes, curves["per_class"], names, keys=("fpr", "tpr"), first=0.1)
+    _curves(axes, curves["per_class"], names, keys=("fpr", "tpr"), first=(0.1, 0.62))
     labelled(axes, "ROC", "1 − specificity", "sensitivity")
     return figure
 
@@ -179,7 +179,7 @@ def precision_recall_figure(curves: Mapping[str, Any], names: Mapping[str, str])
     """Return the precision–recall curve of each class, with its name beside it."""
     figure = figure_of(SIDE, SIDE - 0.3)
     axes = figure.add_subplot()
-    _curves(axes, curves["per_class"], names, keys=("tpr", "precision"), first=0.08)
+    _curves(axes, curves["per_class"], names, keys=("tpr", "precision"), first=(0.08, 0.42))
     labelled(axes, "Precision–recall", "sensitivity (recall)", "precision")
     return figure
 
@@ -190,9 +190,12 @@ def _curves(
     names: Mapping[str, str],
     *,
     keys: tuple[str, str],
-    first: float,
+    first: tuple[float, float],
 ) -> None:
-    """Draw a curve for each class, wider ones below; each name hangs from its curve by a thin line."""
+    """Draw a curve for each class, wider ones below; each name hangs from its curve by a thin line.
+
+    `first` is where the first name stands.
+    """
     import numpy as np
 
     drawn = {name: row for name, row in points.items() if row["fpr"]}
@@ -202,9 +205,9 @@ def _curves(
         axes.plot(x, y, label=shown, **style)
         if len(drawn) > LABELLED:
             continue
-        at = first + place * 0.16
+        at = first[0] + place * 0.16
         height = float(np.interp(at, x, y))
-        below = 0.62 - 0.11 * place
+        below = first[1] - 0.11 * place
         axes.plot([at, at], [below, height], color=style["color"], lw=0.8)
         axes.plot(at, height, "o", color=style["color"], ms=4)
         axes.text(
