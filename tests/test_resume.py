@@ -169,7 +169,10 @@ def test_other_images_are_refused(data, interrupted):
 
 @pytest.mark.slow
 def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, interrupted):
-    with pytest.raises(ConfigError, match=r"resume=True \(--resume\) to go on with it, or overwrite=True \(--overwrite"):
+    with pytest.raises(
+        ConfigError,
+        match=r"resume=True \(--resume\) to go on with it, or overwrite=True \(--overwrite",
+    ):
         allkit.Trainer(**SETTINGS).fit(data, out=interrupted)
     allkit.Trainer(**SETTINGS).fit(data, out=interrupted, overwrite=True)
     assert interrupted.exists()
