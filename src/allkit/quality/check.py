@@ -33,6 +33,7 @@ from allkit.quality.marks import Mark, Marks
 from allkit.quality.pictures import groups_of, mark_frames, same_field_frames
 from allkit.quality.slides import SlideSuggestion, suggest_slides
 from allkit.shown.html import fragment, grid, paragraph
+from allkit.shown.progress import Asked, progress_of
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
@@ -176,7 +177,7 @@ def check(
     weights: str = "default",
     pattern: str | None = None,
     slide: str | None = None,
-    progress: Progress | None = None,
+    progress: Asked = "auto",
 ) -> Check:
     """Look at every image of a set, or of the set at a path, and return the findings.
 
@@ -185,6 +186,21 @@ def check(
     from the names (`Dataset.with_groups`), `slide` the slides (`Dataset.with_slides`). One image at
     a time is in memory; about 4 KB are kept of each. Raises `DatasetError` when there is no image.
     """
+    with progress_of(progress) as told:
+        return _checked(
+            data, backbone=backbone, weights=weights, pattern=pattern, slide=slide, progress=told
+        )
+
+
+def _checked(
+    data: Dataset | str | Path,
+    *,
+    backbone: str | None,
+    weights: str,
+    pattern: str | None,
+    slide: str | None,
+    progress: Progress | None,
+) -> Check:
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:
