@@ -1,7 +1,9 @@
 """Sets of images: where they come from, what belongs together, how they are divided.
 
 dataset     `Dataset`
+samples     what its rows say, before any image is opened
 split       `Split`: one division into parts
+memory      images in memory, and a set as a data frame
 readers     folders, zips and tables, read into rows
 tables      CSV, TSV, Parquet and data frames
 rows        one row an image, and what is wrong with the rest

@@ -13,6 +13,7 @@ refusal       why an image is refused, in words
 regular       the bytes of a regular file: no pipe, no device
 mistaken      files that are something else than their name says
 given         what one image is, for whoever answers
+small         small pictures of images, to be looked at
 batches       reading ahead in threads
 arrays        arrays that may be larger than the memory
 cells         the white cells of a field, and the tiles into which it is cut

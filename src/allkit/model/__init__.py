@@ -1,10 +1,12 @@
 """A classifier: what answers and explains, its folder and its description.
 
 classifier    `Classifier`
+answering     the part of it that is asked about images
 info          what `model.json` holds
 figures       what is kept of the validation, checked
 folder        the model folder, written whole and checked
 fit           whether the arrays of a folder are those that its description speaks of
+own           a backbone of the user's own
 parts         a classifier from the parts of a folder
 provenance    what a training depends on
 adaptation    the record of an adaptation

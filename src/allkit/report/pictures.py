@@ -85,16 +85,19 @@ def trials_picture(
     metric: str,
     *,
     lower_is_better: bool,
+    importance: Mapping[str, tuple[float, float, float, float, bool]] | None = None,
 ) -> bytes:
     """Return the course of a search and the effect of each setting, as PNG bytes.
 
     `trials` holds (number, value or `None` when it failed, settings). The first panel shows every
-    trial and the best so far; each further one the value against one setting.
+    trial and the best so far; each further one the value against one setting. `importance` holds, by
+    setting, its share, the ends of its interval, what chance alone gives, and whether it is more than that.
     """
     good = [(n, v, s) for n, v, s in trials if v is not None]
     names = list(dict.fromkeys(name for _, _, settings in trials for name in settings))
-    columns = min(3, 1 + len(names))
-    rows = -(-(1 + len(names)) // columns)
+    count = 1 + len(names) + bool(importance)
+    columns = min(3, count)
+    rows = -(-count // columns)
     figure = figure_of(3.4 * columns, 2.7 * rows + 0.3)
     values = [v for _, v, _ in good]
     choose = np.minimum if lower_is_better else np.maximum
@@ -121,6 +124,8 @@ def trials_picture(
         axes.scatter(where[winner], values[winner], s=48, facecolors="none", edgecolors=VAL)
         axes.set_title(name, loc="left", fontsize=9, color=INK)
         panels.append(axes)
+    if importance:
+        _shares_of_settings(figure.add_subplot(rows, columns, count), importance)
     spread = max(values) / min(values) if min(values) > 0 else 1.0
     for axes in panels:
         if spread > 5:
@@ -132,6 +137,24 @@ def trials_picture(
     title = f"{metric}, {better} is better; {len(trials)} trials{note}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return png(figure)
+
+
+def _shares_of_settings(
+    axes: Any, importance: Mapping[str, tuple[float, float, float, float, bool]]
+) -> None:
+    """Draw the importance of each setting with its interval; a short bar marks what chance gives."""
+    for place, told in enumerate(reversed(list(importance.values()))):
+        share, low, high, chance, known = told
+        colour = TRAIN if known else MUTED
+        axes.plot([low, high], [place, place], color=colour, lw=1.6)
+        axes.scatter([share], [place], s=22, color=colour, zorder=3)
+        axes.plot([chance, chance], [place - 0.3, place + 0.3], color=VAL, lw=1.4)
+    axes.set_yticks(range(len(importance)), list(reversed(list(importance))))
+    axes.set_ylim(-0.6, len(importance) - 0.4)
+    axes.set_xlim(0, 1)
+    title = "importance, 90 % interval (bar: chance)"
+    axes.set_title(title, loc="left", fontsize=9, color=INK)
+    plain(axes)
 
 
 @dataclass(frozen=True)
