@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import sys
@@ -157,11 +158,10 @@ class _NotebookBars:
             self._notes.append(text)
 
     def _draw(self) -> None:
-        from IPython.display import HTML, display  # only where a kernel has imported it
-
-        shown = HTML(self.html())
+        shows: Any = importlib.import_module("IPython.display")  # a kernel has imported it already
+        shown = shows.HTML(self.html())
         if self._display is None:
-            self._display = display(shown, display_id=True)
+            self._display = shows.display(shown, display_id=True)
         else:
             self._display.update(shown)
 
