@@ -31,6 +31,7 @@ from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
 from allkit.quality.slides import SlideSuggestion, suggest_slides
+from allkit.quality.treatment import PAINTED, unpainted
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
@@ -193,6 +194,7 @@ def check(
     overlapping = [(p.a, p.b) for p in pairs if p.kind == "overlap" and (p.a, p.b) not in apart]
     labels = [s.label for s in kept]
     marks = seen.marks.find(labels, kept.read) if len(kept) else []
+    marks = unpainted(marks, [s.columns.get(PAINTED) for s in kept], kept.read)
     suspects = None
     if backbone is not None:
         found = label_suspects(kept, backbone, weights=weights, progress=progress)
@@ -286,8 +288,8 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
     lines += _count(
         result.duplicates,
         "byte-identical pair",
-        "counts one field twice: remove one of the two.",
-        "count fields more than once: keep one of each.",
+        "counts one field twice: keep one of the two (`allkit clean` does).",
+        "count fields more than once: keep one of each (`allkit clean` does).",
     )
     if data.has_groups:
         units = data.units
@@ -310,7 +312,7 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         lines.append(
             f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
             f"{': its presence alone reveals the class' if uneven else ''}. A scale bar, a label, "
-            f"or dust in the microscope: crop it or paint it over."
+            f"or dust in the microscope: paint it over or cut it off (`allkit clean DATA --out NEW`)."
         )
     lines += _count(
         result.thin,
