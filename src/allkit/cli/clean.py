@@ -75,7 +75,7 @@ def clean(
 ) -> None:
     """Write a set without copies, and without the marks that `check` finds, to a new folder.
 
-    The same places are treated in every image of every class. The originals stay as they are.
+    The same places are treated in every image. The originals are only read.
 
     Example:
     allkit clean smears --out cleaned

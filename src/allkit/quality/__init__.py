@@ -8,14 +8,14 @@ labels  labels that look wrong
 marks   what is burnt in at one place
 pages   both as HTML pages
 
-clean       `clean`: a new folder without copies and marks
-cleaned     what it returns, and its table
-sorting_out which images are kept
-treatment   what is painted over or cut off, alike in every image
-covered     what that hides, and in which colour
-rewriting   the images, written
-places      their names
-corners     what the corners tell before and after
+clean        `clean`: a new folder without copies and marks
+cleaned      what it returns, and its table
+sorting_out  which images are kept
+treatment    what is painted over or cut off, alike in every image
+covered      what that hides, and in which colour
+rewriting    the images, written
+places       their names
+corners      what the corners tell before and after
 """
 
 from allkit._moved import also_in

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +78,8 @@ def clean(
     out = Path(out)
     require_free(out, overwrite=overwrite, former=TABLE)
     _require_settings(marks, regions, only_regions, colour)
+    if near_duplicates not in ("keep", "drop"):
+        raise ConfigError(f"near_duplicates is {near_duplicates!r}. Give keep or drop.")
     whole = data if isinstance(data, Dataset) else Dataset.open(data)
     if pattern is not None:
         whole = whole.with_groups(pattern)
@@ -119,8 +122,7 @@ def clean(
             instead=instead,
             profiles=dict(found.colour_profiles),
         )
-        told = progress and (lambda done, total: progress("images written", done, total))
-        found.data.each(work.do, told)
+        found.data.each(work.do, progress and partial(progress, "images written"))
         rows = work.without_same(drop_unusable)
         left = [i for i, r in enumerate(readable) if rows[r].done == "kept"]
         fields = fields_named(found.data, [rows[r].written for r in readable], left)

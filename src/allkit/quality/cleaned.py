@@ -181,7 +181,7 @@ def table_text(rows: Sequence[CleanedImage]) -> str:
 def readme_of(result: Cleaned, version: str) -> str:
     """Return the text of `README.txt`."""
     return (
-        f"Images cleaned by allkit {version}, from {one_line(result.check.data.name)}\n\n"
+        f"Images cleaned by allkit {version}, from {one_line(Path(result.check.data.name).name)}\n\n"
         f"{INDEX}: the new set, for every command of allkit\n"
         f"{TABLE}: a row for each image of the original set, and what was done with it\n"
         f"images/: PNG files of 8 bits a colour, without EXIF or any other text of the originals\n\n"

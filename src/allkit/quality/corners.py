@@ -15,7 +15,7 @@ from allkit.evaluation.shortcuts import CORNER, Probe, corners_of
 from allkit.quality.treatment import Box, Treatment
 from allkit.types import Bytes, Indices, Pixels, Progress
 
-__all__ = ["CORNERS", "Corners", "Seen", "Verdict", "judged"]
+__all__ = ["CORNERS", "Corners", "Seen", "Verdict", "in_words", "judged"]
 
 Verdict = Literal["chance", "crop", "field", "unknown"]
 
@@ -129,7 +129,7 @@ def judged(
     cropped = scored(seen[2]) if told and seen[2] is not None else ()
     if progress:
         progress("corners", 3, 3)
-    verdict, message = _words(before, after, cropped, treatment=treatment, chance=chance)
+    verdict, message = in_words(before, after, cropped, treatment=treatment, chance=chance)
     return Corners(
         before, after, cropped, chance=chance, unit=unit, verdict=verdict, message=message
     )
@@ -152,7 +152,7 @@ def _painted(treatment: Treatment) -> set[str]:
     return {name for name, place in places.items() if treatment.paints(place)}
 
 
-def _words(
+def in_words(
     before: Sequence[Probe],
     after: Sequence[Probe],
     cropped: Sequence[Probe],

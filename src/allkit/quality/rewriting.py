@@ -135,5 +135,5 @@ def _as_png(image: Pixels, *, drawn: bool) -> bytes:
     if drawn:
         says.add_text(*DRAWN)
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "PNG", compress_level=6, pnginfo=says)
+    Image.fromarray(image).save(stream, "PNG", compress_level=3, pnginfo=says)
     return stream.getvalue()

@@ -29,6 +29,7 @@ _MARGIN = 1 / 64  # a mark fades out, and is found a little smaller than it is
 _STRIP = 1 / 32  # what is left between a place and the border is no more than this: it goes too
 _BLOCK = 16  # pixels a side of what a JPEG file with halved colours compresses together
 _DEEPEST = 0.25  # of a side: a mark further inside is painted over where others are cut off
+_EDGE = 1 / 25  # as far beyond a painted place its edge is seen, where marks are looked for
 _LOOKED_AT = 24  # images in which it is seen that a place is painted
 
 
@@ -224,5 +225,5 @@ def _is_flat(place: Box, images: Sequence[Pixels]) -> bool:
 
 def _around(place: Box, box: Box) -> bool:
     """Return whether a box lies in a place, or no further beyond it than its edges are seen."""
-    low = all(a - _STRIP <= b for a, b in zip(place[:2], box[:2], strict=True))
-    return low and all(a + _STRIP >= b for a, b in zip(place[2:], box[2:], strict=True))
+    low = all(a - _EDGE <= b for a, b in zip(place[:2], box[:2], strict=True))
+    return low and all(a + _EDGE >= b for a, b in zip(place[2:], box[2:], strict=True))
