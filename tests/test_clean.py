@@ -440,6 +440,8 @@ def test_a_margin_is_cut_where_it_costs_least_and_what_lies_inside_is_painted():
     bar, dust = (0.8, 0.9, 1.0, 1.0), (0.4, 0.4, 0.5, 0.5)
     assert cut_for([bar, dust]) == ((0, 0, 1, 0.9), (dust,))
     assert cut_for([(0, 0, 0.1, 0.3), bar]) == ((0.1, 0, 1, 0.9), ())
+    assert cut_for([(0.1, 0.2, 0.2, 0.3)])[0] == WHOLE, "to paint it costs less"
+    assert cut_for([(0.0, 0.2, 0.2, 0.3)])[0] == (0.2, 0, 1, 1)
     assert cut_for([]) == (WHOLE, ())
 
 
@@ -453,6 +455,8 @@ def test_the_column_of_painted_places_is_read_back_and_not_taken_at_its_word():
     noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.uint8)
     assert unpainted([mark], ["0.8,0.9,1,1"] * 3, lambda _: noise) == [mark]
     assert unpainted([mark], ["0.8,0.9,1,1", None], lambda _: image) == [mark]
+    beside = Mark((0.74, 0.9, 0.82, 1.0), (0,))
+    assert unpainted([beside], ["0.8,0.9,1,1"] * 3, lambda _: image) == [beside]
 
 
 def test_no_name_leads_out_of_the_folder_or_is_another_ones():

@@ -180,8 +180,9 @@ def table_text(rows: Sequence[CleanedImage]) -> str:
 
 def readme_of(result: Cleaned, version: str) -> str:
     """Return the text of `README.txt`."""
+    origin = one_line("/".join(Path(result.check.data.name).parts[-2:]))
     return (
-        f"Images cleaned by allkit {version}, from {one_line(Path(result.check.data.name).name)}\n\n"
+        f"Images cleaned by allkit {version}, from {origin}\n\n"
         f"{INDEX}: the new set, for every command of allkit\n"
         f"{TABLE}: a row for each image of the original set, and what was done with it\n"
         f"images/: PNG files of 8 bits a colour, without EXIF or any other text of the originals\n\n"

@@ -28,8 +28,9 @@ PAINTED = "painted"
 _MARGIN = 1 / 64  # a mark fades out, and is found a little smaller than it is
 _STRIP = 1 / 32  # what is left between a place and the border is no more than this: it goes too
 _BLOCK = 16  # pixels a side of what a JPEG file with halved colours compresses together
-_DEEPEST = 0.25  # of a side: a mark further inside is painted over where others are cut off
-_EDGE = 1 / 25  # as far beyond a painted place its edge is seen, where marks are looked for
+# Of a side: a mark further inside is painted over where others are cut off, unless it reaches the border.
+_DEEP, _DEEPEST = 1 / 8, 1 / 4
+_EDGE = 1 / 16  # as far beyond a painted place its edge is seen, where marks are looked for
 _LOOKED_AT = 24  # images in which it is seen that a place is painted
 
 
@@ -151,8 +152,8 @@ def joined(boxes: Iterable[Box]) -> tuple[Box, ...]:
 def cut_for(boxes: Sequence[Box]) -> tuple[Box, tuple[Box, ...]]:
     """Return the part of an image that is kept when margins with the boxes in them are cut off.
 
-    And the boxes that lie too far inside for that, more than a quarter of a side. Each margin is cut
-    at the side where it costs least, the deepest box first.
+    And the boxes that lie too far inside for that: more than an eighth of a side, or a quarter where they
+    reach the border. Each margin is cut at the side where it costs least, the deepest box first.
     """
     left, top, right, bottom = WHOLE
     inside: list[Box] = []
@@ -160,7 +161,8 @@ def cut_for(boxes: Sequence[Box]) -> tuple[Box, tuple[Box, ...]]:
         if not _area(_overlap(box, (left, top, right, bottom))):
             continue
         depths = _depths(box)
-        if min(depths) > _DEEPEST:
+        reaches = (box[0] <= 0, box[1] <= 0, box[2] >= 1, box[3] >= 1)
+        if min(depths) > (_DEEPEST if reaches[depths.index(min(depths))] else _DEEP):
             inside.append(box)
             continue
         side = depths.index(min(depths))
@@ -224,6 +226,7 @@ def _is_flat(place: Box, images: Sequence[Pixels]) -> bool:
 
 
 def _around(place: Box, box: Box) -> bool:
-    """Return whether a box lies in a place, or no further beyond it than its edges are seen."""
+    """Return whether a box is at a place: no further beyond it than its edges are seen, and not beside it."""
     low = all(a - _EDGE <= b for a, b in zip(place[:2], box[:2], strict=True))
-    return low and all(a + _EDGE >= b for a, b in zip(place[2:], box[2:], strict=True))
+    near = low and all(a + _EDGE >= b for a, b in zip(place[2:], box[2:], strict=True))
+    return near and _area(_overlap(place, box)) >= _area(box) / 3
