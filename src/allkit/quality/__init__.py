@@ -17,7 +17,3 @@ rewriting    the images, written
 places       their names
 corners      what the corners tell before and after
 """
-
-from allkit._moved import also_in
-
-__path__ = also_in("quality", __path__)
