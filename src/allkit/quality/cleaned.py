@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from allkit.data.dataset import Dataset
-from allkit.data.shown import cell, one_line, path_cell
 from allkit.quality.check import Check
 from allkit.quality.corners import Corners
 from allkit.quality.treatment import Treatment
+from allkit.shown.text import cell, one_line, path_cell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 
-from allkit.data.shown import hidden
+from allkit.shown.text import hidden
 
 __all__ = ["FOLDER", "new_names"]
 

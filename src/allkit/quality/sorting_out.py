@@ -9,11 +9,11 @@ from dataclasses import replace
 
 from allkit.data.allocation import joined_units
 from allkit.data.dataset import Dataset
-from allkit.data.shown import visible
 from allkit.errors import DatasetError, ImageError
 from allkit.images.same_field import closed_pairs, clusters
 from allkit.quality.check import Check
 from allkit.quality.cleaned import CleanedImage
+from allkit.shown.text import visible
 
 __all__ = ["dropped_copies", "fields_named", "sorted_out"]
 
