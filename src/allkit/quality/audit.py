@@ -16,7 +16,7 @@ from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation import shortcuts as probes
 from allkit.evaluation.probe_words import probe_words
-from allkit.evaluation.shortcuts import PROBE_INPUTS, Probe, threshold
+from allkit.evaluation.shortcuts import COARSE, PROBE_INPUTS, Probe, threshold
 from allkit.quality.pictures import probe_table
 from allkit.shown.html import fragment, items, paragraph
 from allkit.shown.progress import Asked, progress_of
@@ -254,7 +254,15 @@ def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str,
         "leave-one-group-out`), never the accuracy on this set alone.",
     ]
     if any(name.startswith("corner") for name in best):
-        lines.append("Crop or paint over what is burnt in (`allkit check` says where it is).")
+        lines.append(
+            "Paint over or cut off what is burnt in: `allkit clean DATA --out NEW` (`allkit check` says "
+            "where it is). `view: masked` hides the lower right corner only."
+        )
+    if best & {"background", *COARSE}:
+        lines.append(
+            "Train with `view: haematoxylin` (the default), which shows no colours; `view: rgb` and "
+            "`view: masked` show them."
+        )
     lines.append("Collect every class on several slides, stained and photographed together.")
     if not data.has_groups:
         lines.append("Give a column `group` (slide) or `case` (patient).")
