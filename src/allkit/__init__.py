@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from allkit.training.distilling import distil as distil
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __path__ = also_in("", __path__)
 
 _HOME = {
