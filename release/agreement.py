@@ -66,14 +66,16 @@ def _changelog(root: Path, version: str, *, released: bool) -> list[str]:
     heading = _one(r"^## (\[.*)$", text)
     if heading == "[Unreleased]" and not released:
         return []
-    date = _one(
-        r"^date-released: (\S+)$", (root / "CITATION.cff").read_text(encoding="utf-8")
-    )
+    date = _one(r"^date-released: (\S+)$", (root / "CITATION.cff").read_text(encoding="utf-8"))
     wanted = f"[{version}] - {date}"
-    return [] if heading == wanted else [
-        f"The newest heading of CHANGELOG.md is {heading!r}; {wanted!r} is needed, with the date "
-        f"of CITATION.cff."
-    ]
+    return (
+        []
+        if heading == wanted
+        else [
+            f"The newest heading of CHANGELOG.md is {heading!r}; {wanted!r} is needed, with the date "
+            f"of CITATION.cff."
+        ]
+    )
 
 
 def _floors(root: Path, version: Version) -> list[str]:

