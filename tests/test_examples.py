@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -109,3 +110,23 @@ def test_read_answers_understands_what_predict_wrote(tiny_folder, drawn, cli, ru
     out = run("read_answers", table)
     assert "{'review': 2, 'unreadable': 1}" in out
     assert "nothing.png does not exist" in out
+
+
+def test_the_documented_places_of_cells_give_the_probabilities_of_allkit(drawn):
+    import allkit
+    from allkit.runtime.onnx import OnnxPredictor
+
+    path = ROOT / "tests/saved/0.1.0/model.onnx"  # it sees the field and its cells
+    images = sorted((drawn.parent / "images").iterdir())[:3]
+    predictor = OnnxPredictor(path)
+    import onnxruntime  # after allkit, which switches its reports off
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    assert [one.name for one in session.get_inputs()] == ["pixels", "places"]
+    for image, answer in zip(images, predictor.predict(images), strict=True):
+        cells = allkit.find_cells(image, predictor.info["finder"])
+        assert 0 < cells.count <= 24
+        places = np.column_stack([np.zeros(cells.count), cells.centres]).astype(np.float32)
+        feed = {"pixels": cells.image[None], "places": places}
+        [[*numbers]] = session.run(["probabilities"], feed)[0]
+        assert numbers == pytest.approx(list(answer.probabilities.values()), abs=1e-5)
