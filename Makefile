@@ -57,8 +57,8 @@ audit: $(VENV)/.dev  ## known holes in what is installed, with counts; needs the
 sbom: $(VENV)/.dev  ## the bill of materials, as CycloneDX
 	$(BIN)/python benchmarks/supply_chain.py sbom --out allkit.cdx.json
 
-notebooks: $(VENV)/.dev  ## run the notebooks; the pages with their output go into docs/notebooks
-	$(BIN)/python notebooks/run.py --out docs/notebooks
+notebooks: $(VENV)/.dev  ## run the notebooks; their pages go into build/notebooks, where `make docs` finds them
+	$(BIN)/python notebooks/run.py --out build/notebooks
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve
@@ -76,7 +76,7 @@ wheelhouse: $(VENV)/.dev  ## everything that pip needs to install allkit where t
 	  $(addprefix --python ,$(PYTHON_VERSION))
 
 clean:
-	rm -rf $(VENV) site allkit-demo build dist wheelhouse docs/pictures docs/notebooks allkit.cdx.json
+	rm -rf $(VENV) site allkit-demo build dist wheelhouse docs/pictures allkit.cdx.json
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
