@@ -69,7 +69,7 @@ def test_a_notebook_runs(path):
     assert shown_in(executed(path))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")  # of what runs notebooks
 def test_a_cell_that_fails_ends_the_run(tmp_path):
     import nbformat
@@ -123,16 +123,25 @@ def test_a_page_of_a_notebook_that_was_not_run_says_so():
 
 
 def test_the_site_has_a_page_for_each_notebook(tmp_path):
-    import importlib.util
-
+    from mkdocs.commands.build import build
     from mkdocs.config import load_config
-    from mkdocs.structure.files import Files
 
-    spec = importlib.util.spec_from_file_location("docs_notebooks", ROOT / "docs/notebooks.py")
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(tmp_path))
-    files = hook.on_files(Files([]), config=config)
-    pages = [file.src_uri for file in files if file.src_uri.endswith(".md")]
-    assert pages == [f"notebooks/{path.stem}.md" for path in NOTEBOOKS]
-    assert all("# " in file.content_string for file in files if file.src_uri.endswith(".md"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/index.md").write_text("# Start\n")
+    settings = {
+        "site_name": "a site",
+        "docs_dir": str(tmp_path / "docs"),
+        "site_dir": str(tmp_path / "site"),
+        "theme": {"name": None, "custom_dir": str(tmp_path / "theme")},
+        "hooks": [str(ROOT / "docs/notebooks.py")],
+        "plugins": [],
+        "use_directory_urls": False,
+    }
+    (tmp_path / "theme").mkdir()
+    (tmp_path / "theme/main.html").write_text("{{ page.content }}")
+    (tmp_path / "mkdocs.yml").write_text(json.dumps(settings))
+    build(load_config(str(tmp_path / "mkdocs.yml")))
+    for path in NOTEBOOKS:
+        page = (tmp_path / f"site/notebooks/{path.stem}.html").read_text(encoding="utf-8")
+        first = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
+        assert f">{first.strip().removeprefix('# ')}</h1>" in page
