@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,49 @@ def test_the_citation_has_what_its_form_demands():
     assert citation["cff-version"] == "1.2.0"
     assert citation.keys() >= {"message", "title", "authors", "version", "license", "date-released"}
     assert citation["type"] == "software"
+
+
+# ── the README ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_links_of_the_readme_lead_somewhere():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) > 20
+    for target in targets:
+        path, _, anchor = target.partition("#")
+        assert (ROOT / path).exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.M)
+            slugs = [
+                re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+            ]
+            assert anchor in slugs, target
+
+
+@pytest.mark.parametrize(
+    ("told", "source"),
+    [
+        ("97.7 % (96.1–99.2)", "0.977 (0.961–0.992)"),
+        ("95.1 % of benign and 93.6 % of malignant", "Benign 0.951, malignant 0.936"),
+        ("60.8 and 55.4 %", "Benign 60.8 %, malignant 55.4 %"),
+        ("98.7 % (96.1–99.9)", "0.987 (0.961–0.999)"),
+        ("22 % on series left out", "gets 0.223 (0.077–0.493)"),
+        ("0.3 % (0.0–0.8)", "0.3 % (0.0–0.8); worst slide 1.1"),
+        ("5 of 1,648 malignant", "5 of 1648 fields, all of E1"),
+    ],
+)
+def test_a_figure_of_the_readme_is_one_of_the_page_of_figures(told, source):
+    assert told in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert source in (ROOT / "docs/figures.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_the_readme_is_small_and_says_what_it_is():
+    text = (ROOT / "docs/result.svg").read_text(encoding="utf-8")
+    assert text.startswith("<?xml")
+    assert len(text.encode()) < 120_000
+    assert "Synthetic smears" in text
+    assert 'href="http' not in text, "it asks nothing of another machine"
 
 
 # ── wheels ─────────────────────────────────────────────────────────────────────────────────────
