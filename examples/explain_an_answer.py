@@ -7,19 +7,19 @@ import allkit
 
 data = allkit.Dataset.sample(24, groups=12, seed=0)
 train, test = data.split(test=0.34, by="group", seed=0)
-model = allkit.Trainer(backbone="timm:test_resnet", weights="none", epochs=5).fit(train)
 
-field = test.read(0)
-answer = model.predict(field)[0]
-print(f"{answer.label}, probability {answer.probability:.2f}, {answer.verdict}")
-for code in answer.reason_codes:
-    print(f"  {code}: {allkit.reason_sentence(code)}")
+# By default a network sees the field and each white cell; "field" leaves the cells out.
+for bag in ("both", "field"):
+    model = allkit.Trainer(backbone="timm:test_resnet", weights="none", bag=bag).fit(train)
+    explanation = model.explain(test.read(0))
 
-for method in ("cells", "occlusion"):
-    explanation = model.explain(field, method=method)
-    print(f"\n{method}, for {explanation.label}:")
-    if explanation.faithfulness is not None:
-        print(explanation.faithfulness.in_words())  # measured by covering what the map marks
+    print(f"\nbag = {bag}: {explanation.method}")
+    print("\n".join(explanation.lines(model.info.display_names)))
+    if explanation.check is not None:  # measured by covering what the map marks
+        print(f"insertion {explanation.check.insertion:.2f}, by chance", end=" ")
+        print(f"{explanation.check.insertion_random:.2f}: {explanation.check.in_words()}")
+    for code in explanation.answer.reason_codes:
+        print(f"  {code}: {allkit.reason_sentence(code)}")
     with tempfile.TemporaryDirectory() as folder:
-        picture = explanation.save(Path(folder) / f"{method}.png")
+        picture = explanation.save(Path(folder) / "why.png")
         print(f"{picture.name}: {picture.stat().st_size:,} bytes")
