@@ -16,8 +16,8 @@ for bag in ("both", "field"):
     print(f"\nbag = {bag}: {explanation.method}")
     print("\n".join(explanation.lines(model.info.display_names)))
     if explanation.check is not None:  # measured by covering what the map marks
-        print(f"insertion {explanation.check.insertion:.2f}, by chance", end=" ")
-        print(f"{explanation.check.insertion_random:.2f}: {explanation.check.in_words()}")
+        print(f"deletion {explanation.check.deletion:.2f}", end=", by chance ")
+        print(f"{explanation.check.deletion_random:.2f} (lower is better)")
     for code in explanation.answer.reason_codes:
         print(f"  {code}: {allkit.reason_sentence(code)}")
     with tempfile.TemporaryDirectory() as folder:

@@ -44,6 +44,8 @@ def page_of(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
 def _shown(output: Any, name: str, pictures: dict[str, bytes]) -> list[str]:
     """Return one output of a cell in Markdown; a picture is added to `pictures`."""
     if output["output_type"] == "stream":
+        if "site-packages" in "".join(output["text"]):
+            return []  # a library's word to its developers
         return [_fenced(_plain(output["text"]), "text")]
     data = output.get("data", {})
     if "image/png" in data:
