@@ -31,7 +31,10 @@ def page_of(notebook: Any, name: str) -> tuple[str, dict[str, bytes]]:
     for cell in notebook["cells"]:
         source = "".join(cell["source"]).strip()
         if cell["cell_type"] == "markdown":
-            parts.append(source)
+            # The pages of the site lie in a folder beside those of docs/.
+            parts.append(
+                re.sub(r"\]\(([\w-]+)\.ipynb\)", r"](\1.md)", source).replace("../docs/", "../")
+            )
             continue
         parts.append(_fenced(source, "python"))
         for output in cell["outputs"]:

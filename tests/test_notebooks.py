@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -85,6 +86,12 @@ def test_a_cell_that_fails_ends_the_run(tmp_path):
         executed(tmp_path / "fails.ipynb")
 
 
+def test_the_links_of_the_notebooks_lead_somewhere():
+    for path in NOTEBOOKS:
+        for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), (path.name, target)
+
+
 # ── pages ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -101,11 +108,14 @@ def test_a_page_holds_what_the_cells_showed():
         picture,
     ]
     notebook = v4.new_notebook(
-        cells=[v4.new_markdown_cell("# Title\n\nWords."), v4.new_code_cell("f()", outputs=outputs)]
+        cells=[
+            v4.new_markdown_cell("# Title\n\n[On](next.ipynb), [why](../docs/why.md)."),
+            v4.new_code_cell("f()", outputs=outputs),
+        ]
     )
     text, pictures = page_of(notebook, "page")
     assert text == (
-        "# Title\n\nWords.\n\n```python\nf()\n```\n\n```text\n100 %\ndone\n```\n\n"
+        "# Title\n\n[On](next.md), [why](../why.md).\n\n```python\nf()\n```\n\n```text\n100 %\ndone\n```\n\n"
         "<div class='output'>\n<b>bold</b>\n<i>x</i>\n</div>\n\n```text\n42\n```\n\n"
         "![What the cell above shows](page-1.png)\n"
     )

@@ -278,6 +278,14 @@ def test_a_wheelhouse_is_all_that_an_installation_needs(index, tmp_path):
     for line in (out / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split()
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.nightly
+def test_from_a_wheelhouse_pip_installs_without_an_index(index, tmp_path):
+    from wheelhouse import fill
+
+    out = tmp_path / "wheelhouse"
+    fill(out, index / "haystack", ["haystack[more]"], nothing_else(index))
     there = tmp_path / "there"
     subprocess.run(
         [
