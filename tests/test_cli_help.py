@@ -142,7 +142,7 @@ def test_the_choices_are_those_of_the_library():
     from allkit.data.split import By
     from allkit.model.maps import METHODS
     from allkit.plugins.loading import Kind
-    from allkit.training.tuning import METRICS
+    from allkit.training.trials import METRICS
 
     strategies = typing.get_args(TrainConfig.model_fields["strategy"].annotation)
     assert choices("allkit train", "--strategy") == strategies

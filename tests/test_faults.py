@@ -181,7 +181,7 @@ def test_whoever_ends_a_training_is_told_what_is_kept(cli, monkeypatch, tmp_path
     got, _, err = cli("train")
     assert got == status
     assert err == (
-        f"Stopped. 1 trained member is kept in {tmp_path / 'm.run'}; --resume goes on from there.\n"
+        f"Stopped. 1 trained member is kept in {tmp_path / 'm.run'}; resume=True (--resume) goes on from there.\n"
     )
 
 
@@ -195,7 +195,7 @@ def state(folder):
         facts = {"phase": "last", "epoch": 1, "step": 2}
         run.save(lambda: Saved({"member.x": torch.arange(64.0)}, facts))
         assert run.state().facts == facts
-        assert "(last, epoch 2, step 3); --resume" in run.where()
+        assert "(last, epoch 2, step 3); resume=True (--resume)" in run.where()
     return folder / run_module.STATE
 
 

@@ -273,7 +273,12 @@ def test_38_scikit_learn(few, tiny_settings):
     classifier = SmearClassifier(**tiny_settings)
     assert clone(classifier).get_params() == classifier.get_params()
     scores = cross_val_score(
-        classifier, images, labels, groups=data.units, cv=GroupKFold(2), params={"groups": data.units}
+        classifier,
+        images,
+        labels,
+        groups=data.units,
+        cv=GroupKFold(2),
+        params={"groups": data.units},
     )
     assert len(scores) == 2
 

@@ -483,7 +483,7 @@ def test_pictures_keep_the_users_own_style_and_folders(tmp_path):
     )
     fonts.chmod(0o755)
     code = (
-        "from allkit.report.pictures import figure_of, png; png(figure_of(1, 1))\n"
+        "from allkit.data.canvas import figure_of, png; png(figure_of(1, 1))\n"
         "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
     )
     variables = {

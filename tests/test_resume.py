@@ -169,7 +169,10 @@ def test_other_images_are_refused(data, interrupted):
 
 @pytest.mark.slow
 def test_an_unfinished_training_is_not_overwritten_without_being_asked(data, interrupted):
-    with pytest.raises(ConfigError, match="--resume to go on with it, or --overwrite"):
+    with pytest.raises(
+        ConfigError,
+        match=r"resume=True \(--resume\) to go on with it, or overwrite=True \(--overwrite",
+    ):
         allkit.Trainer(**SETTINGS).fit(data, out=interrupted)
     allkit.Trainer(**SETTINGS).fit(data, out=interrupted, overwrite=True)
     assert interrupted.exists()
@@ -204,7 +207,7 @@ def test_a_full_disk_keeps_the_state_that_was_whole(data, interrupted, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", full)
-        with pytest.raises(AllkitError, match=r"No space left(.|\n)*--resume goes on"):
+        with pytest.raises(AllkitError, match=r"No space left(.|\n)*\(--resume\) goes on"):
             allkit.Trainer(**SETTINGS, recorder=Silent()).fit(data, out=interrupted, resume=True)
     assert path.read_bytes() == before
     assert not list(path.parent.glob(".*.part"))
@@ -319,8 +322,8 @@ def test_a_finished_model_of_other_pretrained_weights_is_refused(
 ):
     from allkit.training import finished
 
-    def other(config):
-        backbone = made(config)
+    def other(config, own):
+        backbone = made(config, own)
         with torch.no_grad():
             next(backbone.parameters()).add_(1.0)
         return backbone

@@ -236,7 +236,7 @@ def test_too_little_memory_says_how_many_images_fit(data, settings, monkeypatch)
 
     trainer = odd(settings, act, monkeypatch, finetune_batch_size=16)
     with pytest.raises(AllkitError, match=r"Out of memory with 16 images at once.* 2 fit: give "
-                       r"--set accumulation=8"):  # fmt: skip
+                       r"accumulation=8 \(--set accumulation=8\)"):  # fmt: skip
         trainer.fit(data)
     odd(settings, act, monkeypatch, finetune_batch_size=16, accumulation=8).fit(data)
 

@@ -216,7 +216,7 @@ def test_a_training_without_validation_says_that_it_has_no_figures(data, tiny_se
     [
         ({"backbone": "vgg61"}, "Did you mean 'vgg16'"),
         ({"augment": ["standart"]}, "Did you mean 'standard'"),
-        ({"learning_rat": 1}, "Unknown key 'learning_rat'.*Did you mean 'learning_rate'"),
+        ({"learning_rat": 1}, "Unknown setting 'learning_rat'.*Did you mean 'learning_rate'"),
         ({"epochs": 0}, "epochs = 0"),
         ({"val": 1.5}, "val = 1.5"),
         ({"strategy": "ful"}, "strategy = 'ful'"),
@@ -249,15 +249,15 @@ def test_a_label_in_one_part_only_is_refused(data, tiny_settings):
         allkit.Trainer(**tiny_settings).fit(train, val)
 
 
-def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings, monkeypatch):
+def test_a_backbone_that_pools_nothing_is_refused_by_name(data, tiny_settings):
     from allkit import plugins
+    from allkit.plugins.host import using
 
     host = plugins.Registry(discover=False)
     record = allkit.Backbone("flat", lambda weights: torch.nn.Conv2d(3, 4, 3))
     hook = allkit.hookimpl(lambda: [record])
     host.register(SimpleNamespace(allkit_backbones=hook), name="flat")
-    monkeypatch.setattr("allkit.training.backbone.registry", lambda: host)
-    with pytest.raises(PluginError, match=r"'flat' returned .* it must return"):
+    with using(host), pytest.raises(PluginError, match=r"'flat' returned .* it must return"):
         allkit.Trainer(**tiny_settings | {"backbone": "flat"}).fit(data)
 
 

@@ -5,13 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
+import torch
 
 import allkit
 from allkit.config import TrainConfig, load_config
 from allkit.errors import AllkitError, ConfigError
-from allkit.training.tuning import DEFAULT_SPACE, HEAD_SPACE, best, default_space, read_space, tune
+from allkit.training import importance as importance_module
+from allkit.training.importance import best_against_first, importance
+from allkit.training.space import RANGES, default_space, read_space
+from allkit.training.trials import Trial, best
+from allkit.training.tuning import tune
 
 optuna = pytest.importorskip("optuna")
 SPACE = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "copies": {"choices": [0, 1]}}
@@ -109,6 +114,7 @@ def test_test_images_are_never_seen(cli, data, tmp_path, monkeypatch, base):
     assert status == 0
     assert seen == set(data.train.hashes)
     assert "trial 1: val_loss" in err
+    assert "importance of the settings is not known: there are too few trials" in err
     assert "chosen by this metric, which is therefore too good" in err
     assert cli("train", "split.csv", "--out", "m", "--config", "s/best.yaml")[0] == 0
 
@@ -146,34 +152,207 @@ def test_the_time_that_is_given_is_kept(tmp_path, data, base):
     assert search(data, tmp_path / "s", base, 5, timeout=0) == []
 
 
-def test_the_default_space_holds_settings_that_exist():
-    space = read_space(DEFAULT_SPACE, TrainConfig())
-    assert "learning_rate" in space
-    assert yaml.safe_load(DEFAULT_SPACE) == space
-
-
 def test_a_head_that_is_solved_is_searched_by_what_its_solution_depends_on():
     base = TrainConfig()
-    assert default_space(base) == HEAD_SPACE
-    assert "head_penalty" in read_space(HEAD_SPACE, base)
-    assert default_space(TrainConfig(strategy="last")) == DEFAULT_SPACE
+    assert list(read_space(default_space(base), base)) == [
+        "head_penalty",
+        "label_smoothing",
+        "copies",
+    ]
     both = "head_penalty: {low: 0.01, high: 1.0}\ndropout: {low: 0.1, high: 0.5}"
     with pytest.raises(ConfigError, match=r"head_penalty = 0\.01 .* adamw \(dropout\)"):
         read_space(both, base)
 
 
+STRATEGIES = {
+    "lbfgs": {},
+    "adamw": {"epochs": 2},
+    "last": {"strategy": "last", "unfreeze": 2},
+    "full": {"strategy": "full"},
+    "lora": {"strategy": "lora"},
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "solver"), [(HEAD_SPACE, "lbfgs"), (DEFAULT_SPACE, "adamw")])
-def test_every_trial_of_a_search_has_the_same_solver(tmp_path, data, text, solver):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "lbfgs",
+        "adamw",
+        "last",
+        *(pytest.param(k, marks=pytest.mark.nightly) for k in ("full", "lora")),
+    ],
+)
+def test_every_setting_of_a_default_space_changes_what_is_learnt(drawn, kind):
+    """The network is small and the epochs are few; the last of them is kept, whichever was best."""
+    short = {"epochs": 2, "finetune_epochs": 2, "keep": "last"} if kind != "lbfgs" else {}
+    base = TrainConfig(
+        **{"backbone": "timm:test_resnet", "weights": "none", "view": "rgb", "bag": "field",
+           "calibration_folds": 0, "refit": False, **short, **STRATEGIES[kind]}
+    )  # fmt: skip
+    data = allkit.Dataset.open(drawn)
+
+    def learnt(**values):
+        config = base.changed({"copies": 1, **values})
+        return allkit.Trainer(config, cache=None).fit(data).network.state_dict()
+
+    space = read_space(default_space(base), base)
+    assert len(space) >= 3
+    for name, entry in space.items():
+        ends = entry["choices"] if "choices" in entry else [entry["low"], entry["high"]]
+        low, high = learnt(**{name: ends[0]}), learnt(**{name: ends[-1]})
+        assert any(not torch.equal(low[key], high[key]) for key in low), name
+
+
+def test_every_default_space_is_one_that_is_taken():
+    for settings in STRATEGIES.values():
+        base = TrainConfig(**settings)
+        assert set(read_space(default_space(base), base)) <= set(RANGES)
+    assert "layer_decay" not in read_space(
+        default_space(TrainConfig(strategy="last")), TrainConfig(strategy="last")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "reason"),
+    [
+        ("weight_decay: {low: 0.1, high: 1.0}", {}, "the strategy is head"),
+        ("finetune_learning_rate: {low: 0.1, high: 1.0}", {"epochs": 3}, "the strategy is head"),
+        ("layer_decay: {low: 0.1, high: 1.0}", {"strategy": "last"}, "one stage is trained"),
+        ("layer_decay: {low: 0.1, high: 1.0}", {"strategy": "lora"}, "all learn at one rate"),
+        ("lora_rank: {choices: [2, 4]}", {"strategy": "full"}, "the strategy is full"),
+        ("focal_gamma: {low: 1.0, high: 3.0}", {}, "the loss is cross_entropy"),
+        ("max_cells: {choices: [4, 8]}", {"bag": "field"}, "the bag is field"),
+        ("patience: {low: 2, high: 9}", {"folds": 3}, "no epoch is chosen in cross-validation"),
+        ("refit: {choices: [true, false]}", {}, "judged before it would be trained again"),
+        ("coverage: {low: 0.8, high: 0.9}", {}, "decides verdicts"),
+        ("accumulation: {choices: [1, 2]}", {"epochs": 3}, "not the result"),
+        ("tta: {choices: [true, false]}", {}, "the validation loss is measured without it"),
+    ],
+)
+def test_a_setting_that_does_nothing_is_refused_with_the_reason(text, settings, reason):
+    with pytest.raises(
+        ConfigError, match=f"{text.partition(':')[0]} in .* does nothing here: .*{reason}"
+    ):
+        read_space(text, TrainConfig(**settings))
+
+
+def test_a_setting_that_does_something_beside_others_of_the_space_is_taken():
+    text = "weight_decay: {low: 0.1, high: 1.0}\nstrategy: {choices: [head, last]}"
+    assert set(read_space(text, TrainConfig())) == {"weight_decay", "strategy"}
+    assert "tta" in read_space("tta: {choices: [true, false]}", TrainConfig(), metric="accuracy")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["lbfgs", "adamw"])
+def test_every_trial_of_a_search_has_the_same_solver(tmp_path, data, solver):
     base = TrainConfig(
         backbone="timm:test_resnet", weights="none", view="rgb", bag="field", calibration_folds=0
     )
-    space = read_space(text, base)
+    space = read_space(default_space(base.changed({"head_solver": solver})), base)
     done = tune(data.train, None, tmp_path / "s", base=base, space=space, trials=2, cache=None)
     defaults = TrainConfig().model_dump()
     assert done[0].settings == {name: defaults[name] for name in space}
     assert all(trial.error is None for trial in done)
     assert load_config(tmp_path / "s" / "best.yaml")["head_solver"] == solver
+
+
+# ── what a search shows ────────────────────────────────────────────────────────────────────
+
+SHAPES = {
+    "head_penalty": {"low": 1e-3, "high": 10.0, "log": True},
+    "label_smoothing": {"low": 0.0, "high": 0.2},
+    "copies": {"choices": [0, 1, 2]},
+}
+
+
+def trials_with(effect, noise, count):
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        settings = {
+            "head_penalty": float(f"{10 ** rng.uniform(-3, 1):.4g}"),
+            "label_smoothing": float(f"{rng.uniform(0, 0.2):.4g}"),
+            "copies": int(rng.integers(3)),
+        }
+        value = effect * abs(np.log10(settings["head_penalty"]) + 1) + noise * rng.normal()
+        made.append(Trial(number, settings, float(value), 1.0, {}))
+    return made
+
+
+@pytest.fixture
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(importance_module, "RESAMPLES", 15)
+
+
+@pytest.mark.slow
+def test_importance_tells_what_matters_from_chance(few_resamples):
+    found = importance(trials_with(1.0, 0.1, 30), SHAPES, "val_loss")
+    assert [one.setting for one in found if one.known] == ["head_penalty"]
+    assert found[0].setting == "head_penalty"
+    assert found[0].low <= found[0].share
+    assert all(0 <= one.low <= one.high <= 1 for one in found)
+    assert sum(one.share for one in found) == pytest.approx(1)
+    assert str(found[1]).endswith("which chance alone can give")
+    assert found == importance(trials_with(1.0, 0.1, 30), SHAPES, "val_loss")
+
+
+@pytest.mark.slow
+def test_noise_alone_makes_no_setting_important(few_resamples):
+    assert not any(one.known for one in importance(trials_with(0.0, 1.0, 24), SHAPES, "val_loss"))
+
+
+def test_of_too_few_trials_nothing_is_said():
+    assert importance(trials_with(1.0, 0.1, 11), SHAPES, "val_loss") == ()
+    failed = [Trial(n, {}, None, 1.0, {}, "no") for n in range(30)]
+    assert importance(failed, SHAPES, "val_loss") == ()
+
+
+def compared(first, other, metric="accuracy"):
+    trials = [
+        Trial(number, {}, float(np.mean(folds)), 1.0, {}, folds=tuple(folds))
+        for number, folds in enumerate((first, other))
+    ]
+    return best_against_first(trials, metric)
+
+
+def test_the_best_is_better_only_beyond_the_noise_of_the_folds():
+    clear = compared([0.70, 0.72, 0.74, 0.71, 0.73], [0.80, 0.82, 0.84, 0.81, 0.83])
+    assert clear.low > 0
+    assert "more than the folds differ by chance" in str(clear)
+    noisy = compared([0.70, 0.90, 0.60, 0.80, 0.75], [0.85, 0.80, 0.75, 0.70, 0.90])
+    assert noisy.low < 0 < noisy.gain
+    assert str(noisy).startswith("It is not better than the first trial beyond chance")
+    loss = compared([0.5, 0.6, 0.7], [0.4, 0.5, 0.6], "val_loss")
+    assert loss.gain == pytest.approx(0.1)
+
+
+def test_one_validation_part_cannot_tell_and_says_so():
+    trials = [Trial(0, {}, 0.5, 1.0, {}), Trial(1, {}, 0.4, 1.0, {})]
+    assert "one validation part cannot tell" in str(best_against_first(trials, "val_loss"))
+    assert best_against_first(trials, "accuracy") is None  # the first is the best
+
+
+@pytest.mark.slow
+def test_a_search_with_folds_compares_them(tmp_path, data, base):
+    folded = base.changed({"folds": 2, "epochs": 1, "refit": False})
+    done = tune(
+        data.train, None, tmp_path / "s", base=folded, space=SPACE, trials=2, metric="accuracy"
+    )
+    assert all(len(trial.folds) == 2 for trial in done)
+    shares = []
+    again = tune(
+        data.train, None, tmp_path / "s", base=folded, space=SPACE, trials=2, metric="accuracy",
+        explained=shares.extend,
+    )  # fmt: skip
+    assert [t.folds for t in again] == [t.folds for t in done]
+    assert shares == []
+
+
+def test_a_search_over_own_parts_is_refused(tmp_path, data, base):
+    own = base.changed({"loss": "own:mine"})
+    with pytest.raises(ConfigError, match="loss own:mine"):
+        tune(data.train, None, tmp_path / "s", base=own, space=SPACE, trials=1)
 
 
 @pytest.mark.parametrize(
@@ -201,6 +380,7 @@ def test_the_picture_takes_every_kind_of_setting(tmp_path):
         (n, None if n == 3 else 0.5 / (n + 1), {"a": 10.0**-n, "b": ["x", "y"][n % 2], "c": n})
         for n in range(9)
     ]
-    picture = trials_picture(trials, "val_loss", lower_is_better=True)
+    shares = {"a": (0.8, 0.6, 0.9, 0.5, True), "b": (0.2, 0.1, 0.6, 0.5, False)}
+    picture = trials_picture(trials, "val_loss", lower_is_better=True, importance=shares)
     Path(tmp_path / "p.png").write_bytes(picture)
     assert picture.startswith(b"\x89PNG")

@@ -77,9 +77,9 @@ def _require_hub(hub: Any, name: str, known_as: str) -> None:
 def _no_weights(name: str, reason: str) -> CheckpointError:
     file = f"{name.replace(':', '_')}.safetensors"
     return CheckpointError(
-        f"The pretrained weights of {name!r} are not available: {reason}. Give a local file with "
-        f"--weights FILE.safetensors, or put {file} into a folder that ALLKIT_WEIGHTS names; "
-        f"--weights none starts from random weights."
+        f"The pretrained weights of {name!r} are not available: {reason}. Give a local file as `weights` "
+        f"(--weights FILE.safetensors), or put {file} into a folder that ALLKIT_WEIGHTS names; "
+        f"weights=none starts from random weights."
     )
 
 

@@ -23,4 +23,6 @@ def read_settings(
     values = load_config(config) if config else {}
     values |= {name: value for name, value in options.items() if value is not None}
     merged = override(values, list(assignments))
-    return TrainConfig.parse(merged, source=config or "the options")
+    return TrainConfig.parse(
+        merged, source=config or "the options", listed="`--print-config` shows all settings."
+    )

@@ -15,7 +15,8 @@ from allkit.cli.settings import read_settings
 from allkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from allkit.training.tuning import Trial
+    from allkit.training.importance import Importance
+    from allkit.training.trials import Trial
 
 __all__ = ["tune"]
 
@@ -53,13 +54,15 @@ def tune(
     options = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
     base = read_settings(config, options, assignments or [])
     require_training_packages()
-    from allkit.training.tuning import best, default_space, read_space
+    from allkit.training.importance import best_against_first
+    from allkit.training.space import default_space, read_space
+    from allkit.training.trials import best
     from allkit.training.tuning import tune as search
 
     if space is None:
         search_space = read_space(default_space(base), base)
     else:
-        search_space = read_space(_read_text(space), base, source=str(space))
+        search_space = read_space(_read_text(space), base, source=str(space), metric=metric)
     train, val = training_parts(open_data(data, slide_pattern=base.slide), base)
 
     def say_trial(trial: Trial) -> None:
@@ -69,6 +72,7 @@ def tune(
         )
         say(f"trial {trial.number}: {result} ({trial.seconds:.0f} s) {settings}")
 
+    shares: list[Importance] = []
     with bars() as progress:
         done = search(
             train,
@@ -81,6 +85,7 @@ def tune(
             timeout=None if minutes is None else 60 * minutes,
             progress=progress,
             told=say_trial,
+            explained=shares.extend,
         )
     winner = best(done, metric)
     if winner is None:
@@ -90,6 +95,17 @@ def tune(
         f"The best of {len(done)} trials is number {winner.number}: {metric} {winner.value:.4g}. It "
         f"was chosen by this metric, which is therefore too good; judge it on images of their own."
     )
+    compared = best_against_first(done, metric)
+    if compared is not None:
+        say(str(compared))
+    if shares:
+        say(
+            "Importance of the settings, 0 to 1, with its 90 % interval over resamples of the trials:"
+        )
+        for one in shares:
+            say(f"  {one}")
+    else:
+        say("The importance of the settings is not known: there are too few trials.")
     say(f"Saved {out / 'best.yaml'}: allkit train DATA --out MODEL --config {out / 'best.yaml'}")
 
 

@@ -15,6 +15,7 @@ from allkit.errors import ConfigError, did_you_mean
 __all__ = ["load_config", "override", "parse_yaml", "recipes"]
 
 MOST_BYTES, DEEPEST = 2**20, 12
+FORM = "`TrainConfig().to_yaml()` shows the form, and so does `allkit train DATA --print-config`."
 
 
 def recipes() -> dict[str, str]:
@@ -64,13 +65,11 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text. Save it as UTF-8.") from None
     except ValueError as error:
-        raise ConfigError(
-            f"{path} is not YAML of settings: {error}. `--print-config` shows the form."
-        ) from None
+        raise ConfigError(f"{path} is not YAML of settings: {error}. {FORM}") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigError(f"{path} must hold `key: value` lines. `--print-config` shows the form.")
+        raise ConfigError(f"{path} must hold `key: value` lines. {FORM}")
     return values
 
 

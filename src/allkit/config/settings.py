@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from allkit.config.elsewhere import nearest
+from allkit.config.own import Words
 from allkit.config.solver import OLDER_HEAD, contradiction, settle_solver
-from allkit.errors import ConfigError, did_you_mean
+from allkit.errors import ConfigError
 from allkit.records import Bag, View
 
 __all__ = ["Config", "TrainConfig"]
+
+IN_PYTHON = "`print(TrainConfig().to_yaml())` shows all settings."
+"""How all settings are shown, in Python."""
 
 
 class Config(BaseModel):
@@ -32,10 +37,13 @@ class Config(BaseModel):
     """Names that files of 0.1.0 have, each with the name of today; settings are not taken by them."""
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], *, source: str = "the settings") -> Self:
+    def parse(
+        cls, values: Mapping[str, Any], *, source: str = "the settings", listed: str = IN_PYTHON
+    ) -> Self:
         """Check `values` and return the settings; say what is wrong in plain words.
 
-        Raises `ConfigError` naming the key, the value and what is expected.
+        `listed` says where all settings are shown, for whoever gave a name that is none. Raises
+        `ConfigError` naming the key, the value and what is expected.
         """
         try:
             return cls.model_validate(dict(values))
@@ -45,14 +53,12 @@ class Config(BaseModel):
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             if first["type"] == "extra_forbidden":
-                known = list(cls.model_fields)
                 raise ConfigError(
-                    f"Unknown key {key!r} in {source}.{did_you_mean(key, known)} "
-                    f"Known keys: {', '.join(known)}."
+                    f"Unknown setting {key!r} in {source}.{nearest(key, cls.model_fields)} {listed}"
                 ) from None
+            wrong = first["msg"].removeprefix("Value error, ")
             raise ConfigError(
-                f"{key} = {_shown(first.get('input'))} in {source}: {first['msg'][0].lower()}"
-                f"{first['msg'][1:]}."
+                f"{key} = {_shown(first.get('input'))} in {source}: {wrong[0].lower()}{wrong[1:]}."
             ) from None
 
     @classmethod
@@ -121,7 +127,11 @@ class TrainConfig(Config):
         "seed": "the machine",
     }
 
-    backbone: str = Field("vgg16", description="name of a backbone, see `allkit plugins`")
+    backbone: str = Field(
+        "vgg16",
+        description="name of a backbone, see `allkit plugins`; in Python also a module of torch, or a "
+        "record",
+    )
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
@@ -166,7 +176,9 @@ class TrainConfig(Config):
         "all for `full` and `lora`",
     )
     augment: tuple[str, ...] = Field(
-        ("standard",), description="augmentations of the training images, applied in this order"
+        ("standard",),
+        description="augmentations of the training images, applied in this order; in Python also "
+        "functions, and transforms of albumentations",
     )
     copies: int = Field(
         0,
@@ -182,8 +194,8 @@ class TrainConfig(Config):
         "regression with an L2 penalty, which has one solution; adamw: in steps, with dropout, "
         "mixing, schedules. Where it is not given, a setting of steps (epochs, batch_size, "
         "learning_rate, head_decay, dropout, patience, keep, warmup, mixup, ema, "
-        "balanced_sampler, accumulation, more than one of members) means adamw, and so do "
-        "`last`, `full` and `lora`",
+        "balanced_sampler, accumulation, optimizer, scheduler, more than one of members) means "
+        "adamw, and so do a loss of your own, `last`, `full` and `lora`",
     )
     head_penalty: float = Field(
         OLDER_HEAD["head_penalty"],
@@ -252,8 +264,18 @@ class TrainConfig(Config):
         description="the gradient's norm is at most this in `last`, `full`, `lora`; 0: off",
     )
     dropout: float = Field(0.3, ge=0, lt=1, description="share of features dropped in training")
-    loss: Literal["cross_entropy", "focal"] = Field(
-        "cross_entropy", description="focal: hard images count more"
+    optimizer: Annotated[str, Words("adamw")] = Field(
+        "adamw",
+        description="what takes the steps; in Python also a function of the parameters that makes another",
+    )
+    scheduler: Annotated[str, Words("cosine")] = Field(
+        "cosine",
+        description="how the learning rate changes over the steps; in Python also a function of the "
+        "optimizer and the number of steps that makes another",
+    )
+    loss: Annotated[str, Words("cross_entropy", "focal")] = Field(
+        "cross_entropy",
+        description="focal: hard images count more; in Python also a function of logits and labels",
     )
     focal_gamma: float = Field(2.0, ge=0, le=10, description="how much more, with the focal loss")
     label_smoothing: float = Field(
@@ -380,6 +402,9 @@ class TrainConfig(Config):
 def _range(field: FieldInfo) -> str:
     """Return what values a setting takes, in words."""
     choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
+    choices = choices or tuple(
+        word for limit in field.metadata if isinstance(limit, Words) for word in limit.words
+    )
     if choices:
         return "one of " + ", ".join(map(str, choices))
     if get_origin(field.annotation) is tuple and get_origin(get_args(field.annotation)[0]):

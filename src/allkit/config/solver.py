@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.config.own import is_own
+
 __all__ = ["OLDER_HEAD", "STEP_SETTINGS", "contradiction", "settle_solver"]
 
-OLDER_HEAD: Mapping[str, Any] = {"head_solver": "adamw", "head_penalty": 0.1}
+OLDER_HEAD: Mapping[str, Any] = {
+    "head_solver": "adamw",
+    "head_penalty": 0.1,
+    "optimizer": "adamw",
+    "scheduler": "cosine",
+}
 """What settings mean that were saved before there was a choice of how a head is trained."""
 
 STEP_SETTINGS = (
@@ -23,9 +30,25 @@ STEP_SETTINGS = (
     "ema",
     "balanced_sampler",
     "accumulation",
+    "optimizer",
+    "scheduler",
     "members",
 )
 """Settings of a head that is trained in steps. Members differ by the draws of their steps."""
+
+
+OF_OWN_PARTS = (
+    ("loss", "label_smoothing", "which is given the labels as they are"),
+    ("loss", "focal_gamma", "which is the whole loss"),
+    ("optimizer", "weight_decay", "which has a weight decay of its own"),
+    ("optimizer", "head_decay", "which has a weight decay of its own"),
+    ("scheduler", "warmup", "which decides every step"),
+)
+"""Settings that an own part takes over: its setting, the one that is then idle, and why."""
+
+
+def _own(value: Any) -> bool:
+    return isinstance(value, str) and is_own(value)
 
 
 def settle_solver(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,7 +57,7 @@ def settle_solver(values: Mapping[str, Any]) -> dict[str, Any]:
         return dict(values)
     # One member is what every solver gives.
     steps = any(name in values for name in STEP_SETTINGS if name != "members")
-    steps = steps or values.get("members", 1) != 1
+    steps = steps or values.get("members", 1) != 1 or _own(values.get("loss"))
     if steps or values.get("strategy", "head") != "head":
         return {**values, "head_solver": "adamw"}
     return dict(values)
@@ -46,7 +69,15 @@ def contradiction(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str
     `values` are all settings. One at its default is let pass: complete settings, as they are saved,
     hold all of them.
     """
+    for name, idle, why in OF_OWN_PARTS:
+        if _own(values[name]) and values[idle] != defaults[idle]:
+            return (
+                f"{idle} = {values[idle]} does nothing beside {name} = {values[name]}, {why}. Leave {idle} "
+                f"out."
+            )
     steps = [name for name in STEP_SETTINGS if values[name] != defaults[name]]
+    if _own(values["loss"]):
+        steps.append("loss")
     strategy = values["strategy"]
     if values["head_solver"] == "adamw":
         if values["head_penalty"] == defaults["head_penalty"]:

@@ -6,6 +6,7 @@ info          what `model.json` holds
 figures       what is kept of the validation, checked
 folder        the model folder, written whole and checked
 fit           whether the arrays of a folder are those that its description speaks of
+own           a backbone of the user's own
 parts         a classifier from the parts of a folder
 provenance    what a training depends on
 adaptation    the record of an adaptation

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from allkit.config.own import is_own
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError, DatasetError
 from allkit.features import BagPass, FeatureCache
@@ -148,6 +149,8 @@ class Explainer:
 
 def _layer_for_maps(backbone: str) -> str | None:
     """Return the name of the layer that maps are made of; `None` where the backbone names none."""
+    if is_own(backbone):
+        return None
     record: Backbone = registry().get("backbone", backbone)
     return record.cam_layer
 

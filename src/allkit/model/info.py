@@ -114,6 +114,8 @@ class BackboneInfo(_Part):
     """Whether large fields are cut into tiles; false in models of versions that did not."""
     fingerprint: tuple[Number, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
+    structure: Text = ""
+    """SHA-256 of the names and shapes of the tensors of an own backbone, which has to be given again."""
 
     def _briefly(self) -> str:
         spec = self.input
@@ -204,6 +206,8 @@ class ModelInfo(_Part):
     provenance: Provenance | None = Field(default=None, alias="passport")
     adaptations: tuple[Adaptation, ...] = ()
     """What was changed after the training, by `allkit.adapt`, oldest first."""
+    own: tuple[Text, ...] = ()
+    """The parts of the training that were given as objects, and are no plugin's: `loss own:my_loss`."""
     distillation: Distillation | None = None
     """Whose student it is; `None` for a model that learnt the labels."""
 

@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from allkit.errors import CheckpointError, PluginError
+from allkit.config.own import is_own
+from allkit.errors import CheckpointError, ConfigError, PluginError
 from allkit.images.cells import FINDERS
 from allkit.model.fit import unfit
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
+from allkit.model.own import Given, own_backbone, require_given, require_same, skeleton
 from allkit.network.around import ordinary
 from allkit.network.modules import Branches, Head, Network, cut, fingerprint
 from allkit.plugins import registry
@@ -36,33 +38,41 @@ class Parts(NamedTuple):
     training: dict[str, npt.NDArray[Any]]
 
 
-def read_parts(folder: Path) -> Parts:
+def read_parts(folder: Path, backbone: Given | None = None) -> Parts:
     """Return the parts of the classifier in a model folder.
 
+    `backbone` is the own backbone of a model that was trained with one: it is no part of the folder.
     Raises `CheckpointError` when something is missing or altered, or fits no backbone of today, and
     `PluginError` that says what to install when the plugin of its backbone is missing.
     """
-    return parts_of(*read_model(folder), folder)
+    return parts_of(*read_model(folder), folder, backbone)
 
 
 def packed(
     network: Network, info: ModelInfo, trust: Trust, training: Mapping[str, npt.NDArray[Any]]
-) -> tuple[str, bytes]:
-    """Return the parts of a classifier as JSON and a safetensors file, for another process."""
+) -> tuple[Any, ...]:
+    """Return the parts of a classifier as JSON and a safetensors file, for another process.
+
+    An own backbone is no plugin's, and goes along as the module that it is.
+    """
     from safetensors.torch import save
 
-    return info.model_dump_json(), save(arrays_of(network, trust, training))
+    parts = (info.model_dump_json(), save(arrays_of(network, trust, training)))
+    return (*parts, skeleton(network.backbone)) if is_own(info.backbone.name) else parts
 
 
 @ordinary()
-def unpacked(info: str, arrays: bytes) -> Parts:
+def unpacked(info: str, arrays: bytes, backbone: torch.nn.Module | None = None) -> Parts:
     """Return the parts that `packed` has put together. Raises `PluginError` as `read_parts` does."""
     from safetensors.torch import load
 
-    return parts_of(ModelInfo.model_validate_json(info), load(arrays), "the pickled classifier")
+    described = ModelInfo.model_validate_json(info)
+    return parts_of(described, load(arrays), "the pickled classifier", backbone)
 
 
-def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts:
+def parts_of(
+    info: ModelInfo, arrays: Mapping[str, Any], where: object, backbone: Given | None = None
+) -> Parts:
     """Return the parts of a classifier, from its description and arrays, as torch tensors.
 
     `where` is what an error calls their place. Raises what `read_parts` raises.
@@ -70,7 +80,7 @@ def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts
     wrong = unfit(info, arrays)
     if wrong:
         raise CheckpointError(f"{where}: {wrong}. Copy the model again, or train again.")
-    record = _backbone_of(info)
+    record = _backbone_of(info, backbone)
     if info.backbone.finder not in ("", *FINDERS):
         raise CheckpointError(
             f"{where} was trained with the cell finder {info.backbone.finder!r}, and this "
@@ -78,7 +88,10 @@ def parts_of(info: ModelInfo, arrays: Mapping[str, Any], where: object) -> Parts
             f"or train again."
         )
     with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
-        network = _empty_network(where, record.build("none"), info)
+        module = record.build("none")
+        if is_own(info.backbone.name):
+            require_same(info.backbone.name, module, info.backbone.structure)
+        network = _empty_network(where, module, info)
     try:
         given = _under("network.", arrays)
         _require_kinds(network, given)
@@ -150,8 +163,15 @@ def _empty_network(where: object, backbone: torch.nn.Module, info: ModelInfo) ->
     return Network(backbone, heads, orientations=saved.orientations)
 
 
-def _backbone_of(info: ModelInfo) -> Backbone:
-    """Return the backbone's record; `PluginError` says what to install when it is missing."""
+def _backbone_of(info: ModelInfo, given: Given | None) -> Backbone:
+    """Return the backbone's record; `PluginError` says what to install or give when it is missing."""
+    if is_own(info.backbone.name):
+        return own_backbone(require_given(info.backbone.name, given), name=info.backbone.name)
+    if given is not None:
+        raise ConfigError(
+            f"This model has the backbone {info.backbone.name!r}, which comes with "
+            f"{info.backbone.distribution}. Leave `backbone` out."
+        )
     try:
         record: Backbone = registry().get("backbone", info.backbone.name)
     except PluginError as error:
@@ -168,18 +188,30 @@ def _backbone_of(info: ModelInfo) -> Backbone:
 def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
     """Warn when a plugin of another version computes other features from the same weights."""
     saved = info.backbone
+    if is_own(saved.name):
+        if _computes_other(info, backbone):
+            raise CheckpointError(
+                f"The backbone that is given has the tensors of {saved.name!r}, but computes other features "
+                f"from the same weights: its forward pass is another. Give the one of the training."
+            )
+        return
     today = registry().provider("backbone", saved.name)
     if (today.distribution, today.version) == (saved.distribution, saved.version):
         return
-    if not saved.fingerprint:
-        return
-    mark = fingerprint(backbone, saved.input)
-    norm = abs(mark[0] - saved.fingerprint[0]) / (saved.fingerprint[0] or 1.0)
-    rest = zip(mark[1:], saved.fingerprint[1:], strict=True)
-    if max(norm, *(abs(a - b) for a, b in rest)) > 1e-3:
+    if saved.fingerprint and _computes_other(info, backbone):
         warnings.warn(
             f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
             f"other features from the same weights, so its metrics are no longer valid. Install "
             f"{saved.distribution}=={saved.version}, or train again.",
             stacklevel=4,
         )
+
+
+def _computes_other(info: ModelInfo, backbone: torch.nn.Module) -> bool:
+    """Say whether a backbone computes other features of a fixed input than when the model was saved."""
+    before = info.backbone.fingerprint
+    mark = fingerprint(backbone, info.backbone.input)
+    if len(mark) != len(before):
+        return True
+    norm = abs(mark[0] - before[0]) / (before[0] or 1.0)
+    return max(norm, *(abs(a - b) for a, b in zip(mark[1:], before[1:], strict=True))) > 1e-3

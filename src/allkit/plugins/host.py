@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -164,9 +165,27 @@ class Registry:
             if broken
             else ""
         )
-        return PluginError(
-            f"Unknown {kind} {name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}.{note}"
-        )
+        meant = self._member(name) if kind == "backbone" else ""
+        near = f" Did you mean {meant!r}?" if meant else did_you_mean(name, known)
+        return PluginError(f"Unknown {kind} {name!r}.{near} Available: {', '.join(known)}.{note}")
+
+    def _member(self, name: str) -> str:
+        """Return the member of a family that a name without the prefix means, or an empty string."""
+        if ":" in name:
+            return ""
+        for plugin in self.plugins:
+            # To list a family brings its library, which is worth it where a name leads nowhere.
+            for _, record in plugin.records if any(o.prefix for o in plugin.offers) else ():
+                if isinstance(record, BackboneFamily):
+                    with contextlib.suppress(Exception):
+                        members = list(record.names())
+                        stem = name.partition(".")[0]
+                        if stem in members or name in members:
+                            return f"{record.prefix}:{name}"
+                        near = difflib.get_close_matches(name, members, n=1, cutoff=0.8)
+                        if near and not did_you_mean(name, self.names("backbone")):
+                            return f"{record.prefix}:{near[0]}"
+        return ""
 
 
 def _importer(found: catalogue.Found) -> Callable[[], Loaded]:

@@ -30,16 +30,19 @@ from allkit.images.same_field import (
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
+from allkit.quality.pictures import groups_of, mark_frames, same_field_frames
 from allkit.quality.slides import SlideSuggestion, suggest_slides
+from allkit.shown.html import fragment, grid, paragraph
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 
 _BLANK = 3.0  # grey levels: an image that varies less shows nothing
+_SHOWN = 4  # fields seen more than once that a notebook shows
 _FOLDS = 2  # groups that a class needs for anything to be held out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Check:
     """The findings in a set. Images have the names that they have in the set.
 
@@ -72,6 +75,25 @@ class Check:
     one_slide: tuple[str, ...] = ()
     colour_profiles: tuple[tuple[str, str], ...] = ()
     findings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        number = len(self.data) + len(self.unreadable)
+        found = len(self.findings)
+        what = f"{found} thing{'' if found == 1 else 's'} to fix" if found else "nothing to fix"
+        return f"<Check of {self.data.name!r}: {number:,} images, {what}>"
+
+    def _repr_html_(self) -> str:
+        fields = groups_of(self.near_duplicate_pairs)
+        parts = [paragraph(repr(self).strip("<>"))]
+        parts += [paragraph(line, "caution") for line in self.findings]
+        parts += same_field_frames(self.data, fields[:_SHOWN], self.duplicates)
+        if len(fields) > _SHOWN:
+            parts.append(
+                paragraph(f"{len(fields) - _SHOWN:,} more fields seen more than once", "muted")
+            )
+        for mark in self.burnt_in:
+            parts.append(grid(*mark_frames(self.data, mark), title="Recurs at one place"))
+        return fragment(*parts)
 
     @property
     def ok(self) -> bool:

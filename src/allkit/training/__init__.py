@@ -8,6 +8,9 @@ division     who is learnt from, and who is kept to judge
 session      trains the members and asks them
 logistic     a head on features as a logistic regression, without steps
 plan         how one phase goes
+own          what is given as objects: a module, functions, callbacks
+own_augment  an augmentation of the user's own
+optimising   the optimiser, and the learning rate of each step
 loop         one phase of one member
 loop_state   what its next step depends on
 failures     what ended it, in words
@@ -25,6 +28,9 @@ run          the run folder, to take a training up again
 finished     a training that was finished before
 finders      learning rate and batch size by trying
 tuning       the search for settings
+space        what is searched, from where to where
+trials       one trial, and how Optuna is told of it
+importance   what a search shows beyond chance
 unseen       leave one group out
 reproduce    training again, and comparing
 log          metrics of every epoch
@@ -33,6 +39,7 @@ memory       whether memory suffices
 """
 
 from allkit.training.description import HeldOut
+from allkit.training.plan import Epoch
 from allkit.training.trainer import Trainer
 
-__all__ = ["HeldOut", "Trainer"]
+__all__ = ["Epoch", "HeldOut", "Trainer"]

@@ -10,6 +10,7 @@ from torch import nn
 from allkit.config import TrainConfig
 from allkit.errors import ConfigError
 from allkit.features import AugmentedCopy
+from allkit.model.own import OWN_PARTS
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone, cut, measure_width
 from allkit.plugins import registry, resolve_weights
@@ -17,6 +18,7 @@ from allkit.plugins.host import Plugin
 from allkit.records import Augmentation, Backbone, InputSpec
 from allkit.training.device import choose_precision
 from allkit.training.member import cut_index
+from allkit.training.own import NOTHING, OwnParts
 
 __all__ = ["TrainingBackbone", "load_backbone", "untrained_backbone"]
 
@@ -40,7 +42,8 @@ class TrainingBackbone:
     cut: int | None
     augment: tuple[Augmentation, ...]
     augment_names: tuple[str, ...]
-    """Names and versions of the augmentations."""
+    """Names and versions of the augmentations, or their content; empty where that is not known."""
+    own: OwnParts = NOTHING
 
     @property
     def input(self) -> InputSpec:
@@ -65,12 +68,14 @@ class TrainingBackbone:
         return AugmentedCopy(number, self.augment, self.augment_names, self.config.seed)
 
     @property
+    def keeps_copies(self) -> bool:
+        """Whether augmented copies may be kept: their augmentations can be told from all others."""
+        return all(self.augment_names)
+
+    @property
     def plugins(self) -> list[str]:
         """The distributions that the backbone and the augmentations come from."""
-        host = registry()
-        used = [self.provider]
-        used += [host.provider("augmentation", name) for name in self.config.augment]
-        return sorted({plugin.distribution for plugin in used})
+        return sorted({plugin.distribution for plugin in self.own.plugins(self.config)})
 
     @property
     def keeps_activations(self) -> bool:
@@ -82,24 +87,30 @@ class TrainingBackbone:
         return cut(self.module, self.cut or 0)
 
 
-def untrained_backbone(config: TrainConfig) -> nn.Module:
+def untrained_backbone(config: TrainConfig, own: OwnParts = NOTHING) -> nn.Module:
     """Return the backbone as it is before the training."""
-    host = registry()
-    record: Backbone = host.get("backbone", config.backbone)
-    origin = host.provider("backbone", config.backbone).origin
+    record = own.record(config.backbone)
+    if own.backbone is None:
+        origin = registry().provider("backbone", config.backbone).origin
+    else:
+        origin = OWN_PARTS
     return build_backbone(record, resolve_weights(record.name, config.weights), origin)
 
 
 def load_backbone(
-    config: TrainConfig, device: torch.device, *, module: nn.Module | None = None
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    module: nn.Module | None = None,
+    own: OwnParts = NOTHING,
 ) -> TrainingBackbone:
     """Return the backbone of the settings; `module` is it where it is at hand, with its weights.
 
     Raises `ConfigError` when it cannot be trained like this, and `PluginError` when it cannot be
     built.
     """
-    host = registry()
-    record: Backbone = host.get("backbone", config.backbone)
+    own.require(config)
+    record = own.record(config.backbone)
     if config.bag != "field" and config.strategy != "head":
         raise ConfigError(
             f"bag = {config.bag} is only learnt by the strategy head, not by {config.strategy}: "
@@ -114,21 +125,21 @@ def load_backbone(
         spread=True,
     )
     record = replace(record, input=spec)
-    augment = tuple(host.get("augmentation", name) for name in config.augment)
-    origins = [host.provider("augmentation", name).origin for name in config.augment]
+    augment, marks = own.augmentations(config.augment)
     precision = choose_precision(config.precision, device)
-    module = untrained_backbone(config) if module is None else module
+    module = untrained_backbone(config, own) if module is None else module
     return TrainingBackbone(
         config=config,
         record=record,
-        provider=host.provider("backbone", config.backbone),
+        provider=own.provider(record, module),
         module=module,
         width=_width(module, record),
         fingerprint=weights_hash(module),
         precision=precision,
         cut=None if config.strategy == "head" else cut_index(module, record, config),
         augment=augment,
-        augment_names=tuple(f"{n} {o}" for n, o in zip(config.augment, origins, strict=True)),
+        augment_names=tuple(marks),
+        own=own,
     )
 
 

@@ -58,6 +58,7 @@ def answers_of_divisions(
         run=TrainingRun(),  # nothing of it is taken up: a head takes seconds
         progress=None,
         recorder=None,
+        own=replace(session.own, callbacks=()),
         aside=True,
     )
     tell = session.progress or (lambda *_: None)

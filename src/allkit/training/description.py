@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.config import TrainConfig
+from allkit.config.own import is_own
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.evaluation.coarse import coarse_metrics
@@ -24,12 +25,13 @@ from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.distillation import Distillation
 from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
+from allkit.model.own import structure_of
 from allkit.model.provenance import Provenance
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import Branches, Network, fingerprint
-from allkit.plugins import registry
 from allkit.training.backbone import TrainingBackbone
 from allkit.training.division import Division
+from allkit.training.own import NOTHING, OwnParts
 from allkit.training.plan import History
 from allkit.trust.groups import ClassGroups
 
@@ -118,6 +120,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         finder="" if record.input.bag == "field" else FINDER,
         tiles=record.input.bag != "field",
         fingerprint=fingerprint(network.backbone, record.input),
+        structure=structure_of(backbone.module) if is_own(record.name) else "",
     )
 
 
@@ -131,6 +134,7 @@ def model_info(
     trust_notes: Sequence[str],
     provenance: Provenance,
     teacher: Classifier | None = None,
+    own: OwnParts = NOTHING,
 ) -> ModelInfo:
     """Return the description that is saved with the model."""
     dataset = division.dataset
@@ -141,7 +145,8 @@ def model_info(
         classes=dataset.classes,
         display_names={name: display_name(name) for name in dataset.classes},
         backbone=backbone,
-        plugins=used_plugins(config),
+        plugins=used_plugins(config, own),
+        own=own.told(config),
         config=_shareable(config),
         data=_data_info(division),
         validation=None
@@ -185,12 +190,9 @@ def _shareable(config: TrainConfig) -> TrainConfig:
     return config.model_copy(update={"weights": Path(config.weights).name})
 
 
-def used_plugins(config: TrainConfig) -> dict[str, str]:
+def used_plugins(config: TrainConfig, own: OwnParts = NOTHING) -> dict[str, str]:
     """Return the distributions of the plugins that are used, with their versions."""
-    host = registry()
-    used = [host.provider("backbone", config.backbone)]
-    used += [host.provider("augmentation", name) for name in config.augment]
-    return {plugin.distribution: plugin.version for plugin in used}
+    return {plugin.distribution: plugin.version for plugin in own.plugins(config)}
 
 
 def version(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
 from allkit.types import Indices
 
-__all__ = ["Division", "divide", "require_trainable", "whole_set"]
+__all__ = ["Division", "divide", "require_sets", "require_trainable", "whole_set"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,29 @@ def whole_set(train: Dataset, val: Dataset | None) -> Dataset:
         split_by=train.split_by,
         measured=train.passes.measured.and_then(val.passes.measured),
     )
+
+
+def require_sets(train: object, val: object) -> None:
+    """Raise `DatasetError` that says how to make a set of what is given in place of one."""
+    for given in (train, val):
+        if isinstance(given, Dataset) or (given is val and given is None):
+            continue
+        if isinstance(given, Split):
+            raise DatasetError(
+                "A training takes the parts of a split: fit(split.train, split.val)."
+            )
+        if isinstance(given, (str, Path)):
+            way = f"Open it first: allkit.Dataset.open({str(given)!r})."
+        elif hasattr(given, "itertuples"):
+            way = "Make one first: allkit.Dataset.from_dataframe(frame)."
+        else:
+            way = (
+                "Make one first: allkit.Dataset.from_arrays(images, labels), or allkit.Dataset.open(path); "
+                "for the form of scikit-learn there is allkit.sklearn.SmearClassifier."
+            )
+        raise DatasetError(
+            f"A training takes an allkit.Dataset, not a {type(given).__name__}. {way}"
+        )
 
 
 def require_trainable(config: TrainConfig, train: Dataset, val: Dataset | None) -> None:

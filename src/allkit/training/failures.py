@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from allkit.config.spelling import setting
 from allkit.errors import AllkitError, PluginError
 from allkit.training.memory import out_of_memory
 from allkit.training.plan import Plan
@@ -56,5 +57,5 @@ def memory_advice(
         size = -(-size // 2)
         if fits(size):
             parts = accumulation * -(-at_once // size)
-            return f"{lack} {size} fit: give --set accumulation={parts}, for the same result."
+            return f"{lack} {size} fit: give {setting('accumulation', parts)}, for the same result."
     return f"{lack} Not even one fits: use a smaller backbone, or another device."

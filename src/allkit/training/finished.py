@@ -10,19 +10,23 @@ from pathlib import Path
 import torch
 
 from allkit.config import TrainConfig
+from allkit.config.spelling import argument, flag
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
 from allkit.evaluation.leakage import relations_hash, signature_positions
 from allkit.evaluation.site_key import HiddenGroups
 from allkit.model.classifier import Classifier
 from allkit.model.info import ModelInfo
+from allkit.model.parts import read_parts
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
 from allkit.network.hashes import weights_hash
 from allkit.training.backbone import untrained_backbone
 from allkit.training.division import divide, require_trainable, whole_set
+from allkit.training.own import NOTHING, OwnParts
 
 __all__ = ["finished_model", "is_finished"]
 
+AGAIN = f"{flag('overwrite')} in place of {flag('resume')}"
 NO_PART = ("weights", "trackers", "device")
 """Settings that do not change the model's answers: the weights are compared by their content."""
 
@@ -39,6 +43,7 @@ def finished_model(
     val: Dataset | None,
     *,
     device: torch.device,
+    own: OwnParts = NOTHING,
 ) -> Classifier:
     """Return the model in `folder`, if it was trained with these settings and images.
 
@@ -48,24 +53,25 @@ def finished_model(
 
     Raises `ConfigError` that names the first difference.
     """
-    model = Classifier.load(folder, device=device)
+    network, info, trust, training = read_parts(folder, own.given)
+    model = Classifier(network, info, trust=trust, device=device, training=training)
     if model.info.adaptations:
         raise ConfigError(
             f"{folder} was adapted to images of a laboratory after its training "
             f"({model.info.adaptations[-1].created}), so no training gives this model. Choose "
-            f"another --out, or train again with --overwrite in place of --resume (overwrite=True)."
+            f"another {argument('out')}, or train again with {AGAIN}."
         )
     if model.info.distillation is not None:
         raise ConfigError(
-            f"{folder} holds a student, which learnt the answers of another model. Choose another --out, "
-            f"or train with --overwrite in place of --resume (overwrite=True)."
+            f"{folder} holds a student, which learnt the answers of another model. Choose another "
+            f"{argument('out')}, or train with {AGAIN}."
         )
     unsaid: list[str] = []
-    difference = next(_differences(model, config, train, val, unsaid=unsaid), "")
+    difference = next(_differences(model, config, train, val, unsaid=unsaid, own=own), "")
     if difference:
         raise ConfigError(
             f"The training of {folder} is finished, and it was trained with {difference}. Give the "
-            f"same, or train again with --overwrite in place of --resume (overwrite=True)."
+            f"same, or train again with {AGAIN}."
         )
     if unsaid:
         warnings.warn(
@@ -90,6 +96,7 @@ def _differences(
     val: Dataset | None,
     *,
     unsaid: list[str],
+    own: OwnParts,
 ) -> Iterator[str]:
     """Yield the differences in words, those that are cheap to compare first.
 
@@ -105,6 +112,8 @@ def _differences(
             unsaid.append(key)
         elif before[key] != value:
             yield f"{key} = {before[key]!r}, not {value!r}"
+    if own.told(config) != info.own:
+        yield f"the own parts {', '.join(info.own) or 'none'}"
     whole = whole_set(train, val)
     yield from _other_images(model, whole, unsaid)
     start = (provenance and provenance.weights) or info.backbone.pretrained_sha256
@@ -112,7 +121,7 @@ def _differences(
         start = info.backbone.weights_sha256
     if not start:
         unsaid.append("the weights of the backbone")
-    elif weights_hash(untrained_backbone(config)) != start:
+    elif weights_hash(untrained_backbone(config, own)) != start:
         yield "other weights of the backbone"
     if provenance is None:
         unsaid.append("which images were kept for validation")

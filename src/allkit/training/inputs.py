@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from copy import copy as copied
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -164,7 +165,10 @@ class PreparedInputs:
         if self.progress is None or self.extractor is None:
             return len(images) * len(later)
         part = self.dataset.subset(images)
-        missing = sum(self.extractor.missing(part, self.backbone.copy(c)) for c in later)
+        if self.backbone.keeps_copies:
+            missing = sum(self.extractor.missing(part, self.backbone.copy(c)) for c in later)
+        else:
+            missing = len(images) * len(later)
         return int(-(-missing // self.accelerator.num_processes))
 
     def _extracted(
@@ -179,6 +183,10 @@ class PreparedInputs:
     ) -> Singles:
         """Extract the features, each process its share; every process gets all of them."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        if copy and not self.backbone.keeps_copies:
+            # Another augmentation of that name may do something else: nothing of it is kept.
+            extractor = copied(extractor)
+            extractor.cache = None
         if world == 1:
             everything = len(images) == len(self.dataset)
             return extractor.extract(
@@ -246,7 +254,7 @@ class PreparedInputs:
             trunk=self.trunk,
             fresh=not keeps and bool(backbone.augment),
         )
-        if not keeps or self.cache is None:
+        if not keeps or self.cache is None or (backbone.copies and not backbone.keeps_copies):
             return images
         trunk = self._trunk()
         identity = (*backbone.identity, f"net[:{backbone.cut}]")

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from allkit.config.spelling import flag
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import on_disk
 from allkit.telemetry import import_silent
@@ -58,7 +59,7 @@ class MetricsLog:
             except OSError as error:
                 raise AllkitError(
                     f"Cannot write {self.path}: {error.strerror or error}. The lines before are "
-                    f"whole; free some space and go on with --resume."
+                    f"whole; free some space and go on with {flag('resume')}."
                 ) from error
         self._step += 1
         # Curves of several members and phases lie beside each other.

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
 from allkit.config import TrainConfig
@@ -23,7 +24,9 @@ from allkit.training.loop_state import LoopState
 from allkit.training.member import Member
 from allkit.training.memory import out_of_memory, peak_bytes
 from allkit.training.objective import Objective, class_weights, mix
-from allkit.training.plan import History, Place, Plan, Recorder
+from allkit.training.optimising import Schedule, optimiser_of
+from allkit.training.own import NOTHING, OwnParts
+from allkit.training.plan import ENDED, Epoch, History, Place, Plan, Recorder
 from allkit.training.run import Saved, TrainingRun
 from allkit.training.seeds import epoch_order, generator, seed_of
 from allkit.training.sources import Request, Source
@@ -60,6 +63,7 @@ class Loop:
     """Number of the member."""
     name: str = "the backbone"
     run: TrainingRun = field(default_factory=TrainingRun)
+    own: OwnParts = NOTHING
     earlier: History = field(default_factory=list)
     """The history of the phases before, kept with the state."""
     recorder: Recorder | None = None
@@ -73,42 +77,24 @@ class Loop:
         self.labels = self.labels.to(device)
         learnt = self.labels[torch.from_numpy(self.learn).to(device)].cpu()
         classes = self.member.head.linear.out_features
-        self.objective = Objective.of(
-            config, class_weights(learnt, classes, balanced=config.class_weights).to(device)
-        )
-        self.groups = list(self._groups())
+        weights = class_weights(learnt, classes, balanced=config.class_weights)
+        self.objective = Objective.of(config, weights.to(device), self.own)
+        optimiser = optimiser_of(self.member, plan, config, self.own)
         self.state = LoopState(
             self.member,
-            torch.optim.AdamW(self.groups, lr=plan.learning_rate),
+            optimiser,
             torch.amp.GradScaler(device.type, enabled=plan.precision == "float16"),
             Average(self.member, config.ema) if config.ema else None,
         )
         self.steps = -(-len(self.learn) // plan.batch_size)
         self._network: nn.Module | None = None
         self._learning = 0
-        self.rate: float | None = None
-        """A learning rate in place of the schedule's."""
+        self.schedule = Schedule(optimiser, config, self.own, plan.epochs * self.steps)
 
     @property
     def place(self) -> Place:
         """Where the phase is."""
         return self.state.place
-
-    def _groups(self) -> Iterator[dict[str, Any]]:
-        """Yield AdamW's groups: the head, then stage after stage, each slower than the one before."""
-        config, rate = self.config, self.plan.learning_rate
-        decay = config.weight_decay if self.plan.stages else config.head_decay
-        head = list(self.member.head.linear.parameters())
-        yield {"params": head, "base": rate, "weight_decay": decay}
-        for depth, stage in enumerate(self.plan.stages):
-            trained = [p for p in stage.parameters() if p.requires_grad]
-            for params, decay in (
-                ([p for p in trained if p.ndim > 1], config.weight_decay),
-                ([p for p in trained if p.ndim <= 1], 0.0),  # biases and norms are not shrunk
-            ):
-                if params:
-                    slower = rate * config.layer_decay**depth
-                    yield {"params": params, "base": slower, "weight_decay": decay, "stage": depth}
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────
 
@@ -118,15 +104,46 @@ class Loop:
         with torch.random.fork_rng(devices=devices):
             if saved is not None:
                 self.state.take_up(saved, self.device)
+                self.schedule.take_up(self.place.updates)
             elif self.plan.starts_good and self._choosing:
                 self.state.remember_best(self._judge()["val_loss"], 0)
-            while self.place.epoch < self.plan.epochs and not self.place.stopped:
+            while not self._ended():
                 self._epoch()
             self._save()
         self._release()
         self.state.keep(self.config.keep)
         self.progress(self.plan.epochs, self.plan.epochs)
         return self.place.history
+
+    def _ended(self) -> bool:
+        """Return whether the phase is at its end, after the callbacks were told of the last epoch."""
+        place = self.place
+        if place.told < place.epoch:
+            self._tell()
+        return place.stopped or place.epoch >= self.plan.epochs
+
+    def _tell(self) -> None:
+        """Call the callbacks; the state is kept before they fail, and they are called again then."""
+        place = self.place
+        if self.own.callbacks:
+            epoch = Epoch.of(
+                place.history[-1],
+                member=self.number,
+                phase=self.plan.phase,
+                place=(place.epoch, self.plan.epochs),
+            )
+            try:
+                main = self.accelerator.is_main_process
+                ended = [self.own.call_back(epoch) if main else False]
+            except AllkitError as error:
+                self._save()
+                raise type(error)(f"{error} {self.run.where()}") from error
+            if self.accelerator.num_processes > 1:
+                broadcast_object_list(ended)
+            if ended[0]:
+                place.stopped = True
+                place.history[-1][ENDED] = 1.0
+        place.told = place.epoch
 
     def _epoch(self) -> None:
         place, plan = self.place, self.plan
@@ -153,6 +170,7 @@ class Loop:
                 place.loss += loss * len(batches[step][0])
                 place.hits += hits
                 place.step, place.updates = step + 1, place.updates + 1
+                self.schedule.after()
                 if self.run.due():
                     self._save()
         self.member.eval()
@@ -195,7 +213,7 @@ class Loop:
         labels = self.labels[torch.from_numpy(images).to(self.device)]
         weights = self.objective.weights[labels]
         weights = weights / weights.sum() * self.accelerator.num_processes
-        self._set_learning_rate()
+        self.schedule.before(place.updates)
         state.optimiser.zero_grad()
         total, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for number, part in enumerate(parts):
@@ -265,20 +283,6 @@ class Loop:
         kept = rng.random((count, len(self.member.head.mean)), dtype=np.float32) >= rate
         return torch.from_numpy(kept / np.float32(1 - rate))
 
-    def _set_learning_rate(self) -> None:
-        """Warm up linearly, then fall to zero as a cosine, over the steps of the phase."""
-        total = self.plan.epochs * self.steps
-        warm = round(self.config.warmup * total)
-        done = self.place.updates
-        if self.rate is not None:
-            factor = self.rate / self.plan.learning_rate
-        elif done < warm:
-            factor = (done + 1) / warm
-        else:
-            factor = 0.5 * (1 + math.cos(math.pi * (done - warm) / max(1, total - warm)))
-        for group in self.state.optimiser.param_groups:
-            group["lr"] = group["base"] * factor
-
     def trial(self, rates: Iterable[float]) -> Iterator[float]:
         """Take one step at each learning rate, all stages learning; yield the losses.
 
@@ -286,7 +290,8 @@ class Loop:
         """
         devices = [self.device] if self.device.type == "cuda" else []
         self._unfreeze(len(self.plan.stages))
-        for number, self.rate in enumerate(rates):
+        for number, rate in enumerate(rates):
+            self.schedule.fixed = rate / self.plan.learning_rate
             epoch, step = divmod(number, self.steps)
             images, copies = self._batches(epoch)[step]
             parts = self._share(len(images))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from allkit.errors import PluginError
 from allkit.training.averaging import Average
 from allkit.training.member import Member
 from allkit.training.plan import History, Place
@@ -52,7 +53,8 @@ class LoopState:
         tensors = {f"member.{k}": v for k, v in self.member.state_dict().items()}
         for index, parameter in enumerate(self._parameters()):
             for key, value in self.optimiser.state.get(parameter, {}).items():
-                tensors[f"optimiser.{index}.{key}"] = torch.as_tensor(value)
+                if value is not None:  # as the momentum of an SGD without
+                    tensors[f"optimiser.{index}.{key}"] = _tensor(value, key)
         if self.average is not None:
             state = self.average.module.state_dict()
             tensors |= {f"average.{k}": v for k, v in state.items()}
@@ -70,7 +72,7 @@ class LoopState:
             self.member.load_state_dict(saved.part("member"))
             parameters = list(self._parameters())
             for name, value in saved.part("optimiser").items():
-                index, key = name.split(".")
+                index, key = name.split(".", 1)
                 parameter = parameters[int(index)]
                 # AdamW keeps the count of steps on the CPU.
                 target = value if key == "step" else value.to(device)
@@ -88,3 +90,13 @@ class LoopState:
     def _parameters(self) -> Iterator[torch.Tensor]:
         for group in self.optimiser.param_groups:
             yield from group["params"]
+
+
+def _tensor(value: object, key: str) -> torch.Tensor:
+    """Return a part of an optimiser's state as it is saved."""
+    if isinstance(value, (torch.Tensor, int, float)):
+        return torch.as_tensor(value)
+    raise PluginError(
+        f"The optimizer keeps a {type(value).__name__} ({key}), which cannot be saved. Train without `out`, "
+        f"or give an optimizer that keeps tensors and numbers."
+    )

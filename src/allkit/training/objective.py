@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from allkit.config import TrainConfig
+from allkit.training.own import NOTHING, OwnParts
 
 __all__ = ["Mix", "Objective", "class_weights", "mix"]
 
@@ -24,12 +25,13 @@ class Objective:
     """`(K,)` float32, one weight a class."""
     gamma: float = 0.0
     smoothing: float = 0.0
+    own: OwnParts = NOTHING
 
     @classmethod
-    def of(cls, config: TrainConfig, weights: torch.Tensor) -> Objective:
+    def of(cls, config: TrainConfig, weights: torch.Tensor, own: OwnParts = NOTHING) -> Objective:
         """Return the objective of the settings."""
         gamma = config.focal_gamma if config.loss == "focal" else 0.0
-        return cls(weights, gamma, config.label_smoothing)
+        return cls(weights, gamma, config.label_smoothing, own)
 
     def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss `(N,)` of logits `(N, K)` and labels `(N,)`, not yet weighted.
@@ -40,6 +42,8 @@ class Objective:
         et al. 2017).
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        if self.own.loss is not None:
+            return self.own.losses(logits, labels)
         losses = nn.functional.cross_entropy(
             logits, labels, reduction="none", label_smoothing=self.smoothing
         )

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from torch import nn
 
-__all__ = ["History", "Place", "Plan", "Recorder"]
+__all__ = ["ENDED", "Epoch", "History", "Place", "Plan", "Recorder"]
 
 History = list[dict[str, float]]
+ENDED = "ended_by_callback"
+"""What the last entry of a phase holds besides, if a callback ended it."""
 
 
 class Recorder(Protocol):
@@ -19,6 +21,31 @@ class Recorder(Protocol):
 
     def log(self, values: Mapping[str, float | int | str]) -> None:
         """Take one line of metrics."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What a callback is told after an epoch.
+
+    `member` counts from 0, over all divisions; `phase` is `head`, `last`, `full` or `lora`; `epoch` is
+    the one that ended, from 1, of at most `epochs` of this phase. `metrics` holds `train_loss`,
+    `train_accuracy`, `val_loss` and `val_accuracy`; the last two are NaN without a validation part.
+    """
+
+    member: int
+    phase: str
+    epoch: int
+    epochs: int
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls, entry: Mapping[str, float], *, member: int, phase: str, place: tuple[int, int]
+    ) -> Epoch:
+        """Return the record of an entry of the history; `place` is the epoch and how many there are."""
+        unknown = {"val_loss": math.nan, "val_accuracy": math.nan}
+        metrics = unknown | {name: value for name, value in entry.items() if name != "epoch"}
+        return cls(member, phase, *place, metrics)
 
 
 @dataclass(frozen=True)
@@ -61,4 +88,6 @@ class Place:
     best_loss: float = math.inf
     best_epoch: int = 0
     stopped: bool = False
+    told: int = 0
+    """Epochs after which the callbacks were called."""
     history: History = field(default_factory=list)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from allkit.config import TrainConfig
+from allkit.config.own import own_parts
 from allkit.data.dataset import Dataset
 from allkit.errors import CheckpointError, ConfigError
 from allkit.features import FeatureCache
@@ -22,6 +23,7 @@ from allkit.network.hashes import arrays_hash
 from allkit.training import Trainer
 from allkit.training.device import threads
 from allkit.training.division import whole_set
+from allkit.training.plan import ENDED
 from allkit.types import Progress
 
 __all__ = ["TOLERANCE", "Reproduction", "reproduce"]
@@ -92,6 +94,7 @@ def reproduce(
             "This model was saved without a provenance, by an older allkit, so it cannot be "
             "compared. Train it again."
         )
+    _require_no_own_parts(info)
     strange = _strange_images(info, train, val)
     if strange:
         return Reproduction("different", strange, (strange,), retrained=False), None
@@ -137,9 +140,22 @@ def _settings(config: TrainConfig, weights: str | None, device: str | None) -> T
     elif config.weights not in ("default", "none"):
         raise ConfigError(
             f"The model began with the weights file {config.weights}, which its folder does not "
-            f"hold. Give it with --weights PATH."
+            f"hold. Give it: `weights`, on the command line --weights PATH."
         )
     return TrainConfig.parse(config.model_dump() | values)
+
+
+def _require_no_own_parts(info: ModelInfo) -> None:
+    """Raise `CheckpointError` for a model that depends on objects which its folder does not hold."""
+    parts = own_parts(info.config.model_dump())
+    if any(ENDED in entry for history in info.history for entry in history):
+        parts += tuple(part for part in info.own if part.startswith("callback "))
+    if parts:
+        raise CheckpointError(
+            f"This model was trained with own parts ({', '.join(parts)}), of which its folder holds only the "
+            f"names, so its training cannot be repeated from it. Train again with the same parts, and "
+            f"compare `content_hash()` of the two."
+        )
 
 
 def _strange_images(info: ModelInfo, train: Dataset, val: Dataset | None) -> str:

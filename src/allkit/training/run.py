@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from allkit.config import OLDER_HEAD, TrainConfig
+from allkit.config.spelling import argument, flag
 from allkit.errors import AllkitError, CheckpointError, ConfigError
 from allkit.files import clear_stale, held, write_whole
 from allkit.network.hashes import tensor_bytes
@@ -94,7 +95,7 @@ class TrainingRun:
             if others:
                 raise CheckpointError(
                     f"{self.folder / FACTS} is damaged: it holds {sorted(others)[0][:80]!r}. Start the "
-                    f"training again with --overwrite."
+                    f"training again with {flag('overwrite')}."
                 )
             return
         self.facts |= facts
@@ -104,7 +105,7 @@ class TrainingRun:
     def _other_start(self, difference: str) -> ConfigError:
         return ConfigError(
             f"The training in {self.folder} was started with {difference}. Give the same, "
-            f"or start again with --overwrite."
+            f"or start again with {flag('overwrite')}."
         )
 
     def _note(self, text: str) -> None:
@@ -148,7 +149,7 @@ class TrainingRun:
         facts = kept.facts
         return (
             f"The state before is kept in {self.folder} ({facts['phase']}, epoch "
-            f"{facts['epoch'] + 1}, step {facts['step'] + 1}); --resume goes on from there."
+            f"{facts['epoch'] + 1}, step {facts['step'] + 1}); {flag('resume')} goes on from there."
         )
 
     def _finished_members(self) -> str:
@@ -156,7 +157,7 @@ class TrainingRun:
         if not count:
             return "No state of the training was saved yet; the same command begins it again."
         members = "1 trained member is" if count == 1 else f"{count} trained members are"
-        return f"{members} kept in {self.folder}; --resume goes on from there."
+        return f"{members} kept in {self.folder}; {flag('resume')} goes on from there."
 
     def done(self) -> None:
         """Delete the state, because the model is written. Other files in the folder stay."""
@@ -205,7 +206,7 @@ class TrainingRun:
         except (SafetensorError, *FOREIGN) as error:
             raise CheckpointError(
                 f"{self.folder / name} is damaged ({str(error)[:200]}). Start the training again with "
-                f"--overwrite."
+                f"{flag('overwrite')}."
             ) from None
 
 
@@ -218,7 +219,7 @@ def taking_up() -> Iterator[None]:
         reason = (str(error).splitlines() or [""])[0][:200]
         raise CheckpointError(
             f"The saved state does not fit this training ({type(error).__name__}: {reason}). Start the "
-            f"training again with --overwrite."
+            f"training again with {flag('overwrite')}."
         ) from None
 
 
@@ -245,7 +246,7 @@ def open_run(
         ) from error
     if lock is None:
         raise ConfigError(
-            f"Another training is writing to {folder}. Wait for it, or choose another --out."
+            f"Another training is writing to {folder}. Wait for it, or choose another {argument('out')}."
         )
     try:
         for name in (FACTS, STATE):
@@ -255,8 +256,8 @@ def open_run(
         there = _begun(folder)
         if there and not resume and not overwrite:
             raise ConfigError(
-                f"{folder} holds a training that was not finished. Give --resume to go on with "
-                f"it, or --overwrite to start again."
+                f"{folder} holds a training that was not finished. Give {flag('resume')} to go on with "
+                f"it, or {flag('overwrite')} to start again."
             )
         run = TrainingRun(folder, there and resume)
         try:
@@ -320,7 +321,9 @@ def _facts(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, KeyError, TypeError):
         facts = None
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is damaged. Start the training again with --overwrite.")
+        raise CheckpointError(
+            f"{path} is damaged. Start the training again with {flag('overwrite')}."
+        )
     return facts
 
 
@@ -329,6 +332,7 @@ OTHER = {
     "relations": "groups, cases or repeated fields of the images",
     "validation": "validation",
     "backbone": "weights of the backbone",
+    "own": "own parts",
 }
 
 

@@ -25,7 +25,8 @@ from allkit.training.logistic import LogisticHead
 from allkit.training.loop import Loop
 from allkit.training.member import Member, stages_in, with_adapters, without_adapters
 from allkit.training.memory import peak_bytes
-from allkit.training.plan import History, Plan, Recorder
+from allkit.training.own import NOTHING, OwnParts
+from allkit.training.plan import Epoch, History, Plan, Recorder
 from allkit.training.run import Saved, TrainingRun, taking_up
 from allkit.training.seeds import seed_of
 from allkit.training.sources import Source
@@ -68,6 +69,7 @@ class Session:
     progress: Progress | None = None
     recorder: Recorder | None = None
     teacher: Teaching | None = None
+    own: OwnParts = NOTHING
     aside: bool = False
     """Whether only the answers of the members are wanted, and not how their training went."""
 
@@ -175,6 +177,9 @@ class Session:
             report=None if self.aside else note,
         ).fit()
         report(1, 1)
+        if self.accelerator.is_main_process:
+            told = Epoch.of(history[-1], member=number, phase="head", place=(1, 1))
+            self.own.call_back(told)
         return Member(nn.Identity(), head).to(self.accelerator.device), history
 
     def _fit_scale(self, number: int, head: Head) -> None:
@@ -246,6 +251,7 @@ class Session:
             number=number,
             name=self.prepared.backbone.record.name,
             run=self.run,
+            own=self.own,
             earlier=list(earlier or []),
             recorder=self.recorder,
             progress=self._reporter(plan.phase, number),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from allkit.network.around import ordinary
 from allkit.network.device import choose_device
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
+from allkit.plugins import registry
 from allkit.training.backbone import TrainingBackbone, load_backbone
 from allkit.training.calibrating import further_held_out
 from allkit.training.description import (
@@ -41,12 +43,19 @@ from allkit.training.description import (
     version,
 )
 from allkit.training.device import processes, threads
-from allkit.training.division import Division, divide, require_trainable, whole_set
+from allkit.training.division import (
+    Division,
+    divide,
+    require_sets,
+    require_trainable,
+    whole_set,
+)
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import PreparedInputs
 from allkit.training.left_out import left_out_slides
 from allkit.training.log import METRICS, open_log, require_trackers
+from allkit.training.own import Callback, taken
 from allkit.training.plan import Recorder
 from allkit.training.run import TrainingRun, open_run
 from allkit.training.session import Session
@@ -64,9 +73,14 @@ class Trainer:
 
         model = allkit.Trainer(backbone="vgg16").fit(split.train, split.val)
 
-    Settings are those of `allkit.config.TrainConfig`; unknown ones are refused. Features and
-    activations are kept in `cache`, by default the user's; `None` keeps none. `progress(what, done,
-    total)` is called as the work goes on, and `recorder.log(metrics)` after every epoch.
+    Settings are those of `allkit.config.TrainConfig`; unknown ones are refused. `backbone` may be a module
+    of torch, a function that makes one, or an `allkit.Backbone`; `augment` may hold functions, transforms
+    of albumentations and `allkit.Augmentation`s beside names; `loss`, `optimizer` and `scheduler` may be
+    functions; each of `callbacks` is called with an `Epoch` after every epoch, and ends the phase by
+    returning `True`. The description of the model names these parts, its folder does not hold them.
+
+    Features and activations are kept in `cache`, by default the user's; `None` keeps none.
+    `progress(what, done, total)` is called as the work goes on, `recorder.log(metrics)` after every epoch.
 
     With a `teacher` a *student* is trained: its head learns the calibrated answers of this classifier in
     place of the labels, on the training images and their augmented copies. It is judged, calibrated and
@@ -86,17 +100,30 @@ class Trainer:
         progress: Progress | None = None,
         recorder: Recorder | None = None,
         teacher: Classifier | None = None,
+        callbacks: Sequence[Callback] | Callback = (),
         **settings: Any,
     ) -> None:
+        settings, self.own = taken(settings | {"callbacks": callbacks})
         # Only what was given: the rest follows from all that is given together.
         values = (config.model_dump(exclude_unset=True) if config else {}) | settings
         self.config = TrainConfig.parse(values, source="the settings of Trainer")
+        self.own.require(self.config)
+        if self.own.backbone is None:
+            registry().provider(
+                "backbone", self.config.backbone
+            )  # a name that is none is said at once
         self.cache = FeatureCache() if isinstance(cache, str) else cache
         self.progress = progress
         self.recorder = recorder
         self.teacher = teacher
         if teacher is not None:
             require_student(self.config)
+
+    def __repr__(self) -> str:
+        fields = TrainConfig.model_fields
+        given = {k: v for k, v in self.config.model_dump().items() if v != fields[k].default}
+        shown = {"backbone": self.config.backbone} | given
+        return f"Trainer({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @ordinary()
     def fit(
@@ -131,6 +158,7 @@ class Trainer:
             raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
         if resume and self.teacher is not None:
             raise ConfigError("The training of a student is not resumed. Leave out resume=True.")
+        require_sets(train, val)
         config, folder = self.config, None if out is None else Path(out)
         if config.slide is not None:
             train = train.with_slides(config.slide)
@@ -139,7 +167,7 @@ class Trainer:
         if folder is not None:
             clear_stale(folder)  # a model that was being replaced is back before it is asked for
             if resume and is_finished(folder):
-                return finished_model(folder, config, train, val, device=device)
+                return finished_model(folder, config, train, val, device=device, own=self.own)
             require_free(folder, overwrite=overwrite or resume, former="model.json")
         require_trackers(config.trackers)
         require_trainable(config, train, val)
@@ -199,6 +227,7 @@ class Trainer:
                 run=run,
                 progress=progress,
                 recorder=recorder,
+                own=self.own,
             )
             if self.teacher is not None:
                 session.teacher = teacher_of(self.teacher, session)
@@ -227,6 +256,7 @@ class Trainer:
             histories=histories,
             trust_notes=(*trust.notes, *notes_on_teacher(session.teacher)),
             teacher=self.teacher,
+            own=self.own,
             provenance=self._provenance(prepared, division, network),
         )
         return Classifier(
@@ -261,9 +291,10 @@ class Trainer:
             return batch_sizes(session.last_loop())
 
     def _backbone(self, device: torch.device) -> TrainingBackbone:
-        return load_backbone(self.config, device)
+        return load_backbone(self.config, device, own=self.own)
 
     def _require_steps(self) -> None:
+        """Raise `ConfigError` when there is nothing to find."""
         if self.config.head_solver == "lbfgs":
             raise ConfigError(
                 "With head_solver lbfgs there is no learning rate and no batch size to find: the head "
@@ -274,6 +305,7 @@ class Trainer:
     def _session(self, train: Dataset, val: Dataset | None) -> Iterator[Session]:
         """Give a training that is ready to begin; nothing of it is kept."""
         config = self.config
+        require_sets(train, val)
         require_trainable(config, train, val)
         with processes(choose_device(config.device)) as accelerator:
             dataset = whole_set(train, val)
@@ -291,6 +323,7 @@ class Trainer:
                 prepared=prepared,
                 run=TrainingRun(),
                 progress=self.progress,
+                own=replace(self.own, callbacks=()),
             )
 
     @contextlib.contextmanager
@@ -371,7 +404,7 @@ class Trainer:
             weights=prepared.backbone.fingerprint,
             engine=prepared.signature,
             device=accelerator.device,
-            plugins=used_plugins(self.config),
+            plugins=used_plugins(self.config, self.own),
             processes=accelerator.num_processes,
         )
         return provenance.model_copy(update={"result": arrays_hash(network.state_dict())})
@@ -395,6 +428,7 @@ def starting_facts(
         "backbone": backbone.fingerprint,
         "precision": backbone.precision,
         "processes": accelerator.num_processes,
+        "own": list(backbone.own.told(config)),
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
         **{name: version(name) for name in ("allkit", "torch", "numpy", *backbone.plugins)},

@@ -9,126 +9,33 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from allkit.config import OLDER_HEAD, TrainConfig
+from allkit.config.own import own_parts
+from allkit.config.spelling import argument
 from allkit.data.dataset import Dataset
-from allkit.errors import AllkitError, ConfigError, did_you_mean
+from allkit.errors import AllkitError, ConfigError
 from allkit.features import FeatureCache
 from allkit.files import write_whole
 from allkit.report.pictures import trials_picture
 from allkit.shown.text import cell
 from allkit.training import Trainer
+from allkit.training.importance import Importance, importance
+from allkit.training.space import Space, end_of
+from allkit.training.trials import METRICS, Trial, best, suggest, trials_of
 from allkit.types import Progress
 
 if TYPE_CHECKING:
     import optuna
 
-__all__ = ["DEFAULT_SPACE", "HEAD_SPACE", "METRICS", "Trial", "default_space", "read_space", "tune"]
-
-METRICS: Mapping[str, Literal["minimize", "maximize"]] = {
-    "val_loss": "minimize",
-    "accuracy": "maximize",
-    "balanced_accuracy": "maximize",
-    "macro_f1": "maximize",
-}
-"""The metrics that a search can optimise, and in which direction."""
-
-Space = Mapping[str, Mapping[str, Any]]
-
-DEFAULT_SPACE = """\
-# Which settings are tried, and from where to where. `log: true` tries orders of magnitude alike;
-# `choices` lists the values one by one.
-learning_rate: {low: 0.0003, high: 0.03, log: true}
-weight_decay: {low: 0.0001, high: 0.3, log: true}
-dropout: {low: 0.0, high: 0.6}
-batch_size: {choices: [32, 64, 128]}
-copies: {choices: [0, 1, 2]}
-"""
-"""The space of a training in steps."""
-
-HEAD_SPACE = """\
-# Which settings are tried, and from where to where. `log: true` tries orders of magnitude alike;
-# `choices` lists the values one by one.
-head_penalty: {low: 0.001, high: 10.0, log: true}
-label_smoothing: {low: 0.0, high: 0.2}
-copies: {choices: [0, 1, 2]}
-"""
-"""The space of a head that is solved by lbfgs."""
+__all__ = ["tune"]
 
 STUDY, SPACE = "trials.sqlite", "space.yaml"
-BEST, TABLE, PICTURE = "best.yaml", "trials.csv", "trials.png"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One training of the search; `value` is `None` when it failed, and `error` says why."""
-
-    number: int
-    settings: dict[str, Any]
-    value: float | None
-    seconds: float
-    figures: dict[str, float]
-    error: str | None = None
-
-
-def default_space(base: TrainConfig) -> str:
-    """Return the search space for settings that are searched around `base`, as YAML."""
-    return HEAD_SPACE if base.head_solver == "lbfgs" else DEFAULT_SPACE
-
-
-def read_space(text: str, base: TrainConfig, *, source: str = "the search space") -> Space:
-    """Return the search space that a YAML text describes.
-
-    Raises `ConfigError` that names an unknown setting, an invalid range, or a value that the setting
-    does not take.
-    """
-    try:
-        space = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {str(error).splitlines()[-1].strip()}.") from None
-    if not isinstance(space, dict) or not space:
-        raise ConfigError(f"{source} must hold lines such as `dropout: {{low: 0.0, high: 0.5}}`.")
-    for name, entry in space.items():
-        if name not in TrainConfig.model_fields:
-            known = list(TrainConfig.model_fields)
-            raise ConfigError(
-                f"Unknown setting {name!r} in {source}.{did_you_mean(str(name), known)}"
-            )
-        if name in ("seed", "val", "folds"):
-            raise ConfigError(
-                f"{name} in {source} decides how the metric is measured. Leave it out."
-            )
-        keys = set(entry) if isinstance(entry, dict) else set()
-        if keys == {"choices"} and isinstance(entry["choices"], list) and entry["choices"]:
-            ends = entry["choices"]
-        elif {"low", "high"} <= keys <= {"low", "high", "log"}:
-            ends = [entry["low"], entry["high"]]
-            numbers = all(isinstance(e, (int, float)) and not isinstance(e, bool) for e in ends)
-            if not numbers or not ends[0] < ends[1] or (entry.get("log") and ends[0] <= 0):
-                raise ConfigError(
-                    f"{name} in {source}: low must be a number below high"
-                    f"{', and above 0 with log' if entry.get('log') else ''}."
-                )
-        else:
-            raise ConfigError(
-                f"{name} in {source} must be {{low: …, high: …, log: true}} or {{choices: […]}}."
-            )
-        for value in ends:
-            base.changed({name: value}, source=source)
-    for place in ("low", "high"):
-        together = {name: _end(entry, place) for name, entry in space.items()}
-        base.changed(together, source=source)
-    return space
-
-
-def _end(entry: Mapping[str, Any], place: str) -> Any:
-    """Return the lowest or highest value of an entry, or its first or last choice."""
-    return entry["choices"][-(place == "high")] if "choices" in entry else entry[place]
+BEST, TABLE, PICTURE, SHARES = "best.yaml", "trials.csv", "trials.png", "importance.csv"
 
 
 def tune(
@@ -144,6 +51,7 @@ def tune(
     cache: FeatureCache | str | None = "default",
     progress: Progress | None = None,
     told: Callable[[Trial], None] = lambda trial: None,
+    explained: Callable[[Sequence[Importance]], None] = lambda shares: None,
 ) -> list[Trial]:
     """Search `space` around `base` until `trials` trainings are done; return all of them.
 
@@ -151,19 +59,26 @@ def tune(
     or on the folds of `base.folds`; other images are not used. The first trial is `base` itself, so
     the best is never worse; where the space holds settings of steps and `base` does not name the
     solver, it is `base` trained by adamw. The state is in `out/trials.sqlite`: called again, the search
-    goes on from there; an interrupted trial is repeated. `best.yaml`, `trials.csv`
-    and `trials.png` are written after every trial. A trial that fails is noted and the search
-    goes on. `timeout` is in seconds; no trial is begun after it.
+    goes on from there; an interrupted trial is repeated. `best.yaml`, `trials.csv` and `trials.png` are
+    written after every trial, and in the end `importance.csv` (`allkit.training.importance`), for which
+    there must be trials enough. A trial that fails is noted and the search goes on. `timeout` is in
+    seconds; no trial is begun after it. `told` is called after each trial, and `explained` in the end.
 
     Raises `ConfigError` when Optuna is not installed, or `out` holds another search, and
     `AllkitError` when every trial failed.
     """
+    if own_parts(base.model_dump()):
+        raise ConfigError(
+            f"A search takes settings alone, and these name own parts: "
+            f"{', '.join(own_parts(base.model_dump()))}. Offer them in a plugin, or leave them out."
+        )
     base = _with_solver(base, space)
     study = _open(train, val, out, base=base, space=space, metric=metric)
     start = time.monotonic()
-    while _finished(study) < trials and (timeout is None or time.monotonic() - start < timeout):
+    done = trials_of(study)
+    while len(done) < trials and (timeout is None or time.monotonic() - start < timeout):
         if progress:
-            progress("trials", _finished(study), trials)
+            progress("trials", len(done), trials)
         _one(
             study,
             train,
@@ -174,14 +89,18 @@ def tune(
             cache=cache,
             progress=progress,
         )
-        done = _trials(study)
+        done = trials_of(study)
         _write(done, out, base, metric)
         told(done[-1])
-    done = _trials(study)
     if progress:
-        progress("trials", _finished(study), max(trials, _finished(study)))
+        progress("trials", len(done), max(trials, len(done)))
     if done and all(trial.value is None for trial in done):
         raise AllkitError(f"Every trial failed. The last one: {done[-1].error}")
+    shares = importance(done, space, metric, seed=base.seed)
+    if shares:
+        _write_importance(shares, out)
+        _draw(done, out, metric, shares)
+    explained(shares)
     return done
 
 
@@ -189,16 +108,9 @@ def _with_solver(base: TrainConfig, space: Space) -> TrainConfig:
     """Return `base` with the solver that every trial has: another one is no other trial."""
     if "head_solver" in space:
         return base
-    values = {name: _end(entry, "low") for name, entry in space.items()}
+    values = {name: end_of(entry, "low") for name, entry in space.items()}
     solver = base.changed(values).head_solver
     return base if solver == base.head_solver else base.changed({"head_solver": solver})
-
-
-def best(trials: Sequence[Trial], metric: str) -> Trial | None:
-    """Return the trial with the best value, the earliest of equals; `None` when all failed."""
-    sign = 1.0 if METRICS[metric] == "minimize" else -1.0
-    good = [trial for trial in trials if trial.value is not None]
-    return min(good, key=lambda t: (sign * (t.value or 0.0), t.number)) if good else None
 
 
 def _open(
@@ -223,7 +135,7 @@ def _open(
         "validation": val.fingerprint if val is not None else None,
     }
     if out.exists() and not (out / STUDY).exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and holds no search. Choose another --out.")
+        raise ConfigError(f"{out} exists and holds no search. Choose another {argument('out')}.")
     if not out.parent.exists():
         raise ConfigError(f"The folder {out.parent} does not exist. Make it first.")
     out.mkdir(exist_ok=True)
@@ -247,7 +159,7 @@ def _open(
             if before.get(name) != value:
                 raise ConfigError(
                     f"{out} holds a search with other {name}. Give the same to go on with it, or "
-                    f"choose another --out."
+                    f"choose another {argument('out')}."
                 )
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         # Killed in the middle: it is done again with the same settings.
@@ -281,7 +193,7 @@ def _one(
     seed = base.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=False)
     trial = study.ask()
-    settings = {name: _suggest(trial, name, entry) for name, entry in space.items()}
+    settings = {name: suggest(trial, name, entry) for name, entry in space.items()}
     start = time.monotonic()
     try:
         # The head of a trial is judged and forgotten: it need not be trained again.
@@ -292,11 +204,14 @@ def _one(
         figures = {
             name: float(info.validation[name])
             for name in ("accuracy", "balanced_accuracy", "macro_f1")
-        } | {
-            "val_loss": _val_loss(
-                info.history, last=bool(config.folds) or config.head_solver == "lbfgs"
-            )
         }
+        losses = _val_losses(info.history, config)
+        figures["val_loss"] = math.fsum(losses) / len(losses)
+        if config.folds:
+            of_folds = info.validation["folds"]
+            by_fold = losses if metric == "val_loss" else [f.get(metric) for f in of_folds]
+            if None not in by_fold:  # not every metric is kept of each fold
+                trial.set_user_attr("folds", by_fold)
         trial.set_user_attr("figures", figures)
         trial.set_user_attr("seconds", time.monotonic() - start)
         study.tell(trial, figures[metric])
@@ -309,27 +224,20 @@ def _one(
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
 
 
-def _val_loss(histories: Sequence[Sequence[Mapping[str, float]]], *, last: bool) -> float:
-    """Return the validation loss of the epoch that is kept, averaged over the members.
+def _val_losses(
+    histories: Sequence[Sequence[Mapping[str, float]]], config: TrainConfig
+) -> list[float]:
+    """Return the validation loss of each division at the epoch that is kept, the mean of its members.
 
-    It is the best epoch, or the `last` one where the validation part chooses none.
+    It is the best epoch, or the last one where the validation part chooses none.
     """
+    last = bool(config.folds) or config.head_solver == "lbfgs" or config.keep == "last"
     kept = []
     for history in histories:
         losses = [entry["val_loss"] for entry in history if "val_loss" in entry]
         kept.append(losses[-1] if last else min(losses))
-    return math.fsum(kept) / len(kept)
-
-
-def _suggest(trial: optuna.Trial, name: str, entry: Mapping[str, Any]) -> Any:
-    if "choices" in entry:
-        # Optuna keeps plain values only; a list is named by its text.
-        texts = [json.dumps(choice) for choice in entry["choices"]]
-        return json.loads(trial.suggest_categorical(name, texts))
-    low, high, log = entry["low"], entry["high"], bool(entry.get("log", False))
-    if isinstance(low, int) and isinstance(high, int):
-        return trial.suggest_int(name, low, high, log=log)
-    return float(f"{trial.suggest_float(name, low, high, log=log):.4g}")
+    parts = [kept[i : i + config.members] for i in range(0, len(kept), config.members)]
+    return [math.fsum(part) / len(part) for part in parts]
 
 
 def _within(values: Mapping[str, Any], name: str, space: Space) -> bool:
@@ -337,37 +245,6 @@ def _within(values: Mapping[str, Any], name: str, space: Space) -> bool:
     if "choices" in entry:
         return values[name] in entry["choices"]
     return bool(entry["low"] <= values[name] <= entry["high"])
-
-
-def _finished(study: optuna.Study) -> int:
-    return len(_trials(study))
-
-
-def _trials(study: optuna.Study) -> list[Trial]:
-    """Return the trials that ended by themselves, well or with an error."""
-    found = []
-    for trial in study.get_trials(deepcopy=False):
-        facts = trial.user_attrs
-        if "figures" not in facts and "error" not in facts:
-            continue
-        settings = {
-            name: json.loads(value) if isinstance(value, str) else _rounded(value)
-            for name, value in trial.params.items()
-        }
-        ended = Trial(
-            number=trial.number,
-            settings=settings,
-            value=trial.value,
-            seconds=facts["seconds"],
-            figures=facts.get("figures", {}),
-            error=facts.get("error"),
-        )
-        found.append(ended)
-    return found
-
-
-def _rounded(value: float) -> float | int:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -> None:
@@ -390,6 +267,23 @@ def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -
         f"the validation\n# part. It was chosen by this value, which is therefore too good.\n"
     )
     write_whole(out / BEST, heading + config.to_yaml())
+    _draw(trials, out, metric, ())
+
+
+def _draw(trials: Sequence[Trial], out: Path, metric: str, shares: Sequence[Importance]) -> None:
     points = [(t.number, t.value, t.settings) for t in trials]
     lower = METRICS[metric] == "minimize"
-    write_whole(out / PICTURE, trials_picture(points, metric, lower_is_better=lower))
+    told = {one.setting: (one.share, one.low, one.high, one.by_chance, one.known) for one in shares}
+    write_whole(
+        out / PICTURE, trials_picture(points, metric, lower_is_better=lower, importance=told)
+    )
+
+
+def _write_importance(shares: Sequence[Importance], out: Path) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["setting", "importance", "low", "high", "by_chance"])
+    for one in shares:
+        numbers = (one.share, one.low, one.high, one.by_chance)
+        writer.writerow([one.setting, *(f"{number:.3f}" for number in numbers)])
+    write_whole(out / SHARES, stream.getvalue())
