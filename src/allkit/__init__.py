@@ -54,8 +54,7 @@ if TYPE_CHECKING:
     from allkit.training.plan import Epoch as Epoch
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
-
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",
