@@ -3,8 +3,8 @@
 `<!-- picture: NAME | what it shows -->` becomes the picture `docs/pictures/NAME.png`. Pictures are made by
 `make pictures` and are not kept in the repository; where they were not made, the pages are built without.
 
-`<!-- file: CHANGELOG.md -->` becomes the text of that file of the repository, without its title, with links that
-work in the site, so that nothing is written twice.
+`<!-- file: CHANGELOG.md -->` becomes the text of that file of the repository, without its title, with links
+that work in the site, so that nothing is written twice.
 """
 
 from __future__ import annotations
