@@ -1,4 +1,4 @@
-"""The documentation is true: signatures, commands, names, and every block that says it runs."""
+"""The documentation is true: signatures, commands, names. Its blocks of code: test_blocks.py."""
 
 from __future__ import annotations
 
@@ -18,20 +18,6 @@ from allkit import hookspecs
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 HOOKS = [name for name in hookspecs.__all__ if name.startswith("allkit_")]
-# `<!-- run -->` on the line before a block: it is executed, together with the page's others.
-BLOCK = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TRAINS = ("README.md", "drawn.md")  # these take more than a few seconds
-PAGES = [
-    pytest.param(
-        path,
-        id=path.relative_to(ROOT).as_posix(),
-        marks=[pytest.mark.slow] if path.name in TRAINS else [],
-    )
-    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-    if BLOCK.search(path.read_text(encoding="utf-8"))
-]
-# The pages name backbones with real weights; here a tiny one takes their place.
-TINY = 'backbone="timm:test_resnet", weights="none", epochs=3'
 
 
 def read(*parts):
@@ -72,21 +58,6 @@ def test_the_reference_points_at_what_is_there(name):
     text = read("reference", "api.md")
     line = re.search(rf"^::: (allkit\.[\w.]*)\.{name}$", text, re.MULTILINE)
     assert getattr(importlib.import_module(line[1]), name) is value
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PAGES)
-def test_the_blocks_of_a_page_run(path, tmp_path, monkeypatch, drawn, capsys):
-    shutil.copytree(drawn.parent, tmp_path / "smears")
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
-    text = path.read_text(encoding="utf-8")
-    for found in BLOCK.finditer(text):
-        line = text[: found.start(1)].count("\n")
-        code = found[1].replace('backbone="vgg16"', TINY)
-        # The empty lines in front make a traceback name the line of the page.
-        exec(compile("\n" * line + code, str(path), "exec"), namespace)
-        capsys.readouterr()
 
 
 def test_the_changelog_knows_this_version():
