@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -88,3 +89,29 @@ def test_no_file_names_a_registry_or_this_checkout():
         data = path.read_bytes() if path.is_file() else b""
         found += [f"{name}: {text}" for text in banned if text.encode() in data]
     assert found == []
+
+
+PLACEHOLDER = "…"
+
+
+def texts_of_messages():
+    """The texts in the sources, with `…` in place of what is put in."""
+    for path in (ROOT / "src" / "allkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    p.value if isinstance(p, ast.Constant) else PLACEHOLDER for p in node.values
+                )
+                yield "".join(parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code():
+    rows = re.findall(r"^\| (`.+?) \|", read("how-to", "troubleshooting.md"), re.MULTILINE)
+    quoted = [text for row in rows for text in re.findall(r"`([^`]+)`", row) if " " in text]
+    pieces = {piece.strip(" .,:()") for text in quoted for piece in text.split(PLACEHOLDER)}
+    pieces = {piece for piece in pieces if len(piece) > 11}
+    assert len(pieces) > 40
+    texts = "\n".join(texts_of_messages())
+    assert sorted(piece for piece in pieces if piece not in texts) == []
