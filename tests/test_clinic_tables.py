@@ -15,8 +15,8 @@ import pytest
 from allkit.clinic.records import Identifier
 from allkit.clinic.reports.formats import FORMATS, render
 from allkit.clinic.reports.tables import csv_of, xlsx_of
-from allkit.data.shown import guarded
 from allkit.errors import AllkitError, ConfigError
+from allkit.shown.text import guarded
 from clinic_reports import HOSTILE, a_field, a_report, png
 
 ROOT = Path(__file__).parents[1]

@@ -109,9 +109,9 @@ def test_what_can_be_no_image_is_the_callers_mistake_and_no_unreadable_patient(a
     assert "Give a path" in str(raised.value)
 
 
-def test_a_set_of_images_is_no_image(answering, drawn):
-    with pytest.raises(AllkitError, match="Image 0 is a Sample"):
-        answering.predict(allkit.Dataset.open(drawn))
+def test_a_set_of_images_stands_for_its_images(answering, drawn):
+    data = allkit.Dataset.open(drawn)[:2]
+    assert [answer.image for answer in answering.predict(data)] == [s.image for s in data]
 
 
 def test_what_is_wrong_as_a_whole_is_told_before_anything_is_answered(answering):

@@ -5,19 +5,32 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from allkit._moved import also_in
-
 if TYPE_CHECKING:
     from allkit.adaptation.adapt import adapt as adapt
+    from allkit.config import TrainConfig as TrainConfig
     from allkit.data.dataset import Dataset as Dataset
     from allkit.data.dataset import Split as Split
+    from allkit.data.rows import Sample as Sample
     from allkit.errors import AllkitError as AllkitError
+    from allkit.errors import CheckpointError as CheckpointError
+    from allkit.errors import ConfigError as ConfigError
     from allkit.errors import DatasetError as DatasetError
+    from allkit.errors import ExportError as ExportError
+    from allkit.errors import ImageError as ImageError
+    from allkit.errors import PluginError as PluginError
+    from allkit.evaluation.compare import Comparison as Comparison
+    from allkit.evaluation.parity import ParityReport as ParityReport
+    from allkit.evaluation.result import Evaluation as Evaluation
+    from allkit.evaluation.shortcuts import Probe as Probe
+    from allkit.features import FeatureCache as FeatureCache
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.cells import find_cells as find_cells
     from allkit.images.decode import read_image as read_image
     from allkit.model.adaptation import Adaptation as Adaptation
     from allkit.model.classifier import Classifier as Classifier
+    from allkit.model.distillation import Distillation as Distillation
+    from allkit.model.explanation import Explanation as Explanation
+    from allkit.model.explanation import Faithfulness as Faithfulness
     from allkit.network.weights import load_weights as load_weights
     from allkit.quality.audit import Audit as Audit
     from allkit.quality.audit import audit as audit
@@ -27,16 +40,19 @@ if TYPE_CHECKING:
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
     from allkit.records import CasePrediction as CasePrediction
+    from allkit.records import Cell as Cell
     from allkit.records import Exporter as Exporter
     from allkit.records import InputSpec as InputSpec
     from allkit.records import Prediction as Prediction
+    from allkit.records import Predictor as Predictor
     from allkit.runtime.cases import combine as combine
+    from allkit.runtime.predictions import Predictions as Predictions
     from allkit.training import Trainer as Trainer
     from allkit.training.distilling import distil as distil
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
+
 __version__ = "0.1.0"
-__path__ = also_in("", __path__)
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",
@@ -46,14 +62,32 @@ _HOME = {
     "Backbone": "allkit.records",
     "BackboneFamily": "allkit.records",
     "CasePrediction": "allkit.records",
+    "Cell": "allkit.records",
     "Check": "allkit.quality.check",
+    "CheckpointError": "allkit.errors",
     "Classifier": "allkit.model.classifier",
+    "Comparison": "allkit.evaluation.compare",
+    "ConfigError": "allkit.errors",
     "Dataset": "allkit.data.dataset",
     "DatasetError": "allkit.errors",
+    "Distillation": "allkit.model.distillation",
+    "Evaluation": "allkit.evaluation.result",
+    "Explanation": "allkit.model.explanation",
+    "ExportError": "allkit.errors",
     "Exporter": "allkit.records",
+    "Faithfulness": "allkit.model.explanation",
+    "FeatureCache": "allkit.features",
+    "ImageError": "allkit.errors",
     "InputSpec": "allkit.records",
+    "ParityReport": "allkit.evaluation.parity",
+    "PluginError": "allkit.errors",
     "Prediction": "allkit.records",
+    "Predictions": "allkit.runtime.predictions",
+    "Predictor": "allkit.records",
+    "Probe": "allkit.evaluation.shortcuts",
+    "Sample": "allkit.data.rows",
     "Split": "allkit.data.dataset",
+    "TrainConfig": "allkit.config",
     "Trainer": "allkit.training",
     "adapt": "allkit.adaptation.adapt",
     "audit": "allkit.quality.audit",

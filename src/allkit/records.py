@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from allkit.errors import PluginError
+from allkit.shown.answer import answer_html, share_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -203,7 +204,7 @@ class Predictor(Protocol):
     def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
         """Return `(N, K)` probabilities for N images, each `(H, W, 3)` uint8 RGB of any size."""
 
-    def predict(self, images: Any, *, batch_size: int = 16) -> list[Prediction]:
+    def predict(self, images: Any, *, batch_size: int = 16) -> Sequence[Prediction]:
         """Return one `Prediction` per image, in order; `images` is one image or an iterable."""
 
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
@@ -296,6 +297,13 @@ class Prediction:
     nucleus_ratio: float | None = field(default=None, kw_only=True)
     white_cells: int | None = field(default=None, kw_only=True)
 
+    def __repr__(self) -> str:
+        return f"<Prediction {self.image!r}: {_briefly(self)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the answer for the end of a notebook's cell."""
+        return answer_html(self.to_dict())
+
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the answer as one flat row: a column `p_<class>` for every class of the model."""
         return {"image": self.image} | _answer_columns(self, classes)
@@ -305,6 +313,12 @@ class Prediction:
         lists = ("reasons", "reason_codes", "prediction_set")
         values = asdict(self)
         return values | {name: list(values[name]) for name in lists}
+
+
+def _briefly(answer: Prediction | CasePrediction) -> str:
+    """Return an answer in a few words: its verdict, and what is most probable."""
+    found = "" if answer.label is None else f", {answer.label} {share_text(answer.probability)}"
+    return f"{answer.verdict}{found}"
 
 
 def _answer_columns(answer: Prediction | CasePrediction, classes: Sequence[str]) -> dict[str, Any]:
@@ -364,6 +378,15 @@ class CasePrediction:
             return None
         names = ", ".join(self.unreadable)
         return f"{len(self.unreadable)} of {self.fields} images cannot be read: {names}"
+
+    def __repr__(self) -> str:
+        return (
+            f"<CasePrediction {self.case!r}: {_briefly(self)}, {self.used} of {self.fields} fields>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the answer for the end of a notebook's cell."""
+        return answer_html(self.to_dict())
 
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the answer as one flat row: a column `p_<class>` for every class of the model."""

@@ -21,7 +21,7 @@ from allkit.data.rows import Sample
 from allkit.data.sources import FileSource
 from allkit.errors import AllkitError
 from allkit.records import CasePrediction, Prediction
-from allkit.report.page import page, paragraph, table
+from allkit.shown.html import page, paragraph, table
 from allkit.volume.tables import encode, row_of
 from attacks import Counts, Scale
 

@@ -8,13 +8,3 @@ held_out      judges on groups that were held out
 trust         what changes about detection and calibration
 slide_limits  limits for unseen slides, for a model without any
 """
-
-from allkit._moved import forward
-
-__getattr__ = forward(
-    __name__,
-    {
-        "Adaptation": "allkit.model.adaptation.Adaptation",
-        "Claim": "allkit.model.adaptation.Claim",
-    },
-)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from allkit.cli.telling import Telling
-from allkit.data.shown import json_escaped, terminal_text, unicode_text
 from allkit.errors import AllkitError
+from allkit.shown.text import json_escaped, terminal_text, unicode_text
 
 if TYPE_CHECKING:
     from allkit.types import Progress

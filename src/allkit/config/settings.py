@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
@@ -11,7 +10,6 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from allkit._moved import warn_renamed
 from allkit.config.solver import OLDER_HEAD, contradiction, settle_solver
 from allkit.errors import ConfigError, did_you_mean
 from allkit.records import Bag, View
@@ -31,7 +29,7 @@ class Config(BaseModel):
     sections: ClassVar[Mapping[str, str]] = {}
     """Headings of the written form, each by the setting that it stands above."""
     renamed: ClassVar[Mapping[str, str]] = {}
-    """Names of 0.1.0, each with the name of today; they go with 0.2."""
+    """Names that files of 0.1.0 have, each with the name of today; settings are not taken by them."""
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, source: str = "the settings") -> Self:
@@ -39,20 +37,8 @@ class Config(BaseModel):
 
         Raises `ConfigError` naming the key, the value and what is expected.
         """
-        old = [name for name in cls.renamed if name in values]
-        for name in old:
-            if cls.renamed[name] in values:
-                raise ConfigError(
-                    f"{source[:1].upper()}{source[1:]} give {name} and {cls.renamed[name]}, which are "
-                    f"two names of one setting. Keep {cls.renamed[name]}."
-                )
-            warnings.warn(
-                f"The setting {name} is called {cls.renamed[name]} now. The old name goes with "
-                f"allkit 0.2.",
-                stacklevel=3,
-            )
         try:
-            return cls.model_validate(cls.with_names_of_today(values))
+            return cls.model_validate(dict(values))
         except RecursionError:
             raise ConfigError(f"A value in {source} is nested too deeply.") from None
         except ValidationError as error:
@@ -69,20 +55,9 @@ class Config(BaseModel):
                 f"{first['msg'][1:]}."
             ) from None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named_as_today(cls, values: Any) -> Any:
-        """Take settings under their names of 0.1.0, with a warning."""
-        if not isinstance(values, dict):
-            return values
-        for name in cls.renamed:
-            if name in values:
-                warn_renamed(f"{cls.__name__}.{name}", f"{cls.__name__}.{cls.renamed[name]}")
-        return cls.with_names_of_today(values)
-
     @classmethod
     def with_names_of_today(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `values` with the settings of 0.1.0 under their names of today."""
+        """Return what a file holds, with the settings of 0.1.0 under their names of today."""
         return {cls.renamed.get(name, name): value for name, value in values.items()}
 
     @classmethod
@@ -129,23 +104,9 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def _former(name: str) -> property:
-    """Return a setting by its name of 0.1.0."""
-
-    def get(config: Config) -> Any:
-        new = config.renamed[name]
-        warn_renamed(f"TrainConfig.{name}", f"TrainConfig.{new}")
-        return getattr(config, new)
-
-    return property(get)
-
-
 class TrainConfig(Config):
     """How a classifier is trained. The defaults are those of the `allkit train` command."""
 
-    tune_epochs: ClassVar[Any] = _former("tune_epochs")
-    tune_batch_size: ClassVar[Any] = _former("tune_batch_size")
-    tune_learning_rate: ClassVar[Any] = _former("tune_learning_rate")
     renamed: ClassVar[Mapping[str, str]] = {
         "tune_epochs": "finetune_epochs",
         "tune_batch_size": "finetune_batch_size",

@@ -1,7 +1,9 @@
 """Sets of images: where they come from, what belongs together, how they are divided.
 
 dataset     `Dataset`
+samples     what its rows say, before any image is opened
 split       `Split`: one division into parts
+memory      images in memory, and a set as a data frame
 readers     folders, zips and tables, read into rows
 tables      CSV, TSV, Parquet and data frames
 rows        one row an image, and what is wrong with the rest
@@ -13,7 +15,6 @@ zips        what a zip holds
 sources     where the bytes are: a file, a zip, memory
 listed      the images that a table or a zip lists, labels or not
 written     a set as the text of a table
-shown       texts from outside as people may be shown them
 delimited   CSV and TSV: lines, cells, columns
 text_files  texts of rows: their encoding, their lines
 json_lines  JSON Lines: one object a line

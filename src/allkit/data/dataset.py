@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit._moved import warn_renamed
-from allkit.data import dividing, readers, rows, slides, tables
+from allkit.data import dividing, memory, readers, rows, tables
 from allkit.data.dividing import By
 from allkit.data.labels import class_order
 from allkit.data.names import with_origins
-from allkit.data.overview import sheet, summary
+from allkit.data.overview import sheet
 from allkit.data.passes import ImagePasses, Measured
 from allkit.data.relations import SIGNATURE, duplicates_of, fields_of, leaks_of, units_of
 from allkit.data.rows import Sample, Table
-from allkit.data.sources import says_drawn
+from allkit.data.samples import Samples
 from allkit.data.split import Split
 from allkit.data.written import as_csv, rows_hash, write_folds
 from allkit.errors import DatasetError
@@ -33,12 +33,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from allkit.records import InputSpec
+
 __all__ = ["By", "Dataset", "Sample", "Split"]
 
 T = TypeVar("T")
 
 
-class Dataset:
+def _above(module: str) -> Any:
+    """Return a module of what learns, which this layer does not know: it is opened when it is asked for."""
+    return importlib.import_module(module)
+
+
+class Dataset(Samples):
     """Images with labels and, where known, groups, cases and slides; the order is kept.
 
     A *group* holds images that were acquired together and is the unit to split by, a *case* is a
@@ -60,7 +67,7 @@ class Dataset:
         split_by: By | None = None,
         measured: Measured | None = None,
     ) -> None:
-        self.samples = tuple(samples)
+        self.samples = rows.samples_of(samples)
         if classes is None:
             classes, names = class_order(s.label for s in self.samples if s.label is not None)
             self.samples = tuple(rows.renamed(sample, names) for sample in self.samples)
@@ -74,6 +81,20 @@ class Dataset:
     def open(cls, path: str | Path) -> Dataset:
         """Read a folder of class folders, a zip of one, or a CSV, TSV or Parquet table."""
         return cls._from_rows(readers.read(Path(path)))
+
+    @classmethod
+    def of(cls, data: Dataset | str | Path | pd.DataFrame) -> Dataset:
+        """Return a set as it is, open the path of one, or read a data frame; else raise `DatasetError`."""
+        if isinstance(data, cls):
+            return data
+        if isinstance(data, (str, os.PathLike)):
+            return cls.open(data)
+        if not isinstance(data, Dataset) and hasattr(data, "itertuples"):
+            return cls.from_frame(data)
+        raise DatasetError(
+            f"A set of labelled images is needed, and this is a {type(data).__name__}. Give a Dataset "
+            f"(Dataset.open(path), Dataset.from_arrays(images, labels)), a path or a data frame."
+        )
 
     @classmethod
     def from_folder(cls, path: str | Path, *, slide: str | None = None) -> Dataset:
@@ -109,12 +130,36 @@ class Dataset:
         return cls._from_rows(readers.read_zip(Path(path)))
 
     @classmethod
-    def from_dataframe(cls, frame: pd.DataFrame, root: str | Path = ".") -> Dataset:
-        """Read a data frame with the columns of `from_csv`.
+    def from_frame(cls, frame: pd.DataFrame, root: str | Path = ".") -> Dataset:
+        """Read a data frame of pandas with the columns of `from_csv`; `to_frame` gives such a one.
 
         `image` holds paths (relative to `root`) or the bytes of encoded images.
         """
         return cls._from_rows(tables.read_frame(frame, root))
+
+    from_dataframe = from_frame
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Iterable[Any],
+        labels: Sequence[Any] | None,
+        *,
+        groups: Sequence[Any] | None = None,
+        cases: Sequence[Any] | None = None,
+        slides: Sequence[Any] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Return a set of images that are in memory, each with its label (`None`: without labels).
+
+        An image is an array `(H, W, 3)` uint8 RGB, a Pillow image, the bytes of a file or a path, as
+        `Classifier.predict` takes it; all may be one array `(N, H, W, 3)`. `groups`, `cases` and
+        `slides` say which images belong together, `names` what they are called. Pixels are kept
+        as PNG files without loss. Raises `DatasetError` that names a length that differs, an image that
+        is none, and a label that is no class.
+        """
+        columns = {"label": labels, "group": groups, "case": cases, "slide": slides}
+        return cls._from_rows(memory.table_of_arrays(images, columns, names))
 
     @classmethod
     def sample(cls, count: int = 240, *, groups: int = 24, seed: int = 0) -> Dataset:
@@ -139,89 +184,21 @@ class Dataset:
             split_by="image" if table.split_by == "image" else "group" if table.split_by else None,
         )
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    @overload
+    def __getitem__(self, index: int, /) -> Sample: ...
 
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.samples)
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | npt.NDArray[Any], /) -> Dataset: ...
 
-    def __repr__(self) -> str:
-        counts = self.counts
-        classes = ", ".join(f"{name} {counts[name]}" for name in self.classes) or "no labels"
-        return f"<Dataset {self.name!r}: {len(self)} images ({classes})>"
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Number of images of each class; those without a label are not counted."""
-        return Counter(s.label for s in self.samples if s.label is not None)
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """`(N,)` int64: the position of each image's class in `classes`; -1 without a label."""
-        return rows.positions_of(self.samples, self.classes)
-
-    @property
-    def label_names(self) -> list[str]:
-        """The label of every image; raises `DatasetError` where some have none."""
-        return rows.labels_of(self.samples, of=self.name)
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the images have labels; those of `unlabelled` have none."""
-        return any(s.label is not None for s in self.samples)
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether groups or cases are known."""
-        return any(s.group is not None or s.case is not None for s in self.samples)
-
-    @property
-    def origins(self) -> set[str]:
-        """The known groups; for an image without one, its case."""
-        return {origin for s in self.samples if (origin := s.group or s.case)}
-
-    @property
-    def has_slides(self) -> bool:
-        """Whether the slide of every image is known or suggested."""
-        return bool(self.samples) and all(s.slide is not None for s in self.samples)
-
-    @property
-    def slide_names(self) -> tuple[str, ...]:
-        """The names of the slides, sorted."""
-        return slides.names_of(self.samples)
-
-    @property
-    def slides(self) -> Ints:
-        """`(N,)` int64: the position of each image's slide in `slide_names`; -1 where unknown."""
-        return slides.numbers_of(self.samples)
-
-    @property
-    def slides_suggested(self) -> bool:
-        """Whether slides are suggestions of `allkit check`, by the column `slide_source`."""
-        return slides.are_suggested(self.samples)
-
-    @property
-    def slides_caution(self) -> str | None:
-        """What the slides do not allow to be said, in words; `None` where all are known."""
-        return slides.sentence_on(self.samples)
-
-    def slides_of_class(self) -> dict[str, int]:
-        """Return on how many slides each class that has images was seen; 0 where none is known."""
-        return slides.number_of_each_class(self.samples, self.classes)
-
-    @property
-    def drawn(self) -> bool:
-        """Whether any image was drawn by allkit, by the text in its file."""
-        return any(says_drawn(s.source) for s in self.samples)
+    def __getitem__(self, index: Any, /) -> Sample | Dataset:
+        """Return one sample, or the subset of a slice, of positions, or of an array of bool."""
+        if isinstance(index, (int, np.integer)):
+            return self.samples[index]
+        return self.subset(rows.positions_in(index, len(self)))
 
     def read(self, index: int) -> Pixels:
         """Return image `index` as `(H, W, 3)` uint8 RGB; raise `ImageError` if it is unreadable."""
         return self.passes.load(index)[0]
-
-    def load(self, index: int) -> tuple[Pixels, bytes]:
-        """Do what `passes.load` does, by its name of 0.1.0."""
-        warn_renamed("Dataset.load", "Dataset.passes.load")
-        return self.passes.load(index)
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -282,13 +259,6 @@ class Dataset:
         """
         return duplicates_of(self.passes)
 
-    def column(self, name: str) -> list[str | None]:
-        """Return a column of the table for each image: `group`, `case`, `slide`, or a further one.
-
-        Raises `DatasetError` that names the columns there are.
-        """
-        return rows.column_of(self.samples, name, of=self.name)
-
     def with_groups(self, pattern: str) -> Dataset:
         """Return the set with groups taken from the images' names by a regular expression.
 
@@ -308,16 +278,38 @@ class Dataset:
         """
         return leaks_of([s.part for s in self.samples], self.units, self.fields)
 
-    def summary(self) -> str:
-        """Return an overview as text: images, groups and cases of each class, and parts."""
-        return summary(self.name, self.samples, self.classes, self.left_out)
-
     def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
         """Return a contact sheet as a matplotlib figure: a row of images for each class.
 
         The images of a class are drawn at random with `seed`. `figure.savefig(path)` keeps it.
         """
         return sheet(self.samples, self.classes, self.read, per_class=per_class, seed=seed)
+
+    def show_batch(self, augment: Sequence[Any] = ("orientation",), *, seed: int = 0) -> Figure:
+        """Return a contact sheet of twelve images as `Trainer(augment=…)` would change them.
+
+        `augment` is what the setting takes: names, or callables. Each is shown beside what it was made
+        of; both are drawn at random with `seed`. Raises `PluginError` for an unknown name.
+        """
+        figure: Figure = _above("allkit.training.augmented").augmented_sheet(self, augment, seed)
+        return figure
+
+    def as_torch(self, spec: InputSpec) -> Any:
+        """Return the images for `torch.utils.data.DataLoader`, standardised as `spec` says.
+
+        Item i is `(image, label)`: a tensor `(3, S, S)` float32 of the whole field, and the position of
+        its class in `classes`, -1 without one. `model.spec` is that of a classifier. Reading raises
+        `ImageError` for an unreadable image.
+        """
+        return _above("allkit.network.loading").TorchImages(self, spec)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row an image as a data frame of pandas, which `from_frame` and `predict` take.
+
+        `image` holds its path; of an image that is no file, its bytes. Columns that no image has a
+        value for are left out.
+        """
+        return memory.frame_of(self.samples)
 
     def subset(
         self,
@@ -340,11 +332,6 @@ class Dataset:
         """Return the images of the named parts (`train`, `val`, `test`) of the set's own split."""
         chosen = [i for i, s in enumerate(self.samples) if s.part in names]
         return self.subset(chosen, name=f"{self.name} ({'+'.join(names)})")
-
-    @property
-    def has_parts(self) -> bool:
-        """Whether the set says which images are for training and which for testing."""
-        return any(s.part is not None for s in self.samples)
 
     def split(
         self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0
@@ -386,11 +373,6 @@ class Dataset:
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
-    def leave_one_out(self, column: str = "group") -> Iterator[Split[Dataset]]:
-        """Yield the divisions of `leave_one_group_out`, which this was called in 0.1.0."""
-        warn_renamed("Dataset.leave_one_out", "Dataset.leave_one_group_out")
-        return self.leave_one_group_out(column)
-
     def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
         folds = enumerate(self.folds(k, by=by, seed=seed))
@@ -403,11 +385,6 @@ class Dataset:
         number = {value: fold for fold, value in enumerate(values)}
         write_folds(self, [number[value] for value in self.column(column)], Path(path), "group")
         return len(values)
-
-    def to_leave_one_out_csv(self, path: str | Path, column: str = "group") -> int:
-        """Call `to_leave_one_group_out_csv`, which this was called in 0.1.0."""
-        warn_renamed("Dataset.to_leave_one_out_csv", "Dataset.to_leave_one_group_out_csv")
-        return self.to_leave_one_group_out_csv(path, column)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the set as a table that `from_csv` reads; its paths are relative to the table."""

@@ -14,10 +14,10 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from allkit.data.shown import shortened
 from allkit.data.text_files import lines_of, open_text
 from allkit.data.values import column_names, stripped
 from allkit.errors import DatasetError
+from allkit.shown.text import shortened
 
 __all__ = ["KNOWN", "LINE", "OWN", "Line", "Lines", "open_lines"]
 

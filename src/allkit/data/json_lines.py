@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from allkit.data.delimited import KNOWN, LINE
-from allkit.data.shown import shortened, visible
 from allkit.data.text_files import lines_of, open_text
 from allkit.data.values import column_names
 from allkit.errors import DatasetError
+from allkit.shown.text import shortened, visible
 
 __all__ = ["json_rows"]
 

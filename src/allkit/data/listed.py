@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from allkit.data.delimited import OWN, open_lines
-from allkit.data.left_out import Why, no_images, whys_of
+from allkit.data.left_out import Why, no_images, walk, whys_of
 from allkit.data.missing import missing_text
-from allkit.data.shown import shortened, unguarded
 from allkit.data.sources import ZipSource, name_on_disk
 from allkit.data.values import (
     Form,
@@ -28,10 +27,12 @@ from allkit.data.values import (
 from allkit.data.zips import image_members
 from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.images.mistaken import pretender
+from allkit.shown.text import shortened, unguarded
 
 __all__ = [
     "TABLES",
     "ZIP",
+    "folder_images",
     "found_path",
     "is_table",
     "is_zip",
@@ -217,6 +218,31 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
             f"{path} has no column {' and no column '.join(map(repr, missing))}. It has: "
             f"{shortened(', '.join(columns) or 'none', 300)}."
         )
+
+
+def folder_images(folder: str, left: dict[Why, int]) -> Iterator[str]:
+    """Yield the images of a folder, at any depth, in the order of names, each with the folder's path.
+
+    Links to folders are not followed. What is not taken is counted in `left`, by why. Raises
+    `DatasetError` where a folder cannot be opened, and at the end where there were no images.
+    """
+    root = os.path.normpath(folder)
+    prefix = "" if root == os.curdir else os.path.join(root, "")
+    empty = True
+    for path, why in walk(root, _refuse):
+        if why is None:
+            empty = False
+            yield prefix + path.replace("/", os.sep)
+        elif why != "folder":
+            left[why] = left.get(why, 0) + 1
+    if empty:
+        raise no_images(folder, left)
+
+
+def _refuse(error: OSError) -> None:
+    raise DatasetError(
+        f"The folder {error.filename} cannot be opened ({error.strerror}). Check its permissions."
+    ) from None
 
 
 def zip_images(archive: str | os.PathLike[str]) -> tuple[list[str], dict[Why, int]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,9 +20,11 @@ __all__ = [
     "check_labels",
     "column_of",
     "labels_of",
+    "positions_in",
     "positions_of",
     "problems_text",
     "renamed",
+    "samples_of",
     "unreadable_error",
 ]
 
@@ -154,6 +157,46 @@ def _is_no_text(text: str) -> bool:
     except UnicodeEncodeError:
         return True
     return False
+
+
+def samples_of(samples: object) -> tuple[Sample, ...]:
+    """Return the samples that a set is made of; raise `DatasetError` that names the way for others."""
+    if isinstance(samples, (str, os.PathLike)):
+        raise DatasetError(
+            f"Dataset takes samples, and {os.fspath(samples)!r} is a path. Type: Dataset.open(path)"
+        )
+    if hasattr(samples, "columns"):
+        raise DatasetError("Dataset takes samples, no data frame. Type: Dataset.from_frame(frame)")
+    found = tuple(samples) if isinstance(samples, Iterable) else (samples,)
+    strange = next((one for one in found if not isinstance(one, Sample)), None)
+    if strange is not None:
+        raise DatasetError(
+            f"Dataset takes samples, and this is a {type(strange).__name__}. For images in memory type: "
+            f"Dataset.from_arrays(images, labels)"
+        )
+    return found
+
+
+def positions_in(index: object, count: int) -> list[int]:
+    """Return the positions that a slice, a list of positions, or an array of bool takes of `count`.
+
+    Raises `DatasetError` for anything else, and for positions that are not there.
+    """
+    places = np.arange(count)
+    try:
+        taken = index if isinstance(index, slice) else np.asarray(index)
+        if isinstance(taken, np.ndarray):
+            # An empty list is one of float64.
+            taken = taken if taken.size else taken.astype(np.int64)
+            if taken.ndim != 1:
+                raise ValueError("positions stand in one row")
+        chosen = places[taken]
+    except (IndexError, TypeError, ValueError):
+        raise DatasetError(
+            f"{str(index)[:80]} takes no images of {count:,}. Give a position, a slice, a list of positions, "
+            f"or one bool an image."
+        ) from None
+    return [int(place) for place in chosen]
 
 
 def unreadable_error(errors: Sequence[str], total: int, name: str) -> DatasetError:

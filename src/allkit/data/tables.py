@@ -15,7 +15,6 @@ from allkit.data.delimited import KNOWN, LINE, OWN, open_lines
 from allkit.data.listed import found_path, open_parquet
 from allkit.data.missing import Kind, doubtful, missing_text
 from allkit.data.rows import PARTS, Sample, Table, check_labels, problems_text
-from allkit.data.shown import shortened, unguarded, visible
 from allkit.data.sources import BytesSource, FileSource, Source, name_on_disk
 from allkit.data.values import (
     Cells,
@@ -27,6 +26,7 @@ from allkit.data.values import (
     text_of,
 )
 from allkit.errors import DatasetError
+from allkit.shown.text import shortened, unguarded, visible
 
 if TYPE_CHECKING:
     import pandas as pd

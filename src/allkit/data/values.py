@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allkit.data.missing import Kind, missing_text
-from allkit.data.shown import hidden, visible
 from allkit.errors import DatasetError
+from allkit.shown.text import hidden, visible
 
 __all__ = ["Cells", "Form", "cells_of", "column_names", "plain"]
 __all__ += ["rounded_sentence", "stripped", "text_of"]

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allkit.data.rows import Sample
-from allkit.data.shown import JOINERS, cell, path_cell, visible
 from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
 from allkit.files import write_whole
+from allkit.shown.text import JOINERS, cell, path_cell, visible
 
 __all__ = ["as_csv", "rows_hash", "write_folds"]
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit._moved import warn_renamed
 from allkit.evaluation.answers import OF_A_CLASS, Answers, rates
 from allkit.evaluation.exact import Extent
 from allkit.evaluation.intervals import words_of_exact
@@ -71,12 +70,6 @@ class Evaluation:
         if self.notes:
             shown.append(f"{len(self.notes)} caution{'' if len(self.notes) == 1 else 's'}")
         return f"<Evaluation: {', '.join(shown)}>"
-
-    @property
-    def figures(self) -> dict[str, float | None]:
-        """The metrics, which were called this in 0.1.0."""
-        warn_renamed("Evaluation.figures", "Evaluation.metrics")
-        return self.metrics
 
     @property
     def accuracy(self) -> float:

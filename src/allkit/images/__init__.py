@@ -13,6 +13,7 @@ refusal       why an image is refused, in words
 regular       the bytes of a regular file: no pipe, no device
 mistaken      files that are something else than their name says
 given         what one image is, for whoever answers
+small         small pictures of images, to be looked at
 batches       reading ahead in threads
 arrays        arrays that may be larger than the memory
 cells         the white cells of a field, and the tiles into which it is cut
@@ -27,17 +28,3 @@ first_finder  the finder of version 1, for models that name it
 statistics    light, stain and sharpness in numbers
 same_field    signatures, search and comparison of images of one field
 """
-
-from allkit._moved import forward
-
-_HOMES = {
-    "IMAGE_SUFFIXES": "allkit.images.decode.IMAGE_SUFFIXES",
-    "ImageInfo": "allkit.images.decode.ImageInfo",
-    "MAX_BYTES": "allkit.images.refusal.MAX_BYTES",
-    "MAX_PIXELS": "allkit.images.refusal.MAX_PIXELS",
-    "MIN_SIDE": "allkit.images.refusal.MIN_SIDE",
-    "exif_orientation": "allkit.images.formats.exif_orientation",
-    "read_image": "allkit.images.decode.read_image",
-    "read_info": "allkit.images.decode.read_info",
-}
-__getattr__ = forward(__name__, _HOMES)

@@ -2,8 +2,9 @@
 
 One image is a path, the bytes of an encoded file, a binary file object, a Pillow image, or an array
 of uint8: `(H, W, 3)` RGB or `(H, W)` grey. A tensor of PyTorch is taken as such an array, and as
-`(3, H, W)` too, which is how torchvision gives images. An iterable of these is several images, and
-so is an array `(N, H, W, 3)` of uint8; a set has no order, and is not taken. Everything else is a
+`(3, H, W)` too, which is how torchvision gives images. A sample of a set of images is the image that
+it names. An iterable of these is several images, and so are a set of images and an array
+`(N, H, W, 3)` of uint8; a Python set has no order, and is not taken. Everything else is a
 mistake of the caller and raises: it never gets the answer `unreadable`.
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,15 @@ from allkit.images.decode import read_image
 from allkit.images.formats import exif_orientation
 from allkit.images.refusal import MAX_BYTES
 
-__all__ = ["Given", "given", "is_one", "one"]
+__all__ = ["Given", "Stored", "given", "is_one", "one"]
+
+
+class Stored(Protocol):
+    """Where a set of images keeps the bytes of one: a member of a zip, memory."""
+
+    def read(self) -> bytes:
+        """Return the encoded image; raise `ImageError` where that fails."""
+
 
 Readable: TypeAlias = "str | bytes | npt.NDArray[np.uint8]"
 
@@ -54,7 +63,7 @@ class Given(NamedTuple):
     """
 
     name: str
-    source: Readable = b""
+    source: Readable | Stored = b""
     error: ImageError | None = None
     mistake: ImageError | None = None
 
@@ -62,7 +71,12 @@ class Given(NamedTuple):
         """Return `(H, W, 3)` uint8 RGB. Raises `ImageError`."""
         if self.error is not None:
             raise self.error
-        return read_image(self.source, name=self.name)
+        return read_image(self.readable(), name=self.name)
+
+    def readable(self) -> Readable:
+        """Return what `read_image` takes; the bytes of what is stored are read for it."""
+        source = self.source
+        return source if isinstance(source, (str, bytes, np.ndarray)) else source.read()
 
 
 def one(image: Any) -> Given:
@@ -108,7 +122,13 @@ def is_one(value: Any) -> bool:
         return _is_image(value) or value.ndim == 0  # which holds a single thing, such as a path
     if _is_tensor(value):
         return True
-    return isinstance(value, (str, os.PathLike, *BYTES, Image.Image)) or _is_file(value)
+    known = (str, os.PathLike, *BYTES, Image.Image)
+    return isinstance(value, known) or _is_sample(value) or _is_file(value)
+
+
+def _is_sample(value: Any) -> bool:
+    # A type of a higher layer, known by its fields.
+    return isinstance(getattr(value, "image", None), str) and hasattr(value, "source")
 
 
 def _is_file(value: Any) -> bool:
@@ -138,6 +158,9 @@ def _given(image: Any, position: int) -> Given:
     if isinstance(image, np.ndarray) and image.ndim == 0 and image.dtype.kind in "OU":
         image = image.item()
     try:
+        if _is_sample(image):
+            path = getattr(image.source, "path", None)
+            return Given(image.image, image.source if path is None else str(path))
         if isinstance(image, (str, os.PathLike)):
             return _of_path(image)
         if isinstance(image, BYTES):

@@ -1,6 +1,7 @@
 """A classifier: what answers and explains, its folder and its description.
 
 classifier    `Classifier`
+answering     the part of it that is asked about images
 info          what `model.json` holds
 figures       what is kept of the validation, checked
 folder        the model folder, written whole and checked

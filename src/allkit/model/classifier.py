@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import copy
-import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from allkit._moved import warn_renamed
 from allkit.data.dataset import Dataset
 from allkit.data.mapping import LabelMap
 from allkit.data.measures import as_reasons, shortcomings_by, statistics_by
@@ -32,11 +30,8 @@ from allkit.evaluation.parity import ParityReport
 from allkit.evaluation.result import Evaluation
 from allkit.evaluation.text import accuracy_sentence
 from allkit.evaluation.units import Unit, require_unit
-from allkit.features import WORTH_AN_ENGINE, Extractor, FeatureCache
-from allkit.images.bags import of_tiles
-from allkit.images.cells import FINDER, Cells, find_cells
-from allkit.images.given import is_one
-from allkit.images.selection import Selection
+from allkit.features import FeatureCache
+from allkit.model.answering import Answering
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
@@ -48,18 +43,19 @@ from allkit.network.device import choose_device
 from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network
 from allkit.network.pipeline import Pipeline
-from allkit.records import CasePrediction, InputSpec, Prediction
 from allkit.report.card import model_card
 from allkit.report.pictures import training_pictures
-from allkit.runtime.answers import refuse, stream
-from allkit.runtime.cases import combine
-from allkit.trust.verdict import Outputs, Trust
+from allkit.runtime.answers import refuse
+from allkit.trust.verdict import Trust
 from allkit.types import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Classifier"]
 
 
-class Classifier:
+class Classifier(Answering):
     """A trained classifier of blood-smear images, from `Trainer.fit` or `Classifier.load`.
 
     Safe to share between threads; other processes are sent a copy. `info` describes it: classes,
@@ -79,13 +75,24 @@ class Classifier:
     ) -> None:
         self.info = info
         self.trust = trust or Trust(info.classes)
-        self.device = choose_device(device)
-        self.network = network.eval().requires_grad_(False).to(self.device)
+        self.network = network.eval().requires_grad_(False)
         self.training = dict(training or {})
         """Signatures of the training images, by which their fields are recognised (`kept_signatures`)."""
         self.engine = engine
-        self._extractor = self._extractor_of("torch" if engine == "auto" else engine)
-        self._explainer = Explainer(self.network, info, self._extractor.frozen, self.device)
+        self.to(device)
+
+    @ordinary()
+    def to(self, device: torch.device | str) -> Self:
+        """Move the classifier to a device (`cpu`, `cuda`, `cuda:1`, `mps`, `auto`), and return it.
+
+        Do not move it while another thread asks it. Raises `ConfigError` for a device that this machine
+        does not have.
+        """
+        self.device = choose_device(device)
+        self.network.to(self.device)
+        self._extractor = self._extractor_of("torch" if self.engine == "auto" else self.engine)
+        self._explainer = Explainer(self.network, self.info, self._extractor.frozen, self.device)
+        return self
 
     def __reduce__(self) -> tuple[Any, ...]:
         parts = packed(self.network, self.info, self.trust, self.training)
@@ -93,26 +100,6 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The class names, in the order of the probabilities."""
-        return self.info.classes
-
-    @property
-    def spec(self) -> InputSpec:
-        """How an image is standardised for the backbone."""
-        return self.info.backbone.input
-
-    @property
-    def finder(self) -> str:
-        """The version of the finder of white cells that the model was trained with."""
-        return self.info.backbone.finder or FINDER
-
-    @property
-    def tiled(self) -> bool:
-        """Whether large fields are cut into tiles, as since there are any."""
-        return self.info.backbone.tiles
 
     @property
     def validation_sentence(self) -> str:
@@ -129,79 +116,11 @@ class Classifier:
         """
         return training_pictures(self.info.model_dump(mode="json"))
 
-    # ── answering ──────────────────────────────────────────────────────────────────────────
-
-    def predict(
-        self,
-        images: Any,
-        *,
-        batch_size: int = 16,
-    ) -> list[Prediction]:
-        """Return one answer per image, in order.
-
-        An image is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
-        image, an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey), or a uint8 tensor, also `(3, H, W)`;
-        `images` is one of these or an iterable of them; the path of a table with a column `image`, or
-        of a zip, stands for its images. An image that is missing or damaged gets the verdict
-        `unreadable`, and the others are still answered. Raises `ImageError` for what cannot be an
-        image: `None`, a number, a dict, a set, a list within the list, an array of another type.
-        """
-        return list(self.stream(images, batch_size=batch_size))
-
-    def predict_case(self, images: Any, case: str = "") -> CasePrediction:
-        """Return one answer for several fields of one patient, as `allkit.combine` makes it."""
-        return combine(self.predict(images), case, trust=self.trust)
-
-    def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
-        """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
-        many = isinstance(images, Sized) and not is_one(images)
-        outputs = self.outputs
-        if self._may_hurry and many and len(images) >= WORTH_AN_ENGINE:
-            # Of this stream alone: whoever asks beside it, or later, gets the same bits as before.
-            outputs = functools.partial(self._outputs, extractor=self._extractor_of("auto"))
-        return stream(images, outputs, self.trust, batch_size=batch_size)
-
-    def probabilities(self, images: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
-        """Return `(N, K)` float32 probabilities for N images, each `(H, W, 3)` uint8 RGB.
-
-        They are calibrated where the model is.
-        """
-        return self.trust.probabilities(self.outputs(images))
-
-    def outputs(self, images: Sequence[npt.NDArray[np.uint8]]) -> Outputs:
-        """Return logits `(N, K)` and features `(N, D)` for N images, each `(H, W, 3)` uint8 RGB."""
-        return self._outputs(images, self._extractor)
-
-    @ordinary()
-    def _outputs(self, images: Sequence[npt.NDArray[np.uint8]], extractor: Extractor) -> Outputs:
-        cells = self.find(images)
-        if cells is None:
-            return self._from_features(extractor.compute(list(images)))
-
-        def logits(fields: list[Cells]) -> npt.NDArray[np.float32]:
-            return self._from_features(extractor.compute(list(fields))).logits
-
-        features = extractor.compute(list(cells))
-        tiles = of_tiles(cells, logits, Selection.of(self.spec, tiles=self.tiled))
-        return self._from_features(features)._replace(cells=cells, tiles=tiles)
-
-    def find(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Cells] | None:
-        """Return the white cells of images `(H, W, 3)` uint8; `None` where the model needs none."""
-        if self.spec.bag == "field":
-            return None
-        return [find_cells(image, self.finder) for image in images]
-
-    @ordinary()
-    def _from_features(self, features: npt.NDArray[np.float32]) -> Outputs:
-        with torch.inference_mode():
-            logits = self.network.classify(torch.from_numpy(features).to(self.device))
-        return Outputs(logits.float().cpu().numpy(), features)
-
     # ── judging ────────────────────────────────────────────────────────────────────────────
 
     def evaluate(
         self,
-        dataset: Dataset,
+        dataset: Dataset | str | Path | pd.DataFrame,
         *,
         cache: FeatureCache | None = None,
         progress: Progress | None = None,
@@ -210,7 +129,9 @@ class Classifier:
         label_map: LabelMap | Mapping[str, Any] | None = None,
         by: Unit = "field",
     ) -> Evaluation:
-        """Return the metrics on a labelled set; `cache` keeps features for the next time.
+        """Return the metrics on a labelled set, or the path or data frame of one.
+
+        `cache` keeps features for the next time.
 
         With `probes`, the strongest shortcut probe on the same images is in `extra` under
         `shortcut_probe`: how well a classifier does that sees no cell. `label_map` says which class
@@ -222,6 +143,7 @@ class Classifier:
         division by image, drawn images.
         """
         require_unit(by)
+        dataset = Dataset.of(dataset)
         probes = probes and by == "field"  # a probe is measured on images
         also = (*(PROBED if probes else SAME_FIELD), *also)
         if label_map is not None:
@@ -245,6 +167,13 @@ class Classifier:
         return evaluation_of(
             dataset, judged, self.classes, notes, probes=probes, by=by, trust=self.trust
         )
+
+    def score(self, dataset: Dataset | str | Path | pd.DataFrame) -> float:
+        """Return the accuracy on a labelled set, as in scikit-learn; every image counts.
+
+        A number alone says little: `evaluate` gives its interval, what is accepted, and cautions.
+        """
+        return self.evaluate(dataset, probes=False).accuracy
 
     @ordinary()
     def judge(
@@ -274,45 +203,6 @@ class Classifier:
             decisions = refuse(decisions, as_reasons(rest[0]))
         sets = self.trust.sets(probabilities) if self.trust.calibrated else None
         return Judged(probabilities, decisions, sets)
-
-    @ordinary()
-    def features(
-        self,
-        dataset: Dataset,
-        *,
-        cache: FeatureCache | None = None,
-        progress: Progress | None = None,
-        also: Sequence[Measure] = (),
-    ) -> npt.NDArray[np.float32]:
-        """Return the features `(N, D)` that the heads see of every image of a set.
-
-        The measures `also` are taken in the same pass over the images. Raises `DatasetError` that
-        lists every unreadable image.
-        """
-        extractor = self._extractor_of(self._extractor.frozen.asked_for, cache)
-        if self._may_hurry:
-            quick = self._extractor_of("auto", cache)
-            lacking = extractor.missing(dataset)
-            if lacking >= WORTH_AN_ENGINE or (lacking and not quick.missing(dataset)):
-                extractor = quick
-        return extractor.extract(dataset, measures=also, progress=progress)
-
-    def _extractor_of(self, engine: str, cache: FeatureCache | None = None) -> Extractor:
-        return Extractor(
-            self.network.embedding(),
-            self.spec,
-            self.info.backbone.identity,
-            self.device,
-            cache=cache,
-            engine=engine,
-            finder=self.finder,
-            tiled=self.tiled,
-        )
-
-    @property
-    def _may_hurry(self) -> bool:
-        """Whether a faster engine than PyTorch may be looked for, where there is enough to do."""
-        return self.engine == "auto" and self._extractor.frozen.asked_for == "torch"
 
     # ── explaining ─────────────────────────────────────────────────────────────────────────
 
@@ -408,11 +298,6 @@ class Classifier:
             overwrite=overwrite,
             progress=progress,
         )
-
-    def mark(self) -> str:
-        """Return `content_hash()`, by its name of 0.1.0."""
-        warn_renamed("Classifier.mark", "Classifier.content_hash")
-        return self.content_hash()
 
     def content_hash(self) -> str:
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""

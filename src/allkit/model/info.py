@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     BaseModel,
@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from allkit._moved import warn_renamed
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.model.adaptation import Adaptation
 from allkit.model.distillation import Distillation
@@ -61,16 +60,6 @@ class _Part(BaseModel):
     def _briefly(self) -> str:
         """Return what matters of it in a few words."""
         raise NotImplementedError
-
-
-def _former(name: str) -> property:
-    """Return an attribute of `BackboneInfo.input` under the place that it had in 0.1.0."""
-
-    def get(self: BackboneInfo) -> Any:
-        warn_renamed(f"BackboneInfo.{name}", f"BackboneInfo.input.{name}")
-        return getattr(self.input, name)
-
-    return property(get)
 
 
 class _Input(BaseModel):
@@ -131,12 +120,6 @@ class BackboneInfo(_Part):
         bag = "" if spec.bag == "field" else f", {spec.bag}"
         plugin = f"{self.distribution} {self.version}"
         return f"{self.name} of {plugin}, {spec.size} px, view {spec.view}{bag}"
-
-    size: ClassVar[Any] = _former("size")
-    mean: ClassVar[Any] = _former("mean")
-    std: ClassVar[Any] = _former("std")
-    view: ClassVar[Any] = _former("view")
-    bag: ClassVar[Any] = _former("bag")
 
     @model_validator(mode="before")
     @classmethod
@@ -257,12 +240,6 @@ class ModelInfo(_Part):
     def _plain(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         """Refuse numbers that are none, and control characters."""
         return None if values is None else cast(dict[str, Any], require_finite(values))
-
-    @property
-    def passport(self) -> Provenance | None:
-        """The provenance, by its name of 0.1.0."""
-        warn_renamed("ModelInfo.passport", "ModelInfo.provenance")
-        return self.provenance
 
     def _briefly(self) -> str:
         accuracy = (self.validation or {}).get("accuracy")

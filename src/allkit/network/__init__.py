@@ -3,6 +3,7 @@
 standardise  from pixels to what a backbone is given; the views
 modules      heads, branches, pooling, the whole network
 pipeline     from pixels to probabilities as one module, for exporters
+loading      the images of a set for the loaders of PyTorch
 weights      weights from a file
 hashes       hashes of tensors
 device       the device that computes, by its name

@@ -8,7 +8,3 @@ labels  labels that look wrong
 marks   what is burnt in at one place
 pages   both as HTML pages
 """
-
-from allkit._moved import also_in
-
-__path__ = also_in("quality", __path__)

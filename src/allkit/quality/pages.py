@@ -12,8 +12,8 @@ from allkit.quality.audit import Audit
 from allkit.quality.check import Check
 from allkit.quality.groups import Suggestion
 from allkit.quality.slides import HOW, SlideSuggestion
-from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import thumbnail
+from allkit.shown.html import bar, page, paragraph, picture, section, table
 
 __all__ = ["audit_page", "check_page"]
 

@@ -1,7 +1,6 @@
 """Pages, pictures and the model card.
 
 pictures    plots as PNG
-page        an HTML page and its pieces
 evaluation  the page of an evaluation
 card        the model card
 checklist   the reporting checklists in it

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.data.shown import one_line, printable
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.text import counted
 from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
+from allkit.shown.text import one_line, printable
 
 __all__ = ["judged_card", "model_card"]
 

@@ -8,8 +8,8 @@ from typing import Any
 from allkit.evaluation.coarse import coarse_lines, coarse_name
 from allkit.evaluation.intervals import beside, ends, interval_of
 from allkit.evaluation.text import counted
-from allkit.report.page import bar, page, paragraph, picture, section, table
 from allkit.report.pictures import confusion_matrix, curves_picture, reliability_picture
+from allkit.shown.html import bar, page, paragraph, picture, section, table
 
 __all__ = ["METRIC_NAMES", "evaluation_page"]
 

@@ -1,6 +1,8 @@
 """Answers from an exported file, without torch.
 
+inputs   what stands for one image or several
 answers  from images to `Prediction`s, in constant memory
+predictions  the answers for several images, as a list, a table, a page
 cases    several fields, one answer
 coarse   the group of classes of several fields
 units    several slides, cases or folders, one answer each
@@ -14,7 +16,3 @@ seal     the hash and the parity report inside a file
 signature  who vouches for a model
 memory   how much memory was taken
 """
-
-from allkit._moved import also_in
-
-__path__ = also_in("runtime", __path__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,14 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
-from allkit.data.sources import name_on_disk
+from allkit.data.listed import zip_member
 from allkit.errors import ConfigError, ImageError
 from allkit.images.batches import read_ahead, threads_named
 from allkit.images.decode import Decoded, decoded
-from allkit.images.given import Given, given
+from allkit.images.given import Given
 from allkit.images.statistics import image_statistics, statistics_at_scale
 from allkit.records import Prediction
+from allkit.runtime.inputs import Asked, asked
 from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import (
     COLOUR_PROFILE,
@@ -179,15 +178,16 @@ def stream(
     What one image is, `allkit.images.given` says: a path, the bytes of an encoded file, a binary
     file object, a Pillow image, an `(H, W, 3)` uint8 array. One that is missing or damaged gets the
     answer `unreadable`. Raises `ImageError` (`array`) for what can be no image: at once, or, within
-    an iterable, where its answer would be; and `ConfigError` for a batch size below 1. The path of
-    a table (`.csv`, `.tsv`, `.parquet`, with a column `image`) or of a `.zip` stands for its images.
+    an iterable, where its answer would be; and `ConfigError` for a batch size below 1. What stands
+    for several images (a folder, a table, a zip, a data frame), `allkit.runtime.inputs` says.
 
     At most four batches of images are in memory; of large images batches are smaller, down to a
     single one. Threads read what follows while the model works, and the model works on the next
     batch while this one is measured, decided and used.
     """
     batch_size = whole_number(batch_size, "The batch size")
-    return _stream(_listed(images), network, trust, batch_size)
+    listed = images if isinstance(images, Asked) else asked(images)
+    return _stream(listed.images, network, trust, batch_size)
 
 
 def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = None) -> int:
@@ -203,21 +203,6 @@ def whole_number(value: Any, what: str, *, least: int = 1, most: int | None = No
         upper = "" if most is None else f" to {most}"
         raise ConfigError(f"{what} is {value!r}; it must be a whole number from {least}{upper}.")
     return number
-
-
-def _listed(images: Any) -> Iterator[Given]:
-    """Return the images one by one: those of a table or a zip, or what `given` takes."""
-    if isinstance(images, (str, os.PathLike)):
-        path = os.fsdecode(images)
-        if is_table(path):
-            root = os.path.dirname(path)
-            files = (
-                os.path.join(root, name_on_disk(root, image)) for image, _ in table_images(path)
-            )
-            return (Given(file, file) for file in files)
-        if is_zip(path):
-            return (Given(member, member) for member in zip_images(path)[0])
-    return given(images)
 
 
 def _stream(
@@ -284,4 +269,4 @@ def _decoded(image: Given) -> Decoded:
         return decoded(member.read(), name=image.name)
     if image.error is not None:
         raise image.error
-    return decoded(image.source, name=image.name)
+    return decoded(image.readable(), name=image.name)

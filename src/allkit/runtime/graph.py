@@ -17,6 +17,7 @@ from allkit.images.selection import Selection
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.description import FORMAT, check_description, require_format, trust_of
+from allkit.runtime.predictions import Predictions, predicted
 from allkit.trust.arrays import Arrays
 from allkit.trust.verdict import Outputs, Trust
 
@@ -184,12 +185,9 @@ class GraphPredictor(ABC):
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
         return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
-    def predict(self, images: Any, *, batch_size: int = 16) -> list[Prediction]:
-        """Return one answer per image, in order; `images` is one image or an iterable of them.
-
-        It takes what `Classifier.predict` takes.
-        """
-        return list(self.stream(images, batch_size=batch_size))
+    def predict(self, images: Any, *, batch_size: int = 16) -> Predictions:
+        """Return one answer per image, in order; it takes what `Classifier.predict` takes."""
+        return predicted(images, self.outputs, self.trust, batch_size=batch_size)
 
 
 def _opened_again(

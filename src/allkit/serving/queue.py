@@ -99,7 +99,7 @@ class Queue:
     def _run(self, jobs: list[_Job]) -> None:
         began = time.perf_counter()
         try:
-            answers: list[Prediction] = self.predictor.predict([job.pixels for job in jobs])
+            answers: Sequence[Prediction] = self.predictor.predict([job.pixels for job in jobs])
         except Exception as error:  # noqa: BLE001 - whatever a plugin's engine raises
             if len(jobs) > 1:  # one image may be the cause: the others are still answered
                 for job in jobs:

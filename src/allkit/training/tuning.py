@@ -17,11 +17,11 @@ import yaml
 
 from allkit.config import OLDER_HEAD, TrainConfig
 from allkit.data.dataset import Dataset
-from allkit.data.shown import cell
 from allkit.errors import AllkitError, ConfigError, did_you_mean
 from allkit.features import FeatureCache
 from allkit.files import write_whole
 from allkit.report.pictures import trials_picture
+from allkit.shown.text import cell
 from allkit.training import Trainer
 from allkit.types import Progress
 
@@ -93,7 +93,6 @@ def read_space(text: str, base: TrainConfig, *, source: str = "the search space"
         raise ConfigError(f"{source} is not YAML: {str(error).splitlines()[-1].strip()}.") from None
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"{source} must hold lines such as `dropout: {{low: 0.0, high: 0.5}}`.")
-    space = TrainConfig.with_names_of_today(space)
     for name, entry in space.items():
         if name not in TrainConfig.model_fields:
             known = list(TrainConfig.model_fields)

@@ -10,10 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeVar, overload
 
-from allkit.data.left_out import Why, no_images, walk
-from allkit.data.listed import is_table, is_zip, table_images, zip_images, zip_member
+from allkit.data.left_out import Why
+from allkit.data.listed import (
+    folder_images,
+    is_table,
+    is_zip,
+    table_images,
+    zip_images,
+    zip_member,
+)
 from allkit.data.sources import name_on_disk
-from allkit.errors import ConfigError, DatasetError
+from allkit.errors import ConfigError
 
 __all__ = ["Paths", "Shard", "find_images"]
 
@@ -131,16 +138,8 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]
     for text in inputs:
         left: dict[Why, int] = {}
         if os.path.isdir(text):
-            before = len(paths)
-            folder = os.path.normpath(text)
-            prefix = "" if folder == os.curdir else os.path.join(folder, "")
-            for path, why in walk(folder, _refuse):
-                if why is None:
-                    paths.append(prefix + path.replace("/", os.sep))
-                elif why != "folder":
-                    left[why] = left.get(why, 0) + 1
-            if len(paths) == before:
-                raise no_images(text, left)
+            for path in folder_images(text, left):
+                paths.append(path)
         elif is_table(text):
             root = os.path.dirname(text)
             for image, _ in table_images(text):
@@ -154,9 +153,3 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]
         if left:
             others[text] = left
     return paths, others
-
-
-def _refuse(error: OSError) -> None:
-    raise DatasetError(
-        f"The folder {error.filename} cannot be opened ({error.strerror}). Check its permissions."
-    ) from None

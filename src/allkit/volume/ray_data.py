@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from allkit.errors import AllkitError, ConfigError
@@ -177,7 +177,7 @@ class _Worker:
         return {"start": row["start"], "answers": _packed(self.model.predict(row["images"]))}
 
 
-def _packed(answers: list[Prediction]) -> bytes:
+def _packed(answers: Iterable[Prediction]) -> bytes:
     return json.dumps([answer.to_dict() for answer in answers]).encode("ascii")
 
 

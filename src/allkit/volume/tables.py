@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from allkit.data.shown import cell, json_escaped, path_cell, unicode_text
 from allkit.errors import ConfigError
 from allkit.records import CasePrediction, Prediction
+from allkit.shown.text import cell, json_escaped, path_cell, unicode_text
 
 __all__ = ["FORMATS", "LISTS", "encode", "join", "require_format", "row_of"]
 

@@ -27,8 +27,8 @@ from allkit.clinic.reports.codes import (
 from allkit.clinic.reports.fhir_check import check_bundle
 from allkit.clinic.reports.library import library
 from allkit.clinic.reports.wording import RESEARCH_USE, result_sentence, standing
-from allkit.data.shown import escape, printable
 from allkit.errors import AllkitError
+from allkit.shown.text import escape, printable
 
 __all__ = ["fhir_of"]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from allkit.clinic.records import CaseReport
 from allkit.clinic.reports.library import library
-from allkit.data.shown import escape, printable
 from allkit.errors import ConfigError
+from allkit.shown.text import escape, printable
 
 __all__ = ["BOLD", "REGULAR", "glyphs_of", "missing_glyphs", "typeset"]
 

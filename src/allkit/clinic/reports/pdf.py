@@ -29,9 +29,9 @@ from allkit.clinic.reports.wording import (
     standing,
     thumbnail_order,
 )
-from allkit.data.shown import shortened
 from allkit.errors import AllkitError
 from allkit.images.decode import read_image
+from allkit.shown.text import shortened
 
 __all__ = ["missing_glyphs", "pdf_of"]
 

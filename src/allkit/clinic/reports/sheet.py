@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from allkit.clinic.reports.glyphs import BOLD, REGULAR, glyphs_of, typeset
 from allkit.clinic.reports.library import library
-from allkit.data.shown import one_line
+from allkit.shown.text import one_line
 
 __all__ = [
     "ACCENT",

@@ -21,7 +21,7 @@ from allkit.clinic.reports.wording import (
     result_sentence,
     standing,
 )
-from allkit.data.shown import guarded, printable
+from allkit.shown.text import guarded, printable
 
 __all__ = ["csv_of", "xlsx_of"]
 

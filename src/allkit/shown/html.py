@@ -6,7 +6,7 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-from allkit.data.shown import printable
+from allkit.shown.text import printable
 
 __all__ = ["bar", "escaped", "page", "paragraph", "picture", "section", "table"]
 
