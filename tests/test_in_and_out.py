@@ -1,7 +1,7 @@
 """What goes into a classifier and a set, and what comes out, as users of other libraries expect it."""
 
 import io
-import pickle
+import pickle  # noqa: TID251 - what was just written here
 
 import numpy as np
 import pandas as pd
@@ -128,7 +128,7 @@ def test_answers_are_a_list_whose_slices_are_answers_too(tiny, some):
     assert sum(answers.verdicts.values()) == 3
     assert repr(answers).startswith("<Predictions: 3 (")
     assert allkit.Predictions(tiny.stream(some)).to_frame().equals(answers.to_frame())
-    assert pickle.loads(pickle.dumps(answers)) == answers
+    assert pickle.loads(pickle.dumps(answers)) == answers  # noqa: S301 - as above
 
 
 def test_the_table_of_answers_has_a_column_a_field_and_the_index_that_was_given(tiny, some):
@@ -321,3 +321,16 @@ def test_public_types_are_at_the_top():
     from allkit import ConfigError, Evaluation, Explanation, TrainConfig
 
     assert all(isinstance(one, type) for one in (ConfigError, Evaluation, Explanation, TrainConfig))
+
+
+def test_a_folder_and_an_exported_file_are_opened_by_one_call(tiny_folder, tiny_onnx, some, tiny):
+    for place in (tiny_folder, tiny_onnx, str(tiny_onnx)):
+        opened = allkit.load(place)
+        assert opened.classes == tiny.classes
+        np.testing.assert_allclose(
+            opened.predict(some).probabilities, tiny.predict_proba(some), atol=1e-4
+        )
+    with pytest.raises(ConfigError, match="Leave the device out"):
+        allkit.load(tiny_onnx, device="cuda")
+    with pytest.raises(allkit.CheckpointError, match="does not exist"):
+        allkit.load("nowhere.onnx")

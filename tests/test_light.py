@@ -113,3 +113,9 @@ def test_a_program_of_torch_says_that_it_needs_torch(light, tiny, tmp_path):
     done = light("predict", tmp_path / "m.pt2", "a.png")
     assert (done.returncode, "program of PyTorch" in done.stderr) == (2, True)
     assert "Traceback" not in done.stderr
+
+
+def test_a_module_of_a_package_that_is_not_there_is_missing():
+    from allkit.cli.extras import missing_modules
+
+    assert missing_modules(["no_such_package.part", "json"]) == ["no_such_package.part"]

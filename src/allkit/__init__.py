@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from allkit.evaluation.parity import ParityReport as ParityReport
     from allkit.evaluation.result import Evaluation as Evaluation
     from allkit.evaluation.shortcuts import Probe as Probe
-    from allkit.features import FeatureCache as FeatureCache
+    from allkit.features.cache import FeatureCache as FeatureCache
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.cells import find_cells as find_cells
     from allkit.images.decode import read_image as read_image
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from allkit.records import Prediction as Prediction
     from allkit.records import Predictor as Predictor
     from allkit.runtime.cases import combine as combine
+    from allkit.runtime.opening import load as load
     from allkit.runtime.predictions import Predictions as Predictions
     from allkit.training import Trainer as Trainer
     from allkit.training.distilling import distil as distil
@@ -76,7 +77,7 @@ _HOME = {
     "ExportError": "allkit.errors",
     "Exporter": "allkit.records",
     "Faithfulness": "allkit.model.explanation",
-    "FeatureCache": "allkit.features",
+    "FeatureCache": "allkit.features.cache",
     "ImageError": "allkit.errors",
     "InputSpec": "allkit.records",
     "ParityReport": "allkit.evaluation.parity",
@@ -96,6 +97,7 @@ _HOME = {
     "distil": "allkit.training.distilling",
     "find_cells": "allkit.images.cells",
     "hookimpl": "allkit.hookspecs",
+    "load": "allkit.runtime.opening",
     "load_weights": "allkit.network.weights",
     "read_image": "allkit.images.decode",
     "reason_sentence": "allkit.trust.reasons",

@@ -44,7 +44,14 @@ _TO_TRAIN = ("torch", "timm", "albumentations", "matplotlib", "platformdirs")
 
 def missing_modules(names: Iterable[str]) -> list[str]:
     """Return those of the modules that are not installed; none is imported."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
+    return [name for name in names if not _is_there(name)]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:  # the package that would hold it is not there either
+        return False
 
 
 def require_training_packages() -> None:

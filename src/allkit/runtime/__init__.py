@@ -1,5 +1,6 @@
 """Answers from an exported file, without torch.
 
+opening  a model folder, or an exported file by its suffix
 inputs   what stands for one image or several
 answers  from images to `Prediction`s, in constant memory
 predictions  the answers for several images, as a list, a table, a page
