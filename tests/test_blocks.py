@@ -1,5 +1,6 @@
 """Every block of code in the pages: Python compiles, commands parse, and each runs or says why not."""
 
+import functools
 import os
 import re
 import shutil
@@ -34,13 +35,19 @@ def test_a_block_of_python_compiles(block):
         compile("\n" * block.line + text, str(block.page), "exec")
 
 
-def parse(words):
-    """Let the command line itself read the words, without doing anything."""
+@functools.cache
+def whole():
+    """The whole command line, which takes a moment to build."""
     import typer
 
     from allkit.cli.root import root
 
-    command, parent = typer.main.get_command(root), None
+    return typer.main.get_command(root)
+
+
+def parse(words):
+    """Let the command line itself read the words, without doing anything."""
+    command, parent = whole(), None
     name, rest = "allkit", list(words)
     while True:
         inner = getattr(command, "commands", {})
