@@ -16,8 +16,11 @@ ALL = [block for page in blocks.pages() for block in blocks.blocks_of(page)]
 PYTHON = [block for block in ALL if block.language == "python"]
 LINES = [(block, line) for block in ALL for line in block.commands]
 # The pages name backbones with real weights; here a tiny one takes their place.
-TINY = {'backbone="vgg16"': 'backbone="timm:test_resnet", weights="none", epochs=3'}
-SMALL = ("--backbone", "timm:test_resnet", "--weights", "none", "--epochs", "3")
+TINY = {
+    'backbone="vgg16"': 'backbone="timm:test_resnet", weights="none", epochs=3',
+    "BLOCK = 25": "BLOCK = 6",
+}
+SMALL = ("--backbone", "timm:test_resnet", "--weights", "none")
 
 
 def test_there_are_blocks_of_both_kinds():
@@ -104,13 +107,15 @@ def test_a_reason_not_to_run_is_a_sentence():
 
 
 @pytest.fixture(scope="module")
-def scene(drawn, tiny, tiny_onnx, tiny_folder, tmp_path_factory):
+def scene(tiny_settings, tiny_onnx, tmp_path_factory):
     """A folder with what the pages speak of: images, tables, a model and its file."""
     import pandas as pd
 
+    import allkit
+    from allkit.data.drawn import write_smears
+
     folder = tmp_path_factory.mktemp("scene")
-    shutil.copytree(drawn.parent, folder / "smears")
-    table = pd.read_csv(drawn)
+    table = pd.read_csv(write_smears(folder / "smears", 96, groups=24, seed=0))
     images = [folder / "smears" / name for name in table["image"]]
     table["slide"] = table["series"] = table["group"]
     table["image"] = "smears/" + table["image"]
@@ -122,15 +127,15 @@ def scene(drawn, tiny, tiny_onnx, tiny_folder, tmp_path_factory):
         shutil.copy(image, place)
     for name in ("fields", "new-images", "folder-of-images", "patients/one", "patients/two"):
         (folder / name).mkdir(parents=True)
-        for image in images[:3]:
+        for image in images[:8]:
             shutil.copy(image, folder / name)
     for name in ("field.png", "smear.png"):
         shutil.copy(images[0], folder / name)
-    import allkit
-
-    allkit.Dataset.open(folder / "smears.csv").split(test=0.34, seed=0).to_csv(folder / "split.csv")
+    split = allkit.Dataset.open(folder / "smears.csv").split(test=0.34, seed=0)
+    split.to_csv(folder / "split.csv")
+    model = allkit.Trainer(**tiny_settings).fit(split.train)
     for name in ("model", "other-model"):
-        shutil.copytree(tiny_folder, folder / name)
+        model.save(folder / name)
     for name in ("model.onnx", "small.onnx", "student.onnx"):
         shutil.copy(tiny_onnx, folder / name)
     return folder
@@ -157,6 +162,8 @@ class Page:
             code = block.text
             for word, small in TINY.items():
                 code = code.replace(word, small)
+            for name in re.findall(r"\.save\(\"([\w-]+)\"\)", code):
+                shutil.rmtree(name, ignore_errors=True)  # of the scene
             # The empty lines in front make a traceback name the line of the page.
             exec(compile("\n" * block.line + code, str(block.page), "exec"), self.names)
             self.capsys.readouterr()
@@ -174,10 +181,12 @@ class Page:
         if words[1] == "check" and words[2] == "smears/":
             words[2] = "Original"
         if words[1] in ("train", "tune") and not {"--find", "--print-config"} & set(words):
-            for name in ("--backbone", "--weights", "--epochs", "--trials"):
+            for name in ("--backbone", "--weights", "--trials"):
                 if name in words:
                     del words[words.index(name) : words.index(name) + 2]
-            words += SMALL if words[1] == "train" else (*SMALL[:4], "--trials", "2")
+            words += SMALL
+            words += ("--trials", "2") if words[1] == "tune" else ()
+            words += ("--set", "finetune_epochs=2") if "--strategy" in words else ()
         made = Path(words[words.index("--out") + 1]) if "--out" in words else None
         if made and made.exists() and "--resume" not in words:  # of the scene, or of another block
             shutil.rmtree(made) if made.is_dir() else made.unlink()
