@@ -209,8 +209,15 @@ def explanation_picture(
             inset.plot(places, values, style, color=colour, lw=1.2, label=name)
         inset.set_ylim(-0.02, 1.02)
         inset.set_xlabel("share covered, uncovered", fontsize=FONT - 0.5)
-        where = {"loc": "lower left", "bbox_to_anchor": (-0.12, 0.98), "ncols": 2}
-        inset.legend(frameon=False, fontsize=FONT - 0.5, handlelength=1.6, columnspacing=1, **where)
+        inset.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.12, 0.98),
+            ncols=2,
+            frameon=False,
+            fontsize=FONT - 0.5,
+            handlelength=1.6,
+            columnspacing=1,
+        )
         plain(inset)
     for number, example in enumerate(shown):
         axes = figure.add_subplot(grid[1, 3 * number : 3 * number + 3])

@@ -136,8 +136,8 @@ class _Html(str):
 class _Section(str):
     """A section, which knows its title: a page lists what it holds."""
 
-    __slots__ = ("title",)
-    title: str
+    __slots__ = ("heading",)
+    heading: str
 
 
 def escaped(text: str) -> str:
@@ -153,7 +153,7 @@ def with_code(text: str) -> str:
 def page(title: str, lead: str, sections: Iterable[str]) -> str:
     """Return the whole page; `lead` is text, `sections` are HTML made by the other functions."""
     parts = list(sections)
-    titles = [part.title for part in parts if isinstance(part, _Section)]
+    titles = [part.heading for part in parts if isinstance(part, _Section)]
     links = "".join(f'<a href="#{_anchor(name)}">{escaped(name)}</a>' for name in titles)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -178,7 +178,7 @@ def _anchor(title: str) -> str:
 def section(title: str, *parts: str) -> str:
     """Return a titled section of HTML parts."""
     made = _Section(f'<h2 id="{_anchor(title)}">{escaped(title)}</h2>\n' + "\n".join(parts))
-    made.title = title
+    made.heading = title
     return made
 
 
