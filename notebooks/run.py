@@ -10,7 +10,6 @@ A notebook is run in an empty folder, in a kernel of its own, and ends at the fi
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 import time
@@ -34,10 +33,7 @@ def executed(path: Path, instead: Mapping[str, str] | None = None) -> Any:
     """
     import nbformat
     from nbclient import NotebookClient
-    from traitlets.config import Config
 
-    # Through sockets in a folder of the user's: no port is opened that others could reach.
-    config = Config({} if os.name == "nt" else {"KernelManager": {"transport": "ipc"}})
     notebook: Any = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         for before, after in (instead or {}).items():
@@ -48,7 +44,6 @@ def executed(path: Path, instead: Mapping[str, str] | None = None) -> Any:
             timeout=SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": work}},
-            config=config,
         )
         client.execute()
     return notebook
