@@ -73,6 +73,7 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         _protocol(info),
         *_adapted(info),
         *_student(info),
+        *_own(info),
         _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
@@ -343,6 +344,17 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         lines.append("It has no data for OOD detection: it does not notice an unfamiliar slide.")
     lines += [f"**{note}**" for note in info.get("trust_notes", ())]
     return "\n\n".join(lines)
+
+
+def _own(info: Mapping[str, Any]) -> list[str]:
+    """Name the parts of a training that its maker gave as objects: no folder holds their code."""
+    parts = info.get("own") or ()
+    if not parts:
+        return []
+    return [
+        f"Trained with parts of its maker's own: {', '.join(_plain(part) for part in parts)}. They are not "
+        f"in this folder."
+    ]
 
 
 def _not_measured(info: Mapping[str, Any]) -> str:
