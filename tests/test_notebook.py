@@ -243,6 +243,7 @@ def test_a_model_shows_what_it_is_how_good_and_when_it_is_not_calibrated(tiny):
     assert "timm:test_resnet" in html
     assert "nothing follows for real smears" in html
     assert "Research use only" in html
+    assert "timm:test_resnet" in tiny.info._repr_html_()
     assert "Not calibrated" in model_html(info, {"temperature": None})
     evil = info | {"display_names": dict.fromkeys(info["classes"], "<script>")}
     assert "<script>" not in model_html(evil, None, None)
