@@ -45,7 +45,8 @@ def evaluation(m, d):
 def fit(few, tiny_settings):
     """Train a few images with settings of one's own."""
     data = allkit.Dataset.open(few)
-    return lambda **own: allkit.Trainer(**(tiny_settings | own)).fit(data)
+    plain = {name: value for name, value in tiny_settings.items() if name != "head_decay"}
+    return lambda **own: allkit.Trainer(**(plain | own)).fit(data)
 
 
 def one_answer(answers):

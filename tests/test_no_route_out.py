@@ -61,6 +61,7 @@ STEPS = {
     "plugins new": ["plugins", "new", "allkit-mine"],
     "check": ["check", "DATA", *TINY, "--html", "check.html"],
     "audit": ["audit", "DATA", "--html", "audit.html"],
+    "clean": ["clean", "DATA", "--out", "cleaned", "--region", "0.9,0.9,1,1"],
     "split": ["split", "DATA", "--out", "split.csv"],
     "train": ["train", "DATA", "--out", "model", *QUICK],
     "evaluate": ["evaluate", "model", "DATA", "--html", "evaluation.html"],

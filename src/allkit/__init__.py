@@ -48,12 +48,13 @@ if TYPE_CHECKING:
     from allkit.runtime.cases import combine as combine
     from allkit.runtime.opening import load as load
     from allkit.runtime.predictions import Predictions as Predictions
+    from allkit.shown.progress import progress_bar as progress_bar
     from allkit.training import Trainer as Trainer
     from allkit.training.distilling import distil as distil
+    from allkit.training.plan import Epoch as Epoch
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
-
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",
@@ -72,6 +73,7 @@ _HOME = {
     "Dataset": "allkit.data.dataset",
     "DatasetError": "allkit.errors",
     "Distillation": "allkit.model.distillation",
+    "Epoch": "allkit.training.plan",
     "Evaluation": "allkit.evaluation.result",
     "Explanation": "allkit.model.explanation",
     "ExportError": "allkit.errors",
@@ -99,6 +101,7 @@ _HOME = {
     "hookimpl": "allkit.hookspecs",
     "load": "allkit.runtime.opening",
     "load_weights": "allkit.network.weights",
+    "progress_bar": "allkit.shown.progress",
     "read_image": "allkit.images.decode",
     "reason_sentence": "allkit.trust.reasons",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,12 +16,15 @@ from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation import shortcuts as probes
 from allkit.evaluation.probe_words import probe_words
-from allkit.evaluation.shortcuts import PROBE_INPUTS, Probe, threshold
+from allkit.evaluation.shortcuts import COARSE, PROBE_INPUTS, Probe, threshold
 from allkit.quality.pictures import probe_table
 from allkit.shown.html import fragment, items, paragraph
+from allkit.shown.progress import Asked, progress_of
 from allkit.types import Progress
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from allkit.model.classifier import Classifier
 
 __all__ = ["Audit", "audit"]
@@ -106,11 +110,11 @@ class Audit:
 
 
 def audit(
-    data: Dataset,
+    data: Dataset | str | Path | pd.DataFrame,
     model: Classifier | None = None,
     *,
     column: str | None = None,
-    progress: Progress | None = None,
+    progress: Asked = "auto",
     seed: int = 0,
 ) -> Audit:
     """Measure how well simple classifiers do that cannot see the cells, by grouped cross-validation.
@@ -119,6 +123,18 @@ def audit(
     default `group`, where there are groups) is left out value by value for the strongest probe.
     Raises `DatasetError` that names unreadable images.
     """
+    with progress_of(progress) as told:
+        return _audited(Dataset.of(data), model, column=column, progress=told, seed=seed)
+
+
+def _audited(
+    data: Dataset,
+    model: Classifier | None,
+    *,
+    column: str | None,
+    progress: Progress | None,
+    seed: int,
+) -> Audit:
     accuracy, notes = _of_model(model, data)
     data.passes.measure([*SAME_FIELD, PROBE_INPUTS], progress=progress, label="probes")
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
@@ -238,7 +254,15 @@ def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str,
         "leave-one-group-out`), never the accuracy on this set alone.",
     ]
     if any(name.startswith("corner") for name in best):
-        lines.append("Crop or paint over what is burnt in (`allkit check` says where it is).")
+        lines.append(
+            "Paint over or cut off what is burnt in: `allkit clean DATA --out NEW` (`allkit check` says "
+            "where it is). `view: masked` hides the lower right corner only."
+        )
+    if best & {"background", *COARSE}:
+        lines.append(
+            "Train with `view: haematoxylin` (the default), which shows no colours; `view: rgb` and "
+            "`view: masked` show them."
+        )
     lines.append("Collect every class on several slides, stained and photographed together.")
     if not data.has_groups:
         lines.append("Give a column `group` (slide) or `case` (patient).")

@@ -32,7 +32,9 @@ from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
 from allkit.quality.pictures import groups_of, mark_frames, same_field_frames
 from allkit.quality.slides import SlideSuggestion, suggest_slides
+from allkit.quality.treatment import PAINTED, unpainted
 from allkit.shown.html import fragment, grid, paragraph
+from allkit.shown.progress import Asked, progress_of
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
@@ -176,7 +178,7 @@ def check(
     weights: str = "default",
     pattern: str | None = None,
     slide: str | None = None,
-    progress: Progress | None = None,
+    progress: Asked = "auto",
 ) -> Check:
     """Look at every image of a set, or of the set at a path, and return the findings.
 
@@ -185,6 +187,21 @@ def check(
     from the names (`Dataset.with_groups`), `slide` the slides (`Dataset.with_slides`). One image at
     a time is in memory; about 4 KB are kept of each. Raises `DatasetError` when there is no image.
     """
+    with progress_of(progress) as told:
+        return _checked(
+            data, backbone=backbone, weights=weights, pattern=pattern, slide=slide, progress=told
+        )
+
+
+def _checked(
+    data: Dataset | str | Path,
+    *,
+    backbone: str | None,
+    weights: str,
+    pattern: str | None,
+    slide: str | None,
+    progress: Progress | None,
+) -> Check:
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:
@@ -215,6 +232,7 @@ def check(
     overlapping = [(p.a, p.b) for p in pairs if p.kind == "overlap" and (p.a, p.b) not in apart]
     labels = [s.label for s in kept]
     marks = seen.marks.find(labels, kept.read) if len(kept) else []
+    marks = unpainted(marks, [s.columns.get(PAINTED) for s in kept], kept.read)
     suspects = None
     if backbone is not None:
         found = label_suspects(kept, backbone, weights=weights, progress=progress)
@@ -308,8 +326,8 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
     lines += _count(
         result.duplicates,
         "byte-identical pair",
-        "counts one field twice: remove one of the two.",
-        "count fields more than once: keep one of each.",
+        "counts one field twice: keep one of the two (`allkit clean` does).",
+        "count fields more than once: keep one of each (`allkit clean` does).",
     )
     if data.has_groups:
         units = data.units
@@ -332,7 +350,7 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         lines.append(
             f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
             f"{': its presence alone reveals the class' if uneven else ''}. A scale bar, a label, "
-            f"or dust in the microscope: crop it or paint it over."
+            f"or dust in the microscope: paint it over or cut it off (`allkit clean DATA --out NEW`)."
         )
     lines += _count(
         result.thin,

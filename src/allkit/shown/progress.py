@@ -17,12 +17,14 @@ from allkit.shown.html import escaped
 from allkit.shown.telling import Teller, Telling
 from allkit.shown.text import terminal_text
 
-__all__ = ["in_notebook", "progress_bar", "progress_of"]
+__all__ = ["Asked", "in_notebook", "progress_bar", "progress_of"]
 
 LOG_EVERY = 10.0
 """Seconds between two lines in a log."""
 REDRAWN = 0.25
 """Seconds between two pictures of a bar in a notebook."""
+Asked = Teller | Literal["auto"] | None
+"""How progress is asked for: `"auto"` shows a `progress_bar`, a callable is called, `None` shows nothing."""
 _shown: ContextVar[Teller | None] = ContextVar("shown", default=None)
 """What shows the work that goes on: work within it is shown by the same."""
 
@@ -57,12 +59,12 @@ def progress_bar(
 
 
 @contextlib.contextmanager
-def progress_of(asked: Teller | Literal["auto"] | bool | None) -> Iterator[Teller | None]:
+def progress_of(asked: Asked) -> Iterator[Teller | None]:
     """Give what was asked for as `progress`: `"auto"` shows a `progress_bar`, `None` nothing.
 
     A callable is given as it is. For functions that take `progress="auto"`.
     """
-    if asked == "auto" or asked is True:
+    if asked == "auto":
         with progress_bar() as progress:
             yield progress
     else:
