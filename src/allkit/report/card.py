@@ -9,7 +9,8 @@ from typing import Any
 
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
-from allkit.evaluation.text import counted
+from allkit.evaluation.probe_words import probe_words
+from allkit.evaluation.text import cautions_of, counted
 from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
 from allkit.shown.text import one_line, printable
 
@@ -189,14 +190,14 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
     parts = [
         f"{evaluation['n']:,} {counted(evaluation)} ({counts}); 95 % intervals by resampling "
         f"{evaluation['interval_unit']}s.",
-        *(f"**{note}**" for note in evaluation["notes"]),
+        *(f"**{note}**" for note in cautions_of(evaluation)),
     ]
     parts += _coarse(evaluation)
     probe = evaluation.get("shortcut_probe")
     if probe and probe["name"]:
         low, high = probe["interval"]
         parts.append(
-            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, has a "
+            f"**Shortcut.** The {probe_words(probe['name'])} alone, judged in the same way, has a "
             f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
             f"is {probe['chance']:.3f}."
         )
@@ -265,7 +266,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
         f"{_show(v['f1'])} | {v['support']} | {_recall(evaluation, name)} |"
         for name, v in evaluation["per_class"].items()
     ]
-    notes = "".join(f"\n\n**{note}**" for note in evaluation["notes"])
+    notes = "".join(f"\n\n**{note}**" for note in cautions_of(evaluation))
     folds = [
         f"| {number} | {fold['n']} | {fold['accuracy']:.3f} | {fold['ece']:.3f} | "
         f"{fold['brier']:.3f} | {fold['log_loss']:.3f} |"
