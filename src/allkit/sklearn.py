@@ -217,7 +217,7 @@ def _in_memory(images: Sequence[Any], places: Sequence[int]) -> dict[int, Sample
             isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3)
         ):
             shape = getattr(image, "shape", None)
-            what = type(image).__name__ if shape is None else f"{image.dtype} {shape}"
+            what = type(image).__name__ if shape is None else f"{np.asarray(image).dtype} {shape}"
             raise InputError(
                 f"Image {place} of X is {what}. Give paths, or (H, W, 3) uint8 arrays of red, green and blue."
             )
