@@ -10,7 +10,8 @@ WORKERS ?= auto
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) \
   --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test fast nightly check audit sbom docs clean strace postgres chromium pictures
+.PHONY: demo test fast nightly check audit sbom docs notebooks release wheelhouse clean strace \
+  postgres chromium pictures
 
 demo: $(VENV)/.demo  ## install .[demo] and run the main job on drawn smears
 	$(BIN)/allkit demo --out allkit-demo --overwrite
@@ -29,7 +30,7 @@ check: $(VENV)/.dev  ## style, types, layers, documentation
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 strace:  # to see that nothing is sent; the test that needs it says so where it is missing
 	@command -v strace >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
@@ -56,11 +57,26 @@ audit: $(VENV)/.dev  ## known holes in what is installed, with counts; needs the
 sbom: $(VENV)/.dev  ## the bill of materials, as CycloneDX
 	$(BIN)/python benchmarks/supply_chain.py sbom --out allkit.cdx.json
 
+notebooks: $(VENV)/.dev  ## run the notebooks; their pages go into build/notebooks, where `make docs` finds them
+	$(BIN)/python notebooks/run.py --out build/notebooks
+
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs serve
 
+release: $(VENV)/.dev  ## build all wheels into dist/, and use them in clean environments
+	$(BIN)/python release/make.py $(if $(ONLY),$(addprefix --only ,$(ONLY))) $(if $(DRAFT),--draft)
+
+# make wheelhouse                          the core
+# make wheelhouse EXTRAS="train clinic"    with these extras
+# make wheelhouse EXTRAS=demo PACKAGES=allkit-efficientnet-lite
+# make wheelhouse PLATFORM=win_amd64 PYTHON_VERSION=3.12    for another computer
+wheelhouse: $(VENV)/.dev  ## everything that pip needs to install allkit where there is no network
+	$(BIN)/python release/wheelhouse.py --out wheelhouse $(addprefix --extra ,$(EXTRAS)) \
+	  $(addprefix --package ,$(PACKAGES)) $(addprefix --platform ,$(PLATFORM)) \
+	  $(addprefix --python ,$(PYTHON_VERSION))
+
 clean:
-	rm -rf $(VENV) site allkit-demo build dist docs/pictures allkit.cdx.json
+	rm -rf $(VENV) site allkit-demo build dist wheelhouse docs/pictures allkit.cdx.json
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

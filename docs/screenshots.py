@@ -1,4 +1,4 @@
-"""Make a picture of every page of the workplace, in all sizes, themes and languages.
+"""Make a picture of every page of the workplace, in all sizes, themes and languages, and of result pages.
 
     python docs/screenshots.py FOLDER [--demo DEMO] [--only WORD ...]
 
@@ -27,6 +27,15 @@ THEMES = ("light", "dark")
 LANGUAGES = ("en", "de", "xx")
 ARGUMENTS = ("--no-sandbox", "--disable-background-networking", "--proxy-server=127.0.0.1:9",
              "--proxy-bypass-list=127.0.0.1")  # fmt: skip
+# The pages that commands write about the demo's set and model: name, command, and what it writes.
+RESULTS = {
+    "check": ("check", "smears/index.csv", "--html", "check.html"),
+    "audit": ("audit", "smears/index.csv", "--html", "audit.html"),
+    "evaluation": ("evaluate", "model", "split.csv", "--html", "evaluation.html"),
+    "explain": ("explain", "model", "smears/images/drawn-00000.png", "--out", "explain.png"),
+}
+TALLEST = 1600
+"""Pixels of a result page that a picture shows; the rest is left to the page itself."""
 
 
 @contextlib.contextmanager
@@ -137,6 +146,33 @@ def shots(browser: Any, found: dict[str, str], folder: Path, only: list[str]) ->
     return count
 
 
+def results(browser: Any, demo: Path, folder: Path, only: list[str]) -> int:
+    """Run the commands on a copy of the demo, write pictures of their pages, and return how many."""
+    count = 0
+    with tempfile.TemporaryDirectory() as place:
+        here = Path(place) / "demo"
+        shutil.copytree(demo, here, ignore=shutil.ignore_patterns("clinic"))
+        for name, command in RESULTS.items():
+            if only and not any(word in name for word in only):
+                continue
+            done = subprocess.run([sys.executable, "-m", "allkit", *command], cwd=here, check=False)
+            made = here / command[-1]
+            if done.returncode > 1 or not made.is_file():
+                sys.stderr.write(f"No picture: allkit {command[0]} ended with {done.returncode}\n")
+                continue
+            if made.suffix == ".png":
+                shutil.copy(made, folder / f"{name}.png")
+            else:
+                page = browser.new_page(viewport={"width": 1280, "height": 900})
+                page.goto(made.as_uri())
+                tall = min(TALLEST, page.evaluate("document.documentElement.scrollHeight"))
+                shown = {"x": 0, "y": 0, "width": 1280, "height": tall}
+                page.screenshot(path=folder / f"{name}.png", full_page=True, clip=shown)
+                page.close()
+            count += 1
+    return count
+
+
 def main() -> None:
     """Read the command line and make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -155,6 +191,7 @@ def main() -> None:
     with served(given.demo) as (address, store), sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         count = shots(browser, pages(address, cases(store)), given.folder, given.only)
+        count += results(browser, given.demo, given.folder, given.only)
         browser.close()
     sys.stdout.write(f"{count} pictures in {given.folder}\n")
 

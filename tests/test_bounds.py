@@ -19,11 +19,11 @@ from allkit.evaluation.intervals import (
     possible,
     widened,
 )
+from allkit.evaluation.page import evaluation_page
 from allkit.evaluation.result import evaluate
 from allkit.evaluation.shortcuts import score
 from allkit.evaluation.text import evaluation_lines
 from allkit.report.card import judged_card, model_card
-from allkit.report.evaluation import evaluation_page
 
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "accepted_accuracy", "set_coverage")
@@ -223,7 +223,7 @@ def test_a_figure_that_does_not_exceed_the_strongest_shortcut_says_so():
     assert f"balanced, {note}" in beside(found.to_dict(), "accuracy")
     assert beside(found.to_dict(), "balanced_accuracy").endswith(note)
     blind = beside_probe(0.97, right=False, blind=True, name="corner_tl")
-    assert "'corner tl' (0.970), which sees no cell" in blind.extra["shortcut_probe"]["note"]
+    assert "'top left corner' (0.970), which sees no cell" in blind.extra["shortcut_probe"]["note"]
 
 
 def test_a_figure_whose_interval_reaches_down_to_the_shortcut_is_not_shown_to_be_better():
@@ -310,7 +310,7 @@ def test_an_evaluation_prints_its_figures_and_is_short_in_a_console():
     assert "accepted / review / refused: 78 / 0 / 0" in lines
     assert repr(found) == (
         "<Evaluation: accuracy 1.000 (0.794–1.000), balanced 1.000 (0.787–1.000), "
-        "78 images in 13 groups, 1 caution>"
+        "78 images in only 13 groups, 1 caution>"
     )
 
 

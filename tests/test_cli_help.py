@@ -90,7 +90,7 @@ def test_the_commands_stand_in_groups_in_the_order_of_the_work(cli, monkeypatch)
     assert titles[1:-1] == list(GROUPS)
     listed = re.findall(r"^│ ([a-z]+)  ", out, re.M)
     assert listed == list(WHOLE.commands)
-    assert listed[:6] == ["demo", "doctor", "app", "check", "audit", "split"]
+    assert listed[:6] == ["demo", "doctor", "app", "check", "audit", "clean"]
 
 
 # ── options ───────────────────────────────────────────────────────────────────────────────────
@@ -181,6 +181,8 @@ WRONG = (
     ("adapt m d --out o --strength", "unchanged, weak, medium, strong"),
     ("split d --out s.csv --by", "group, image"),
     ("split d --out s.csv --scheme", "random, leave-one-group-out"),
+    ("clean d --out n --marks", "paint, crop, keep"),
+    ("clean d --out n --near-duplicates", "keep, drop"),
     ("predict m i --engine", "local, ray"),
     ("plugins new allkit-x --kind", "backbone, augmentation, exporter"),
 )

@@ -1,7 +1,8 @@
-"""The documentation is true: signatures, commands, names, and every block that says it runs."""
+"""The documentation is true: signatures, commands, names. Its blocks of code: test_blocks.py."""
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -18,20 +19,6 @@ from allkit import hookspecs
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 HOOKS = [name for name in hookspecs.__all__ if name.startswith("allkit_")]
-# `<!-- run -->` on the line before a block: it is executed, together with the page's others.
-BLOCK = re.compile(r"^<!-- run -->\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-TRAINS = ("README.md", "drawn.md")  # these take more than a few seconds
-PAGES = [
-    pytest.param(
-        path,
-        id=path.relative_to(ROOT).as_posix(),
-        marks=[pytest.mark.slow] if path.name in TRAINS else [],
-    )
-    for path in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-    if BLOCK.search(path.read_text(encoding="utf-8"))
-]
-# The pages name backbones with real weights; here a tiny one takes their place.
-TINY = 'backbone="timm:test_resnet", weights="none", epochs=3'
 
 
 def read(*parts):
@@ -74,21 +61,6 @@ def test_the_reference_points_at_what_is_there(name):
     assert getattr(importlib.import_module(line[1]), name) is value
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", PAGES)
-def test_the_blocks_of_a_page_run(path, tmp_path, monkeypatch, drawn, capsys):
-    shutil.copytree(drawn.parent, tmp_path / "smears")
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "page"}
-    text = path.read_text(encoding="utf-8")
-    for found in BLOCK.finditer(text):
-        line = text[: found.start(1)].count("\n")
-        code = found[1].replace('backbone="vgg16"', TINY)
-        # The empty lines in front make a traceback name the line of the page.
-        exec(compile("\n" * line + code, str(path), "exec"), namespace)
-        capsys.readouterr()
-
-
 def test_the_changelog_knows_this_version():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -117,3 +89,29 @@ def test_no_file_names_a_registry_or_this_checkout():
         data = path.read_bytes() if path.is_file() else b""
         found += [f"{name}: {text}" for text in banned if text.encode() in data]
     assert found == []
+
+
+PLACEHOLDER = "…"
+
+
+def texts_of_messages():
+    """The texts in the sources, with `…` in place of what is put in."""
+    for path in (ROOT / "src" / "allkit").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = (
+                    p.value if isinstance(p, ast.Constant) else PLACEHOLDER for p in node.values
+                )
+                yield "".join(parts)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
+def test_the_messages_that_are_explained_are_those_of_the_code():
+    rows = re.findall(r"^\| (`.+?) \|", read("how-to", "troubleshooting.md"), re.MULTILINE)
+    quoted = [text for row in rows for text in re.findall(r"`([^`]+)`", row) if " " in text]
+    pieces = {piece.strip(" .,:()") for text in quoted for piece in text.split(PLACEHOLDER)}
+    pieces = {piece for piece in pieces if len(piece) > 11}
+    assert len(pieces) > 40
+    texts = "\n".join(texts_of_messages())
+    assert sorted(piece for piece in pieces if piece not in texts) == []

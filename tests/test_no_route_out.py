@@ -61,6 +61,7 @@ STEPS = {
     "plugins new": ["plugins", "new", "allkit-mine"],
     "check": ["check", "DATA", *TINY, "--html", "check.html"],
     "audit": ["audit", "DATA", "--html", "audit.html"],
+    "clean": ["clean", "DATA", "--out", "cleaned", "--region", "0.9,0.9,1,1"],
     "split": ["split", "DATA", "--out", "split.csv"],
     "train": ["train", "DATA", "--out", "model", *QUICK],
     "evaluate": ["evaluate", "model", "DATA", "--html", "evaluation.html"],
@@ -483,7 +484,7 @@ def test_pictures_keep_the_users_own_style_and_folders(tmp_path):
     )
     fonts.chmod(0o755)
     code = (
-        "from allkit.report.pictures import figure_of, png; png(figure_of(1, 1))\n"
+        "from allkit.data.canvas import figure_of, png; png(figure_of(1, 1))\n"
         "import matplotlib; print(matplotlib.rcParams['lines.linewidth'])"
     )
     variables = {

@@ -8,8 +8,8 @@ import pytest
 
 import allkit
 from allkit.cli import progress as cli_progress
-from allkit.cli.telling import Telling, _in_words
 from allkit.features import FeatureCache
+from allkit.shown.telling import Telling, _in_words
 from allkit.training.workload import Workload
 
 
@@ -175,7 +175,7 @@ def test_a_training_tells_its_passes_as_one_and_leaves_out_what_the_cache_holds(
 
 def test_without_a_terminal_lines_go_to_standard_error_with_what_allkit_logs(capsys, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(cli_progress.Telling, "__init__", _with(clock))
+    monkeypatch.setattr(Telling, "__init__", _with(clock))
     log = logging.getLogger("allkit")
     before = log.level, list(log.handlers)
     with cli_progress.bars() as progress:
@@ -211,7 +211,7 @@ def test_logging_that_a_library_sets_up_for_the_program_does_not_write_the_lines
 
 def test_on_a_terminal_the_first_line_stands_above_the_bars(capsys, monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(cli_progress.Telling, "__init__", _with(clock))
+    monkeypatch.setattr(Telling, "__init__", _with(clock))
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with cli_progress.bars() as progress:
         run(progress, clock, "features", 640, seconds=1.0)
@@ -224,7 +224,7 @@ def test_on_a_terminal_the_first_line_stands_above_the_bars(capsys, monkeypatch)
 def test_of_several_processes_the_first_one_tells(capsys, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     clock = Clock()
-    monkeypatch.setattr(cli_progress.Telling, "__init__", _with(clock))
+    monkeypatch.setattr(Telling, "__init__", _with(clock))
     with cli_progress.bars() as progress:
         run(progress, clock, "features", 640, seconds=1.0)
     assert capsys.readouterr().err == ""

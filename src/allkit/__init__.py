@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from allkit.quality.audit import audit as audit
     from allkit.quality.check import Check as Check
     from allkit.quality.check import check as check
+    from allkit.quality.clean import clean as clean
+    from allkit.quality.cleaned import Cleaned as Cleaned
     from allkit.records import Augmentation as Augmentation
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
@@ -48,12 +50,13 @@ if TYPE_CHECKING:
     from allkit.runtime.cases import combine as combine
     from allkit.runtime.opening import load as load
     from allkit.runtime.predictions import Predictions as Predictions
+    from allkit.shown.progress import progress_bar as progress_bar
     from allkit.training import Trainer as Trainer
     from allkit.training.distilling import distil as distil
+    from allkit.training.plan import Epoch as Epoch
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
-
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",
@@ -66,12 +69,14 @@ _HOME = {
     "Cell": "allkit.records",
     "Check": "allkit.quality.check",
     "CheckpointError": "allkit.errors",
+    "Cleaned": "allkit.quality.cleaned",
     "Classifier": "allkit.model.classifier",
     "Comparison": "allkit.evaluation.compare",
     "ConfigError": "allkit.errors",
     "Dataset": "allkit.data.dataset",
     "DatasetError": "allkit.errors",
     "Distillation": "allkit.model.distillation",
+    "Epoch": "allkit.training.plan",
     "Evaluation": "allkit.evaluation.result",
     "Explanation": "allkit.model.explanation",
     "ExportError": "allkit.errors",
@@ -93,12 +98,14 @@ _HOME = {
     "adapt": "allkit.adaptation.adapt",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
+    "clean": "allkit.quality.clean",
     "combine": "allkit.runtime.cases",
     "distil": "allkit.training.distilling",
     "find_cells": "allkit.images.cells",
     "hookimpl": "allkit.hookspecs",
     "load": "allkit.runtime.opening",
     "load_weights": "allkit.network.weights",
+    "progress_bar": "allkit.shown.progress",
     "read_image": "allkit.images.decode",
     "reason_sentence": "allkit.trust.reasons",
 }

@@ -14,6 +14,7 @@ from allkit.cli.models import load_folder
 from allkit.cli.options import Data, GroupPattern, Html, Json, SlidePattern
 from allkit.cli.progress import bars, put
 from allkit.cli.reports import require_places, write_report
+from allkit.evaluation.probe_words import probe_words
 
 if TYPE_CHECKING:
     from allkit.evaluation.shortcuts import Probe
@@ -58,22 +59,29 @@ def audit(
 def _text(result: Audit) -> str:
     """Return the audit as text for a terminal."""
 
-    def row(name: str, probe: Probe) -> str:
+    def row(probe: Probe) -> str:
         filled = round(30 * probe.balanced_accuracy)
         drawn = "█" * filled + "·" * (30 - filled)
-        return f"  {name:<20}{probe.balanced_accuracy:>7.3f}  ({probe.low:.3f}–{probe.high:.3f})  {drawn}"
+        interval = f"({probe.low:.3f}–{probe.high:.3f})"
+        return (
+            f"  {probe_words(probe.name):<26}{probe.balanced_accuracy:>6.3f}  {interval}  {drawn}"
+        )
 
-    lines = [f"Balanced accuracy by cross-validation, every {result.unit} kept whole"]
-    for title, blind in (("Blind to cells", True), ("Coarse: cells only as colour", False)):
+    groups = f"{result.groups:,} groups" if result.groups else "no groups known"
+    lines = [
+        f"{result.images:,} images, {groups}",
+        f"Balanced accuracy by cross-validation, every {result.unit} kept whole",
+    ]
+    for title, blind in (("Without any cell", True), ("Cells only as colour", False)):
         probes = [probe for probe in result.probes if probe.blind is blind]
         if probes:
-            lines += ["", title, *(row(probe.name, probe) for probe in probes)]
-    lines += ["", f"  {'chance':<20}{result.chance:>7.3f}"]
+            lines += ["", title, *map(row, probes)]
+    lines += ["", f"  {'chance':<26}{result.chance:>6.3f}"]
     if result.model is not None:
-        lines.append(f"  {'the model':<20}{result.model:>7.3f}")
+        lines.append(f"  {'the model':<26}{result.model:>6.3f}")
     if result.left_out is not None:
         lines.append(
-            f"  {result.probes[0].name}, each {result.column} left out in turn: "
+            f"  the {probe_words(result.probes[0].name)}, each {result.column} left out in turn: "
             f"{result.left_out.balanced_accuracy:.3f} "
             f"({result.left_out.low:.3f}–{result.left_out.high:.3f})"
         )

@@ -116,7 +116,7 @@ def _text(report: Check) -> str:
         ("blank", f"{len(report.blank):,}"),
         *_profiles(report),
         ("byte-identical pairs", f"{len(report.duplicates):,}"),
-        ("near-duplicate pairs", f"{len(report.near_duplicate_pairs):,} (these included)"),
+        ("near-duplicate pairs", _near(report)),
         ("overlapping pairs", f"{len(report.overlapping_pairs):,} (less is shared)"),
         ("marks at one place", f"{len(report.burnt_in):,}"),
         (
@@ -149,6 +149,18 @@ def _text(report: Check) -> str:
     if len(report.findings) > 2 * SHOWN:
         lines.append(f"- … and {len(report.findings) - 2 * SHOWN:,} more (--json has all)")
     return "\n".join(lines) + "\n"
+
+
+def _near(report: Check) -> str:
+    """Return the number of pairs, and how many fields these are: three images of one are three pairs."""
+    from allkit.quality.pictures import groups_of
+
+    fields = groups_of(report.near_duplicate_pairs)
+    pairs = f"{len(report.near_duplicate_pairs):,}"
+    images = sum(map(len, fields))
+    return (
+        f"{pairs} (these included): {len(fields):,} fields, {images:,} images" if fields else pairs
+    )
 
 
 def _profiles(report: Check) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -155,8 +154,7 @@ def evaluate(
     write_report(json_file, json.dumps(values | further, indent=1) + "\n")
     if html_file is not None:
         title_of_page = f"{model.name} on {title}"
-        page = _page(title_of_page, values, figures.classes, further.get("comparison"))
-        write_report(html_file, page)
+        write_report(html_file, _page(title_of_page, values, figures, further.get("comparison")))
     if card:
         _write_card(model, title, values)
 
@@ -292,20 +290,18 @@ def _compare(
 def _page(
     title: str,
     values: dict[str, Any],
-    classes: Sequence[str],
+    figures: Evaluation,
     comparison: dict[str, Any] | None,
 ) -> str:
-    from importlib.metadata import version
-
     from allkit.data.labels import display_name
-    from allkit.report.evaluation import evaluation_page
+    from allkit.evaluation.page import evaluation_page
 
     return evaluation_page(
         values,
         title=title,
-        lead=f"allkit {version('allkit')}. Research use only; not a diagnosis.",
-        names={name: display_name(name) for name in classes},
+        names={name: display_name(name) for name in figures.classes},
         comparison=comparison,
+        images=figures.images,
     )
 
 

@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
-from allkit.cli.telling import Telling
 from allkit.errors import AllkitError
+from allkit.shown.progress import progress_bar
+from allkit.shown.telling import EVERY, Teller
 from allkit.shown.text import json_escaped, terminal_text, unicode_text
-
-if TYPE_CHECKING:
-    from allkit.types import Progress
 
 __all__ = [
     "bars",
@@ -133,118 +129,13 @@ def drop_unread() -> None:
                 os.close(nowhere)
 
 
-def memory_in_use() -> str:
-    """Return the memory in use now, as in `1,240 MB`; empty where the system does not say."""
-    torch = sys.modules.get("torch")  # a command that needs none does not import it for this
-    if torch is not None and torch.cuda.is_available():
-        return f"{torch.cuda.memory_allocated() / 2**20:,.0f} MB"
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    except OSError:
-        return ""
-    return f"{pages * os.sysconf('SC_PAGE_SIZE') / 2**20:,.0f} MB"
-
-
 @contextlib.contextmanager
-def bars() -> Iterator[Progress]:
+def bars() -> Iterator[Teller]:
     """Give a `progress(what, done, total)` that tells how long work takes, and how far it is.
 
     On a terminal one bar is drawn for each thing that is done; elsewhere a line is written every 30
     seconds. What allkit logs as information meanwhile, such as the engine that was chosen, is told
     with work that takes its time. Of several processes that train together the first one tells.
     """
-    if os.environ.get("RANK", "0") != "0":
-        yield lambda *_: None
-    elif sys.stderr.isatty():
-        with _drawn_bars() as progress:
-            yield progress
-    else:
-        telling = Telling(say)
-        with _logged(telling.note):
-            yield telling
-
-
-class _Notes(logging.Handler):
-    """Gives what is logged to `tell`."""
-
-    def __init__(self, tell: Callable[[str], None]) -> None:
-        super().__init__(logging.INFO)
-        self.tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Tell one record."""
-        self.tell(record.getMessage())
-
-
-@contextlib.contextmanager
-def _logged(tell: Callable[[str], None]) -> Iterator[None]:
-    """Give to `tell` what allkit logs as information, for a while."""
-    log, handler = logging.getLogger("allkit"), _Notes(tell)
-    level, propagate = log.level, log.propagate
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    # A library that sets up logging for the whole program would have it written a second time.
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-        log.propagate = propagate
-        log.removeHandler(handler)
-
-
-@contextlib.contextmanager
-def _drawn_bars() -> Iterator[Progress]:
-    """Give a progress that draws bars on the terminal, with the first lines of `Telling` above."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        """What is done in a second, over the last half minute."""
-
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.1f}/s" if speed else "", style="progress.data.speed")
-
-    class Memory(ProgressColumn):
-        """What the process holds, of the graphics card where there is one."""
-
-        def render(self, task: Task) -> Text:
-            return Text("" if task.finished else memory_in_use(), style="progress.data.speed")
-
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Speed(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        Memory(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as shown:
-        tasks = {}
-
-        def write(line: str) -> None:
-            shown.console.print(terminal_text(line), markup=False, highlight=False, soft_wrap=True)
-
-        telling = Telling(write, every=None)
-
-        def progress(what: str, done: int, total: int) -> None:
-            telling(what, done, total)
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total)
-            shown.update(tasks[what], completed=done, total=total)
-
-        with _logged(telling.note):
-            yield progress
+    with progress_bar(write=say, every=EVERY) as progress:
+        yield progress

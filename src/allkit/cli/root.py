@@ -14,6 +14,7 @@ from allkit.cli.audit import audit
 from allkit.cli.benchmark import benchmark
 from allkit.cli.cache import cache
 from allkit.cli.check import check
+from allkit.cli.clean import clean
 from allkit.cli.clinic import clinic
 from allkit.cli.demo import demo
 from allkit.cli.doctor import doctor
@@ -38,7 +39,7 @@ __all__ = ["root"]
 # they name is imported for real, and not under TYPE_CHECKING.
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "Start": (demo, doctor, app),
-    "Images": (check, audit, split),
+    "Images": (check, audit, clean, split),
     "Models": (train, tune, evaluate, explain, adapt, reproduce),
     "Use": (predict, serve, export, verify, sign, benchmark),
 }

@@ -32,5 +32,6 @@ dividing    who goes to which side, and who may be on none
 allocation  units to sides, classes in proportion
 confound    groups that coincide with classes
 overview    a summary and a contact sheet
+canvas      an empty figure, and what all pictures have in common
 drawn       smears that the program draws
 """

@@ -17,7 +17,7 @@ from allkit.data import dividing, memory, readers, rows, tables
 from allkit.data.dividing import By
 from allkit.data.labels import class_order
 from allkit.data.names import with_origins
-from allkit.data.overview import sheet
+from allkit.data.overview import dataset_html, sheet
 from allkit.data.passes import ImagePasses, Measured
 from allkit.data.relations import SIGNATURE, duplicates_of, fields_of, leaks_of, units_of
 from allkit.data.rows import Sample, Table
@@ -285,13 +285,19 @@ class Dataset(Samples):
         """
         return sheet(self.samples, self.classes, self.read, per_class=per_class, seed=seed)
 
+    def _repr_html_(self) -> str:
+        """Return the set for the end of a notebook's cell: counts of each class, and some images."""
+        return dataset_html(self)
+
     def show_batch(self, augment: Sequence[Any] = ("orientation",), *, seed: int = 0) -> Figure:
         """Return a contact sheet of twelve images as `Trainer(augment=…)` would change them.
 
         `augment` is what the setting takes: names, or callables. Each is shown beside what it was made
         of; both are drawn at random with `seed`. Raises `PluginError` for an unknown name.
         """
-        figure: Figure = _above("allkit.training.augmented").augmented_sheet(self, augment, seed)
+        figure: Figure = _above("allkit.training.augmented").augmented_sheet(
+            self, augment, seed=seed
+        )
         return figure
 
     def as_torch(self, spec: InputSpec) -> Any:

@@ -1,25 +1,58 @@
-"""An overview of a set: a few lines of text, and a sheet of images."""
+"""An overview of a set: lines of text, a sheet of images, and what a notebook shows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from allkit.data.canvas import MUTED, figure_of
 from allkit.data.left_out import left_out_text, whys_of
 from allkit.data.rows import Sample
 from allkit.data.slides import are_suggested, number_of_each_class
-from allkit.telemetry import import_silent
+from allkit.errors import ImageError
+from allkit.shown.html import bar, card, fragment, grid, paragraph, table, thumbnail
+from allkit.shown.text import one_line, printable
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["sheet", "summary"]
+__all__ = ["batch_sheet", "dataset_html", "sheet", "summary"]
 
-MUTED = "#7b8794"
+COLUMNS = 6
+"""Images side by side on a sheet of a batch."""
+SHOWN = 4
+"""Images of each class that a notebook shows."""
+MOST = 12
+"""Classes of which a notebook shows images, and at most so many classes in its table."""
+FONT = 9.0
+
+
+class _Images(Protocol):
+    """A `Dataset`, which lies above."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Its images."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Its classes."""
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """The files not used."""
+
+    def read(self, index: int) -> Pixels:
+        """Return one image."""
 
 
 def summary(
@@ -59,25 +92,100 @@ def sheet(
     seed: int,
 ) -> Figure:
     """Return a contact sheet: a row of images, drawn at random with `seed`, for each class."""
-    rng = np.random.default_rng(seed)
-    of_class = [[i for i, s in enumerate(samples) if s.label == name] for name in classes]
-    rows = [np.sort(rng.permutation(np.array(i, dtype=int))[:per_class]) for i in of_class]
+    rows = _chosen(samples, classes, per_class, seed)
     columns, lines = max([1, *map(len, rows)]), max(1, len(rows))
-    # Without pyplot, which would keep the figure.
-    figure: Figure = import_silent("matplotlib.figure").Figure(
-        figsize=(1.55 * columns + 0.3, 1.8 * lines), dpi=130, layout="constrained"
-    )
-    import_silent("matplotlib.backends.backend_agg").FigureCanvasAgg(figure)
+    figure = figure_of(1.75 * columns + 0.4, 2.0 * lines)
     for line, positions in enumerate(rows):
         for column in range(columns):
-            axes = figure.add_subplot(lines, columns, line * columns + column + 1)
-            axes.set(xticks=[], yticks=[])
-            axes.spines[:].set_visible(False)
+            axes = _frame(figure, (lines, columns, line * columns + column + 1))
             if column == 0:
-                axes.set_ylabel(classes[line], fontsize=9)
+                axes.set_ylabel(printable(classes[line]), fontsize=FONT, parse_math=False)
             if column < len(positions):
                 index = int(positions[column])
                 axes.imshow(read(index))
-                name = samples[index].image.rpartition("/")[2][-26:]
-                axes.set_xlabel(name, fontsize=5.5, color=MUTED)
+                _caption(axes, samples[index].image)
     return figure
+
+
+def batch_sheet(arrays: Sequence[Pixels], names: Sequence[str]) -> Figure:
+    """Return images `(H, W, 3)` uint8 side by side, six in a row, each with its name below."""
+    columns = max(1, min(COLUMNS, len(arrays)))
+    lines = max(1, -(-len(arrays) // columns))
+    figure = figure_of(1.75 * columns + 0.1, 2.0 * lines)
+    for place, (array, name) in enumerate(zip(arrays, names, strict=True), start=1):
+        axes = _frame(figure, (lines, columns, place))
+        axes.imshow(array)
+        _caption(axes, name)
+    return figure
+
+
+def _frame(figure: Figure, place: tuple[int, int, int]) -> Axes:
+    axes = figure.add_subplot(*place)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    return axes
+
+
+def _caption(axes: Axes, name: str) -> None:
+    text = one_line(name).rpartition("/")[2]
+    text = text if len(text) <= 20 else f"…{text[-19:]}"
+    axes.set_xlabel(text, fontsize=FONT, color=MUTED, parse_math=False)
+
+
+def _chosen(
+    samples: Sequence[Sample], classes: Sequence[str | None], per_class: int, seed: int
+) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Return the positions of some images of each class, at random with `seed`, in order."""
+    rng = np.random.default_rng(seed)
+    of_class = [[i for i, s in enumerate(samples) if s.label == name] for name in classes]
+    return [np.sort(rng.permutation(np.array(i, dtype=np.int64))[:per_class]) for i in of_class]
+
+
+def dataset_html(dataset: _Images) -> str:
+    """Return what a notebook shows of a set: the number of images of each class, and some of them.
+
+    Beside the images stand the groups, cases and slides where these are known. A few images are
+    decoded; of one that cannot be read, this is said.
+    """
+    samples = dataset.samples
+    classes: list[str | None] = list(dataset.classes)
+    if any(s.label is None for s in samples):
+        classes.append(None)
+    known = [
+        what
+        for what in ("group", "case", "slide")
+        if any(getattr(s, what) is not None for s in samples)
+    ]
+    counts = Counter(s.label for s in samples)
+    most = max(counts.values(), default=1)
+    rows = []
+    for label in classes[:MOST]:
+        members = [s for s in samples if s.label == label]
+        kinds = [len({getattr(s, what) for s in members} - {None}) for what in known]
+        name = "no label" if label is None else label
+        rows.append((name, len(members), *kinds, bar(len(members) / most)))
+    parts = [
+        paragraph(f"{dataset.name}: {len(samples):,} images"),
+        table(["class", "images", *(f"{what}s" for what in known), ""], rows),
+    ]
+    if len(classes) > MOST:
+        parts.append(paragraph(f"{len(classes) - MOST:,} more classes", "muted"))
+    if not known:
+        parts.append(paragraph("Neither groups nor cases nor slides are known.", "muted"))
+    if dataset.left_out:
+        parts.append(paragraph(f"Not taken: {left_out_text(whys_of(dataset.left_out))}", "muted"))
+    shown, frames = classes[:MOST], []
+    for label, positions in zip(shown, _chosen(samples, shown, SHOWN, 0), strict=True):
+        if len(positions):
+            title = "no label" if label is None else label
+            frames.append(grid(*(_card(dataset, int(i)) for i in positions), title=title))
+    return fragment(*parts, grid(*frames))
+
+
+def _card(dataset: _Images, index: int) -> str:
+    name = dataset.samples[index].image
+    try:
+        data = thumbnail(dataset.read(index))
+    except ImageError:
+        data = None
+    return card(data, "", [name.rpartition("/")[2]])

@@ -17,6 +17,7 @@ from allkit.evaluation.answers import Answers
 from allkit.evaluation.cases import metrics_of_cases
 from allkit.evaluation.coarse import coarse_decision, coarse_of, mapped_groups
 from allkit.evaluation.judged import Judged
+from allkit.evaluation.judged_images import JudgedImages
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.evaluation.shortcuts import PROBE_INPUTS, collect, strongest, too_few
 from allkit.evaluation.units import JudgedUnits, Unit, judge_units
@@ -138,6 +139,13 @@ def evaluation_of(
         units=dataset.units if dataset.has_groups else None,
         notes=notes,
         extra=further | dict(extra or {}),
+        images=JudgedImages(
+            dataset,
+            classes,
+            answers.truth,
+            judged.probabilities,
+            decisions=tuple(judged.decisions),
+        ),
     )
 
 
@@ -176,6 +184,15 @@ def _of_units(
         unit=units.by if apart else "group",
         notes=[*notes, *([left_out] if units.mixed else [])],
         extra=further | dict(extra),
+        images=JudgedImages(
+            units.dataset,
+            classes,
+            answers.truth,
+            judged.probabilities,
+            decisions=tuple(judged.decisions),
+            by=units.by,
+            names=tuple(answer.case for answer in units.answers),
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from allkit.errors import ExportError
 from allkit.evaluation.parity_images import ParityImage, hash_of, parity_images, probe_images
 from allkit.records import Prediction
+from allkit.shown.html import fragment, paragraph
 from allkit.types import Progress
 
 __all__ = ["Answering", "ParityReport", "measure_parity", "parity_of"]
@@ -35,7 +36,7 @@ class Answering(Protocol):
         """Yield one answer per image, in order."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ParityReport:
     """How the answers of an exported file agree with those of its model, image by image.
 
@@ -61,6 +62,23 @@ class ParityReport:
     compared: str = ""
     calibrated: str = ""
     probes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        kind = "drawn images" if self.drawn else "images"
+        return (
+            f"<ParityReport: {self.precision}, {self.images:,} {kind}; the same class on "
+            f"{self.same_class:,}, the same verdict on {self.same_verdict:,}>"
+        )
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def _repr_html_(self) -> str:
+        short = self.shortfalls()
+        kind = "caution" if short else "good"
+        text = "; ".join(short) if short else "The file gives the answers of its model."
+        lines = (paragraph(line.strip().removeprefix("CAUTION  ")) for line in self.lines())
+        return fragment(paragraph(text, kind), *lines)
 
     @property
     def accuracy(self) -> tuple[float, float] | None:

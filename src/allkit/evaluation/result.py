@@ -1,19 +1,30 @@
-"""The record of an evaluation: metrics, intervals, curves."""
+"""The record of an evaluation: metrics, intervals, curves, and a row an image."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.data.labels import display_name
+from allkit.errors import DatasetError
 from allkit.evaluation.answers import OF_A_CLASS, Answers, rates
+from allkit.evaluation.confusion import Confusion
 from allkit.evaluation.exact import Extent
-from allkit.evaluation.intervals import words_of_exact
-from allkit.evaluation.text import evaluation_text
+from allkit.evaluation.intervals import ends, words_of_exact
+from allkit.evaluation.judged_images import JudgedImages
+from allkit.evaluation.probe_words import probe_words
+from allkit.evaluation.text import FEW, evaluation_text
+from allkit.files import write_whole
 from allkit.types import Doubles, Ints
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
 
 __all__ = ["RESAMPLES", "Evaluation", "bootstrap", "by_fold", "evaluate"]
 
@@ -29,7 +40,8 @@ FOLD_METRICS = ("accuracy", "balanced_accuracy", "ece", "classwise_ece", "brier"
 class Evaluation:
     """The metrics of a model on a labelled set. Every image counts, whatever its verdict.
 
-    `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`.
+    `confusion` is `(K, K)` counts, rows true and columns predicted, in the order of `classes`;
+    `confusion()` gives them as a data frame, and `confusion.plot()` as a figure.
     `metrics` holds all metrics that are a single number, by name, and `intervals` their 95 %
     percentile intervals of a bootstrap over groups (over images where no groups are known;
     `interval_unit` says which). Where a metric was the same in every resampled set, its
@@ -37,14 +49,15 @@ class Evaluation:
     `class_intervals` are those of recall, precision and F1 of each class. `ece` is
     the expected calibration error over 15 bins of equal mass. A class without images has support 0
     and is left out of the averages. Values that need a calibration are `None` without one. `notes`
-    are cautions; show them wherever the metrics are shown.
+    are cautions; show them wherever the metrics are shown. `images` holds a row an image (`to_frame`,
+    `misclassified`, `worst`); it is not part of `to_dict`.
     """
 
     classes: tuple[str, ...]
     n: int
     metrics: dict[str, float | None]
     per_class: dict[str, dict[str, float | int | None]]
-    confusion: list[list[int]]
+    confusion: Confusion
     intervals: dict[str, list[float]]
     interval_unit: str
     units: int
@@ -55,21 +68,33 @@ class Evaluation:
     exact: dict[str, str] = field(default_factory=dict)
     class_intervals: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
+    images: JudgedImages | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.confusion, Confusion):
+            object.__setattr__(self, "confusion", Confusion(self.confusion, self.classes))
+
     def __str__(self) -> str:
         return evaluation_text(self.to_dict())
 
     def __repr__(self) -> str:
         shown = [
-            f"{name} {value:.3f} ({self.intervals[key][0]:.3f}–{self.intervals[key][1]:.3f})"
+            f"{name} {value:.3f} ({'–'.join(ends(*self.intervals[key]))})"
             for key, name in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced"))
             if (value := self.metrics.get(key)) is not None and key in self.intervals
         ]
+        only = "only " if self.units < FEW else ""
         shown.append(
-            f"{self.n} {self.extra.get('by', 'image')}s in {self.units} {self.interval_unit}s"
+            f"{self.n} {self.extra.get('by', 'image')}s in {only}{self.units} {self.interval_unit}s"
         )
         if self.notes:
             shown.append(f"{len(self.notes)} caution{'' if len(self.notes) == 1 else 's'}")
         return f"<Evaluation: {', '.join(shown)}>"
+
+    def _repr_html_(self) -> str:
+        from allkit.evaluation.page import evaluation_fragment
+
+        return evaluation_fragment(self.to_dict(), self._display_names())
 
     @property
     def accuracy(self) -> float:
@@ -108,7 +133,7 @@ class Evaluation:
             "n": self.n,
             **self.metrics,
             "per_class": self.per_class,
-            "confusion": self.confusion,
+            "confusion": self.confusion.to_list(),
             "intervals": self.intervals,
             "exact": self.exact,
             "class_intervals": self.class_intervals,
@@ -119,6 +144,63 @@ class Evaluation:
             "notes": list(self.notes),
             **self.extra,
         }
+
+    # ── image by image ─────────────────────────────────────────────────────────────────────
+
+    @property
+    def misclassified(self) -> JudgedImages:
+        """The images whose most probable class is not the true one, in the order of the set.
+
+        A sequence with a row an image, which a notebook shows as pictures; `to_frame()` makes a
+        table of it.
+        """
+        images = self._images()
+        return images.at(np.flatnonzero(images.wrong))
+
+    def worst(self, n: int = 9) -> JudgedImages:
+        """Return the `n` worst answers, which a notebook shows as pictures with the reasons.
+
+        Silent errors (accepted and wrong) come first, then the other errors, then right answers; within
+        each, the lower the probability of the true class, the worse.
+        """
+        return self._images().worst(n)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a data frame with a row an image; its columns are those of `JudgedImages.to_frame`."""
+        return self._images().to_frame()
+
+    def _images(self) -> JudgedImages:
+        if self.images is None:
+            raise DatasetError(
+                "This evaluation holds no row an image. Evaluate the model on a set again: "
+                "`model.evaluate(dataset)`."
+            )
+        return self.images
+
+    # ── shown ──────────────────────────────────────────────────────────────────────────────
+
+    def plot(self) -> Figure:
+        """Return one matplotlib figure: confusion, recall of each class, calibration, risk–coverage."""
+        from allkit.evaluation.plots import evaluation_figure
+
+        return evaluation_figure(self.to_dict(), self._display_names())
+
+    def to_html(self, path: str | Path, *, title: str = "Evaluation") -> Path:
+        """Write the page of `allkit evaluate --html`, whole or not at all, and return its path.
+
+        It shows some of the images: consider to whom you send it.
+        """
+        from allkit.evaluation.page import evaluation_page
+
+        names = self._display_names()
+        write_whole(
+            Path(path),
+            evaluation_page(self.to_dict(), title=title, names=names, images=self.images),
+        )
+        return Path(path)
+
+    def _display_names(self) -> dict[str, str]:
+        return {name: display_name(name) for name in self.classes}
 
 
 def evaluate(
@@ -132,6 +214,7 @@ def evaluate(
     sets: npt.NDArray[np.bool_] | None = None,
     notes: Sequence[str] = (),
     extra: dict[str, Any] | None = None,
+    images: JudgedImages | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Return the evaluation of N images: `truth` `(N,)`, `probabilities` and `sets` `(N, K)`.
@@ -139,7 +222,7 @@ def evaluate(
     `verdicts` is `None` where they cannot be judged, because their limits were set on these images.
     `units` `(N,)` numbers the groups to resample; `None` resamples images. `unit` says what they
     are, if not groups. `sets` is `None` for
-    a model without calibration.
+    a model without calibration. `images` are the rows of the same images, where they are known.
     """
     accepted = None
     if verdicts is not None:
@@ -182,7 +265,7 @@ def evaluate(
         n=len(truth),
         metrics=metrics,
         per_class=per_class,
-        confusion=answers.confusion(once)[0].astype(int).tolist(),
+        confusion=Confusion(answers.confusion(once)[0].astype(int).tolist(), classes),
         intervals=intervals,
         interval_unit=unit,
         units=extent.units,
@@ -203,6 +286,7 @@ def evaluate(
             if name in metrics
         },
         class_intervals=of_classes,
+        images=images,
     )
 
 
@@ -219,7 +303,7 @@ def against(
     value = probe["balanced_accuracy"]
     exceeded = intervals["balanced_accuracy"][0] > value
     sees = "sees no cell" if probe["blind_to_cells"] else "sees cells as colour only"
-    what = f"the shortcut {probe['name'].replace('_', ' ')!r} ({value:.3f}), which {sees}"
+    what = f"the shortcut {probe_words(probe['name'])!r} ({value:.3f}), which {sees}"
     note = f"not better than {what}"
     if balanced > value:
         note = f"not shown to be better than {what}: the interval includes that value"

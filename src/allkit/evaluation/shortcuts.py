@@ -21,8 +21,8 @@ from allkit.data.passes import Frame, Measure
 from allkit.evaluation.intervals import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
-__all__ = ["BLIND", "COARSE", "QUICK", "Probe", "background_of", "collect", "leave_out", "measure"]
-__all__ += ["PROBE_INPUTS", "score", "strongest", "threshold", "too_few"]
+__all__ = ["BLIND", "COARSE", "CORNER", "QUICK", "Probe", "background_of", "collect", "corners_of"]
+__all__ += ["PROBE_INPUTS", "leave_out", "measure", "score", "strongest", "threshold", "too_few"]
 
 BLIND = ("border", "corner_tl", "corner_tr", "corner_bl", "corner_br", "background", "file")
 COARSE = ("mean_colour", "colour_histogram", "thumbnail")
@@ -32,7 +32,8 @@ QUICK = (*BLIND, "mean_colour", "colour_histogram")
 Features = dict[str, npt.NDArray[np.float32]]
 
 _BORDER = 8  # pixels
-_CORNER = (1 / 8, 3 / 16)  # of the height and the width: room for a scale bar
+CORNER = (1 / 8, 3 / 16)
+"""What the probe of a corner sees of the height and the width: room for a scale bar."""
 _RESAMPLES = 1000
 _FEW_TREES = 10
 """Trees by which it is seen which probes may be the strongest."""
@@ -93,18 +94,10 @@ def measure(image: npt.NDArray[np.uint8], file: bytes) -> Features:
         for strip in strips
         for part in np.array_split(strip, 6, axis=int(np.argmax(strip.shape[:2])))
     ]
-    rows, columns = max(4, round(height * _CORNER[0])), max(4, round(width * _CORNER[1]))
-    corners = {
-        "corner_tl": image[:rows, :columns],
-        "corner_tr": image[:rows, -columns:],
-        "corner_bl": image[-rows:, :columns],
-        "corner_br": image[-rows:, -columns:],
-    }
     levels = _levels(image, None)
     clear = _levels(image, background_of(image))
     seen: dict[str, Any] = {
-        name: cv2.resize(part, (10, 8), interpolation=3) for name, part in corners.items()
-    } | {
+        **corners_of(image),
         "border": np.concatenate(border),
         "background": np.concatenate(
             [_mean(clear), _deviation(clear), *(_quantile(clear, q) for q in (0.1, 0.5, 0.9))]
@@ -115,6 +108,24 @@ def measure(image: npt.NDArray[np.uint8], file: bytes) -> Features:
         "thumbnail": cv2.resize(image, (8, 8), interpolation=3),  # 3: area
     }
     return {name: np.asarray(value, np.float32).ravel() for name, value in seen.items()}
+
+
+def corners_of(image: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
+    """Return what the probes of the corners see of an image: `(8, 10, 3)` uint8 by their names."""
+    import cv2
+
+    height, width = image.shape[:2]
+    rows, columns = max(4, round(height * CORNER[0])), max(4, round(width * CORNER[1]))
+    corners = {
+        "corner_tl": image[:rows, :columns],
+        "corner_tr": image[:rows, -columns:],
+        "corner_bl": image[-rows:, :columns],
+        "corner_br": image[-rows:, -columns:],
+    }
+    return {
+        name: np.asarray(cv2.resize(part, (10, 8), interpolation=3), np.uint8)
+        for name, part in corners.items()
+    }
 
 
 def _levels(

@@ -7,8 +7,21 @@ from typing import Any
 
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import beside, ends, interval_of
+from allkit.evaluation.probe_words import probe_words
 
-__all__ = ["MAIN_METRICS", "accuracy_sentence", "counted", "evaluation_lines", "evaluation_text"]
+__all__ = [
+    "MAIN_METRICS",
+    "accuracy_sentence",
+    "cautions_of",
+    "counted",
+    "evaluation_lines",
+    "evaluation_text",
+    "in_units",
+    "protocol_sentences",
+]
+
+FEW = 30
+"""Groups below which a bootstrap over them is known to be too sure of itself (Cameron & Miller 2015)."""
 
 MAIN_METRICS = {
     "accuracy": "accuracy",
@@ -28,9 +41,40 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(evaluation_lines(evaluation))
 
 
+def cautions_of(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return what has to be said before any metric: the notes, and that few groups bear it all."""
+    notes = list(evaluation["notes"])
+    units, unit = evaluation.get("units", 0), evaluation["interval_unit"]
+    if not 0 < units < FEW:
+        return notes
+    what = f"{units} {unit}{'' if units == 1 else 's'}"
+    if unit == "image":
+        notes.append(f"All of this rests on {what}: too few to rely on. Test on more images.")
+    else:
+        notes.append(
+            f"All of this rests on {what}, however many images they hold. Intervals from fewer than "
+            f"{FEW} {unit}s are too narrow: test on more {'slides' if unit == 'group' else f'{unit}s'}."
+        )
+    return notes
+
+
+def in_units(evaluation: Mapping[str, Any]) -> str:
+    """Return how many images are counted, in how many groups: `50 images in 13 groups`."""
+    unit, units = evaluation["interval_unit"], evaluation.get("units", 0)
+    counts = counted(evaluation)
+    text = f"{evaluation['n']:,} {counts if evaluation['n'] != 1 else counts[:-1]}"
+    if "by" in evaluation:
+        text += f" of {evaluation['fields']:,} fields"
+    if unit == "image":
+        return f"{text}, no groups known"
+    if unit == evaluation.get("by"):
+        return text
+    return f"{text} in {units:,} {unit}{'' if units == 1 else 's'}"
+
+
 def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
     """Return the same line by line; cautions come first."""
-    notes = evaluation["notes"]
+    notes = cautions_of(evaluation)
     lines = [f"CAUTION  {note}" for note in notes] + ([""] if notes else [])
     lines += _coarse(evaluation.get("coarse"))
     for key, name in MAIN_METRICS.items():
@@ -38,10 +82,9 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
         if value is not None and interval is not None:
             shown, words = "–".join(ends(*interval)), beside(evaluation, key)
             lines.append(f"{name:<22}{value:.3f}   ({shown}){f'  {words}' if words else ''}")
-    fields = f" of {evaluation['fields']} fields" if "by" in evaluation else ""
     lines.append(
-        f"{counted(evaluation):<22}{evaluation['n']}{fields}   "
-        f"(95 % intervals by resampling {evaluation['interval_unit']}s)"
+        f"{'counted':<22}{in_units(evaluation)}   (95 % intervals by resampling "
+        f"{evaluation['interval_unit']}s)"
     )
     lines += _probe(evaluation.get("shortcut_probe"))
     if evaluation["verdicts"]:
@@ -58,14 +101,31 @@ def counted(evaluation: Mapping[str, Any]) -> str:
 
 
 def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
-    """Return the accuracy with its interval, the number of images and the protocol."""
+    """Return the accuracy with its interval, what it was measured on, and how, in short sentences."""
     low, high = interval_of(evaluation, "accuracy") or (0.0, 1.0)
     words = beside(evaluation, "accuracy")
-    return (
+    first = (
         f"Accuracy {evaluation['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
-        f"{f': {words}' if words else ''}) on "
-        f"{evaluation['n']:,} {counted(evaluation)}. {evaluation.get('protocol', 'Protocol not recorded')}."
+        f"{f': {words}' if words else ''}) on {in_units(evaluation)}."
     )
+    how = protocol_sentences(evaluation.get("protocol", "Protocol not recorded"))
+    return " ".join([first, *how])
+
+
+def protocol_sentences(protocol: str) -> list[str]:
+    """Return how a model was judged in its training, one thing a sentence.
+
+    `protocol` is that of `model.json`, where it is one long sentence.
+    """
+    rest = protocol.rstrip(".")
+    rest, refit, _ = rest.partition(", before the head was trained again on all images")
+    rest, stopping, _ = rest.partition(", also used to decide when to stop")
+    sentences = [f"{rest.replace('Validation part, divided', 'Held out from training, divided')}."]
+    if stopping:
+        sentences.append("The same images decided when training stopped.")
+    if refit:
+        sentences.append("Afterwards the head was trained again on all images.")
+    return sentences
 
 
 def _coarse(coarse: Mapping[str, Any] | None) -> list[str]:
@@ -82,5 +142,5 @@ def _probe(probe: Mapping[str, Any] | None) -> list[str]:
     low, high = probe["interval"]
     return [
         f"{'strongest shortcut':<22}{probe['balanced_accuracy']:.3f}   ({low:.3f}–{high:.3f})  balanced "
-        f"accuracy of {probe['name']} alone, chance {probe['chance']:.2f}"
+        f"accuracy of the {probe_words(probe['name'])} alone, chance {probe['chance']:.2f}"
     ]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from allkit.runtime.fields import Flag, Hex, Name, Number, Text, Whole
+from allkit.shown.html import fragment, items, paragraph, table
 
 __all__ = ["Adaptation", "Claim"]
 
@@ -50,6 +51,33 @@ class Adaptation(BaseModel):
     intervals: dict[Name, Annotated[list[Number], Field(min_length=2, max_length=2)]] = {}
     interval_unit: Text = "group"
     notes: tuple[Text, ...] = ()
+
+    def __repr__(self) -> str:
+        kind = "labelled" if self.labelled else "without labels"
+        return f"<Adaptation: {self.images:,} fields {kind}, {self.groups:,} groups; {self.claim}>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        kind = {"better": "good", "worse": "caution", "cannot be told": "caution"}.get(
+            self.claim, ""
+        )
+        rows = []
+        for key, name in self._shown().items():
+            low_high = self.intervals.get(key)
+            shown = "" if low_high is None else f"{low_high[0]:+.3f} to {low_high[1]:+.3f}"
+            change = self.differences.get(key)
+            difference = "" if change is None else f"{change:+.3f}"
+            rows.append((name, self.before.get(key), self.after.get(key), difference, shown))
+        head = ["", "before", "after", "difference", "95 % interval"]
+        caption = f"{self.judged:,} fields. {self.protocol}"
+        return fragment(
+            paragraph(repr(self).strip("<>"), "muted"),
+            paragraph(f"{self.claim.capitalize()}. {self.message}", kind),
+            table(head, rows, caption) if rows else "",
+            items(self.notes) if self.notes else "",
+        )
 
     def to_text(self) -> str:
         """Return the table before and after, and what may be concluded, for a terminal."""

@@ -37,6 +37,7 @@ from allkit.model.explanation import Explanation
 from allkit.model.export import write_export
 from allkit.model.folder import write_model
 from allkit.model.info import ModelInfo
+from allkit.model.own import Given
 from allkit.model.parts import arrays_of, packed, read_parts, unpacked, with_fingerprint
 from allkit.network.around import ordinary
 from allkit.network.device import choose_device
@@ -44,8 +45,10 @@ from allkit.network.hashes import tensor_bytes
 from allkit.network.modules import Network
 from allkit.network.pipeline import Pipeline
 from allkit.report.card import model_card
+from allkit.report.model_page import model_html
 from allkit.report.pictures import training_pictures
 from allkit.runtime.answers import refuse
+from allkit.shown.progress import Asked, progress_of
 from allkit.trust.verdict import Trust
 from allkit.types import Progress
 
@@ -101,6 +104,10 @@ class Classifier(Answering):
     def __repr__(self) -> str:
         return f"<Classifier {self.info.backbone.name!r}: {', '.join(self.classes)}>"
 
+    def _repr_html_(self) -> str:
+        """Return the model for the end of a notebook's cell: what it is, how good, when it accepts."""
+        return model_html(self.info.model_dump(mode="json"), self.trust.summary())
+
     @property
     def validation_sentence(self) -> str:
         """The accuracy on the validation part, with its interval and protocol, in words."""
@@ -123,7 +130,7 @@ class Classifier(Answering):
         dataset: Dataset | str | Path | pd.DataFrame,
         *,
         cache: FeatureCache | None = None,
-        progress: Progress | None = None,
+        progress: Asked = "auto",
         probes: bool = True,
         also: Sequence[Measure] = (),
         label_map: LabelMap | Mapping[str, Any] | None = None,
@@ -143,29 +150,29 @@ class Classifier(Answering):
         division by image, drawn images.
         """
         require_unit(by)
-        dataset = Dataset.of(dataset)
+        dataset, mapped = Dataset.of(dataset), None
         probes = probes and by == "field"  # a probe is measured on images
         also = (*(PROBED if probes else SAME_FIELD), *also)
         if label_map is not None:
             known = label_map if isinstance(label_map, LabelMap) else LabelMap.of(label_map)
             mapped = known.apply(dataset, self.classes)
-            require_labels(mapped.dataset, mapped.classes)
-            judged = self.judge(mapped.dataset, cache=cache, progress=progress, also=also)
-            notes = cautions(self.info.data, self.training, mapped.dataset)
-            return evaluation_of_mapped(
-                mapped,
-                judged,
-                notes,
-                classes=self.classes,
-                probes=probes,
-                by=by,
-                trust=self.trust,
-            )
-        require_labels(dataset, self.classes)
-        judged = self.judge(dataset, cache=cache, progress=progress, also=also)
+            dataset = mapped.dataset
+        require_labels(dataset, self.classes if mapped is None else mapped.classes)
+        with progress_of(progress) as told:
+            judged = self.judge(dataset, cache=cache, progress=told, also=also)
         notes = cautions(self.info.data, self.training, dataset)
-        return evaluation_of(
-            dataset, judged, self.classes, notes, probes=probes, by=by, trust=self.trust
+        if mapped is None:
+            return evaluation_of(
+                dataset, judged, self.classes, notes, probes=probes, by=by, trust=self.trust
+            )
+        return evaluation_of_mapped(
+            mapped,
+            judged,
+            notes,
+            classes=self.classes,
+            probes=probes,
+            by=by,
+            trust=self.trust,
         )
 
     def score(self, dataset: Dataset | str | Path | pd.DataFrame) -> float:
@@ -250,19 +257,29 @@ class Classifier(Answering):
     @classmethod
     @ordinary()
     def load(
-        cls, folder: str | Path, *, device: torch.device | str = "cpu", engine: str = "auto"
+        cls,
+        folder: str | Path,
+        *,
+        device: torch.device | str = "cpu",
+        engine: str = "auto",
+        backbone: Given | None = None,
     ) -> Classifier:
         """Read a model folder; with the `device` `auto` the model answers on a graphics card if there is one.
 
         `engine` is what computes the backbone: `torch`, `openvino`, or `auto`: PyTorch for few images,
         and for 500 or more at once OpenVINO, where it is installed and agrees with PyTorch.
 
-        Raises `CheckpointError` when something is missing or altered, `PluginError` that says what to
-        install when the plugin of its backbone is missing, and `ConfigError` for a device that this
+        `backbone` is needed for a model that was trained with an own backbone, whose code no folder holds:
+        a module that is built like it, a function that makes one, or an `allkit.Backbone`. Its weights do
+        not count.
+
+        Raises `CheckpointError` when something is missing or altered, or the own backbone that is given
+        is another one; `PluginError` that says what to install when the plugin of its backbone is
+        missing, or that an own backbone has to be given; and `ConfigError` for a device that this
         machine does not have.
         """
         device = choose_device(device)
-        network, info, trust, training = read_parts(Path(folder))
+        network, info, trust, training = read_parts(Path(folder), backbone)
         return cls(network, info, trust=trust, device=device, training=training, engine=engine)
 
     @ordinary()
@@ -321,7 +338,7 @@ class Classifier(Answering):
         return Pipeline(self.spec, network, self.trust, tiled=self.tiled).eval()
 
 
-def _received(parts: tuple[str, bytes], device: str, engine: str) -> Classifier:
+def _received(parts: tuple[Any, ...], device: str, engine: str) -> Classifier:
     """Return the classifier that another process has sent."""
     network, info, trust, training = unpacked(*parts)
     return Classifier(network, info, trust=trust, device=device, training=training, engine=engine)

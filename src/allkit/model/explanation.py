@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.data.labels import display_name
 from allkit.files import write_whole
 from allkit.images.statistics import cell_mask
 from allkit.records import Prediction
 from allkit.report.pictures import Example, explanation_picture
 from allkit.types import Singles
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["Explanation", "Faithfulness"]
 
@@ -71,7 +76,7 @@ class Faithfulness:
         return f"Do not rely on this map: {'; '.join(faults)}."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """A map for one answer, `(H, W)` float32 from 0 to 1, with what is needed to judge it.
 
@@ -91,6 +96,25 @@ class Explanation:
     check: Faithfulness | None
     neighbours: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        answer = self.answer
+        checked = "not checked"
+        if self.check is not None:
+            checked = "faithful" if self.check.faithful else "not to be relied on"
+        return (
+            f"<Explanation of {answer.image!r}: what speaks for {self.target} ({NAMES[self.method]}), "
+            f"{answer.verdict}, {checked}>"
+        )
+
+    def _repr_png_(self) -> bytes:
+        return self.to_png({self.target: display_name(self.target)})
+
+    def show(self) -> Image.Image:
+        """Return the picture as a Pillow image, which a notebook shows; `.show()` of it opens a window."""
+        from PIL import Image
+
+        return Image.open(io.BytesIO(self._repr_png_()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values; the map itself is in the picture."""

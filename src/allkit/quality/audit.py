@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,31 +15,24 @@ from allkit.data.dataset import Dataset
 from allkit.data.relations import SAME_FIELD
 from allkit.errors import DatasetError
 from allkit.evaluation import shortcuts as probes
-from allkit.evaluation.shortcuts import PROBE_INPUTS, Probe, threshold
+from allkit.evaluation.probe_words import probe_words
+from allkit.evaluation.shortcuts import COARSE, PROBE_INPUTS, Probe, threshold
+from allkit.quality.pictures import probe_table
+from allkit.shown.html import fragment, items, paragraph
+from allkit.shown.progress import Asked, progress_of
 from allkit.types import Progress
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from allkit.model.classifier import Classifier
 
 __all__ = ["Audit", "audit"]
 
 _MOST_GROUPS = 120  # left out one by one; more would take long and say no more
 
-_WHAT = {
-    "border": "the outermost 8 pixels",
-    "corner_tl": "the upper left corner",
-    "corner_tr": "the upper right corner",
-    "corner_bl": "the lower left corner",
-    "corner_br": "the lower right corner",
-    "background": "the background (cells painted out)",
-    "file": "the size and compression of the files",
-    "mean_colour": "the mean colour",
-    "colour_histogram": "the colour",
-    "thumbnail": "a thumbnail of 8 × 8 pixels",
-}
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """The results of the shortcut probes on a set, and the verdict.
 
@@ -61,6 +55,33 @@ class Audit:
     model_notes: tuple[str, ...] = ()
     column: str | None = None
     left_out: Probe | None = None
+    data: Dataset | None = field(default=None, compare=False)
+    """The set, of which a page shows what the probes see."""
+
+    def __repr__(self) -> str:
+        where = f"{self.images:,} images in {self.groups:,} {self.unit}s"
+        if not self.groups:
+            where = f"{self.images:,} images, no groups known"
+        best = "".join(
+            f"the {probe_words(p.name)} alone {p.balanced_accuracy:.3f} ({p.low:.3f}–{p.high:.3f}), "
+            f"chance {self.chance:.2f}; "
+            for p in self.probes[:1]
+        )
+        return f"<Audit: {self.verdict}; {best}{where}>"
+
+    def _repr_html_(self) -> str:
+        kind = {"shortcut": "caution", "clear": "good"}.get(self.verdict, "")
+        parts = [paragraph(self.in_words, kind)]
+        parts += [paragraph(note, "caution") for note in self.model_notes]
+        if self.probes:
+            parts.append(probe_table(self.probes, self.chance))
+        return fragment(*parts, items(self.advice))
+
+    @property
+    def in_words(self) -> str:
+        """The verdict and the message, where that does not begin with it."""
+        verdict = self.verdict.capitalize()
+        return self.message if self.message.startswith(verdict) else f"{verdict}. {self.message}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, in the form of `allkit audit --json`."""
@@ -89,11 +110,11 @@ class Audit:
 
 
 def audit(
-    data: Dataset,
+    data: Dataset | str | Path | pd.DataFrame,
     model: Classifier | None = None,
     *,
     column: str | None = None,
-    progress: Progress | None = None,
+    progress: Asked = "auto",
     seed: int = 0,
 ) -> Audit:
     """Measure how well simple classifiers do that cannot see the cells, by grouped cross-validation.
@@ -102,6 +123,18 @@ def audit(
     default `group`, where there are groups) is left out value by value for the strongest probe.
     Raises `DatasetError` that names unreadable images.
     """
+    with progress_of(progress) as told:
+        return _audited(Dataset.of(data), model, column=column, progress=told, seed=seed)
+
+
+def _audited(
+    data: Dataset,
+    model: Classifier | None,
+    *,
+    column: str | None,
+    progress: Progress | None,
+    seed: int,
+) -> Audit:
     accuracy, notes = _of_model(model, data)
     data.passes.measure([*SAME_FIELD, PROBE_INPUTS], progress=progress, label="probes")
     labels, chance = data.labels, 1 / max(1, len(np.unique(data.labels)))
@@ -126,6 +159,7 @@ def audit(
             images=len(data),
             model=accuracy,
             model_notes=notes,
+            data=data,
         )
 
     column = column or ("group" if _complete(data, "group") else None)
@@ -155,6 +189,7 @@ def audit(
         model_notes=notes,
         column=column,
         left_out=left,
+        data=data,
     )
 
 
@@ -175,29 +210,28 @@ def _message(
 ) -> str:
     """Return the verdict in words; `model` is the balanced accuracy of a model on the same images."""
     beyond = [probe for probe in results if probe.low >= threshold(probe, chance)]
+    strongest, words = results[0], probe_words(results[0].name)
     if verdict == "shortcut":
         best = beyond[0]
         colour = best.name in ("mean_colour", "colour_histogram", "thumbnail", "background")
-        what = _WHAT[best.name][0].upper() + _WHAT[best.name][1:]
         text = (
-            f"{what} alone predicts the class: balanced accuracy {best.balanced_accuracy:.3f} where "
-            f"chance is {chance:.2f}. Accuracy on this set does not show that a model reads cells"
-            f"{'; it may read the stain' if colour else ''}."
+            f"The {probe_words(best.name)} alone predicts the class: balanced accuracy "
+            f"{best.balanced_accuracy:.3f} where chance is {chance:.2f}. Accuracy on this set does not show "
+            f"that a model reads cells{'; it may read the stain' if colour else ''}."
         )
         blind = [p for p in beyond if p.blind and p is not best]
         if blind:
-            text += (
-                f" Without any cell, {_WHAT[blind[0].name]} gets {blind[0].balanced_accuracy:.3f}."
-            )
+            words = probe_words(blind[0].name)
+            text += f" Without any cell, the {words} gets {blind[0].balanced_accuracy:.3f}."
     elif verdict == "clear":
         text = (
-            f"No probe goes far beyond chance ({chance:.2f}); the best, {results[0].name}, gets "
-            f"{results[0].balanced_accuracy:.3f}. These shortcuts are not there; others may be."
+            f"No probe goes far beyond chance ({chance:.2f}); the best, the {words}, gets "
+            f"{strongest.balanced_accuracy:.3f}. These shortcuts are not there; others may be."
         )
     else:
         text = (
-            f"Undecided: the best probe, {results[0].name}, gets {results[0].balanced_accuracy:.3f} "
-            f"({results[0].low:.3f}–{results[0].high:.3f}), chance is {chance:.2f}. Give more groups of "
+            f"Undecided: the best, the {words}, gets {strongest.balanced_accuracy:.3f} "
+            f"({strongest.low:.3f}–{strongest.high:.3f}), chance is {chance:.2f}. Give more groups of "
             f"every class."
         )
     if model is not None:
@@ -220,7 +254,15 @@ def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str,
         "leave-one-group-out`), never the accuracy on this set alone.",
     ]
     if any(name.startswith("corner") for name in best):
-        lines.append("Crop or paint over what is burnt in (`allkit check` says where it is).")
+        lines.append(
+            "Paint over or cut off what is burnt in: `allkit clean DATA --out NEW` (`allkit check` says "
+            "where it is). `view: masked` hides the lower right corner only."
+        )
+    if best & {"background", *COARSE}:
+        lines.append(
+            "Train with `view: haematoxylin` (the default), which shows no colours; `view: rgb` and "
+            "`view: masked` show them."
+        )
     lines.append("Collect every class on several slides, stained and photographed together.")
     if not data.has_groups:
         lines.append("Give a column `group` (slide) or `case` (patient).")

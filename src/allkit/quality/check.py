@@ -30,16 +30,21 @@ from allkit.images.same_field import (
 from allkit.quality.groups import Suggestion, acquisition, suggest_groups
 from allkit.quality.labels import label_suspects
 from allkit.quality.marks import Mark, Marks
+from allkit.quality.pictures import groups_of, mark_frames, same_field_frames
 from allkit.quality.slides import SlideSuggestion, suggest_slides
+from allkit.quality.treatment import PAINTED, unpainted
+from allkit.shown.html import fragment, grid, paragraph
+from allkit.shown.progress import Asked, progress_of
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 
 _BLANK = 3.0  # grey levels: an image that varies less shows nothing
+_SHOWN = 4  # fields seen more than once that a notebook shows
 _FOLDS = 2  # groups that a class needs for anything to be held out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Check:
     """The findings in a set. Images have the names that they have in the set.
 
@@ -72,6 +77,25 @@ class Check:
     one_slide: tuple[str, ...] = ()
     colour_profiles: tuple[tuple[str, str], ...] = ()
     findings: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        number = len(self.data) + len(self.unreadable)
+        found = len(self.findings)
+        what = f"{found} thing{'' if found == 1 else 's'} to fix" if found else "nothing to fix"
+        return f"<Check of {self.data.name!r}: {number:,} images, {what}>"
+
+    def _repr_html_(self) -> str:
+        fields = groups_of(self.near_duplicate_pairs)
+        parts = [paragraph(repr(self).strip("<>"))]
+        parts += [paragraph(line, "caution") for line in self.findings]
+        parts += same_field_frames(self.data, fields[:_SHOWN], self.duplicates)
+        if len(fields) > _SHOWN:
+            parts.append(
+                paragraph(f"{len(fields) - _SHOWN:,} more fields seen more than once", "muted")
+            )
+        for mark in self.burnt_in:
+            parts.append(grid(*mark_frames(self.data, mark), title="Recurs at one place"))
+        return fragment(*parts)
 
     @property
     def ok(self) -> bool:
@@ -154,7 +178,7 @@ def check(
     weights: str = "default",
     pattern: str | None = None,
     slide: str | None = None,
-    progress: Progress | None = None,
+    progress: Asked = "auto",
 ) -> Check:
     """Look at every image of a set, or of the set at a path, and return the findings.
 
@@ -163,6 +187,21 @@ def check(
     from the names (`Dataset.with_groups`), `slide` the slides (`Dataset.with_slides`). One image at
     a time is in memory; about 4 KB are kept of each. Raises `DatasetError` when there is no image.
     """
+    with progress_of(progress) as told:
+        return _checked(
+            data, backbone=backbone, weights=weights, pattern=pattern, slide=slide, progress=told
+        )
+
+
+def _checked(
+    data: Dataset | str | Path,
+    *,
+    backbone: str | None,
+    weights: str,
+    pattern: str | None,
+    slide: str | None,
+    progress: Progress | None,
+) -> Check:
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:
@@ -193,6 +232,7 @@ def check(
     overlapping = [(p.a, p.b) for p in pairs if p.kind == "overlap" and (p.a, p.b) not in apart]
     labels = [s.label for s in kept]
     marks = seen.marks.find(labels, kept.read) if len(kept) else []
+    marks = unpainted(marks, [s.columns.get(PAINTED) for s in kept], kept.read)
     suspects = None
     if backbone is not None:
         found = label_suspects(kept, backbone, weights=weights, progress=progress)
@@ -286,8 +326,8 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
     lines += _count(
         result.duplicates,
         "byte-identical pair",
-        "counts one field twice: remove one of the two.",
-        "count fields more than once: keep one of each.",
+        "counts one field twice: keep one of the two (`allkit clean` does).",
+        "count fields more than once: keep one of each (`allkit clean` does).",
     )
     if data.has_groups:
         units = data.units
@@ -310,7 +350,7 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         lines.append(
             f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
             f"{': its presence alone reveals the class' if uneven else ''}. A scale bar, a label, "
-            f"or dust in the microscope: crop it or paint it over."
+            f"or dust in the microscope: paint it over or cut it off (`allkit clean DATA --out NEW`)."
         )
     lines += _count(
         result.thin,

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allkit.data.dataset import Dataset
-from allkit.errors import ImageError
-from allkit.evaluation.shortcuts import threshold
+from allkit.evaluation.probe_words import probe_words
 from allkit.quality.audit import Audit
 from allkit.quality.check import Check
 from allkit.quality.groups import Suggestion
+from allkit.quality.marks import Mark
+from allkit.quality.pictures import (
+    cards,
+    groups_of,
+    mark_frames,
+    probe_table,
+    same_field_frames,
+    sight_frames,
+)
 from allkit.quality.slides import HOW, SlideSuggestion
-from allkit.report.pictures import thumbnail
-from allkit.shown.html import bar, page, paragraph, picture, section, table
+from allkit.shown.html import bar, grid, items, page, paragraph, section, table, tile
 
 __all__ = ["audit_page", "check_page"]
 
-_PAIRS = 60  # shown with pictures; all are in the table of names
+_GROUPS, _IMAGES = 40, 48  # shown with pictures; all are in the table of names
 
 
 def check_page(check: Check) -> str:
@@ -25,30 +31,15 @@ def check_page(check: Check) -> str:
     data = check.data
     place = {s.image: i for i, s in enumerate(data)}
     parts = [
-        section(
-            "To fix",
-            *(
-                [paragraph(line, "caution") for line in check.findings]
-                or [paragraph("Nothing was found that has to be fixed.", "good")]
-            ),
-        ),
-        section(
-            "Images",
-            table(
-                ["class", "images", ""],
-                [
-                    (name, data.counts[name], bar(data.counts[name] / max(data.counts.values())))
-                    for name in data.classes
-                    if data.counts[name]
-                ],
-            ),
-            paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in check.sizes.items())),
-            paragraph(f"Not taken: {', '.join(data.left_out)}", "muted") if data.left_out else "",
-        ),
+        section("In short", *_to_fix(check), grid(*_tiles(check))),
+        section("Images", *_images(check)),
     ]
     if check.unreadable:
         rows = check.unreadable.items()
         parts.append(section("Unreadable", table(["image", "why"], rows)))
+    if check.blank:
+        shown = cards(data, [place[name] for name in check.blank[:_IMAGES] if name in place])
+        parts.append(section("Nothing to see", grid(*shown)))
     if check.colour_profiles:
         text = (
             "Their colour profile is not sRGB. It is not applied: the colours that a model sees are not "
@@ -56,36 +47,135 @@ def check_page(check: Check) -> str:
         )
         names = table(["image", "profile"], check.colour_profiles)
         parts.append(section("Colour profiles", paragraph(text), names))
-    for title, pairs in (
-        ("Byte-identical", check.duplicates),
-        ("Near-duplicates (the same field)", check.near_duplicate_pairs),
-        ("Overlapping fields", check.overlapping_pairs),
-    ):
-        if pairs:
-            parts.append(_pairs(title, pairs, data, place))
-    if check.label_suspects is None:
-        text = "Not looked at. `allkit check --backbone NAME` compares labels with a classifier."
-        parts.append(section("Labels that look wrong", paragraph(text, "muted")))
-    else:
-        shown = [
-            _thumb(data, place[s["image"]], f"{s['image']}: {s['label']}, rather {s['suggested']}")
-            for s in check.label_suspects[:_PAIRS]
-        ]
-        text = f"{len(check.label_suspects):,} found; a person has to look at each."
-        parts.append(section("Labels that look wrong", paragraph(text), *shown))
-    for mark in check.burnt_in:
-        counts = ", ".join(f"{n} {c:,}" for n, c in check.bearers(mark).items())
-        shown = [_thumb(data, i, data.samples[i].image) for i in mark.images[:4]]
-        where = " – ".join(f"{v:.0%}" for v in mark.box)
-        parts.append(
-            section("Recurs at one place", paragraph(f"Box {where}. Images: {counts}."), *shown)
-        )
+    parts += _same_fields(check)
+    parts.append(section("Labels that look wrong", *_suspects(check, place)))
+    for number, mark in enumerate(check.burnt_in, start=1):
+        title = "Recurs at one place" + (f" ({number})" if len(check.burnt_in) > 1 else "")
+        parts.append(section(title, *_mark(check, mark)))
     if check.suggestion is not None:
         parts.append(_groups(check.suggestion))
     if check.slide_suggestion is not None:
         parts.append(_slides(check.slide_suggestion))
     lead = f"{len(data) + len(check.unreadable):,} images. Nothing was changed."
     return page(f"Check of {data.name}", lead, parts)
+
+
+def _to_fix(check: Check) -> list[str]:
+    if not check.findings:
+        return [paragraph("Nothing was found that has to be fixed.", "good")]
+    return [paragraph(line, "caution") for line in check.findings]
+
+
+def _tiles(check: Check) -> list[str]:
+    data = check.data
+    fields = groups_of(check.near_duplicate_pairs)
+    return [
+        tile(f"{len(data) + len(check.unreadable):,}", "images", f"{len(data.classes)} classes"),
+        tile(
+            f"{len(data.origins):,}" if data.origins else "–",
+            "groups",
+            "" if data.origins else "none known",
+        ),
+        tile(
+            f"{len(data.slide_names):,}" if data.slide_names else "–",
+            "slides",
+            "" if data.slide_names else "none known",
+        ),
+        tile(
+            f"{len(fields):,}",
+            "fields seen more than once",
+            f"{sum(map(len, fields)):,} images" if fields else "",
+        ),
+        tile(f"{len(check.unreadable) + len(check.blank):,}", "unreadable or blank"),
+        tile(f"{len(check.burnt_in):,}", "marks at one place"),
+    ]
+
+
+def _known(number: int, what: str) -> str:
+    return tile(f"{number:,}" if number else "–", what, "" if number else "none known")
+
+
+def _images(check: Check) -> list[str]:
+    data = check.data
+    most = max(data.counts.values(), default=1)
+    rows = []
+    for name in data.classes:
+        members = [sample for sample in data if sample.label == name]
+        if members:
+            origins = {sample.group or sample.case for sample in members} - {None}
+            slides = {sample.slide for sample in members} - {None}
+            count = len(members)
+            rows.append((name, count, bar(count / most), len(origins) or "–", len(slides) or "–"))
+    return [
+        table(["class", "images", "", "groups", "slides"], rows),
+        paragraph("Sizes: " + ", ".join(f"{s} ({n:,})" for s, n in check.sizes.items())),
+        paragraph(f"Not taken: {', '.join(data.left_out)}", "muted") if data.left_out else "",
+    ]
+
+
+def _same_fields(check: Check) -> list[str]:
+    parts = []
+    near = groups_of(check.near_duplicate_pairs)
+    for title, text, groups in (
+        (
+            "One field, several images",
+            "Each frame holds images of one field: copies, or the stage moved a little. They count as one "
+            "image, and have to stay on one side of a division.",
+            near,
+        ),
+        (
+            "Overlapping fields",
+            "Each frame holds images that share a part of their field with another one in it.",
+            groups_of(check.overlapping_pairs),
+        ),
+    ):
+        if groups:
+            frames = same_field_frames(check.data, groups[:_GROUPS], check.duplicates)
+            rest = groups[_GROUPS:]
+            more = (
+                [
+                    paragraph(f"{len(rest):,} more, without pictures:", "muted"),
+                    table(["images"], [(", ".join(names),) for names in rest]),
+                ]
+                if rest
+                else []
+            )
+            parts.append(
+                section(f"{title}: {len(groups):,}", paragraph(text), grid(*frames), *more)
+            )
+    return parts
+
+
+def _suspects(check: Check, place: Mapping[str, int]) -> list[str]:
+    if check.label_suspects is None:
+        text = "Not looked at. `allkit check --backbone NAME` compares labels with a classifier."
+        return [paragraph(text, "muted")]
+    suspects = {s["image"]: s for s in check.label_suspects[:_IMAGES]}
+
+    def lines(index: int) -> list[str]:
+        found = suspects[check.data.samples[index].image]
+        return [f"rather {found['suggested']}"]
+
+    shown = cards(check.data, [place[name] for name in suspects], lines=lines)
+    text = f"{len(check.label_suspects):,} found; a person has to look at each."
+    return [paragraph(text), grid(*shown)]
+
+
+def _mark(check: Check, mark: Mark) -> list[str]:
+    counts = check.bearers(mark)
+    rows = [
+        (name, count, bar(count / max(1, check.data.counts[name])))
+        for name, count in counts.items()
+    ]
+    text = (
+        f"The same detail stands at one place of {len(mark.images):,} images (framed): a scale bar, a "
+        f"label, or dust in the microscope. A class that bears it more often than others can be told by it."
+    )
+    return [
+        paragraph(text),
+        table(["class", "images that bear it", "share of the class"], rows),
+        grid(*mark_frames(check.data, mark)),
+    ]
 
 
 def _groups(suggestion: Suggestion) -> str:
@@ -107,78 +197,88 @@ def _slides(suggestion: SlideSuggestion) -> str:
 
 
 def _evidence(evidence: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        [v if isinstance(v, (int, float)) else str(v) for v in row.values()] for row in evidence
-    ]
-    return table(list(evidence[0]), rows)
+    rows = [[_in_words(value) for value in row.values()] for row in evidence]
+    return table([name.replace("_", " ") for name in evidence[0]], rows)
 
 
-def _pairs(
-    title: str, pairs: Sequence[tuple[str, str]], data: Dataset, place: dict[str, int]
-) -> str:
-    shown = [
-        "<div>" + _thumb(data, place[a], a) + _thumb(data, place[b], b) + "</div>"
-        for a, b in pairs[:_PAIRS]
-    ]
-    more = len(pairs) - _PAIRS
-    rest = []
-    if more > 0:
-        rest.append(paragraph(f"{more:,} more pairs without pictures:", "muted"))
-        rest.append(table(["", ""], pairs[_PAIRS:]))
-    return section(f"{title}: {len(pairs):,}", *shown, *rest)
-
-
-def _thumb(data: Dataset, index: int, caption: str) -> str:
-    try:
-        return picture(thumbnail(data.read(index)), caption)
-    except ImageError as error:  # it was there a moment ago
-        return paragraph(str(error), "muted")
+def _in_words(value: Any) -> Any:
+    """Return a value of the evidence for a cell: lists and counts without brackets."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return value if isinstance(value, (int, float)) else str(value)
 
 
 def audit_page(audit: Audit, name: str) -> str:
-    """Return the audit as one HTML page."""
+    """Return the audit as one HTML page; with its images, what the strongest probes see of them."""
     kind = {"shortcut": "caution", "clear": "good"}.get(audit.verdict, "")
-    groups = []
-    for title, blind in (("Blind to cells", True), ("Coarse: cells only as colour", False)):
-        rows = [
-            (
-                p.name,
-                p.balanced_accuracy,
-                f"{p.low:.3f}–{p.high:.3f}",
-                bar(p.balanced_accuracy, strong=p.low >= threshold(p, audit.chance)),
-            )
-            for p in audit.probes
-            if p.blind is blind
-        ]
-        if rows:
-            groups.append(
-                section(title, table(["probe", "balanced accuracy", "95 % interval", ""], rows))
-            )
-    beside = [("chance", audit.chance, "", bar(audit.chance))]
-    if audit.model is not None:
-        beside.append(("the model", audit.model, "", bar(audit.model)))
-    if audit.left_out is not None:
-        left = audit.left_out
-        beside.append(
-            (
-                f"{audit.probes[0].name}, each {audit.column} left out in turn",
-                left.balanced_accuracy,
-                f"{left.low:.3f}–{left.high:.3f}",
-                bar(left.balanced_accuracy),
-            )
-        )
     parts = [
-        section("Verdict", paragraph(f"{audit.verdict}. {audit.message}", kind)),
-        *groups,
-        section("For comparison", table(["", "balanced accuracy", "95 % interval", ""], beside)),
+        section(
+            "In short",
+            paragraph(audit.in_words, kind),
+            *(paragraph(note, "caution") for note in audit.model_notes),
+            grid(*_audit_tiles(audit)),
+        )
     ]
     if audit.advice:
-        parts.append(section("What can be done", *map(paragraph, audit.advice)))
-    if audit.model_notes:
-        notes = [paragraph(note, "caution") for note in audit.model_notes]
-        parts.append(section("About the model's accuracy", *notes))
+        parts.append(section("What can be done", items(audit.advice)))
+    for title, blind in (("Without any cell", True), ("Cells only as colour", False)):
+        probes = [probe for probe in audit.probes if probe.blind is blind]
+        if probes:
+            parts.append(section(title, probe_table(probes, audit.chance)))
+    beside = _beside(audit)
+    if beside:
+        rows = [
+            (what, value, shown, bar(value, mark=audit.chance)) for what, value, shown in beside
+        ]
+        header = ["", "balanced accuracy", "95 % interval", ""]
+        parts.append(section("For comparison", table(header, rows)))
+    parts += _sights(audit)
     lead = (
         f"{audit.images:,} images, {audit.groups:,} groups. Forests of extremely randomised trees, "
         f"stratified cross-validation with every {audit.unit} kept whole; intervals by resampling them."
     )
     return page(f"Audit of {name}", lead, parts)
+
+
+def _audit_tiles(audit: Audit) -> list[str]:
+    tiles = []
+    for probe in audit.probes[:1]:
+        shown = f"95 % interval {probe.low:.3f} to {probe.high:.3f}"
+        tiles.append(
+            tile(f"{probe.balanced_accuracy:.3f}", f"the {probe_words(probe.name)} alone", shown)
+        )
+    tiles.append(tile(f"{audit.chance:.3f}", "chance"))
+    if audit.model is not None:
+        tiles.append(tile(f"{audit.model:.3f}", "the model", "balanced accuracy, same images"))
+    groups = f"{audit.groups:,}" if audit.groups else "–"
+    tiles.append(
+        tile(groups, "groups", "" if audit.groups else "none known: fields are kept whole")
+    )
+    return tiles
+
+
+def _beside(audit: Audit) -> list[tuple[str, float, str]]:
+    rows = []
+    if audit.model is not None:
+        rows.append(("the model", audit.model, ""))
+    if audit.left_out is not None:
+        left = audit.left_out
+        words = probe_words(audit.probes[0].name)
+        what = f"the {words}, each {audit.column} left out in turn"
+        rows.append((what, left.balanced_accuracy, f"{left.low:.3f} to {left.high:.3f}"))
+    return rows
+
+
+def _sights(audit: Audit) -> list[str]:
+    """Return what the strongest probe without cells and the strongest with colour see, as pictures."""
+    parts = []
+    for blind in (True, False):
+        best = next((probe for probe in audit.probes if probe.blind is blind), None)
+        beyond = best is not None and best.low > audit.chance
+        frames = sight_frames(audit.data, best) if best and beyond and audit.data else []
+        if best and frames:
+            text = f"This is all it sees, with a balanced accuracy of {best.balanced_accuracy:.3f}."
+            parts.append(section(f"Seen: {probe_words(best.name)}", paragraph(text), grid(*frames)))
+    return parts

@@ -1,7 +1,7 @@
 """Pages, pictures and the model card.
 
-pictures    plots as PNG
-evaluation  the page of an evaluation
+pictures    a training, a search, an explanation as PNG
+model_page  a model as a notebook shows it
 card        the model card
 checklist   the reporting checklists in it
 benchmark   the picture of `allkit benchmark`

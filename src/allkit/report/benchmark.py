@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from allkit.report.pictures import INK, MUTED, TRAIN, figure_of, plain, png
+from allkit.data.canvas import INK, MUTED, TRAIN, figure_of, plain, png
 
 __all__ = ["benchmark_picture"]
 

@@ -1,39 +1,26 @@
-"""Pictures of a training and of its metrics, as PNG bytes.
-
-They are drawn without pyplot, so that drawing changes no global state and may be done in any thread.
-"""
+"""Pictures of a training, of a search and of an explanation, as PNG bytes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from allkit.data.canvas import FONT, INK, MUTED, TRAIN, VAL, figure_of, plain, png
+from allkit.evaluation.plots import confusion_figure, reliability_figure
+from allkit.evaluation.text import protocol_sentences
 from allkit.telemetry import import_silent
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = [
     "Example",
-    "confusion_matrix",
-    "curves_picture",
     "explanation_picture",
-    "figure_of",
     "learning_curves",
-    "plain",
-    "png",
-    "reliability_picture",
-    "thumbnail",
     "training_pictures",
     "trials_picture",
 ]
-
-INK, MUTED, TRAIN, VAL = "#1f2933", "#7b8794", "#3e6fb0", "#c2571a"
 
 
 def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
@@ -43,16 +30,20 @@ def training_pictures(info: Mapping[str, Any]) -> dict[str, bytes]:
     held_out = info["validation"]
     if held_out is not None:
         if "curves" in held_out:  # older models have none
-            pictures["reliability.png"] = reliability_picture(
-                held_out["curves"]["reliability"],
-                held_out["ece"],
-                [fold["reliability"] for fold in held_out.get("folds", ())],
+            pictures["reliability.png"] = png(
+                reliability_figure(
+                    held_out["curves"]["reliability"],
+                    held_out["ece"],
+                    [fold["reliability"] for fold in held_out.get("folds", ())],
+                )
             )
-        pictures["confusion.png"] = confusion_matrix(
-            held_out["confusion"],
-            [info["display_names"][name] for name in info["classes"]],
-            f"Validation: accuracy {held_out['accuracy']:.3f}",
-            "; ".join([held_out["protocol"], *held_out["notes"]]),
+        pictures["confusion.png"] = png(
+            confusion_figure(
+                held_out["confusion"],
+                [info["display_names"][name] for name in info["classes"]],
+                f"Validation: accuracy {held_out['accuracy']:.3f}",
+                " ".join([*protocol_sentences(held_out["protocol"]), *held_out["notes"]]),
+            )
         )
     return pictures
 
@@ -86,42 +77,6 @@ def learning_curves(histories: Sequence[Sequence[Mapping[str, float]]], title: s
             axes.legend(frameon=False, fontsize=8)
         plain(axes)
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
-    return png(figure)
-
-
-def confusion_matrix(
-    matrix: Sequence[Sequence[int]], names: Sequence[str], title: str, caption: str = ""
-) -> bytes:
-    """Return the confusion matrix (rows true, columns predicted) as PNG bytes.
-
-    The shade of a cell is its share of the row, so that a small class is not paler than a large
-    one.
-    """
-    side = max(4.2, 1.0 * len(names) + 2.2)
-    figure = figure_of(side + 0.6, side)
-    axes = figure.add_subplot()
-    shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
-    for i, row in enumerate(matrix):
-        for j, count in enumerate(row):
-            dark = shares[i][j] > 0.55
-            axes.text(
-                j,
-                i,
-                f"{count}\n{shares[i][j]:.1%}" if count else "0",
-                ha="center",
-                va="center",
-                fontsize=9,
-                color="white" if dark else INK if count else MUTED,
-            )
-    axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
-    plain(axes)
-    if caption:
-        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color=MUTED)
     return png(figure)
 
 
@@ -202,17 +157,6 @@ def _shares_of_settings(
     plain(axes)
 
 
-def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
-    """Return `image` as a small JPEG with `side` as the longer side, for a page."""
-    from PIL import Image
-
-    small = Image.fromarray(image)
-    small.thumbnail((side, side))
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=82)
-    return stream.getvalue()
-
-
 @dataclass(frozen=True)
 class Example:
     """A training image near an answer: its name, class, distance, and its pixels if available."""
@@ -241,7 +185,7 @@ def explanation_picture(
     import textwrap
 
     shown = [example for example in examples if example.image is not None][:5]
-    figure = figure_of(11.0, 4.4 + (2.2 if shown else 0.0))
+    figure = figure_of(11.6, 4.4 + (2.2 if shown else 0.0))
     grid = figure.add_gridspec(2 if shown else 1, 15, height_ratios=[2, 1] if shown else [1])
     field_axes = figure.add_subplot(grid[0, :5])
     field_axes.imshow(image)
@@ -254,100 +198,38 @@ def explanation_picture(
     map_axes.set_title("map; outlined: stained cells", loc="left", fontsize=10, color=INK)
     side = figure.add_subplot(grid[0, 10:])
     side.axis("off")
-    text = "\n".join("\n".join(textwrap.wrap(line, 44)) for line in lines)
-    side.text(0, 1, text, va="top", fontsize=8.5, color=INK, transform=side.transAxes)
+    text = "\n".join("\n".join(textwrap.wrap(line, 46)) for line in lines)
+    side.text(0, 1, text, va="top", fontsize=FONT - 0.5, color=INK, transform=side.transAxes)
     if curves:
-        inset = side.inset_axes((0.08, 0.02, 0.9, 0.4))
+        inset = side.inset_axes((0.1, 0.1, 0.88, 0.27))
         for name, values in curves.items():
             colour = TRAIN if name.startswith("deletion") else VAL
             style = ":" if "random" in name else "-"
             places = [i / (len(values) - 1) for i in range(len(values))]
             inset.plot(places, values, style, color=colour, lw=1.2, label=name)
         inset.set_ylim(-0.02, 1.02)
-        inset.set_xlabel("share covered, uncovered", fontsize=7)
-        inset.legend(frameon=False, fontsize=5.5)
+        inset.set_xlabel("share covered, uncovered", fontsize=FONT - 0.5)
+        inset.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.12, 0.98),
+            ncols=2,
+            frameon=False,
+            fontsize=FONT - 0.5,
+            handlelength=1.6,
+            columnspacing=1,
+        )
         plain(inset)
     for number, example in enumerate(shown):
         axes = figure.add_subplot(grid[1, 3 * number : 3 * number + 3])
         if example.image is not None:
             axes.imshow(example.image)
         axes.set_title(
-            f"{example.label}, distance {example.distance:.1f}\n{example.name[-28:]}", fontsize=7
+            f"{example.label}, distance {example.distance:.1f}\n{example.name[-24:]}",
+            fontsize=FONT - 0.5,
+            parse_math=False,
         )
         axes.axis("off")
     for axes in (field_axes, map_axes):
         axes.axis("off")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     return png(figure)
-
-
-def reliability_picture(
-    curve: Mapping[str, Sequence[float]],
-    error: float | None,
-    folds: Sequence[Mapping[str, Sequence[float]]] = (),
-) -> bytes:
-    """Return the reliability diagram as PNG bytes: confidence against the share that was right.
-
-    The curves of single `folds` stand behind the one of all images.
-    """
-    figure = figure_of(4.4, 4.2)
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color=MUTED, lw=0.8)
-    for fold in folds:
-        axes.plot(fold["confidence"], fold["accuracy"], color=MUTED, lw=0.6, ls=":")
-    axes.plot(curve["confidence"], curve["accuracy"], "o-", color=TRAIN, ms=4, lw=1.2)
-    lowest = min([*curve["confidence"], *curve["accuracy"], 0.9])
-    axes.set_xlim(max(0, lowest - 0.05), 1.01)
-    axes.set_ylim(max(0, lowest - 0.05), 1.01)
-    axes.set_xlabel("confidence")
-    axes.set_ylabel("share that was right")
-    text = "Reliability" if error is None else f"Reliability: ECE {error:.3f}"
-    axes.set_title(text, loc="left", fontsize=10, color=INK)
-    plain(axes)
-    return png(figure)
-
-
-def curves_picture(curves: Mapping[str, Any], names: Mapping[str, str]) -> bytes:
-    """Return ROC, precision–recall and risk–coverage curves side by side as PNG bytes."""
-    figure = figure_of(11.0, 3.6)
-    roc, pr, risk = (figure.add_subplot(1, 3, position) for position in (1, 2, 3))
-    for name, points in curves["per_class"].items():
-        roc.plot(points["fpr"], points["tpr"], lw=1.3, label=names.get(name, name))
-        pr.plot(points["tpr"], points["precision"], lw=1.3, label=names.get(name, name))
-    risk.plot(curves["risk_coverage"]["coverage"], curves["risk_coverage"]["risk"], color=VAL)
-    risk.set_ylim(bottom=0)
-    for axes, title, x, y in [
-        (roc, "ROC", "1 − specificity", "sensitivity"),
-        (pr, "Precision–recall", "sensitivity (recall)", "precision"),
-        (risk, "Risk–coverage", "share answered, surest first", "share wrong of it"),
-    ]:
-        axes.set_title(title, loc="left", fontsize=10, color=INK)
-        axes.set_xlabel(x)
-        axes.set_ylabel(y)
-        plain(axes)
-    roc.legend(frameon=False, fontsize=8)
-    return png(figure)
-
-
-def figure_of(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, without pyplot."""
-    canvas = import_silent("matplotlib.backends.backend_agg").FigureCanvasAgg
-    figure: Figure = import_silent("matplotlib.figure").Figure(
-        figsize=(width, height), dpi=130, layout="constrained"
-    )
-    canvas(figure)
-    return figure
-
-
-def plain(axes: Any) -> None:
-    """Take frame and ticks from axes."""
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, labelsize=8, colors=INK)
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

@@ -9,6 +9,8 @@ session      trains the members and asks them
 logistic     a head on features as a logistic regression, without steps
 plan         how one phase goes
 own          what is given as objects: a module, functions, callbacks
+facts        what a training depends on
+augmented    images as its augmentations change them
 own_augment  an augmentation of the user's own
 optimising   the optimiser, and the learning rate of each step
 loop         one phase of one member

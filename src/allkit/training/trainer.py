@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from allkit.data.measures import statistics_by
 from allkit.data.passes import Measure
 from allkit.data.relations import SAME_FIELD, fields_of
 from allkit.errors import AllkitError, ConfigError
-from allkit.evaluation.leakage import kept_signatures, relations_hash
+from allkit.evaluation.leakage import kept_signatures
 from allkit.features import Extractor, FeatureCache
 from allkit.files import clear_stale, require_free
 from allkit.images.cells import FINDER
@@ -32,6 +31,7 @@ from allkit.network.device import choose_device
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
 from allkit.plugins import registry
+from allkit.shown.progress import Asked, progress_of
 from allkit.training.backbone import TrainingBackbone, load_backbone
 from allkit.training.calibrating import further_held_out
 from allkit.training.description import (
@@ -40,7 +40,6 @@ from allkit.training.description import (
     model_info,
     used_plugins,
     validation_of,
-    version,
 )
 from allkit.training.device import processes, threads
 from allkit.training.division import (
@@ -50,6 +49,7 @@ from allkit.training.division import (
     require_trainable,
     whole_set,
 )
+from allkit.training.facts import division_facts, starting_facts
 from allkit.training.finders import BatchSizes, LearningRates, batch_sizes, learning_rates
 from allkit.training.finished import finished_model, is_finished
 from allkit.training.inputs import PreparedInputs
@@ -80,7 +80,9 @@ class Trainer:
     returning `True`. The description of the model names these parts, its folder does not hold them.
 
     Features and activations are kept in `cache`, by default the user's; `None` keeps none.
-    `progress(what, done, total)` is called as the work goes on, `recorder.log(metrics)` after every epoch.
+    `progress(what, done, total)` is called as the work goes on; `"auto"` shows it in a notebook, on a
+    terminal and in a log (`allkit.progress_bar`), `None` shows nothing. `recorder.log(metrics)` is
+    called after every epoch.
 
     With a `teacher` a *student* is trained: its head learns the calibrated answers of this classifier in
     place of the labels, on the training images and their augmented copies. It is judged, calibrated and
@@ -97,7 +99,7 @@ class Trainer:
         config: TrainConfig | None = None,
         *,
         cache: FeatureCache | str | None = "default",
-        progress: Progress | None = None,
+        progress: Asked = "auto",
         recorder: Recorder | None = None,
         teacher: Classifier | None = None,
         callbacks: Sequence[Callback] | Callback = (),
@@ -154,6 +156,20 @@ class Trainer:
         `ConfigError`, `PluginError`, and `AllkitError` when the loss is no longer a number or the
         memory does not suffice.
         """
+        with progress_of(self.progress) as told:
+            trainer = copy.copy(self)
+            trainer.progress = told
+            return trainer._fit(train, val, out=out, resume=resume, overwrite=overwrite)
+
+    def _fit(
+        self,
+        train: Dataset,
+        val: Dataset | None,
+        *,
+        out: str | Path | None,
+        resume: bool,
+        overwrite: bool,
+    ) -> Classifier:
         if resume and out is None:
             raise ConfigError("resume=True needs `out`, the place of the model to go on with.")
         if resume and self.teacher is not None:
@@ -200,7 +216,7 @@ class Trainer:
         recorder: Recorder | None,
     ) -> Classifier:
         """Return the classifier: all steps of a training, in order."""
-        config, cache, progress = self.config, self.cache, self.progress
+        config, cache, progress = self.config, self.cache, self._told
         dataset = whole_set(train, val)
         groups = groups_of(config.class_groups, dataset.classes)
         backbone = self._backbone(accelerator.device)
@@ -293,6 +309,11 @@ class Trainer:
     def _backbone(self, device: torch.device) -> TrainingBackbone:
         return load_backbone(self.config, device, own=self.own)
 
+    @property
+    def _told(self) -> Progress | None:
+        """What is called as the work goes on; `fit` has put it in the place of `"auto"`."""
+        return self.progress if callable(self.progress) else None
+
     def _require_steps(self) -> None:
         """Raise `ConfigError` when there is nothing to find."""
         if self.config.head_solver == "lbfgs":
@@ -311,7 +332,7 @@ class Trainer:
             dataset = whole_set(train, val)
             backbone = self._backbone(accelerator.device)
             prepared = PreparedInputs(
-                backbone, dataset, accelerator, cache=self.cache, progress=self.progress
+                backbone, dataset, accelerator, cache=self.cache, progress=self._told
             )
             prepared.prepare(SAME_FIELD)
             division = divide(config, dataset, learning=len(train))
@@ -322,7 +343,7 @@ class Trainer:
                 division=division,
                 prepared=prepared,
                 run=TrainingRun(),
-                progress=self.progress,
+                progress=self._told,
                 own=replace(self.own, callbacks=()),
             )
 
@@ -363,7 +384,7 @@ class Trainer:
                 cache=self.cache,
             )
             features = extractor.extract(
-                dataset, progress=self.progress, label="features of the finished model"
+                dataset, progress=self._told, label="features of the finished model"
             )
         (statistics,) = dataset.passes.measure(
             [_statistics_of(prepared.backbone)], cache=self.cache
@@ -413,33 +434,3 @@ class Trainer:
 def _statistics_of(backbone: TrainingBackbone) -> Measure:
     """Return the statistics that verdicts of a model of this backbone rest on."""
     return statistics_by("" if backbone.input.bag == "field" else FINDER)
-
-
-def starting_facts(
-    backbone: TrainingBackbone, dataset: Dataset, accelerator: Accelerator
-) -> dict[str, Any]:
-    """Return all facts at the start on which the weights depend: a resumed training must share them."""
-    config = backbone.config
-    settings = config.model_dump(mode="json")
-    settings["weights"] = Path(config.weights).name  # its content counts, not its place
-    return {
-        "config": settings,
-        "images": _digest([dataset.hashes, dataset.labels.tolist()]),
-        "backbone": backbone.fingerprint,
-        "precision": backbone.precision,
-        "processes": accelerator.num_processes,
-        "own": list(backbone.own.told(config)),
-        "device": accelerator.device.type,
-        "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("allkit", "torch", "numpy", *backbone.plugins)},
-    }
-
-
-def division_facts(division: Division) -> dict[str, Any]:
-    """Return what a resumed training must share of the division."""
-    parts = [[learn.tolist(), check.tolist()] for learn, check in division.parts]
-    return {"relations": relations_hash(division.dataset), "validation": _digest(parts)}
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -14,9 +14,11 @@ from allkit.config import TrainConfig
 from allkit.data.confound import alone, coincide
 from allkit.data.dataset import Dataset, Split
 from allkit.data.relations import SAME_FIELD
+from allkit.data.rows import Sample
 from allkit.errors import DatasetError
 from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.evaluate import Judged, strongest_probe
+from allkit.evaluation.judged_images import JudgedImages
 from allkit.evaluation.result import Evaluation, evaluate
 from allkit.features import FeatureCache
 from allkit.training import Trainer
@@ -135,6 +137,7 @@ def leave_one_group_out(
     if same is not None:
         raise DatasetError(f"{dataset.name}: {same}")
     groups = groups_of(config.class_groups, classes)
+    samples: list[Sample] = []
     rows, parts, judged, coarse = list[LeftOut](), [], [], list[CoarseResult]()
     tell, count = progress or (lambda *_: None), len(set(values))
     # A division needs to know which images show the same field: here this is told.
@@ -169,11 +172,13 @@ def leave_one_group_out(
             )
         )
         parts.append(truth)
+        samples += split.test.samples
         judged.append((table, answers, train.classes))
     tell(f"trainings without one {column}", count, count)
+    truths, tables = np.concatenate(parts), np.concatenate([table for table, _, _ in judged])
     figures = evaluate(
-        np.concatenate(parts),
-        np.concatenate([table for table, _, _ in judged]),
+        truths,
+        tables,
         classes,
         verdicts=[d.verdict for _, answers, _ in judged for d in answers.decisions],
         sets=_sets(judged, classes),
@@ -184,6 +189,13 @@ def leave_one_group_out(
             *_one_group(labels, values, column),
         ),
         extra={"shortcut_probe": strongest_probe(dataset, column)} | _pooled(groups, coarse),
+        images=JudgedImages(
+            Dataset(samples, classes, name=dataset.name),
+            classes,
+            truths,
+            tables,
+            decisions=tuple(d for _, answers, _ in judged for d in answers.decisions),
+        ),
     )
     return Unseen(column, tuple(rows), figures)
 

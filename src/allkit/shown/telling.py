@@ -6,8 +6,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-__all__ = ["Telling"]
+__all__ = ["EVERY", "Teller", "Telling"]
 
 EVERY = 30.0
 """Seconds between two lines about how far the work is."""
@@ -18,6 +19,13 @@ PART = 0.5
 ALONE = 10.0
 """Seconds after which the first part is taken as a measure. Before, a second one is awaited: the
 first one holds what is done once, such as the conversion of a network."""
+
+
+class Teller(Protocol):
+    """What is told how far some work is: `tell(what, done, total)`."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Note that `done` of `total` are done."""
 
 
 @dataclass
