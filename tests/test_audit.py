@@ -140,12 +140,13 @@ def test_the_command_prints_the_verdict_and_writes_json_and_a_page(cli, coloured
     status, out, _ = cli("audit", coloured, "--json", "a.json", "--html", "a.html")
     assert status == 0
     assert "SHORTCUT" in out
-    assert "Blind to cells" in out
+    assert "Without any cell" in out
     figures = json.loads((tmp_path / "a.json").read_text())
     assert figures["verdict"] == "shortcut"
     assert figures["groups"] == 24
     page = (tmp_path / "a.html").read_text()
-    assert "colour_histogram" in page
+    assert "colour histogram" in page
+    assert "colour_histogram" not in page
     assert "http" not in page.replace("http-equiv", "")
 
 

@@ -11,11 +11,13 @@ import html
 import io
 import re
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from allkit.shown.text import printable, shortened
+
+if TYPE_CHECKING:  # the command line shows its help without NumPy
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "bar",
