@@ -5,7 +5,9 @@ from pathlib import Path
 
 import allkit
 
-data = allkit.Dataset.sample(48, groups=24, seed=0)  # yours: allkit.Dataset.open("smears/index.csv")
+data = allkit.Dataset.sample(
+    48, groups=24, seed=0
+)  # yours: allkit.Dataset.open("smears/index.csv")
 print(data.summary())
 
 # By group: no slide is on two sides. `by="image"` is what inflates published figures; the result

@@ -21,7 +21,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 LONGEST = (
     "test_no_route_out.py", "test_conformance.py", "test_real.py", "test_strategies.py",
     "test_cli.py", "test_volume.py", "test_resume.py", "test_dinobloom.py", "test_tutorials.py",
-    "test_audit.py", "test_adapt.py",
+    "test_audit.py", "test_adapt.py", "test_blocks.py", "test_notebooks.py", "test_examples.py",
 )  # fmt: skip
 
 

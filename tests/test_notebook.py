@@ -234,7 +234,8 @@ def test_a_set_shows_its_counts_with_groups_and_some_images(smears):
 def test_a_batch_is_a_sheet_and_a_dollar_in_a_name_is_a_sign_like_others(smears):
     figure = batch_sheet([smears.read(i) for i in range(7)], ["$\\bad$"] * 7)
     assert len(figure.axes) == 7
-    figure.draw_without_rendering()
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert len(through_pickle(figure).axes) == 7
 
 
 def test_a_model_shows_what_it_is_how_good_and_when_it_is_not_calibrated(tiny):
@@ -243,6 +244,7 @@ def test_a_model_shows_what_it_is_how_good_and_when_it_is_not_calibrated(tiny):
     assert "timm:test_resnet" in html
     assert "nothing follows for real smears" in html
     assert "Research use only" in html
+    assert "timm:test_resnet" in tiny.info._repr_html_()
     assert "Not calibrated" in model_html(info, {"temperature": None})
     evil = info | {"display_names": dict.fromkeys(info["classes"], "<script>")}
     assert "<script>" not in model_html(evil, None, None)

@@ -22,7 +22,7 @@ from allkit.errors import (
 )
 from allkit.features import FeatureCache
 from allkit.model.own import own_backbone
-from allkit.model.parts import read_parts
+from allkit.model.parts import packed, read_parts, unpacked
 from allkit.training import Epoch
 from allkit.training.own import taken
 from allkit.training.own_augment import own_augmentation
@@ -66,6 +66,10 @@ def data(few):
     return allkit.Dataset.open(few)
 
 
+def pack(model):
+    return packed(model.network, model.info, model.trust, model.training)
+
+
 @pytest.fixture(scope="module")
 def model(data):
     return allkit.Trainer(backbone=net(), **SMALL).fit(data)
@@ -96,7 +100,7 @@ def test_a_record_says_how_its_input_is_made(data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["last", "full"])
+@pytest.mark.parametrize("strategy", ["last", pytest.param("full", marks=pytest.mark.nightly)])
 def test_an_own_chain_is_trained_to_the_end(data, strategy):
     settings = SMALL | {"epochs": 1, "finetune_epochs": 2, "keep": "last"}
     model = allkit.Trainer(backbone=chain(), strategy=strategy, **settings).fit(data)
@@ -130,9 +134,9 @@ def test_a_copy_answers_the_same_and_a_folder_asks_for_the_module(data, model, t
         read_parts(folder, net(Highest))
 
 
-def test_a_backbone_that_is_given_for_a_model_of_a_plugin_is_refused(tiny_folder):
+def test_a_backbone_that_is_given_for_a_model_of_a_plugin_is_refused(trained):
     with pytest.raises(ConfigError, match="Leave `backbone` out"):
-        read_parts(tiny_folder, net())
+        unpacked(*pack(trained()), net())
 
 
 def test_two_modules_of_one_name_and_the_same_weights_do_not_share_features(data, tmp_path):
@@ -148,6 +152,7 @@ def test_two_modules_of_one_name_and_the_same_weights_do_not_share_features(data
     assert second.content_hash() == alone.content_hash() != first.content_hash()
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_a_model_with_an_own_backbone_is_exported_as_others_are(model, data, tmp_path):
     report = model.export(tmp_path / "m.onnx", check=[data.read(0), data.read(5)])

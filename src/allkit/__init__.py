@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from allkit.quality.audit import audit as audit
     from allkit.quality.check import Check as Check
     from allkit.quality.check import check as check
+    from allkit.quality.clean import clean as clean
+    from allkit.quality.cleaned import Cleaned as Cleaned
     from allkit.records import Augmentation as Augmentation
     from allkit.records import Backbone as Backbone
     from allkit.records import BackboneFamily as BackboneFamily
@@ -67,6 +69,7 @@ _HOME = {
     "Cell": "allkit.records",
     "Check": "allkit.quality.check",
     "CheckpointError": "allkit.errors",
+    "Cleaned": "allkit.quality.cleaned",
     "Classifier": "allkit.model.classifier",
     "Comparison": "allkit.evaluation.compare",
     "ConfigError": "allkit.errors",
@@ -95,6 +98,7 @@ _HOME = {
     "adapt": "allkit.adaptation.adapt",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
+    "clean": "allkit.quality.clean",
     "combine": "allkit.runtime.cases",
     "distil": "allkit.training.distilling",
     "find_cells": "allkit.images.cells",

@@ -216,9 +216,8 @@ def _in_memory(images: Sequence[Any], places: Sequence[int]) -> dict[int, Sample
         if isinstance(image, (list, int, float, np.number)) or (
             isinstance(image, np.ndarray) and (image.dtype != np.uint8 or image.ndim != 3)
         ):
-            what = (
-                f"{image.dtype} {image.shape}" if hasattr(image, "shape") else type(image).__name__
-            )
+            shape = getattr(image, "shape", None)
+            what = type(image).__name__ if shape is None else f"{np.asarray(image).dtype} {shape}"
             raise InputError(
                 f"Image {place} of X is {what}. Give paths, or (H, W, 3) uint8 arrays of red, green and blue."
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,14 @@ _WIDTHS = (3.4, 2.6, 2.0, 1.5)
 
 
 def figure_of(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, without pyplot."""
+    """Return an empty figure of so many inches, without pyplot; a notebook shows it all the same."""
     canvas = import_silent("matplotlib.backends.backend_agg").FigureCanvasAgg
     figure: Figure = import_silent("matplotlib.figure").Figure(
         figsize=(width, height), dpi=DOTS, layout="constrained"
     )
     canvas(figure)
+    # A notebook shows figures of itself only once pyplot was imported there.
+    figure._repr_png_ = partial(png, figure)  # type: ignore[attr-defined] # what IPython looks for
     return figure
 
 

@@ -22,6 +22,7 @@ from allkit.model.distillation import Distillation
 from allkit.model.figures import require_figures
 from allkit.model.provenance import Provenance
 from allkit.records import Bag, InputSpec, View
+from allkit.report.model_page import model_html
 from allkit.runtime.fields import (
     ClassNames,
     Flag,
@@ -244,6 +245,9 @@ class ModelInfo(_Part):
     def _plain(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
         """Refuse numbers that are none, and control characters."""
         return None if values is None else cast(dict[str, Any], require_finite(values))
+
+    def _repr_html_(self) -> str:
+        return model_html(self.model_dump(mode="json"))
 
     def _briefly(self) -> str:
         accuracy = (self.validation or {}).get("accuracy")

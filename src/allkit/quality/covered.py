@@ -50,7 +50,7 @@ def hidden_cells(some: Dataset, treatment: Treatment) -> tuple[int, int]:
         for place in treatment.painted_pixels(image):
             shown[place] = False
         cells = find_cells(image).cells
-        height, width = shown.shape
+        height, width = image.shape[:2]
         seen = [shown[min(int(c.y), height - 1), min(int(c.x), width - 1)] for c in cells]
         return len(cells), sum(not one for one in seen)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import with_words
-from allkit.evaluation.text import counted
+from allkit.evaluation.probe_words import probe_words
+from allkit.evaluation.text import cautions_of, counted
 from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
 from allkit.shown.text import one_line, printable
 
@@ -73,6 +74,7 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         _protocol(info),
         *_adapted(info),
         *_student(info),
+        *_own(info),
         _not_measured(info),
         "## How it works",
         f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
@@ -188,14 +190,14 @@ def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -
     parts = [
         f"{evaluation['n']:,} {counted(evaluation)} ({counts}); 95 % intervals by resampling "
         f"{evaluation['interval_unit']}s.",
-        *(f"**{note}**" for note in evaluation["notes"]),
+        *(f"**{note}**" for note in cautions_of(evaluation)),
     ]
     parts += _coarse(evaluation)
     probe = evaluation.get("shortcut_probe")
     if probe and probe["name"]:
         low, high = probe["interval"]
         parts.append(
-            f"**Shortcut.** {probe['name'].replace('_', ' ')} alone, judged in the same way, has a "
+            f"**Shortcut.** The {probe_words(probe['name'])} alone, judged in the same way, has a "
             f"balanced accuracy of {probe['balanced_accuracy']:.3f} ({low:.3f}–{high:.3f}); chance "
             f"is {probe['chance']:.3f}."
         )
@@ -264,7 +266,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
         f"{_show(v['f1'])} | {v['support']} | {_recall(evaluation, name)} |"
         for name, v in evaluation["per_class"].items()
     ]
-    notes = "".join(f"\n\n**{note}**" for note in evaluation["notes"])
+    notes = "".join(f"\n\n**{note}**" for note in cautions_of(evaluation))
     folds = [
         f"| {number} | {fold['n']} | {fold['accuracy']:.3f} | {fold['ece']:.3f} | "
         f"{fold['brier']:.3f} | {fold['log_loss']:.3f} |"
@@ -343,6 +345,17 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         lines.append("It has no data for OOD detection: it does not notice an unfamiliar slide.")
     lines += [f"**{note}**" for note in info.get("trust_notes", ())]
     return "\n\n".join(lines)
+
+
+def _own(info: Mapping[str, Any]) -> list[str]:
+    """Name the parts of a training that its maker gave as objects: no folder holds their code."""
+    parts = info.get("own") or ()
+    if not parts:
+        return []
+    return [
+        f"Trained with parts of its maker's own: {', '.join(_plain(part) for part in parts)}. They are not "
+        f"in this folder."
+    ]
 
 
 def _not_measured(info: Mapping[str, Any]) -> str:

@@ -61,9 +61,8 @@ def model_html(
     lines = _trust_lines(trust, names)
     if lines or info["trust_notes"]:
         parts.append(items([*lines, *info["trust_notes"]]))
-    shown = [
-        picture(pictures[name], width=w) for name, w in SHOWN.items() if name in (pictures or {})
-    ]
+    given = pictures or {}
+    shown = [picture(given[name], width=w) for name, w in SHOWN.items() if name in given]
     if shown:
         parts.append(grid(*shown))
     made = f"allkit {info['allkit']}, {info['created'][:10]}. Research use only; not a diagnosis."
