@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 ALONE = ("export_model", "run_without_allkit", "batch_on_ray")
 """They are run by tests of their own."""
-SMALL = {"48, groups=24": "24, groups=12", "48, groups=12": "24, groups=12"}
+SMALL = {
+    "48, groups=24": "24, groups=12",
+    "48, groups=12": "24, groups=12",
+    "32, groups=16": "16, groups=16",
+}
 """In the small version fewer smears are drawn."""
 
 
