@@ -154,7 +154,7 @@ BAR = Treatment(((0.8, 0.9, 1.0, 1.0),))
 def test_a_corner_that_still_tells_the_class_means_that_cropping_is_needed():
     verdict, text = in_words(probes(br=0.9), probes(br=0.6), probes(), treatment=BAR, chance=0.25)
     assert verdict == "crop"
-    assert text.startswith("Cropping is needed (`--marks crop`). The lower right corner tells")
+    assert text.startswith("Cropping is needed (`--marks crop`). The bottom right corner tells")
     assert text.endswith("the strongest corner gets 0.250 (0.150–0.350), within chance.")
     stained = probes(tl=0.7, br=0.7)
     _, text = in_words(probes(br=0.9), probes(br=0.6), stained, treatment=BAR, chance=0.25)
@@ -165,7 +165,7 @@ def test_a_field_that_tells_the_class_is_not_laid_at_the_door_of_the_mark():
     stained = probes(tl=0.7)
     verdict, text = in_words(probes(br=0.9), stained, (), treatment=BAR, chance=0.25)
     assert verdict == "chance"
-    assert "The upper left corner, where no mark was found, gets 0.700" in text
+    assert "The top left corner, where no mark was found, gets 0.700" in text
     assert "`view: haematoxylin`" in text
     for treatment in (
         Treatment(),

@@ -153,16 +153,12 @@ def _find(
 
 def _report(model: Classifier) -> None:
     """Say what validation gave, with its cautions."""
-    from allkit.evaluation.intervals import with_words
+    from allkit.evaluation.text import accuracy_sentence, cautions_of
 
-    figures = model.info.validation
-    if figures:
-        say(
-            f"{figures['protocol']}: accuracy {figures['accuracy']:.3f} "
-            f"({with_words(figures, 'accuracy')}), "
-            f"balanced {figures['balanced_accuracy']:.3f}, n = {figures['n']}."
-        )
-        for note in figures["notes"]:
-            say(f"Caution: {note}")
+    validation = model.info.validation
+    if validation:
+        say(accuracy_sentence(validation))
+        for note in cautions_of(validation):
+            say(f"CAUTION  {note}")
     for note in model.info.trust_notes:
         say(f"CAUTION  {note}")

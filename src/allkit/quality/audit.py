@@ -256,7 +256,7 @@ def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str,
     if any(name.startswith("corner") for name in best):
         lines.append(
             "Paint over or cut off what is burnt in: `allkit clean DATA --out NEW` (`allkit check` says "
-            "where it is). `view: masked` hides the lower right corner only."
+            "where it is). `view: masked` hides the bottom right corner only."
         )
     if best & {"background", *COARSE}:
         lines.append(

@@ -162,7 +162,7 @@ def _require_settings(
         if not good:
             raise ConfigError(
                 f"The region {','.join(map(str, box))} is no LEFT,TOP,RIGHT,BOTTOM from 0 to 1, as in "
-                f"0.8,0.9,1,1 for the lower right corner."
+                f"0.8,0.9,1,1 for the bottom right corner."
             )
     if only and not regions:
         raise ConfigError("Only the given regions are to be treated, and none is given. Give one.")

@@ -20,10 +20,10 @@ __all__ = ["CORNERS", "Corners", "Seen", "Verdict", "in_words", "judged"]
 Verdict = Literal["chance", "crop", "field", "unknown"]
 
 CORNERS = {
-    "corner_tl": "upper left",
-    "corner_tr": "upper right",
-    "corner_bl": "lower left",
-    "corner_br": "lower right",
+    "corner_tl": "top left",
+    "corner_tr": "top right",
+    "corner_bl": "bottom left",
+    "corner_br": "bottom right",
 }
 """The probes of the corners, as `allkit audit` calls them, and the corners in words."""
 
