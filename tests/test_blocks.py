@@ -15,9 +15,11 @@ ROOT = blocks.ROOT
 ALL = [block for page in blocks.pages() for block in blocks.blocks_of(page)]
 PYTHON = [block for block in ALL if block.language == "python"]
 LINES = [(block, line) for block in ALL for line in block.commands]
+# A call of the command line: at the beginning, behind variables, or what another program starts.
+ALLKIT = re.compile(r"^(?:[A-Z_]+=\S+ )*allkit |(?:-m|--) allkit ")
 # The pages name backbones with real weights; here a tiny one takes their place.
 TINY = {
-    'backbone="vgg16"': 'backbone="timm:test_resnet", weights="none", epochs=3',
+    'backbone="vgg16"': 'backbone="timm:test_resnet", weights="none"',
     "BLOCK = 25": "BLOCK = 6",
 }
 SMALL = ("--backbone", "timm:test_resnet", "--weights", "none")
@@ -63,13 +65,13 @@ def parse(words):
 
 
 @pytest.mark.parametrize(
-    ("block", "line"), [(b, x) for b, x in LINES if re.search(r"(^| )allkit ", x)],
+    ("block", "line"), [(b, x) for b, x in LINES if ALLKIT.search(x)],
     ids=lambda one: str(one),
 )  # fmt: skip
 def test_a_command_of_allkit_is_one(block, line, monkeypatch, tmp_path):
     import typer
 
-    _, words, _ = blocks.words_of(line[re.search(r"(^| )allkit ", line).start() :].strip())
+    _, words, _ = blocks.words_of(line[ALLKIT.search(line).end() - len("allkit ") :])
     if words[1:] in (["--help"], ["--version"]) or "--help" in words or "completion" in words[1]:
         return
     monkeypatch.chdir(tmp_path)
@@ -234,7 +236,9 @@ def test_all_blocks_of_a_page_run(path, page, scene, tiny):
 
     shutil.copytree(scene, ".", dirs_exist_ok=True)
     data = allkit.Dataset.open("split.csv")
-    page.names |= {"model": tiny, "image": data.read(0)}
+    page.names |= {"model": tiny, "image": data.read(0), "labels": data.label_names}
+    page.names["paths"] = [str(sample.image) for sample in data]
+    page.names["slides"] = list(data.to_frame()["group"])
     page.names["split"] = allkit.Split.of(data, "group", 0)
     if path.name in ("clinic-quality.md", "laboratory-it.md"):
         for words in CLINIC:
