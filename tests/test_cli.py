@@ -40,7 +40,7 @@ def test_split_train_evaluate_predict_export_in_a_row(cli, drawn, tmp_path):
     assert cli("split", drawn, "--out", "split.csv", "--test", "0.34")[0] == 0
     status, out, err = cli("train", "split.csv", "--out", "model", *TINY)
     assert status == 0, err
-    assert "accuracy" in err
+    assert "Accuracy" in err
     assert "by group" in err
     status, out, err = cli("evaluate", "model", "split.csv", "--json", "figures.json")
     assert status == 0, err
