@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from allkit.errors import ImageError as ImageError
     from allkit.errors import PluginError as PluginError
     from allkit.evaluation.compare import Comparison as Comparison
+    from allkit.evaluation.confusion import Confusion as Confusion
+    from allkit.evaluation.judged_images import JudgedImage as JudgedImage
+    from allkit.evaluation.judged_images import JudgedImages as JudgedImages
     from allkit.evaluation.parity import ParityReport as ParityReport
     from allkit.evaluation.result import Evaluation as Evaluation
     from allkit.evaluation.shortcuts import Probe as Probe
@@ -69,10 +72,11 @@ _HOME = {
     "Cell": "allkit.records",
     "Check": "allkit.quality.check",
     "CheckpointError": "allkit.errors",
-    "Cleaned": "allkit.quality.cleaned",
     "Classifier": "allkit.model.classifier",
+    "Cleaned": "allkit.quality.cleaned",
     "Comparison": "allkit.evaluation.compare",
     "ConfigError": "allkit.errors",
+    "Confusion": "allkit.evaluation.confusion",
     "Dataset": "allkit.data.dataset",
     "DatasetError": "allkit.errors",
     "Distillation": "allkit.model.distillation",
@@ -85,6 +89,8 @@ _HOME = {
     "FeatureCache": "allkit.features.cache",
     "ImageError": "allkit.errors",
     "InputSpec": "allkit.records",
+    "JudgedImage": "allkit.evaluation.judged_images",
+    "JudgedImages": "allkit.evaluation.judged_images",
     "ParityReport": "allkit.evaluation.parity",
     "PluginError": "allkit.errors",
     "Prediction": "allkit.records",
