@@ -33,6 +33,26 @@ def test_every_setting_is_written_with_what_it_means_and_its_range():
     assert max(map(len, text.splitlines())) <= 100
 
 
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("epochs: 3\nloss: [focal\n", "line 3"),
+        ("a: b: c\n", "line 1"),
+        ("epochs: 3\n\tval: 0\n", "line 2"),
+    ],
+)
+def test_what_is_no_yaml_is_refused_with_its_line(tmp_path, text, where):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"is not YAML of settings: \w+.* in {where}, column"):
+        load_config(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("name", ["epochs", "dropout", "cell_size"])
+def test_a_truth_value_is_no_number(name):
+    with pytest.raises(ConfigError, match=f"{name} = True in the settings: it must be a number"):
+        TrainConfig.parse({name: True})
+
+
 def test_every_recipe_is_a_set_of_settings_and_standard_is_the_defaults():
     assert list(recipes()) == ["best", "quick", "standard"]
     read = {name: TrainConfig.parse(load_config(name)) for name in recipes()}

@@ -159,3 +159,8 @@ def test_two_models_that_answer_alike_do_not_differ_and_a_better_one_does():
     assert result.only_first == 0
     assert result.intervals["accuracy"][0] > 0
     assert "is more than chance" in result.to_text()
+    text = result.to_text(first="mine", second="base")
+    assert text.startswith(
+        f"right in base only: {result.only_second}, in mine only: 0, of 400 images\n"
+    )
+    assert "base minus mine:\naccuracy              +0." in text

@@ -1,6 +1,7 @@
 """Parts of the user's own in a training: they work, are repeated, and are named where they count."""
 
 import copy
+import functools
 import io
 import json
 import pickle  # noqa: TID251 - a classifier with an own backbone is sent to other processes
@@ -255,6 +256,14 @@ def adamw(parameters, lr):
     return torch.optim.AdamW(parameters, lr=lr, weight_decay=TrainConfig().head_decay)
 
 
+async def asynchronous(*_):
+    return True
+
+
+def generating(*_):
+    yield True
+
+
 class Cosine:
     def __init__(self, optimiser, steps):
         self.optimiser, self.steps, self.done = optimiser, steps, 0
@@ -320,6 +329,25 @@ def trained_in_steps(data):
         ({"optimizer": lambda p: p, "learning_rate": 0.1}, "learning_rate = 0.1 does nothing"),
         ({"loss": "own:mine"}, r"own part.*Give it again: Trainer\(\.\.\., loss=\.\.\.\)"),
         ({"loss": "hinge"}, "must be cross_entropy or focal; in Python a function"),
+        (
+            {"loss": nn.CrossEntropyLoss},
+            r"the class CrossEntropyLoss\. Give an instance: loss=CrossEntropyLoss\(\)",
+        ),
+        (
+            {"optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))])},
+            r"^optimizer is an SGD that has its parameters already.*lambda parameters: SGD\(.*\)\.$",
+        ),
+        (
+            {"scheduler": torch.optim.lr_scheduler.ExponentialLR},
+            r"takes no number of steps.*lambda optimizer, steps: ExponentialLR\(optimizer",
+        ),
+        ({"augment": [darker], "copies": 0}, "augment = own:darker does nothing with copies = 0"),
+        ({"callbacks": asynchronous}, "callbacks: 'asynchronous' is an async function"),
+        ({"callbacks": [generating]}, "callbacks: 'generating' is a generator"),
+        ({"callbacks": functools.partial(generating)}, "'generating' is a generator"),
+        ({"loss": asynchronous}, "loss: 'asynchronous' is an async function"),
+        ({"optimizer": generating}, "optimizer: 'generating' is a generator"),
+        ({"augment": [generating]}, "augment: 'generating' is a generator"),
     ],
 )
 def test_contradictions_are_refused_by_name(parts, message):
@@ -335,6 +363,11 @@ def test_contradictions_are_refused_by_name(parts, message):
             r"loss 'own:lambda' returned the shape \(\d+, 4\)",
         ),
         ({"loss": lambda logits, labels: 1 / 0}, "loss 'own:lambda' failed: ZeroDivisionError"),
+        ({"loss": lambda logits, labels: torch.tensor(1.0)}, "without a gradient"),
+        (
+            {"loss": lambda logits, labels: cross_entropy(logits, labels).detach()},
+            r"loss 'own:lambda' returned a value without a gradient.*epoch 1",
+        ),
         ({"optimizer": lambda parameters: 3}, "optimizer 'own:lambda' returned a int"),
         ({"scheduler": lambda optimiser, steps: 3}, "scheduler 'own:lambda' returned a int"),
         (
@@ -366,6 +399,39 @@ def test_a_callback_is_told_of_every_epoch_and_may_end_the_training(data):
     assert len(history) == 2
     assert history[-1]["ended_by_callback"] == 1
     assert model.info.own == ("callback own:append", "callback own:lambda")
+
+
+@pytest.mark.parametrize("answer", [np.bool_(True), np.float64(0.1) < 1])
+def test_a_truth_value_of_numpy_ends_a_training_as_well(data, answer):
+    model = allkit.Trainer(**TINY, epochs=4, callbacks=[lambda e: answer, lambda e: None]).fit(data)
+    assert len(model.info.history[0]) == 1
+
+
+@pytest.mark.parametrize("answer", [np.bool_(False), False, None])
+def test_a_callback_that_does_not_say_stop_lets_the_training_go_on(data, answer):
+    model = allkit.Trainer(**TINY, epochs=2, callbacks=lambda e: answer).fit(data)
+    assert len(model.info.history[0]) == 2
+
+
+@pytest.mark.parametrize("answer", [1, "stop", np.array([True])], ids=repr)
+def test_a_callback_that_returns_anything_else_is_refused_by_name(data, answer):
+    def deciding(epoch):
+        return answer
+
+    kind = type(answer).__name__
+    with pytest.raises(
+        ConfigError, match=f"callback 'own:deciding' returned a {kind} after epoch 1"
+    ):
+        allkit.Trainer(**TINY, epochs=2, callbacks=deciding).fit(data)
+
+
+def test_a_callback_that_switches_gradients_off_changes_nothing(data, trained_in_steps):
+    def off(epoch):
+        torch.set_grad_enabled(False)
+
+    model = allkit.Trainer(**TINY, epochs=2, keep="last", callbacks=off).fit(data)
+    assert torch.is_grad_enabled()
+    assert torch.equal(weights(model), trained_in_steps)
 
 
 def test_a_head_that_is_solved_is_told_once(data):

@@ -163,6 +163,40 @@ def test_what_cannot_be_used_is_an_error_of_both_houses(images, labels, groups, 
     assert isinstance(raised.value, AllkitError)
 
 
+def test_images_that_cannot_be_read_are_an_error_of_both_houses(fitted):
+    with pytest.raises(InputError, match=r"nope\.png"):
+        fitted.predict(["nope.png"])
+    with pytest.raises(InputError, match=r"nope\.png"):
+        SmearClassifier(**SETTINGS).fit(["nope.png", "neither.png"], [0, 1])
+
+
+def test_groups_that_cannot_be_divided_are_an_error_of_both_houses(smears):
+    images, labels, _ = smears
+    with pytest.raises(InputError):
+        SmearClassifier(**SETTINGS).fit(images, labels, groups=[1] * 24)
+
+
+def test_an_unknown_parameter_is_an_error_of_both_houses():
+    for call in (SmearClassifier().set_params, SmearClassifier):
+        with pytest.raises(ValueError, match="no parameter 'foo'") as raised:
+            call(foo=1)
+        assert isinstance(raised.value, ConfigError)
+
+
+def test_missing_groups_are_asked_for_once_as_fit_takes_them(smears):
+    images, labels, groups = smears
+    model = SmearClassifier(**SETTINGS | {"calibration_folds": 3})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(images, labels)
+    (asked,) = [str(w.message) for w in caught if "groups" in str(w.message)]
+    assert "fit(X, y, groups=...)" in asked
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(images, labels, groups=groups)
+    assert not [w for w in caught if "has no groups" in str(w.message)]
+
+
 class OfTables(SmearClassifier):
     """The same on pictures of rows of numbers: the checks of scikit-learn know tables alone."""
 

@@ -52,6 +52,39 @@ def test_a_search_begins_with_the_settings_given_and_writes_the_best(tmp_path, d
 
 
 @pytest.mark.slow
+def test_a_search_begins_with_the_settings_given_also_outside_its_space(tmp_path, data, base):
+    space = {
+        "learning_rate": {"low": 0.01, "high": 0.1, "log": True},
+        "copies": {"choices": [0]},
+    }
+    options = {"base": base, "space": space}
+    done = tune(data.train, None, tmp_path / "s", trials=1, **options)
+    assert done[0].settings == {"learning_rate": 0.003, "copies": 1}
+    history = allkit.Trainer(base.changed({"refit": False})).fit(data.train).info.history[0]
+    assert min(e["val_loss"] for e in history) == pytest.approx(done[0].value, rel=1e-5)
+    done = tune(data.train, None, tmp_path / "s", trials=3, **options)
+    assert done[0].settings == {"learning_rate": 0.003, "copies": 1}
+    assert all(t.settings["copies"] == 0 and t.settings["learning_rate"] >= 0.01 for t in done[1:])
+    with (tmp_path / "s" / "trials.csv").open() as stream:
+        assert next(csv.DictReader(stream))["copies"] == "1"
+
+
+@pytest.mark.slow
+def test_settings_that_are_drawn_again_are_not_trained_again(tmp_path, data, base, monkeypatch):
+    fits = []
+    fit = allkit.Trainer.fit
+    monkeypatch.setattr(allkit.Trainer, "fit", lambda *parts: fits.append(1) or fit(*parts))
+    space = {"copies": {"choices": [0, 1]}}
+    done = tune(data.train, None, tmp_path / "s", base=base, space=space, trials=6)
+    assert len(fits) == 2
+    first = {t.settings["copies"]: t for t in reversed(done)}
+    for trial in done:
+        original = first[trial.settings["copies"]]
+        assert trial.value == original.value
+        assert trial.same_as == (None if trial is original else original.number)
+
+
+@pytest.mark.slow
 def test_the_figure_of_the_best_is_what_its_training_gives_again(tmp_path, data, base):
     winner = best(search(data, tmp_path / "s", base, 3), "val_loss")
     config = TrainConfig.parse(load_config(tmp_path / "s" / "best.yaml"))
@@ -370,7 +403,7 @@ def test_a_search_over_own_parts_is_refused(tmp_path, data, base):
         ("dropout: 0.5", "must be {low"),
         ("seed: {low: 1, high: 5}", "decides how the metric is measured"),
         ("- 1", "must hold lines"),
-        ("a: [", "not YAML"),
+        ("a: 1\nb: [", r"not YAML: .* in line 2, column 4"),
     ],
 )
 def test_a_search_space_that_is_none_is_refused(text, message):

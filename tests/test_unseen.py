@@ -2,9 +2,11 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import allkit
 from allkit.config import TrainConfig
@@ -150,3 +152,31 @@ def test_two_models_are_compared_image_by_image(cli, tiny_folder, drawn, tmp_pat
     found = json.loads((tmp_path / "c.json").read_text())["comparison"]
     assert found["differences"]["accuracy"] == 0
     assert (found["only_first"], found["only_second"]) == (0, 0)
+
+
+@pytest.mark.slow
+def test_a_comparison_names_the_model_that_is_right_on_terminal_page_and_json(
+    cli, tiny_folder, drawn, tmp_path
+):
+
+    worse = allkit.Classifier.load(tiny_folder)
+    with torch.no_grad():
+        for head in worse.network.heads:
+            head.linear.weight.zero_()
+            head.linear.bias.copy_(torch.tensor([9.0, 0.0, 0.0, 0.0]))
+    worse.save(tmp_path / "mine")
+    status, out, _ = cli(
+        "evaluate", tiny_folder, drawn, "--compare", "mine", "--json", "c.json", "--html", "c.html"
+    )
+    assert status == 0
+    found = json.loads((tmp_path / "c.json").read_text())["comparison"]
+    assert found["with"] == "mine"
+    assert found["only_second"] > found["only_first"]
+    assert found["differences"]["accuracy"] > 0
+    counts = found["only_second"], found["only_first"]
+    assert f"right in {tiny_folder} only: {counts[0]}, in mine only: {counts[1]}, of" in out
+    assert f"{tiny_folder} minus mine:" in out
+    name = Path(tiny_folder).name
+    page = (tmp_path / "c.html").read_text()
+    assert f"Right in {name} only: {counts[0]}, in mine only: {counts[1]}, of" in page
+    assert f"differences are {name} minus mine" in page

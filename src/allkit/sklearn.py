@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
-from collections.abc import Hashable, Mapping, Sequence
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,14 +26,23 @@ from allkit.features import FeatureCache
 from allkit.model.classifier import Classifier
 from allkit.training.trainer import Trainer
 
-__all__ = ["InputError", "SmearClassifier"]
+__all__ = ["InputError", "ParameterError", "SmearClassifier"]
 
 OF_TRAINER = ("cache", "progress", "callbacks")
 """Parameters that are arguments of `Trainer`, and no settings."""
+NO_GROUPS = (
+    "X has no groups: images of the same field are kept together, every other image stands alone. Images of "
+    "one slide will lie on both sides, and what fit finds of itself will be too good. Give the slide (or "
+    "patient) of each image: fit(X, y, groups=...)."
+)
 
 
 class InputError(DatasetError, ValueError):
     """Images, labels or groups cannot be used as they are; scikit-learn expects a `ValueError`."""
+
+
+class ParameterError(ConfigError, ValueError):
+    """There is no parameter of that name; scikit-learn expects a `ValueError`."""
 
 
 class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -41,8 +52,8 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     The parameters are the settings of `TrainConfig`; `None` is what allkit takes where nothing is given.
     Beside them `cache` is a `FeatureCache`, `"default"` for the user's or `None` for none, and
-    `progress` and `callbacks` are those of `Trainer`. An unknown parameter is a `ConfigError` that
-    names the nearest right one.
+    `progress` and `callbacks` are those of `Trainer`. An unknown parameter is a `ParameterError` (a
+    `ConfigError` and a `ValueError`) that names the nearest right one.
 
     Images `X` are a list or array of paths, an `(N, H, W, 3)` uint8 array, a list of `(H, W, 3)` uint8 arrays
     of any size, or an `allkit.Dataset` (then `y` and `groups` may be left out). Labels may be of any kind
@@ -62,7 +73,7 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     # ── parameters ─────────────────────────────────────────────────────────────────────────
 
     def set_params(self, **params: Any) -> Self:
-        """Set parameters and return the estimator. Raises `ConfigError` for an unknown one."""
+        """Set parameters and return the estimator. Raises `ParameterError` for an unknown one."""
         _require_known(params)
         for name, value in params.items():
             setattr(self, name, value)
@@ -88,8 +99,8 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
         """Train on images `X` with labels `y`; `groups` are those of `X`, one for each image.
 
-        Raises `InputError` where images, labels or groups are none or differ in number, and what
-        `Trainer.fit` raises.
+        Raises `InputError` where images, labels or groups cannot be used or differ in number, and what
+        else `Trainer.fit` raises.
         """
         dataset, classes = labelled(X, y, groups)
         trainer = Trainer(
@@ -98,7 +109,8 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             callbacks=self.callbacks or (),
             **self.settings,
         )
-        self.model_: Classifier = trainer.fit(dataset)
+        with _of_both_houses(), _groups_asked_for_once():
+            self.model_: Classifier = trainer.fit(dataset)
         self.classes_ = classes
         self.n_classes_ = len(classes)
         return self
@@ -106,7 +118,7 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the label `(N,)` of each image, whatever its verdict: `verdicts` says which hold.
 
-        Raises `DatasetError` that names every image that cannot be read.
+        Raises `InputError` that names every image that cannot be read.
         """
         judged = self._judged(X)
         labels: npt.NDArray[Any] = self.classes_[judged.probabilities.argmax(axis=1)]
@@ -127,7 +139,8 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         check_is_fitted(self, "model_")
         dataset = unlabelled(images)
         cache = FeatureCache() if isinstance(self.cache, str) else self.cache
-        return self.model_.judge(dataset, cache=cache)
+        with _of_both_houses():
+            return self.model_.judge(dataset, cache=cache)
 
 
 def _parameters() -> dict[str, inspect.Parameter]:
@@ -145,11 +158,39 @@ SmearClassifier.__init__.__signature__ = inspect.Signature(  # type: ignore[attr
 )
 
 
+@contextlib.contextmanager
+def _of_both_houses() -> Iterator[None]:
+    """Raise `InputError` in place of another `DatasetError`."""
+    try:
+        yield
+    except InputError:
+        raise
+    except DatasetError as error:
+        raise InputError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _groups_asked_for_once() -> Iterator[None]:
+    """Give each warning once, and say of missing groups what the estimator takes."""
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        texts: dict[str, type[Warning]] = {}
+        for warning in caught:
+            text = str(warning.message)
+            texts.setdefault(NO_GROUPS if "has no groups" in text else text, warning.category)
+        for text, category in texts.items():
+            warnings.warn(text, category, stacklevel=4)
+
+
 def _require_known(names: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for a name that is no parameter."""
+    """Raise `ParameterError` for a name that is no parameter."""
     for name in names:
         if name not in _PARAMETERS:
-            raise ConfigError(
+            raise ParameterError(
                 f"SmearClassifier has no parameter {name!r}.{nearest(name, _PARAMETERS)} "
                 f"`SmearClassifier().get_params()` shows all."
             )

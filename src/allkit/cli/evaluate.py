@@ -150,11 +150,12 @@ def evaluate(
         further["label_map"] = label_map.to_dict()
     put(evaluation_summary(figures, title))
     if comparison is not None:
-        put(f"\nthis model less {compare}\n" + comparison.to_text())
+        put("\n" + comparison.to_text(first=str(compare), second=str(model)))
     write_report(json_file, json.dumps(values | further, indent=1) + "\n")
     if html_file is not None:
         title_of_page = f"{model.name} on {title}"
-        write_report(html_file, _page(title_of_page, values, figures, further.get("comparison")))
+        compared = None if comparison is None else further["comparison"] | {"model": model.name}
+        write_report(html_file, _page(title_of_page, values, figures, compared))
     if card:
         _write_card(model, title, values)
 
@@ -274,7 +275,7 @@ def _load_other(path: Path, model: Classifier, device: str) -> Classifier:
 def _compare(
     model: Classifier, other: Classifier, dataset: Dataset, progress: Progress
 ) -> Comparison:
-    """Compare the model with another one, image by image."""
+    """Compare the model with another one, image by image: the other is the first, the model the second."""
     from allkit.evaluation.compare import compare
     from allkit.evaluation.evaluate import as_answers
     from allkit.features import FeatureCache

@@ -9,7 +9,19 @@ import typer
 
 from allkit.cli.data import open_data, training_parts
 from allkit.cli.extras import require_training_packages
-from allkit.cli.options import Backbone, Config, Data, Folds, OptionalSeed, Set, Weights, spell_out
+from allkit.cli.options import (
+    Backbone,
+    Config,
+    Data,
+    Folds,
+    OptionalDevice,
+    OptionalSeed,
+    OptionalVal,
+    Set,
+    SlidePattern,
+    Weights,
+    spell_out,
+)
 from allkit.cli.progress import bars, say
 from allkit.cli.settings import read_settings
 from allkit.errors import ConfigError
@@ -38,20 +50,40 @@ def tune(
     ] = "val_loss",
     backbone: Backbone = None,
     weights: Weights = None,
+    strategy: Annotated[
+        Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="passes of the head over the images, at most; trains it in steps"),
+    ] = None,
+    val: OptionalVal = None,
     folds: Folds = None,
+    slide: SlidePattern = None,
     seed: OptionalSeed = None,
+    device: OptionalDevice = None,
     config: Config = None,
     assignments: Set = None,
 ) -> None:
     """Search for better settings on validation images; test images are never touched.
 
-    The search starts from --config and the other options.
+    The search starts from --config and the other options; they are the first trial.
 
     Example:
     allkit tune split.csv --out search --trials 20
     allkit tune split.csv --out search --minutes 60 --metric macro_f1
     """
-    options = {"backbone": backbone, "weights": weights, "folds": folds, "seed": seed}
+    options = {
+        "backbone": backbone,
+        "weights": weights,
+        "strategy": strategy,
+        "epochs": epochs,
+        "val": val,
+        "folds": folds,
+        "slide": slide,
+        "seed": seed,
+        "device": device,
+    }
     base = read_settings(config, options, assignments or [])
     require_training_packages()
     from allkit.training.importance import best_against_first
@@ -70,7 +102,10 @@ def tune(
         result = (
             f"{metric} {trial.value:.4g}" if trial.value is not None else f"failed: {trial.error}"
         )
-        say(f"trial {trial.number}: {result} ({trial.seconds:.0f} s) {settings}")
+        cost = f"{trial.seconds:.0f} s"
+        if trial.same_as is not None:
+            cost = f"as trial {trial.same_as}, not trained again"
+        say(f"trial {trial.number}: {result} ({cost}) {settings}")
 
     shares: list[Importance] = []
     with bars() as progress:

@@ -12,7 +12,7 @@ import yaml
 
 from allkit.errors import ConfigError, did_you_mean
 
-__all__ = ["load_config", "override", "parse_yaml", "recipes"]
+__all__ = ["load_config", "override", "parse_yaml", "recipes", "yaml_problem"]
 
 MOST_BYTES, DEEPEST = 2**20, 12
 FORM = "`TrainConfig().to_yaml()` shows the form, and so does `allkit train DATA --print-config`."
@@ -106,11 +106,20 @@ def parse_yaml(text: str) -> Any:
     try:
         return yaml.load(text, _Plain)
     except yaml.YAMLError as error:
-        raise ValueError(str(error).splitlines()[-1].strip()[:200]) from None
+        raise ValueError(yaml_problem(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"a value cannot be read ({str(error)[:100]})") from None
+
+
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """Return what is wrong with a YAML text, with its line, in one sentence without its full stop."""
+    problem = str(getattr(error, "problem", None) or str(error).splitlines()[0])[:150]
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    return (
+        problem if mark is None else f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
+    )
 
 
 def override(values: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-__all__ = ["OWN", "Words", "is_own", "own_name", "own_parts"]
+from allkit.errors import ConfigError
+
+__all__ = ["OWN", "Words", "is_own", "own_name", "own_parts", "require_plain"]
 
 OWN = "own:"
 """What the name of an own part begins with. No plugin can offer such a name by accident."""
@@ -46,6 +49,23 @@ def own_name(thing: object) -> str:
         return own_name(inner) if callable(inner) else own_name(type(thing))
     plain = "".join(c for c in found if c.isalnum() or c in "_-.:").removeprefix(OWN)
     return f"{OWN}{plain[:LONGEST] or 'part'}"
+
+
+def require_plain(setting: str, thing: object) -> None:
+    """Raise `ConfigError` for an `async` function and a generator: called, they do nothing yet."""
+    called = getattr(thing, "func", thing)  # of functools.partial
+    if not inspect.isroutine(called) and not isinstance(called, type):
+        called = getattr(type(called), "__call__", called)  # noqa: B004 - its kind, not whether it is there
+    for kind, is_one in (
+        ("an async function", inspect.iscoroutinefunction),
+        ("an async generator", inspect.isasyncgenfunction),
+        ("a generator (it holds `yield`)", inspect.isgeneratorfunction),
+    ):
+        if is_one(called):
+            raise ConfigError(
+                f"{setting}: {own_name(thing).removeprefix(OWN)!r} is {kind}, which does nothing when it is "
+                f"called. Give a plain function."
+            )
 
 
 def own_parts(values: Mapping[str, Any]) -> tuple[str, ...]:

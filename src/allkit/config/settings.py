@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from allkit.config.elsewhere import nearest
@@ -35,6 +43,15 @@ class Config(BaseModel):
     """Headings of the written form, each by the setting that it stands above."""
     renamed: ClassVar[Mapping[str, str]] = {}
     """Names that files of 0.1.0 have, each with the name of today; settings are not taken by them."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse `True` for a number, which Python would take for 1."""
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {wanted, *get_args(wanted)}:
+            raise ValueError("it must be a number, not true or false")
+        return value
 
     @classmethod
     def parse(

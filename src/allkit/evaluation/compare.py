@@ -21,7 +21,8 @@ __all__ = ["Comparison", "compare"]
 class Comparison:
     """Second minus first, metric by metric, with 95 % intervals of a paired bootstrap over groups.
 
-    `only_first` and `only_second` count the images on which only one model is right. A difference
+    `only_first` and `only_second` count the images on which only one model is right. In `allkit evaluate
+    MODEL DATA --compare OTHER` the second is MODEL, and the first is OTHER. A difference
     whose interval contains 0 can be chance. Where a difference was the same in every resampled set,
     its interval is an exact one (`allkit.evaluation.intervals`), which `exact` explains by name.
     """
@@ -38,11 +39,18 @@ class Comparison:
         """Return it as plain values."""
         return asdict(self)
 
-    def to_text(self, names: Sequence[str] = ("accuracy", "balanced_accuracy", "ece")) -> str:
-        """Return the main differences as lines of text."""
+    def to_text(
+        self,
+        names: Sequence[str] = ("accuracy", "balanced_accuracy", "ece"),
+        *,
+        first: str = "the first model",
+        second: str = "the second model",
+    ) -> str:
+        """Return the main differences as lines of text; `first` and `second` name the models."""
         lines = [
-            f"right in the first model only: {self.only_first}, in the second only: "
-            f"{self.only_second}, of {self.n} images"
+            f"right in {second} only: {self.only_second}, in {first} only: {self.only_first}, "
+            f"of {self.n} images",
+            f"{second} minus {first}:",
         ]
         for name in names:
             if name not in self.differences or name not in self.intervals:

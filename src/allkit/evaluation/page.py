@@ -386,6 +386,9 @@ def _cases(cases: Mapping[str, Any]) -> str:
 
 def _comparison(comparison: Mapping[str, Any]) -> str:
     intervals, exact = comparison["intervals"], comparison.get("exact", {})
+    model, other = comparison.get("model", "this model"), comparison["with"]
+    if model == other:  # two folders of one name
+        model, other = f"{model} (this model)", f"{other} (the other one)"
     rows = []
     for name, value in comparison["differences"].items():
         if name in intervals:
@@ -395,9 +398,9 @@ def _comparison(comparison: Mapping[str, Any]) -> str:
     return section(
         f"Compared with {comparison['with']}",
         paragraph(
-            f"This model minus the other, on the same images, resampling the same "
-            f"{comparison['interval_unit']}s for both. Only this model is right on "
-            f"{comparison['only_second']} images, only the other one on {comparison['only_first']}."
+            f"Right in {model} only: {comparison['only_second']}, in {other} only: "
+            f"{comparison['only_first']}, of {comparison['n']} images. The differences are {model} minus "
+            f"{other} on the same images, resampling the same {comparison['interval_unit']}s for both."
         ),
         table(["metric", "difference", "95 % interval", ""], rows),
     )

@@ -101,7 +101,8 @@ class Loop:
     def fit(self, saved: Saved | None = None) -> History:
         """Train, from the state `saved` if there is one; the member ends with the weights to keep."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        # The loop learns by gradients, also where the caller has switched them off.
+        with torch.random.fork_rng(devices=devices), torch.enable_grad():
             if saved is not None:
                 self.state.take_up(saved, self.device)
                 self.schedule.take_up(self.place.updates)

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from allkit.config import TrainConfig
-from allkit.config.own import is_own, own_name, own_parts
+from allkit.config.own import is_own, own_name, own_parts, require_plain
 from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.model.own import OWN_PARTS, Given, own_backbone, structure_of
 from allkit.network.modules import fingerprint
@@ -39,7 +40,8 @@ class OwnParts:
 
     `loss` maps logits `(N, K)` float32 and labels `(N,)` int64 to losses `(N,)` or their mean.
     `optimizer` makes an optimiser of the groups of parameters, `scheduler` what changes its learning
-    rates, of it and the number of steps. Each of `callbacks` is called after every epoch.
+    rates, of it and the number of steps. Each of `callbacks` is called after every epoch, and ends the
+    phase by returning `True`.
     """
 
     backbone: Backbone | None = None
@@ -69,6 +71,11 @@ class OwnParts:
             raise ConfigError(
                 f"weights = none does nothing to the backbone {config.backbone!r}, a module that has its "
                 f"weights. Leave `weights` out, or give a function that makes the module."
+            )
+        if self.augment and not config.copies:
+            raise ConfigError(
+                f"augment = {', '.join(config.augment)} does nothing with copies = 0, since there are no "
+                f"augmented copies. Leave copies out, or augment."
             )
         if self.optimizer is not None and not _takes(self.optimizer, "lr"):
             for name in ("learning_rate", "finetune_learning_rate"):
@@ -140,6 +147,12 @@ class OwnParts:
                     f"The loss {own_name(self.loss)!r} returned {what} for {len(labels)} images; it must "
                     f"return one number, or one for each image, as a tensor."
                 )
+            if logits.requires_grad and not losses.requires_grad:
+                raise PluginError(
+                    f"The loss {own_name(self.loss)!r} returned a value without a gradient, from which "
+                    f"nothing can be learnt. Compute it from the logits by operations of torch, without "
+                    f"detach(), item(), numpy() or no_grad()."
+                )
             return losses.expand(len(labels))
 
     def optimiser(
@@ -191,7 +204,8 @@ class OwnParts:
         ended = False
         for callback in self.callbacks:
             try:
-                ended = callback(epoch) is True or ended
+                with _gradients_kept():
+                    answer = callback(epoch)
             except AllkitError:
                 raise
             except Exception as error:
@@ -199,6 +213,13 @@ class OwnParts:
                     f"The callback {own_name(callback)!r} failed after epoch {epoch.epoch} ({epoch.phase}): "
                     f"{type(error).__name__}: {str(error)[:300]}."
                 ) from error
+            if answer is not None and not isinstance(answer, (bool, np.bool_)):
+                raise ConfigError(
+                    f"The callback {own_name(callback)!r} returned a {type(answer).__name__} after epoch "
+                    f"{epoch.epoch} ({epoch.phase}). Let it return True to end the phase, and False or None "
+                    f"to go on."
+                )
+            ended = bool(answer) or ended
         return ended
 
 
@@ -222,9 +243,43 @@ def taken(settings: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
         values["augment"], parts["augment"] = _augment(augment)
     for setting in ("loss", "optimizer", "scheduler"):
         given = values.get(setting)
+        _require_kind(setting, given)
         if callable(given):
             values[setting], parts[setting] = own_name(given), given
     return values, OwnParts(**parts)
+
+
+def _require_kind(setting: str, given: Any) -> None:
+    """Raise `ConfigError` for a class in place of its instance, and an instance in place of its class."""
+    require_plain(setting, given)
+    name = getattr(given, "__name__", type(given).__name__)
+    if setting == "loss" and isinstance(given, type):
+        raise ConfigError(f"loss is the class {name}. Give an instance: loss={name}().")
+    if setting == "optimizer" and isinstance(given, torch.optim.Optimizer):
+        raise ConfigError(
+            f"optimizer is an {name} that has its parameters already, and those of the training are made "
+            f"later. Give a function: optimizer=lambda parameters: {name}(parameters, lr=0.01)."
+        )
+    schedulers = torch.optim.lr_scheduler.LRScheduler
+    made = isinstance(given, schedulers)
+    if setting == "scheduler" and (made or _misreads_steps(given)):
+        why = (
+            "has its optimizer already" if made else "takes no number of steps after the optimizer"
+        )
+        raise ConfigError(
+            f"scheduler is {name}, which {why}. Give a function of both: "
+            f"scheduler=lambda optimizer, steps: {name}(optimizer, ...)."
+        )
+
+
+def _misreads_steps(given: Any) -> bool:
+    """Say whether a scheduler of torch would take the number of steps as something else."""
+    if not isinstance(given, type) or not issubclass(given, torch.optim.lr_scheduler.LRScheduler):
+        return False
+    if getattr(given.__init__, "__module__", "") != torch.optim.lr_scheduler.__name__:
+        return False
+    second = list(inspect.signature(given).parameters)[1:2]
+    return second not in (["T_max"], ["total_iters"])
 
 
 def _callbacks(given: Any) -> tuple[Callback, ...]:
@@ -232,6 +287,7 @@ def _callbacks(given: Any) -> tuple[Callback, ...]:
         return ()
     several = tuple(given) if isinstance(given, Iterable) and not callable(given) else (given,)
     for callback in several:
+        require_plain("callbacks", callback)
         if not callable(callback) or isinstance(callback, type):
             raise ConfigError(
                 f"A callback is a function that takes a record of an epoch, not {callback!r:.100}. Give "
@@ -249,6 +305,7 @@ def _augment(given: Any) -> tuple[tuple[str, ...], dict[str, OwnAugmentation]]:
         if isinstance(one, str):
             names.append(one)
             continue
+        require_plain("augment", one)
         name = called = own_name(one)
         while name in own:
             name = f"{called}-{len(own) + 1}"
@@ -267,10 +324,21 @@ def _takes(function: Callable[..., Any], name: str) -> bool:
 
 
 @contextlib.contextmanager
+def _gradients_kept() -> Iterator[None]:
+    """Leave gradients on or off as they were, whatever an own part does to them."""
+    before = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(before)
+
+
+@contextlib.contextmanager
 def _named(setting: str, function: object) -> Iterator[None]:
     """Raise `PluginError` that names the own part in place of whatever it raises."""
     try:
-        yield
+        with _gradients_kept():
+            yield
     except AllkitError:
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ import yaml
 from allkit.config import TrainConfig
 from allkit.config.effect import without_effect
 from allkit.config.elsewhere import nearest
+from allkit.config.files import yaml_problem
 from allkit.errors import ConfigError
 from allkit.plugins import registry
 
@@ -70,7 +71,7 @@ def read_space(
     try:
         space = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not YAML: {str(error).splitlines()[-1].strip()}.") from None
+        raise ConfigError(f"{source} is not YAML: {yaml_problem(error)}.") from None
     if not isinstance(space, dict) or not space:
         raise ConfigError(f"{source} must hold lines such as `dropout: {{low: 0.0, high: 0.5}}`.")
     space = TrainConfig.with_names_of_today(space)

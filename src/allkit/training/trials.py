@@ -25,7 +25,8 @@ METRICS: Mapping[str, Literal["minimize", "maximize"]] = {
 class Trial:
     """One training of the search; `value` is `None` when it failed, and `error` says why.
 
-    `folds` holds the metric on each fold, where there are several.
+    `folds` holds the metric on each fold, where there are several. `same_as` is the number of an
+    earlier trial with the same settings, whose result this one takes over.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Trial:
     figures: dict[str, float]
     error: str | None = None
     folds: tuple[float, ...] = ()
+    same_as: int | None = None
 
 
 def best(trials: Sequence[Trial], metric: str) -> Trial | None:
@@ -54,7 +56,7 @@ def trials_of(study: optuna.Study) -> list[Trial]:
         settings = {
             name: json.loads(value) if isinstance(value, str) else _rounded(value)
             for name, value in trial.params.items()
-        }
+        } or facts.get("settings", {})
         ended = Trial(
             number=trial.number,
             settings=settings,
@@ -63,6 +65,7 @@ def trials_of(study: optuna.Study) -> list[Trial]:
             figures=facts.get("figures", {}),
             error=facts.get("error"),
             folds=tuple(facts.get("folds", ())),
+            same_as=facts.get("same_as"),
         )
         found.append(ended)
     return found

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["tune"]
 
 STUDY, SPACE = "trials.sqlite", "space.yaml"
+START = "settings"
+"""What a trial holds whose settings are those of the start, where they are outside the space."""
 BEST, TABLE, PICTURE, SHARES = "best.yaml", "trials.csv", "trials.png", "importance.csv"
 
 
@@ -55,14 +57,16 @@ def tune(
 ) -> list[Trial]:
     """Search `space` around `base` until `trials` trainings are done; return all of them.
 
-    Every trial is a whole training on `train`, judged on `val`, or on a part of `train` by group,
-    or on the folds of `base.folds`; other images are not used. The first trial is `base` itself, so
-    the best is never worse; where the space holds settings of steps and `base` does not name the
-    solver, it is `base` trained by adamw. The state is in `out/trials.sqlite`: called again, the search
-    goes on from there; an interrupted trial is repeated. `best.yaml`, `trials.csv` and `trials.png` are
-    written after every trial, and in the end `importance.csv` (`allkit.training.importance`), for which
-    there must be trials enough. A trial that fails is noted and the search goes on. `timeout` is in
-    seconds; no trial is begun after it. `told` is called after each trial, and `explained` in the end.
+    Every trial is a whole training on `train`, judged on `val`, or on a part of `train` by group, or on
+    the folds of `base.folds`; other images are not used. The first trial is `base` itself, also where
+    that is outside the space, so the best is never worse; where the space holds settings of steps and
+    `base` does not name the solver, it is `base` trained by adamw. Settings that are drawn a second
+    time are not trained again: the trial takes the result of the first. The state is in
+    `out/trials.sqlite`: called again, the search goes on from there; an interrupted trial is repeated.
+    `best.yaml`, `trials.csv` and `trials.png` are written after every trial, and in the end
+    `importance.csv` (`allkit.training.importance`), for which there must be trials enough. A trial that
+    fails is noted and the search goes on. `timeout` is in seconds; no trial is begun after it. `told`
+    is called after each trial, and `explained` in the end.
 
     Raises `ConfigError` when Optuna is not installed, or `out` holds another search, and
     `AllkitError` when every trial failed.
@@ -96,7 +100,8 @@ def tune(
         progress("trials", len(done), max(trials, len(done)))
     if done and all(trial.value is None for trial in done):
         raise AllkitError(f"Every trial failed. The last one: {done[-1].error}")
-    shares = importance(done, space, metric, seed=base.seed)
+    inside = [trial for trial in done if all(_within(trial.settings, n, space) for n in space)]
+    shares = importance(inside, space, metric, seed=base.seed)
     if shares:
         _write_importance(shares, out)
         _draw(done, out, metric, shares)
@@ -164,15 +169,21 @@ def _open(
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         # Killed in the middle: it is done again with the same settings.
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params or trial.system_attrs.get("fixed_params", {}))
+        study.enqueue_trial(
+            trial.params or trial.system_attrs.get("fixed_params", {}),
+            user_attrs={n: trial.user_attrs[n] for n in (START,) if n in trial.user_attrs},
+        )
     if not study.get_trials(deepcopy=False):
         values = base.model_dump(mode="json")
-        within = {name: values[name] for name in space if _within(values, name, space)}
-        first = {
-            name: json.dumps(value) if "choices" in space[name] else value
-            for name, value in within.items()
-        }
-        study.enqueue_trial(first)
+        if all(_within(values, name, space) for name in space):
+            first = {
+                name: json.dumps(values[name]) if "choices" in entry else values[name]
+                for name, entry in space.items()
+            }
+            study.enqueue_trial(first)
+        else:
+            # Optuna draws other values in place of those outside its ranges, so it is told of none.
+            study.enqueue_trial({}, user_attrs={START: {name: values[name] for name in space}})
     return study
 
 
@@ -193,8 +204,19 @@ def _one(
     seed = base.seed + len(study.get_trials(deepcopy=False))
     study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, multivariate=False)
     trial = study.ask()
-    settings = {name: suggest(trial, name, entry) for name, entry in space.items()}
+    settings = trial.user_attrs.get(START) or {
+        name: suggest(trial, name, entry) for name, entry in space.items()
+    }
     start = time.monotonic()
+    done = trials_of(study)
+    twin = next((t for t in done if t.value is not None and t.settings == settings), None)
+    if twin is not None:  # a training from the same settings gives the same result
+        trial.set_user_attr("figures", twin.figures)
+        trial.set_user_attr("folds", list(twin.folds))
+        trial.set_user_attr("same_as", twin.number)
+        trial.set_user_attr("seconds", 0.0)
+        study.tell(trial, twin.value)
+        return
     try:
         # The head of a trial is judged and forgotten: it need not be trained again.
         config = base.changed({"refit": False, **settings}, source=f"trial {trial.number}")
@@ -241,10 +263,10 @@ def _val_losses(
 
 
 def _within(values: Mapping[str, Any], name: str, space: Space) -> bool:
-    entry = space[name]
+    entry, value = space[name], values.get(name)
     if "choices" in entry:
-        return values[name] in entry["choices"]
-    return bool(entry["low"] <= values[name] <= entry["high"])
+        return value in entry["choices"]
+    return value is not None and bool(entry["low"] <= value <= entry["high"])
 
 
 def _write(trials: Sequence[Trial], out: Path, base: TrainConfig, metric: str) -> None:
