@@ -1,5 +1,6 @@
 """The site: it builds without a warning, no link is broken, and a folder of it can be searched offline."""
 
+import json
 import os
 import re
 import subprocess
@@ -111,6 +112,42 @@ def test_the_files_of_the_root_are_in_the_site(site):
     ):
         assert words in (ROOT / name).read_text(encoding="utf-8")
         assert words in (site / "project" / f"{page}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def found(site):
+    """What the search reads: each place of a page with its text and its rank."""
+    text = (site / "search" / "search_index.js").read_text(encoding="utf-8")
+    return json.loads(text[text.index("{") : text.rindex("}") + 1])["docs"]
+
+
+@pytest.mark.slow
+def test_the_search_ranks_pages_for_use_before_records(found):
+    ranks = {entry["location"].partition("#")[0]: entry.get("boost", 1) for entry in found}
+    records = [page for page in ranks if page.startswith("adr/")]
+    assert len(records) > 40
+    for page in [*records, "figures-former.html", "project/changelog.html"]:
+        assert ranks[page] < 1, page
+    assert ranks["reference/glossary.html"] > ranks["explanation/trust.html"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("AUROC", "reference/glossary.html"),
+        ("AUC", "reference/glossary.html"),
+        ("McNemar", "reference/glossary.html"),
+        ("FPR", "reference/glossary.html"),
+        ("true positive rate", "reference/glossary.html"),
+        ("twine upload", "tutorials/plugin.html"),
+        ("trusted publishing", "tutorials/plugin.html"),
+        ("publish", "project/release.html"),
+        ("upload", "project/release.html"),
+    ],
+)
+def test_the_search_knows_the_usual_words(found, word, page):
+    assert any(word in entry["text"] for entry in found if entry["location"].startswith(page))
 
 
 def slug(heading):
