@@ -167,7 +167,7 @@ def test_images_that_cannot_be_read_are_an_error_of_both_houses(fitted):
     with pytest.raises(InputError, match=r"nope\.png"):
         fitted.predict(["nope.png"])
     with pytest.raises(InputError, match=r"nope\.png"):
-        SmearClassifier(**SETTINGS).fit(["nope.png", "neither.png"], [0, 1])
+        SmearClassifier(**SETTINGS).fit(["nope.png", "a.png", "b.png", "c.png"], [0, 0, 1, 1])
 
 
 def test_groups_that_cannot_be_divided_are_an_error_of_both_houses(smears):

@@ -69,6 +69,23 @@ def test_a_search_begins_with_the_settings_given_also_outside_its_space(tmp_path
         assert next(csv.DictReader(stream))["copies"] == "1"
 
 
+def test_a_start_outside_the_space_that_was_cut_off_is_begun_again(
+    tmp_path, data, base, monkeypatch
+):
+    options = {"base": base, "space": {"copies": {"choices": [0]}}, "trials": 1}
+
+    def cut(*parts):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(allkit.Trainer, "fit", cut)
+        with pytest.raises(KeyboardInterrupt):
+            tune(data.train, None, tmp_path / "s", **options)
+    (done,) = tune(data.train, None, tmp_path / "s", **options)
+    assert done.settings == {"copies": 1}
+    assert done.value is not None
+
+
 @pytest.mark.slow
 def test_settings_that_are_drawn_again_are_not_trained_again(tmp_path, data, base, monkeypatch):
     fits = []
@@ -403,7 +420,7 @@ def test_a_search_over_own_parts_is_refused(tmp_path, data, base):
         ("dropout: 0.5", "must be {low"),
         ("seed: {low: 1, high: 5}", "decides how the metric is measured"),
         ("- 1", "must hold lines"),
-        ("a: 1\nb: [", r"not YAML: .* in line 2, column 4"),
+        ("a: 1\nb: [", r"not YAML: .* in line 2, column 5"),
     ],
 )
 def test_a_search_space_that_is_none_is_refused(text, message):

@@ -67,7 +67,7 @@ def tune(
 ) -> None:
     """Search for better settings on validation images; test images are never touched.
 
-    The search starts from --config and the other options; they are the first trial.
+    The search starts from --config and the options, which the first trial has.
 
     Example:
     allkit tune split.csv --out search --trials 20
@@ -95,7 +95,7 @@ def tune(
         search_space = read_space(default_space(base), base)
     else:
         search_space = read_space(_read_text(space), base, source=str(space), metric=metric)
-    train, val = training_parts(open_data(data, slide_pattern=base.slide), base)
+    train_set, val_set = training_parts(open_data(data, slide_pattern=base.slide), base)
 
     def say_trial(trial: Trial) -> None:
         settings = ", ".join(f"{name} {value}" for name, value in trial.settings.items())
@@ -110,8 +110,8 @@ def tune(
     shares: list[Importance] = []
     with bars() as progress:
         done = search(
-            train,
-            val,
+            train_set,
+            val_set,
             out,
             base=base,
             space=search_space,
