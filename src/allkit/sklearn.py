@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -92,13 +93,20 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         `Trainer.fit` raises.
         """
         dataset, classes = labelled(X, y, groups)
+        if not dataset.has_groups:
+            _tell_of_groups()
         trainer = Trainer(
             cache=self.cache,
             progress=self.progress,
             callbacks=self.callbacks or (),
             **self.settings,
         )
-        self.model_: Classifier = trainer.fit(dataset)
+        with warnings.catch_warnings():
+            if not dataset.has_groups:  # said above, with the remedy that there is here
+                warnings.filterwarnings(
+                    "ignore", message=".* has no groups: images of the same field"
+                )
+            self.model_: Classifier = trainer.fit(dataset)
         self.classes_ = classes
         self.n_classes_ = len(classes)
         return self
@@ -128,6 +136,23 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         dataset = unlabelled(images)
         cache = FeatureCache() if isinstance(self.cache, str) else self.cache
         return self.model_.judge(dataset, cache=cache)
+
+
+NO_GROUPS = (
+    "`fit` was given no groups: allkit's own validation, and the verdicts that rest on it, will be too "
+    "favourable. `cross_val_score(..., groups=g)` keeps them for its splitter: write "
+    "`sklearn.set_config(enable_metadata_routing=True)`, `model.set_fit_request(groups=True)` and "
+    '`cross_val_score(..., params={"groups": g})`; outside of it `model.fit(X, y, groups=g)`. '
+    "This is said once."
+)
+_said: list[str] = []
+
+
+def _tell_of_groups() -> None:
+    """Warn that groups did not reach `fit`, once in a process: a search fits many times."""
+    if not _said:
+        _said.append(NO_GROUPS)
+        warnings.warn(NO_GROUPS, UserWarning, stacklevel=3)
 
 
 def _parameters() -> dict[str, inspect.Parameter]:
