@@ -163,6 +163,19 @@ def test_what_cannot_be_used_is_an_error_of_both_houses(images, labels, groups, 
     assert isinstance(raised.value, AllkitError)
 
 
+def test_groups_that_do_not_reach_the_fit_are_told_once_with_the_remedy(smears, monkeypatch):
+    images, labels, groups = smears
+    monkeypatch.setattr(allkit.sklearn, "_said", [])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        model = SmearClassifier(**SETTINGS)
+        cross_val_score(model, images, labels, groups=groups, cv=GroupKFold(2))
+    of_groups = [str(one.message) for one in told if "groups" in str(one.message)]
+    assert len(of_groups) == 1
+    assert "set_fit_request(groups=True)" in of_groups[0]
+    assert 'params={"groups": g}' in of_groups[0]
+
+
 class OfTables(SmearClassifier):
     """The same on pictures of rows of numbers: the checks of scikit-learn know tables alone."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import os
 import warnings
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -93,19 +94,13 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
         `Trainer.fit` raises.
         """
         dataset, classes = labelled(X, y, groups)
-        if not dataset.has_groups:
-            _tell_of_groups()
         trainer = Trainer(
             cache=self.cache,
             progress=self.progress,
             callbacks=self.callbacks or (),
             **self.settings,
         )
-        with warnings.catch_warnings():
-            if not dataset.has_groups:  # said above, with the remedy that there is here
-                warnings.filterwarnings(
-                    "ignore", message=".* has no groups: images of the same field"
-                )
+        with _remedy_for_groups():
             self.model_: Classifier = trainer.fit(dataset)
         self.classes_ = classes
         self.n_classes_ = len(classes)
@@ -145,14 +140,29 @@ NO_GROUPS = (
     '`cross_val_score(..., params={"groups": g})`; outside of it `model.fit(X, y, groups=g)`. '
     "This is said once."
 )
+WITHOUT = " has no groups: "
+"""By this the warning of a division without groups is known."""
 _said: list[str] = []
 
 
-def _tell_of_groups() -> None:
-    """Warn that groups did not reach `fit`, once in a process: a search fits many times."""
-    if not _said:
-        _said.append(NO_GROUPS)
-        warnings.warn(NO_GROUPS, UserWarning, stacklevel=3)
+@contextlib.contextmanager
+def _remedy_for_groups() -> Iterator[None]:
+    """Have the warning that a set has no groups say what helps here, once in a process.
+
+    A search fits many times. Other warnings are shown as they are.
+    """
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+            if WITHOUT not in str(message):
+                shown(message, *rest, **more)
+            elif not _said:
+                _said.append(NO_GROUPS)
+                shown(UserWarning(NO_GROUPS), *rest, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def _parameters() -> dict[str, inspect.Parameter]:

@@ -174,8 +174,8 @@ def _mark(check: Check, mark: Mark) -> list[str]:
     ]
     text = (
         f"The same detail stands at one place of {how_many(len(mark.images), 'image')} (framed): a scale "
-        f"bar, a label, or dust in the microscope. A class that bears it more often than others can be told by "
-        f"it."
+        f"bar, a label, or dust in the microscope. "
+        f"A class that bears it more often than others can be told by it."
     )
     return [
         paragraph(text),
