@@ -425,10 +425,12 @@ def test_an_unreadable_answer_says_so_once(tmp_path, tiny):
 
 def test_bars_for_notebooks_are_imported_without_a_warning():
     code = (
-        "import sys, types, warnings; sys.modules['IPython'] = types.ModuleType('IPython')\n"
+        "import sys, types, warnings\n"
+        "for name in ('IPython', 'ipykernel', 'ipykernel.zmqshell'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
         "sys.modules['ipywidgets'] = None\n"
         "warnings.simplefilter('always')\n"
-        "import IPython; IPython.get_ipython = lambda: type('K', (), {'config': {'IPKernelApp': 1}})()\n"
+        "sys.modules['IPython'].get_ipython = object\n"
         "from allkit.telemetry import silence\n"
         "with silence(): pass\n"
         "assert 'tqdm.auto' in sys.modules\n"

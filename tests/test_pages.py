@@ -192,7 +192,7 @@ def test_the_two_verdicts_have_names_and_are_the_same_on_terminal_page_notebook_
         assert "Benign or malignant, accepted / review / refused: 16 / 0 / 0" in text
         assert text.count("ccepted / review / refused:") in (1, 2)
     terminal, page, notebook, card = everywhere(figures())
-    for text in (terminal, notebook, card):
+    for text in (terminal, page, notebook, card):
         assert "Class, accepted / review / refused: 0 / 15 / 1" in text
     assert "Verdicts on the class, and why" in page
     assert "Benign or malignant: share accepted" in page

@@ -427,7 +427,10 @@ def test_the_exported_file_gives_the_same_verdicts_without_torch(folded, tmp_pat
 def test_noise_is_no_smear(folded):
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     (answer,) = folded[0].predict(noise)
-    assert (answer.verdict, answer.reasons[0]) == ("refused", "unlike what was learnt of any slide of the training")
+    assert (answer.verdict, answer.reasons[0]) == (
+        "refused",
+        "unlike what was learnt of any slide of the training",
+    )
 
 
 def test_a_validation_part_that_is_too_small_is_named_in_model_and_card(tiny, tmp_path):

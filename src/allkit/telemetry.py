@@ -127,7 +127,7 @@ def _bars_without_widgets() -> None:
 
     Where ipywidgets are not installed it warns in red of a bar that nobody asked for.
     """
-    notebook = "IPython" in sys.modules and "tqdm.autonotebook" not in sys.modules
+    notebook = "ipykernel" in sys.modules and "tqdm.autonotebook" not in sys.modules
     if not notebook or importlib.util.find_spec("tqdm") is None:
         return
     with warnings.catch_warnings():

@@ -21,6 +21,7 @@ from allkit.cli.progress import bars, say
 from allkit.cli.summaries import evaluation_summary
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import whole_folder, write_whole
+from allkit.shown.answer import share_text
 
 if TYPE_CHECKING:
     from allkit.config import TrainConfig
@@ -135,9 +136,10 @@ def _told(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Return an answer in words: the verdict on the class, and that on its class group, by their names."""
     if row["label"] is None:
         return f"{row['verdict']} ({'; '.join(row['reasons'])})"
-    text = f"class {names[row['label']]}, probability {row['probability']:.2f}, {row['verdict']}"
+    text = f"class {names[row['label']]}, probability {share_text(row['probability'])}, {row['verdict']}"
     if row["coarse"] is not None:
-        text += f"; {row['coarse']}, probability {row['coarse_probability']:.2f}, {row['coarse_verdict']}"
+        share = share_text(row["coarse_probability"])
+        text += f"; {row['coarse']}, probability {share}, {row['coarse_verdict']}"
     return f"{text} ({'; '.join(row['reasons'])})" if row["reasons"] else text
 
 

@@ -205,10 +205,11 @@ def _verdicts(evaluation: Mapping[str, Any], images: JudgedImages | None) -> str
     total, counts = sum(evaluation["verdicts"].values()), counted(evaluation)
     shown = {"accepted": "accepted", "review": "for review", "refused": "refused"}
     parts = [
+        paragraph(_verdict_counts(evaluation)),
         table(
             ["verdict", counts, ""],
             [(shown.get(k, k), v, bar(v / total)) for k, v in evaluation["verdicts"].items()],
-        )
+        ),
     ]
     if images is not None and images.decisions is not None:
         parts += _reasons(images, counts)

@@ -162,7 +162,7 @@ def _limits(probes: Sequence[Probe], chance: float) -> str:
         for blind, (share, sees) in shares.items()
         if blind in limits
     ]
-    honest = "; part of what colour gets is honest" if False in limits else ""
+    honest = ", since part of what colour gets is honest" if False in limits else ""
     return f"Orange is a shortcut: its whole interval is at or above {' and '.join(texts)}{honest}."
 
 
