@@ -80,10 +80,10 @@ def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
     assert {"specificity", "roc_auc", "average_precision"} <= set(values["per_class"]["Pro"])
     assert values["coarse"]["groups"] == ["benign", "malignant"]
     page = (tmp_path / "e.html").read_text()
-    assert page.index("Benign or malignant") < page.index("Metrics")
+    assert page.index("Benign or malignant") < page.index("All metrics")
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("data:image/png") == 3
-    assert "Strongest shortcut probe" in page or "No shortcut probe" in page
+    assert page.count("data:image/png") == 4
+    assert "For comparison: the" in page or "No shortcut probe" in page
 
 
 @pytest.mark.slow

@@ -83,11 +83,12 @@ def evaluation_fragment(evaluation: Mapping[str, Any], names: Mapping[str, str])
         if evaluation.get(key) is not None and interval_of(evaluation, key) is not None
     ]
     shown = [names.get(name, name) for name in evaluation["classes"]]
+    lines = [f"{in_units(evaluation)}.", *coarse_lines(evaluation.get("coarse"))]
+    if evaluation["verdicts"]:
+        lines.append(_verdict_counts(evaluation))
     return fragment(
         *_cautions(evaluation),
-        paragraph(f"{in_units(evaluation)}."),
-        *(paragraph(line) for line in coarse_lines(evaluation.get("coarse"))),
-        paragraph(_verdict_counts(evaluation)) if evaluation["verdicts"] else "",
+        *map(paragraph, lines),
         table(["", "value", "95 % interval", ""], rows),
         confusion_table(evaluation["confusion"], shown),
     )
