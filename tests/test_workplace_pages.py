@@ -431,7 +431,7 @@ def test_a_reader_is_told_to_ask_a_signer(anna, bert, case, desk):
 def test_the_drawer_says_what_stands_against_a_signature_and_chooses_nothing(anna, case, desk):
     _, at = signing_page(anna, case, desk)
     assert at.radio[0].value is None
-    assert at.radio[0].options == ["Benign", "Early Pre-B", "Pre-B", "Pro-B", "Other", "Inadequate"]
+    assert at.radio[0].options == ["Benign", "Early pre-B", "Pre-B", "Pro-B", "Other", "Inadequate"]
     said = words(at)
     assert "□ 2 fields need to be read: field 1.png, field 2.png." in said
     assert "□ One field has no answer of the model that could be used. Acknowledge" in said
