@@ -355,3 +355,15 @@ def test_the_demo_without_a_network_cannot_download_and_says_what_to_do(cli, mon
     status, _, err = cli("demo", "--download")
     assert status == 2
     assert "--data" in err or "pip install 'allkit[download]'" in err
+
+
+def test_the_doctor_says_which_clinic_is_meant(cli, monkeypatch, tmp_path):
+    monkeypatch.delenv("ALLKIT_CLINIC_URL", raising=False)
+    monkeypatch.setenv("ALLKIT_CLINIC", str(tmp_path))
+    assert f"{tmp_path}, where there is none yet" in cli("doctor")[1]
+    (tmp_path / "clinic.sqlite3").touch()
+    assert f"{'clinic':<16} {tmp_path}\n" in cli("doctor")[1]
+    monkeypatch.setenv("ALLKIT_CLINIC_URL", "postgresql://me:secret@host/clinic")
+    out = cli("doctor")[1]
+    assert "ALLKIT_CLINIC_URL" in out
+    assert "secret" not in out
