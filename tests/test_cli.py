@@ -367,3 +367,14 @@ def test_the_doctor_says_which_clinic_is_meant(cli, monkeypatch, tmp_path):
     out = cli("doctor")[1]
     assert "ALLKIT_CLINIC_URL" in out
     assert "secret" not in out
+
+
+def test_the_smears_of_the_demo_have_their_slides_so_that_unseen_ones_are_measured(drawn):
+    from allkit.cli.demo import _with_slides
+    from allkit.data.dataset import Dataset
+
+    before = Dataset.open(drawn)
+    after = _with_slides(before)
+    assert not before.has_slides
+    assert after.has_slides
+    assert [sample.slide for sample in after] == [sample.group for sample in before]
