@@ -179,7 +179,7 @@ WRONG = (
     ("evaluate m d --part", "all, train, val, test"),
     ("explain m i --out o.png --method", "auto, hirescam, gradcam, occlusion, cells"),
     ("adapt m d --out o --strength", "unchanged, weak, medium, strong"),
-    ("split d --out s.csv --by", "group, image"),
+    ("split d --out s.csv --by", "group, slide, image"),
     ("split d --out s.csv --scheme", "random, leave-one-group-out"),
     ("clean d --out n --marks", "paint, crop, keep"),
     ("clean d --out n --near-duplicates", "keep, drop"),
