@@ -16,7 +16,10 @@ _RING = "#0b6e4f"
 
 
 def picture_of(image: Pixels, cells: Sequence[Cell], width: int, side: int = 192) -> bytes:
-    """Return a JPEG with `side` as the longer side and a ring about each white cell; they are in pixels of an image of `width`."""
+    """Return a JPEG with `side` as the longer side, and a ring about each white cell.
+
+    Places of cells are in pixels of an image of `width`.
+    """
     small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
     scale = small.width / width
