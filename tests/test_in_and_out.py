@@ -2,6 +2,8 @@
 
 import io
 import pickle  # noqa: TID251 - what was just written here
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -334,3 +336,96 @@ def test_a_folder_and_an_exported_file_are_opened_by_one_call(tiny_folder, tiny_
         allkit.load(tiny_onnx, device="cuda")
     with pytest.raises(allkit.CheckpointError, match="does not exist"):
         allkit.load("nowhere.onnx")
+
+
+# ── what a division keeps apart ────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def on_slides(some, data):
+    """Twelve images of four slides with no group, three a slide."""
+    arrays = [data.read(i) for i in range(12)]
+    labels = ["Pro", "Pre"] * 6
+    return allkit.Dataset.from_arrays(arrays, labels, slides=[f"s{i // 3}" for i in range(12)])
+
+
+def test_a_division_by_slide_keeps_slides_whole(on_slides):
+    train, test = on_slides.split(0.5, by="slide")
+    assert not {s.slide for s in train} & {s.slide for s in test}
+    for fold in on_slides.folds(2, by="slide"):
+        assert not {s.slide for s in fold.train} & {s.slide for s in fold.test}
+    assert on_slides.split(0.5, by="slide").whole.leaks() == []
+
+
+@pytest.mark.parametrize("by", ["Image", "images", "group ", None, "series"])
+def test_a_division_by_another_word_is_refused(data, by):
+    with pytest.raises(DatasetError, match="is no way to divide"):
+        data.split(0.3, by=by)
+
+
+def test_a_division_by_unknown_slides_is_refused(some):
+    with pytest.raises(DatasetError, match="slides of its images are unknown"):
+        allkit.Dataset.from_arrays([some.read(0)], ["Pro"]).split(0.3, by="slide")
+
+
+def test_slides_on_two_sides_are_told_before_and_after_the_training(on_slides, tiny_settings):
+    half = np.arange(12) % 3 == 0
+    split = allkit.Split.from_indices(on_slides, ~half, test=half)
+    assert any("4 slides (12 images) lie on two sides" in line for line in split.whole.leaks())
+    with pytest.warns(UserWarning, match="divide by slide"):
+        on_slides.split(0.5)
+    model = allkit.Trainer(**(tiny_settings | {"val": 0.0})).fit(split.train)
+    notes = model.evaluate(split.test, probes=False).notes
+    assert any("4 of these 4 images come from slides that were trained on" in n for n in notes)
+
+
+def test_a_validation_part_that_was_trained_on_is_refused(data, tiny_settings):
+    with pytest.raises(DatasetError, match="would judge nothing"):
+        allkit.Trainer(**tiny_settings).fit(data, data[::3])
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda d: allkit.Trainer("vgg16"), "settings by their names"),
+        (lambda d: allkit.Trainer().fit(None), "NoneType"),
+        (lambda d: d.split(0.3, "group"), "give shares"),
+        (lambda d: d.split(test="0.3"), "give shares"),
+        (lambda d: d.folds(0), "number of folds"),
+        (lambda d: allkit.check([1]), "a list"),
+        (lambda d: allkit.Dataset.open(None), "None"),
+        (lambda d: allkit.Dataset.open(""), "''"),
+        (lambda d: allkit.Dataset.from_arrays([d.read(0)] * 2, ["a", "b"], names=["x", "x"]), "one name"),
+        (lambda d: allkit.Dataset.from_arrays(np.zeros((2, 64, 64, 3)), ["a", "b"]), r"The array .*\* 255"),
+        (lambda d: allkit.Dataset.from_arrays(np.zeros((2, 3, 64, 64), np.uint8), ["a", "b"]), "transpose"),
+        (lambda d: allkit.Dataset.from_frame(pd.DataFrame({"image": [d.read(0)], "label": ["a"]})), "from_arrays"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_in_one_sentence(data, call, said):
+    with pytest.raises(allkit.AllkitError, match=said):
+        call(data)
+
+
+def test_labels_may_be_numbers_and_tensors(some):
+    arrays = [some.read(i % 3) for i in range(11)]
+    for labels in (list(range(11)), np.arange(11), torch.arange(11), list(torch.arange(11))):
+        data = allkit.Dataset.from_arrays(arrays, labels)
+        assert data.classes == tuple(map(str, range(11)))
+
+
+def test_a_set_of_a_set_or_a_frame_is_that_set(data):
+    assert allkit.Dataset.open(data) is data
+    assert len(allkit.Dataset.open(data.to_frame())) == len(data)
+
+
+def test_score_takes_images_with_their_labels(tiny, some):
+    images = [some.read(i) for i in range(3)]
+    assert tiny.score(images, [s.label for s in some]) == tiny.score(some)
+
+
+def test_modules_that_the_documentation_names_need_no_import():
+    code = (
+        "import allkit; print(allkit.config.TrainConfig().seed, allkit.errors.AllkitError.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "AllkitError"]

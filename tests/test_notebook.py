@@ -220,6 +220,12 @@ def test_the_accuracy_of_a_training_is_said_in_short_sentences_the_number_first(
     assert " on 9 images in 3 groups. Held out from training, divided by group. " in text
     assert text.endswith("Afterwards the head was trained again on all images.")
     assert max(len(sentence) for sentence in text.split(". ")[2:]) < 60
+    alone = accuracy_sentence(values | {"interval_unit": "image", "units": 9})
+    assert (
+        "no groups known. Held out from training, divided by image, since no groups are known"
+        in alone
+    )
+    assert "by group" not in alone
 
 
 # ── sets, models, reports ─────────────────────────────────────────────────────────────────────
@@ -373,6 +379,14 @@ def test_a_log_gets_a_line_at_most_every_ten_seconds_and_short_work_none(capsys,
     assert lines[0].startswith("Features (40): about 40 seconds")
     assert 3 <= len(lines) <= 5
     assert not any("head" in line.lower() for line in lines)
+
+
+def test_one_slide_is_said_in_the_singular():
+    from allkit.quality.slides import SlideSuggestion
+
+    rows = ({"slide": "suggested-1"}, {"slide": "suggested-2"})
+    assert SlideSuggestion(None, (), rows[:1]).in_words == "There seems to be 1 slide"
+    assert SlideSuggestion(None, (), rows).in_words == "There seem to be 2 slides"
 
 
 # ── small numbers, and what a notebook is shown ───────────────────────────────────────────────

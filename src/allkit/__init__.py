@@ -116,11 +116,24 @@ _HOME = {
     "reason_sentence": "allkit.trust.reasons",
 }
 __all__ = sorted([*_HOME, "__version__"])
+_MODULES = (
+    "config",
+    "errors",
+    "hookspecs",
+    "plugins",
+    "sklearn",
+    "telemetry",
+    "testing",
+    "training",
+)
+"""Modules that the documentation names; they need no import of their own."""
 
 
 def __getattr__(name: str) -> Any:
     # Names are imported when they are first used, so that `import allkit` stays quick and free
     # of torch.
+    if name in _MODULES:
+        return importlib.import_module(f"allkit.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'allkit' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME[name]), name)

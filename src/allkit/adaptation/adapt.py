@@ -26,6 +26,7 @@ from allkit.adaptation.refit import (
 from allkit.adaptation.slide_limits import fit_limits
 from allkit.adaptation.trust import recalibrate, with_known_slides, with_seen_images
 from allkit.data.dataset import Dataset
+from allkit.data.slides import known_names
 from allkit.errors import ConfigError, DatasetError
 from allkit.evaluation.compare import Comparison, compare
 from allkit.evaluation.evaluate import require_labels
@@ -344,6 +345,9 @@ def _classifier(
                 "images_sha256": tuple(sorted({*data.images_sha256, *lab.data.hashes})),
                 "groups_sha256": tuple(
                     sorted({*data.groups_sha256, *hide_groups(lab.data.origins)})
+                ),
+                "slides_sha256": tuple(
+                    sorted({*data.slides_sha256, *hide_groups(known_names(lab.data.samples))})
                 ),
                 "drawn": data.drawn or lab.data.drawn,
             }

@@ -138,7 +138,7 @@ def _text(report: Check) -> str:
     if report.slide_suggestion is not None:
         lines += [
             "",
-            f"By what is seen: {how_many(report.slide_suggestion.number, 'slide')}. That is a suggestion, in "
+            f"{report.slide_suggestion.in_words}. That is a suggestion, in "
             f"doubt one slide rather than two; `--write-slides FILE.csv` writes it down.",
         ]
     for suspect in (report.label_suspects or ())[:SHOWN]:

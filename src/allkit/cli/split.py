@@ -28,8 +28,8 @@ def split(
     val: Val = 0.0,
     folds: Annotated[int, typer.Option(help="write k folds instead")] = 0,
     by: Annotated[
-        Literal["group", "image"],
-        typer.Option(help=BY, metavar="group | image"),
+        Literal["group", "slide", "image"],
+        typer.Option(help=BY, metavar="group | slide | image"),
     ] = "group",
     scheme: Annotated[
         Scheme,
@@ -53,8 +53,8 @@ def split(
     allkit split smears --out split.csv --test 0.3 --val 0.1
     allkit split smears.csv --out folds.csv --folds 5
     """
-    if scheme != "random" and (folds or by == "image"):
-        raise ConfigError("--scheme leave-one-group-out takes neither --folds nor --by image.")
+    if scheme != "random" and (folds or by != "group"):
+        raise ConfigError("--scheme leave-one-group-out takes neither --folds nor --by.")
     if out.suffix.lower() != ".csv":
         raise ConfigError(f"--out is {out}; the division is written as a .csv file.")
     require_free(out, overwrite=overwrite)

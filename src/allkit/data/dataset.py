@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allkit.data import dividing, memory, readers, rows, tables
-from allkit.data.dividing import By
+from allkit.data.dividing import By, KeptWhole
 from allkit.data.labels import class_order
 from allkit.data.names import with_origins
 from allkit.data.overview import dataset_html, sheet
@@ -43,6 +43,10 @@ T = TypeVar("T")
 def _above(module: str) -> Any:
     """Return a module of what learns, which this layer does not know: it is opened when it is asked for."""
     return importlib.import_module(module)
+
+
+def _named(value: object) -> str:
+    return repr(value) if value is None or value == "" else f"a {type(value).__name__}"
 
 
 class Dataset(Samples):
@@ -80,6 +84,9 @@ class Dataset(Samples):
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
         """Read a folder of class folders, a zip of one, or a CSV, TSV or Parquet table."""
+        if not isinstance(path, (str, os.PathLike)) or not str(path):
+            given: Any = path  # `of` takes a set or a data frame, and names what is needed
+            return cls.of(given)
         return cls._from_rows(readers.read(Path(path)))
 
     @classmethod
@@ -87,12 +94,12 @@ class Dataset(Samples):
         """Return a set as it is, open the path of one, or read a data frame; else raise `DatasetError`."""
         if isinstance(data, cls):
             return data
-        if isinstance(data, (str, os.PathLike)):
+        if isinstance(data, (str, os.PathLike)) and str(data):
             return cls.open(data)
-        if not isinstance(data, Dataset) and hasattr(data, "itertuples"):
+        if not isinstance(data, (Dataset, str, os.PathLike)) and hasattr(data, "itertuples"):
             return cls.from_frame(data)
         raise DatasetError(
-            f"A set of labelled images is needed, and this is a {type(data).__name__}. Give a Dataset "
+            f"A set of labelled images is needed, and this is {_named(data)}. Give a Dataset "
             f"(Dataset.open(path), Dataset.from_arrays(images, labels)), a path or a data frame."
         )
 
@@ -276,7 +283,8 @@ class Dataset(Samples):
 
         Compares the parts `train`, `val` and `test`: groups and cases, and images of one field.
         """
-        return leaks_of([s.part for s in self.samples], self.units, self.fields)
+        known = self.slides if self.has_slides and not self.slides_suggested else None
+        return leaks_of([s.part for s in self.samples], self.units, self.fields, known)
 
     def show(self, per_class: int = 6, *, seed: int = 0) -> Figure:
         """Return a contact sheet as a matplotlib figure: a row of images for each class.
@@ -340,31 +348,34 @@ class Dataset(Samples):
         return self.subset(chosen, name=f"{self.name} ({'+'.join(names)})")
 
     def split(
-        self, test: float = 0.3, val: float = 0.0, by: By = "group", seed: int = 0
+        self, test: float = 0.3, val: float = 0.0, by: KeptWhole = "group", seed: int = 0
     ) -> Split[Dataset]:
         """Divide into train, val and test, every class in proportion on every side.
 
         `test` and `val` are shares of all images. `by="group"` keeps groups, cases and images of
-        the same field whole. `by="image"` is the plain random division of the published
-        systems: images of one slide, even of one field, are then on both sides, and metrics
-        measured on it are inflated. Raises `DatasetError` when a class cannot be on every side.
+        the same field whole, `by="slide"` slides too. `by="image"` is the plain random division of
+        the published systems: images of one slide, even of one field, are then on both sides, and
+        metrics measured on it are inflated. Raises `DatasetError` when a class cannot be on every
+        side, for another word, and by slide where slides are unknown.
         """
         names, shares = dividing.sides_of(test, val)
-        placed = self._allocated(shares, names, by, seed)
-        return self._divided([names[side] for side in placed], by, seed)
+        placed, kept = self._allocated(shares, names, by, seed)
+        return self._divided([names[side] for side in placed], kept, seed)
 
-    def folds(self, k: int, by: By = "group", seed: int = 0) -> list[Split[Dataset]]:
+    def folds(self, k: int, by: KeptWhole = "group", seed: int = 0) -> list[Split[Dataset]]:
         """Return k divisions into train and test; every image is in exactly one test part.
 
-        A `fold` column in the set is taken as it is when it holds exactly k folds.
+        A `fold` column in the set is taken as it is when it holds exactly k folds. `by` is that of
+        `split`. Raises `DatasetError` also for k below 2.
         """
+        dividing.require_folds(k)
         placed = dividing.given_folds([s.fold for s in self.samples], k)
         if placed is not None:
-            by = self.split_by or by  # as the table says
-            return [self._without_relatives(placed == fold, by, seed) for fold in range(k)]
-        placed = self._allocated([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
+            known = self.split_by or dividing.kept_whole(self, by)[1]  # as the table says
+            return [self._without_relatives(placed == fold, known, seed) for fold in range(k)]
+        placed, kept = self._allocated([1.0] * k, [f"fold {i}" for i in range(k)], by, seed)
         return [
-            self._divided(["test" if p == fold else "train" for p in placed], by, seed)
+            self._divided(["test" if p == fold else "train" for p in placed], kept, seed)
             for fold in range(k)
         ]
 
@@ -379,11 +390,14 @@ class Dataset(Samples):
             test = np.array([v == value for v in values])
             yield self._without_relatives(test, "group", 0, value)
 
-    def to_folds_csv(self, path: str | Path, k: int, *, by: By = "group", seed: int = 0) -> None:
+    def to_folds_csv(
+        self, path: str | Path, k: int, *, by: KeptWhole = "group", seed: int = 0
+    ) -> None:
         """Write the set as a table with a column `fold`, 0 to k − 1, that `folds` takes as it is."""
         folds = enumerate(self.folds(k, by=by, seed=seed))
         fold_of = {i: n for n, f in folds for i, s in enumerate(f.whole) if s.part == "test"}
-        write_folds(self, [fold_of[i] for i in range(len(self))], Path(path), by)
+        kept: By = "image" if by == "image" else "group"
+        write_folds(self, [fold_of[i] for i in range(len(self))], Path(path), kept)
 
     def to_leave_one_group_out_csv(self, path: str | Path, column: str = "group") -> int:
         """Write a table with one fold for each value of `column`; return the number of folds."""
@@ -396,16 +410,21 @@ class Dataset(Samples):
         """Write the set as a table that `from_csv` reads; its paths are relative to the table."""
         write_whole(Path(path), as_csv(self.samples, Path(path), name=self.name))
 
-    def _allocated(self, shares: Sequence[float], sides: Sequence[str], by: By, seed: int) -> Ints:
-        return dividing.allocated(
+    def _allocated(
+        self, shares: Sequence[float], sides: Sequence[str], by: KeptWhole, seed: int
+    ) -> tuple[Ints, By]:
+        fields, kept = dividing.kept_whole(self, by)
+        placed = dividing.allocated(
             [s.label for s in self.samples],
-            self.fields if by == "group" else None,
+            fields,
             shares,
             sides=sides,
-            grouped=self.has_groups,
+            grouped=self.has_groups or by == "slide",
+            on_slides=self.has_slides and not self.slides_suggested,
             name=self.name,
             seed=seed,
         )
+        return placed, kept
 
     def _without_relatives(
         self, test: npt.NDArray[np.bool_], by: By, seed: int, held_out: str | None = None

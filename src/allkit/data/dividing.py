@@ -2,28 +2,75 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from allkit.data.allocation import allocate
+from allkit.data.allocation import allocate, joined_units
 from allkit.errors import DatasetError
 from allkit.types import Ints
 
 __all__ = [
     "By",
+    "KeptWhole",
     "allocated",
     "given_folds",
+    "kept_whole",
     "parts_without_relatives",
+    "require_folds",
     "sides_of",
     "values_to_leave_out",
 ]
 
 By = Literal["group", "image"]
-"""What a division keeps whole."""
+"""What a division is recorded to keep whole."""
+KeptWhole = Literal["group", "slide", "image"]
+"""What a division is asked to keep whole; slides, with groups, cases and fields, are recorded as group."""
+
+
+class Divisible(Protocol):
+    """What is asked of a set before it is divided."""
+
+    name: str
+
+    @property
+    def fields(self) -> Ints:
+        """`(N,)`: images with the same number are of one group, case or field."""
+
+    @property
+    def slides(self) -> Ints:
+        """`(N,)`: the slide of each image; -1 where it is unknown."""
+
+    @property
+    def has_slides(self) -> bool:
+        """Whether the slide of every image is known."""
+
+
+def kept_whole(data: Divisible, by: KeptWhole) -> tuple[Ints | None, By]:
+    """Return `(N,)` numbers of what stays together (`None`: nothing), and how that is recorded.
+
+    Raises `DatasetError` for another word, and by slide where slides are unknown.
+    """
+    if by == "image":
+        return None, "image"
+    if by == "group":
+        return data.fields, "group"
+    if by != "slide":
+        raise DatasetError(
+            f"by = {by!r} is no way to divide {data.name}. Give 'group' (groups, cases and fields stay "
+            f"whole), 'slide' (slides too), or 'image' (nothing does)."
+        )
+    if not data.has_slides:
+        raise DatasetError(
+            f"{data.name} cannot be divided by slide: the slides of its images are unknown, or of some. Give "
+            f"a column `slide`, or take them from the names (`with_slides`, `--slide REGEX`)."
+        )
+    fields = data.fields
+    return joined_units(len(fields), fields.tolist(), data.slides.tolist()), "group"
 
 
 def sides_of(test: float, val: float) -> tuple[list[str], list[float]]:
@@ -31,6 +78,10 @@ def sides_of(test: float, val: float) -> tuple[list[str], list[float]]:
 
     Raises `DatasetError` for shares that leave nothing to train on, or nothing to test.
     """
+    if any(isinstance(share, bool) or not isinstance(share, numbers.Real) for share in (test, val)):
+        raise DatasetError(
+            f"test={test!r} and val={val!r}: give shares from 0 to 1, such as test=0.3."
+        )
     if not (0 <= test < 1 and 0 <= val < 1 and 0 < test + val < 1):
         advice = "give shares from 0 to 1 that leave something to train on."
         raise DatasetError(f"test={test} and val={val}: {advice}")
@@ -46,6 +97,7 @@ def allocated(
     *,
     sides: Sequence[str],
     grouped: bool,
+    on_slides: bool,
     name: str,
     seed: int,
 ) -> Ints:
@@ -63,11 +115,21 @@ def allocated(
             warnings.warn(
                 f"{name} has no groups: images of the same field are kept together, every "
                 f"other image stands alone. Images of one slide will lie on both sides and "
-                f"figures will be too high; give a `group` or `case` column, or look at what "
-                f"`allkit check` suggests.",
+                f"figures will be too high; "
+                + (
+                    "divide by slide (by='slide', `--by slide`), whose slides are known."
+                    if on_slides
+                    else "give a `group` or `case` column, or look at what `allkit check` suggests."
+                ),
                 stacklevel=3,
             )
     return allocate(fields, labels, shares, sides=sides, unit_name=unit_name, seed=seed)
+
+
+def require_folds(k: object) -> None:
+    """Raise `DatasetError` where k is no number of folds."""
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 2:
+        raise DatasetError(f"k = {k!r} is no number of folds. Give a whole number from 2.")
 
 
 def given_folds(folds: Sequence[int | None], k: int) -> Ints | None:

@@ -106,7 +106,9 @@ def class_order(labels: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]]
         label: mapping[label] if len(spellings[mapping[label]]) > 1 else plain[label]
         for label in found
     }
-    return tuple(sorted(set(names.values()))), names
+    # Numbers in the order of numbers: 2 before 10.
+    whole = all(name.isdecimal() for name in names.values())
+    return tuple(sorted(set(names.values()), key=int if whole else str)), names
 
 
 def unclear(labels: Iterable[str]) -> list[list[str]]:

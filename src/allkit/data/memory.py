@@ -39,13 +39,17 @@ def table_of_arrays(
     and where something is no image.
     """
     found = list(given(images))
-    known = {name: list(values) for name, values in columns.items() if values is not None}
+    known = {name: _plain(values) for name, values in columns.items() if values is not None}
     for name, values in [*known.items(), *([("name", list(names))] if names is not None else [])]:
         if len(values) != len(found):
             raise DatasetError(
                 f"There are {len(found):,} images and {len(values):,} values of {name!r}. Give one for "
                 f"each image."
             )
+    if names is not None and len(set(names)) < len(found):
+        raise DatasetError(
+            "Two images have one name. Give each a name of its own, or leave `names` out."
+        )
     called = [str(name) for name in names] if names is not None else [one.name for one in found]
     labelled = "label" in known
     known = known if labelled else {**known, "label": [_UNLABELLED] * len(found)}
@@ -57,6 +61,17 @@ def table_of_arrays(
     if not labelled:
         table.rows = [replace(row, label=None) for row in table.rows]
     return table
+
+
+def _plain(values: Any) -> list[Any]:
+    """Return values as plain ones of Python: those of arrays and tensors, too."""
+    if hasattr(values, "tolist"):
+        found: list[Any] = values.tolist()
+        return found
+    return [
+        one.item() if hasattr(one, "item") and getattr(one, "ndim", 0) == 0 else one
+        for one in values
+    ]
 
 
 def _kept(one: Given, name: str) -> Any:

@@ -90,8 +90,13 @@ def duplicates_of(passes: ImagePasses) -> tuple[DuplicatePair, ...]:
     return passes.measured.duplicates
 
 
-def leaks_of(parts: Sequence[str | None], units: Ints, fields: Ints) -> list[str]:
-    """Return what is on two sides of a division, in sentences; empty if nothing is."""
+def leaks_of(
+    parts: Sequence[str | None], units: Ints, fields: Ints, slides: Ints | None = None
+) -> list[str]:
+    """Return what is on two sides of a division, in sentences; empty if nothing is.
+
+    `slides` `(N,)` are the slides, where they are known.
+    """
     # Images of one group are mostly of one field too: once is enough.
     for numbers, what in ((units, "groups or cases"), (fields, "fields")):
         count, images = torn(numbers, parts)
@@ -100,4 +105,10 @@ def leaks_of(parts: Sequence[str | None], units: Ints, fields: Ints) -> list[str
                 f"{count:,} {what} ({images:,} images) lie on two sides of the division: "
                 f"figures on it are too high. Divide again with `allkit split`."
             ]
+    count, images = (0, 0) if slides is None else torn(slides, parts)
+    if count:
+        return [
+            f"{count:,} slides ({images:,} images) lie on two sides of the division: figures on it say "
+            f"nothing about new slides. `allkit split --by slide` keeps slides whole."
+        ]
     return []

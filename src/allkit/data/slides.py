@@ -13,6 +13,7 @@ __all__ = [
     "SLIDE_SOURCE",
     "SUGGESTED",
     "are_suggested",
+    "known_names",
     "names_of",
     "number_of_each_class",
     "numbers_of",
@@ -49,6 +50,11 @@ def number_of_each_class(samples: Sequence[Sample], classes: Sequence[str]) -> d
 def are_suggested(samples: Sequence[Sample]) -> bool:
     """Return whether any slide is a guess, by the column `slide_source`."""
     return any(s.slide and s.columns.get(SLIDE_SOURCE) == SUGGESTED for s in samples)
+
+
+def known_names(samples: Sequence[Sample]) -> tuple[str, ...]:
+    """Return the names of the slides, without those that are only suggested."""
+    return names_of([s for s in samples if s.columns.get(SLIDE_SOURCE) != SUGGESTED])
 
 
 def sentence_on(samples: Sequence[Sample]) -> str | None:

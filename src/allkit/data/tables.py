@@ -274,7 +274,15 @@ def _row(table: Table, record: _Record, root: str) -> Sample | None:
     else:
         image = found_path(root, _name(value))
         if not image:
-            table.problems.append(f"{where}: no image")
+            what = (
+                "" if value is None or isinstance(value, str) else f" but a {type(value).__name__}"
+            )
+            hint = (
+                "; pixels in memory come in by Dataset.from_arrays"
+                if hasattr(value, "shape")
+                else ""
+            )
+            table.problems.append(f"{where}: no image{what}{hint}")
             return None
         source = FileSource(root, name_on_disk(root, image))
         if "\0" in image or not source.path.is_file():

@@ -40,6 +40,10 @@ class TrainedOn(Protocol):
         """Every group, as `hide_groups` gives them."""
 
     @property
+    def slides_sha256(self) -> tuple[str, ...]:
+        """Every known slide, as `hide_groups` gives them; empty in models of earlier versions."""
+
+    @property
     def split_by(self) -> str | None:
         """How they were divided, `group` or `image`; `None` if the user gave the parts."""
 
@@ -83,6 +87,13 @@ def cautions(
         notes.append(
             f"{of_known_groups} of these {len(dataset)} images come from groups that were trained on: "
             f"the figures say nothing about new slides."
+        )
+    trained_slides = HiddenGroups(trained_on.slides_sha256)
+    of_known_slides = sum(trained_slides.holds(sample.slide) for sample in dataset)
+    if of_known_slides > max(same_images, of_known_groups):
+        notes.append(
+            f"{of_known_slides} of these {len(dataset)} images come from slides that were trained on: the "
+            f"figures say nothing about new slides."
         )
     if not trained_groups.known and any(groups):
         notes.append(

@@ -73,6 +73,10 @@ def calibration_and_compared(
     comparison. Raises `ExportError` when too few are left to calibrate.
     """
     compared = parity_images(check) if check is not None else []
+    if check is not None and not compared:
+        raise ExportError(
+            "There are no images to compare on. Give some as `check`, or leave it out."
+        )
     if calibration is None:
         return [], sample_images(compared, COMPARED)
     images = parity_images(calibration)

@@ -113,16 +113,20 @@ def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
         f"Accuracy {evaluation['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
         f"{f': {words}' if words else ''}) on {in_units(evaluation)}."
     )
-    how = protocol_sentences(evaluation.get("protocol", "Protocol not recorded"))
+    protocol = evaluation.get("protocol", "Protocol not recorded")
+    how = protocol_sentences(protocol, grouped=evaluation["interval_unit"] != "image")
     return " ".join([first, *how])
 
 
-def protocol_sentences(protocol: str) -> list[str]:
+def protocol_sentences(protocol: str, *, grouped: bool = True) -> list[str]:
     """Return how a model was judged in its training, one thing a sentence.
 
-    `protocol` is that of `model.json`, where it is one long sentence.
+    `protocol` is that of `model.json`, where it is one long sentence. Without groups (`grouped`) a division
+    by group keeps no more together than images of one field, which is said.
     """
     rest = protocol.rstrip(".")
+    if not grouped:
+        rest = rest.replace(" by group", " by image, since no groups are known", 1)
     rest, refit, _ = rest.partition(", before the head was trained again on all images")
     rest, stopping, _ = rest.partition(", also used to decide when to stop")
     sentences = [f"{rest.replace('Validation part, divided', 'Held out from training, divided')}."]

@@ -99,7 +99,8 @@ def given(images: Any) -> Iterator[Given]:
     if is_one(images):
         return iter([one(images)])
     if isinstance(images, np.ndarray) and not (_is_batch(images) or _is_list(images)):
-        return iter([one(images)])  # which says what is wrong with its shape or type
+        mistake = _given(images, 0, called="The array").mistake  # what is wrong with shape or type
+        return iter([one(images)]) if mistake is None else _raised(mistake)
     if isinstance(images, Set):
         raise _mistake("What was given", f"is {_kind(images)}, which has no order", many=True)
     table = isinstance(images, Mapping) or hasattr(images, "columns")
@@ -149,8 +150,14 @@ def _is_list(array: npt.NDArray[Any]) -> bool:
     return array.ndim == 1 and array.dtype.kind in "OU"  # paths, or images of several sizes
 
 
-def _given(image: Any, position: int) -> Given:
+def _raised(mistake: ImageError) -> Iterator[Given]:
+    raise mistake
+
+
+def _given(image: Any, position: int, *, called: str = "") -> Given:
     """Return one image. A path is its name; all other images are named by their position.
+
+    A mistake speaks of what was given as `called`, where that is not one image of several.
 
     An uploaded file has a name too, but it may hold a patient's name, so it is not used.
     """
@@ -174,7 +181,7 @@ def _given(image: Any, position: int) -> Given:
         if _is_file(image):
             return _of_file(image, name)
     except _Mistake as mistake:
-        return Given(name, mistake=_mistake(_called(name), str(mistake)))
+        return Given(name, mistake=_mistake(called or _called(name), str(mistake)))
     return Given(name, mistake=_mistake(_called(name), f"is {_kind(image)}, which is no image"))
 
 
@@ -259,7 +266,17 @@ def _of_array(array: npt.NDArray[Any], name: str) -> Given:
             raise _Mistake(
                 f"has the shape {array.shape}, colours first; give `array.transpose(1, 2, 0)`"
             )
-        raise _Mistake(f"has the shape {array.shape} and the type {array.dtype}, which is no image")
+        hint = ""
+        if array.dtype.kind == "f":
+            hint = (
+                ", whose range is not known; for one of 0 to 1 give "
+                "`(array * 255).round().astype(np.uint8)`"
+            )
+        elif array.ndim == 4 and array.shape[1] == 3:
+            hint = ": several images, colours first; give `array.transpose(0, 2, 3, 1)`"
+        raise _Mistake(
+            f"has the shape {array.shape} and the type {array.dtype}, which is no image{hint}"
+        )
     return Given(name, np.array(array))  # a copy: the caller may write the next image into it
 
 

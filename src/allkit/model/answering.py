@@ -12,6 +12,7 @@ import torch
 
 from allkit.data.dataset import Dataset
 from allkit.data.passes import Measure
+from allkit.errors import ImageError
 from allkit.features import WORTH_AN_ENGINE, Extractor, FeatureCache
 from allkit.images.bags import of_tiles
 from allkit.images.cells import FINDER, Cells, find_cells
@@ -111,7 +112,13 @@ class Answering:
         answers = predicted(images, outputs, self.trust, batch_size=batch_size)
         if not answers:
             return np.empty((0, self.info.backbone.width), np.float32)
-        answers.probabilities  # noqa: B018 - raises where an image could not be read
+        unreadable = [one for one in answers if one.verdict == "unreadable"]
+        if unreadable:
+            raise ImageError(
+                f"{len(unreadable):,} of {len(answers):,} images cannot be read and have no features; the "
+                f"first: {unreadable[0].image}: {unreadable[0].error}",
+                code="missing",
+            )
         return np.concatenate(features)
 
     def predict_case(self, images: Any, case: str = "") -> CasePrediction:

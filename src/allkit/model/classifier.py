@@ -175,11 +175,14 @@ class Classifier(Answering):
             trust=self.trust,
         )
 
-    def score(self, dataset: Dataset | str | Path | pd.DataFrame) -> float:
+    def score(self, dataset: Any, labels: Sequence[Any] | None = None) -> float:
         """Return the accuracy on a labelled set, as in scikit-learn; every image counts.
 
-        A number alone says little: `evaluate` gives its interval, what is accepted, and cautions.
+        `dataset` is what `evaluate` takes, or images with their `labels` beside them. A number alone says
+        little: `evaluate` gives its interval, what is accepted, and cautions.
         """
+        if labels is not None:
+            dataset = Dataset.from_arrays(dataset, labels)
         return self.evaluate(dataset, probes=False).accuracy
 
     @ordinary()

@@ -170,6 +170,8 @@ class DataInfo(_Part):
     counts: dict[Name, Whole]
     images_sha256: tuple[Hex, ...]
     groups_sha256: tuple[HiddenGroup, ...] = ()
+    slides_sha256: tuple[HiddenGroup, ...] = ()
+    """Every known slide; those that were only suggested are not kept."""
     relations_sha256: Hex = ""
     split_by: Literal["group", "image"] | None = None
     drawn: Flag = False

@@ -204,6 +204,8 @@ def _checked(
     slide: str | None,
     progress: Progress | None,
 ) -> Check:
+    if not isinstance(data, (str, Path)):
+        data = Dataset.of(data)
     table = Table(data.name) if isinstance(data, Dataset) else readers.read(Path(data))
     whole = data if isinstance(data, Dataset) else Dataset.of_table(table)
     if pattern is not None:

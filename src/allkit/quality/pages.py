@@ -196,7 +196,7 @@ def _groups(suggestion: Suggestion) -> str:
 
 def _slides(suggestion: SlideSuggestion) -> str:
     text = (
-        f"No slides are known. There seem to be {suggestion.number:,}, by {HOW}. This is a "
+        f"No slides are known. {suggestion.in_words}, by {HOW}. This is a "
         f"suggestion; nothing uses it until you write it (`--write-slides FILE.csv`) and give it."
     )
     return section("Suggested slides", paragraph(text), _evidence(suggestion.evidence))

@@ -185,6 +185,15 @@ class GraphPredictor(ABC):
         """Yield one answer per image, in order, in constant memory; takes what `predict` takes."""
         return stream(images, self.outputs, self.trust, batch_size=batch_size)
 
+    @property
+    def classes_(self) -> npt.NDArray[np.str_]:
+        """`(K,)`: `classes` as an array, by the name that scikit-learn has for it."""
+        return np.array(self.classes)
+
+    def predict_proba(self, images: Any, *, batch_size: int = 16) -> npt.NDArray[np.float32]:
+        """Return `(N, K)` float32 probabilities, as `Classifier.predict_proba` does."""
+        return self.predict(images, batch_size=batch_size).probabilities
+
     def predict(self, images: Any, *, batch_size: int = 16) -> Predictions:
         """Return one answer per image, in order; it takes what `Classifier.predict` takes."""
         return predicted(images, self.outputs, self.trust, batch_size=batch_size)

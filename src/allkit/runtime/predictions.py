@@ -12,11 +12,12 @@ import numpy as np
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 from allkit.images.given import Given
-from allkit.images.small import jpeg_of, picture_of
+from allkit.images.small import picture_of
 from allkit.records import Cell, Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.inputs import Asked, asked
 from allkit.shown.answer import answer_html, answers_html
+from allkit.shown.html import thumbnail
 from allkit.telemetry import import_silent
 from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Pixels, Singles
@@ -181,7 +182,7 @@ def _watched(images: Iterable[Given], seen: list[Seen]) -> Iterator[Given]:
 def _shown_by(image: Given) -> Seen:
     source = image.source
     if isinstance(source, np.ndarray) and source.nbytes > _LARGE:
-        return _Small(jpeg_of(source), source.shape[1])
+        return _Small(thumbnail(source, 192), source.shape[1])
     return None if isinstance(source, bytes) and len(source) > _LARGE else image
 
 

@@ -17,6 +17,7 @@ from allkit.config import TrainConfig
 from allkit.config.own import is_own
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
+from allkit.data.slides import known_names
 from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.leakage import IMAGE_LEVEL, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
@@ -179,6 +180,7 @@ def _data_info(division: Division) -> DataInfo:
         counts={name: dataset.counts[name] for name in dataset.classes},
         images_sha256=tuple(sorted(set(dataset.hashes))),
         groups_sha256=hide_groups(dataset.origins),
+        slides_sha256=hide_groups(known_names(dataset.samples)),
         relations_sha256=relations_hash(dataset),
         split_by=division.by,
         drawn=dataset.drawn,

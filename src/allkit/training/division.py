@@ -17,7 +17,14 @@ from allkit.data.split import By, Split
 from allkit.errors import ConfigError, DatasetError
 from allkit.types import Indices
 
-__all__ = ["Division", "divide", "require_sets", "require_trainable", "whole_set"]
+__all__ = [
+    "Division",
+    "divide",
+    "require_other_images",
+    "require_sets",
+    "require_trainable",
+    "whole_set",
+]
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,10 @@ def whole_set(train: Dataset, val: Dataset | None) -> Dataset:
 
 def require_sets(train: object, val: object) -> None:
     """Raise `DatasetError` that says how to make a set of what is given in place of one."""
+    if val is None:
+        val = train
     for given in (train, val):
-        if isinstance(given, Dataset) or (given is val and given is None):
+        if isinstance(given, Dataset):
             continue
         if isinstance(given, Split):
             raise DatasetError(
@@ -76,6 +85,15 @@ def require_sets(train: object, val: object) -> None:
             )
         raise DatasetError(
             f"A training takes an allkit.Dataset, not a {type(given).__name__}. {way}"
+        )
+
+
+def require_other_images(train: Dataset, val: Dataset | None) -> None:
+    """Raise `DatasetError` where every image of the validation part is trained on."""
+    if val is not None and len(val) and set(val.hashes) <= set(train.hashes):
+        raise DatasetError(
+            f"Every image of the validation part ({len(val):,}) is in the training part too, so that it "
+            f"would judge nothing. Give other images (train, val = data.split(0.2)), or leave it out."
         )
 
 

@@ -45,6 +45,7 @@ from allkit.training.device import processes, threads
 from allkit.training.division import (
     Division,
     divide,
+    require_other_images,
     require_sets,
     require_trainable,
     whole_set,
@@ -105,6 +106,11 @@ class Trainer:
         callbacks: Sequence[Callback] | Callback = (),
         **settings: Any,
     ) -> None:
+        if config is not None and not isinstance(config, TrainConfig):
+            raise ConfigError(
+                f"Trainer takes settings by their names, and {config!r:.60} has none. Type for example: "
+                f"Trainer(backbone='vgg16')"
+            )
         settings, self.own = taken(settings | {"callbacks": callbacks})
         # Only what was given: the rest follows from all that is given together.
         values = (config.model_dump(exclude_unset=True) if config else {}) | settings
@@ -187,6 +193,7 @@ class Trainer:
             require_free(folder, overwrite=overwrite or resume, former="model.json")
         require_trackers(config.trackers)
         require_trainable(config, train, val)
+        require_other_images(train, val)
         run_folder = None if folder is None else folder.with_name(f"{folder.name}.run")
         with (
             processes(device) as accelerator,
