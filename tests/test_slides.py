@@ -254,7 +254,7 @@ def test_the_card_of_a_model_says_that_slides_were_counted(cli, tiny_folder, tab
     assert status == 0
     assert "The slides are unknown" not in err
     with open("m/README.md") as stream:
-        assert "4 slides (" in stream.read()
+        assert "4 slides; " in stream.read()
 
 
 def test_an_evaluation_without_such_units_is_refused(cli, tiny, tiny_folder, drawn, table):
