@@ -378,3 +378,13 @@ def test_the_smears_of_the_demo_have_their_slides_so_that_unseen_ones_are_measur
     assert not before.has_slides
     assert after.has_slides
     assert [sample.slide for sample in after] == [sample.group for sample in before]
+
+
+def test_the_demo_ends_with_the_program_as_it_was_started(monkeypatch, tmp_path):
+    from allkit.cli.demo import _program
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "allkit"), "demo"])
+    assert _program() == os.path.join(".venv", "bin", "allkit")
+    monkeypatch.setattr(sys, "argv", ["allkit", "demo"])
+    assert _program() == "allkit"
