@@ -71,6 +71,5 @@ def lines() -> Iterator[dict[str, Any]]:
 def png(figure: Figure, *, transparent: bool = False) -> bytes:
     """Return a figure as the bytes of a PNG file; a `transparent` one takes the ground of its page."""
     stream = io.BytesIO()
-    options = {"metadata": {"Software": None}, "transparent": transparent}
-    figure.savefig(stream, format="png", **options)
+    figure.savefig(stream, format="png", metadata={"Software": None}, transparent=transparent)
     return stream.getvalue()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
+from allkit import __version__
 from allkit.data.canvas import png
 from allkit.data.labels import display_name
 from allkit.evaluation import plots
@@ -71,7 +71,7 @@ def evaluation_page(
     if comparison:
         sections.append(_comparison(comparison))
     sections.append(_metrics(evaluation))
-    lead = lead or f"allkit {version('allkit')}. Research use only; not a diagnosis."
+    lead = lead or f"allkit {__version__}. Research use only; not a diagnosis."
     return page(title, f"{in_units(evaluation)}. {lead}", sections)
 
 

@@ -18,6 +18,7 @@ from allkit.runtime.answers import stream
 from allkit.runtime.inputs import Asked, asked
 from allkit.shown.answer import answer_html, answers_html
 from allkit.shown.html import thumbnail
+from allkit.shown.text import how_many
 from allkit.telemetry import import_silent
 from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Pixels, Singles
@@ -134,7 +135,7 @@ class Predictions(list[Prediction]):
     def _repr_html_(self) -> str:
         """Return the first answers with their images, for the end of a notebook's cell."""
         shown = list(self)[:SHOWN]
-        lead = f"{len(self):,} answers: {self._counts()}."
+        lead = f"{how_many(len(self), 'answer')}: {self._counts()}."
         if len(self) > len(shown):
             lead += f" The first {len(shown)} are shown."
         if self.left_out:
