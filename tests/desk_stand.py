@@ -149,7 +149,7 @@ class Clinic:
             self.fields = {field["id"]: field for field in fields}
             self.screen = {
                 "case": "case1", "status": "reading", "may_read": True, "may_not": "", "round": 1,
-                "blind": False, "classes": CLASSES, "unread": 3,
+                "blind": False, "classes": CLASSES, "unread": 3, "last": "sign",
                 "unread_words": "3 fields still need to be read",
                 "slide": {"tone": "open", "headline": "Not decided", "lines": []},
                 "job": {"state": "done", "done": 0, "total": 0, "words": ""},

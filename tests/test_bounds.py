@@ -307,7 +307,7 @@ def test_an_evaluation_prints_its_figures_and_is_short_in_a_console():
     lines = str(found).splitlines()
     assert lines[0] == "CAUTION  These images were trained on."
     assert any(line.startswith("accuracy              1.000   (0.794–1.000)") for line in lines)
-    assert "accepted / review / refused: 78 / 0 / 0" in lines
+    assert "Class, accepted / review / refused: 78 / 0 / 0" in lines
     assert repr(found) == (
         "<Evaluation: accuracy 1.000 (0.794–1.000), balanced 1.000 (0.787–1.000), "
         "78 images in only 13 groups, 1 caution>"

@@ -476,3 +476,9 @@ def test_no_name_leads_out_of_the_folder_or_is_another_ones():
         assert ".." not in name
         assert max(len(part.encode()) for part in name.split("/")) < 250
     assert new_names(["images/a.png", "images/b.png"]) == ["images/a.png", "images/b.png"]
+
+
+def test_what_was_done_to_the_marks_is_said_and_not_the_verdict_on_the_corners(painted, cropped):
+    assert "images, marks painted over; " in repr(painted)
+    assert "images, marks cut off; " in repr(cropped)
+    assert not repr(painted).endswith(", crop>")

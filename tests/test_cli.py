@@ -355,3 +355,36 @@ def test_the_demo_without_a_network_cannot_download_and_says_what_to_do(cli, mon
     status, _, err = cli("demo", "--download")
     assert status == 2
     assert "--data" in err or "pip install 'allkit[download]'" in err
+
+
+def test_the_doctor_says_which_clinic_is_meant(cli, monkeypatch, tmp_path):
+    monkeypatch.delenv("ALLKIT_CLINIC_URL", raising=False)
+    monkeypatch.setenv("ALLKIT_CLINIC", str(tmp_path))
+    assert f"{tmp_path}, where there is none yet" in cli("doctor")[1]
+    (tmp_path / "clinic.sqlite3").touch()
+    assert f"{'clinic':<16} {tmp_path}\n" in cli("doctor")[1]
+    monkeypatch.setenv("ALLKIT_CLINIC_URL", "postgresql://me:secret@host/clinic")
+    out = cli("doctor")[1]
+    assert "ALLKIT_CLINIC_URL" in out
+    assert "secret" not in out
+
+
+def test_the_smears_of_the_demo_have_their_slides_so_that_unseen_ones_are_measured(drawn):
+    from allkit.cli.demo import _with_slides
+    from allkit.data.dataset import Dataset
+
+    before = Dataset.open(drawn)
+    after = _with_slides(before)
+    assert not before.has_slides
+    assert after.has_slides
+    assert [sample.slide for sample in after] == [sample.group for sample in before]
+
+
+def test_the_demo_ends_with_the_program_as_it_was_started(monkeypatch, tmp_path):
+    from allkit.cli.demo import _program
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / ".venv" / "bin" / "allkit"), "demo"])
+    assert _program() == os.path.join(".venv", "bin", "allkit")
+    monkeypatch.setattr(sys, "argv", ["allkit", "demo"])
+    assert _program() == "allkit"

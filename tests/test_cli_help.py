@@ -139,7 +139,7 @@ def test_an_option_of_several_commands_has_one_text():
 def test_the_choices_are_those_of_the_library():
     from allkit.adaptation.refit import STRENGTHS
     from allkit.config import TrainConfig
-    from allkit.data.split import By
+    from allkit.data.dividing import KeptWhole
     from allkit.model.maps import METHODS
     from allkit.plugins.loading import Kind
     from allkit.training.trials import METRICS
@@ -149,7 +149,7 @@ def test_the_choices_are_those_of_the_library():
     assert choices("allkit tune", "--metric") == tuple(METRICS)
     assert choices("allkit explain", "--method") == tuple(METHODS)
     assert choices("allkit adapt", "--strength") == tuple(STRENGTHS)
-    assert choices("allkit split", "--by") == typing.get_args(By)
+    assert choices("allkit split", "--by") == typing.get_args(KeptWhole)
     assert choices("allkit plugins new", "--kind") == typing.get_args(Kind)
 
 
@@ -179,7 +179,7 @@ WRONG = (
     ("evaluate m d --part", "all, train, val, test"),
     ("explain m i --out o.png --method", "auto, hirescam, gradcam, occlusion, cells"),
     ("adapt m d --out o --strength", "unchanged, weak, medium, strong"),
-    ("split d --out s.csv --by", "group, image"),
+    ("split d --out s.csv --by", "group, slide, image"),
     ("split d --out s.csv --scheme", "random, leave-one-group-out"),
     ("clean d --out n --marks", "paint, crop, keep"),
     ("clean d --out n --near-duplicates", "keep, drop"),

@@ -415,6 +415,16 @@ def test_a_second_reader_reads_without_seeing_the_first_and_agreement_is_told(an
         cases.assign(anna, cases.create(anna, specimen_=BLOOD), reader="anna", second="anna")
 
 
+def test_what_is_left_to_be_read_is_cut_with_a_mark(clinic):
+    _, anna = clinic
+    case = cases.create(anna, specimen_=BLOOD)
+    fields.add(anna, case, [incoming(i) for i in range(6)])
+    with pytest.raises(
+        ClinicError, match=r"^6 fields of the case .* still need to be read: .*, …\.$"
+    ):
+        reading.finish(anna, case)
+
+
 def test_whoever_comes_as_the_second_reader_sees_nothing_of_the_first(answered, bert):
     store, anna, case, _ = answered
     reading.want_second(anna, case, True)

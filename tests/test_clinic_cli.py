@@ -272,3 +272,32 @@ def test_labelled_images_of_the_training_are_kept_for_a_model_of_the_clinic(
     assert (said[0], "8 labelled images are kept" in said[2]) == (0, True)
     status, _, error = at("references", tiny_folder, few)
     assert (status, "does not know the model" in error) == (2, True)
+
+
+@pytest.fixture
+def alone(tmp_path, monkeypatch, cli, tiny_onnx):
+    """A command on a clinic whose model can be taken away."""
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "mine.onnx"
+    file.write_bytes(tiny_onnx.read_bytes())
+
+    def run(*arguments):
+        return cli("clinic", *arguments, "--store", "alone")
+
+    done(run("init"))
+    done(run("model", file))
+    return run, file
+
+
+@pytest.mark.slow
+def test_a_model_that_is_gone_is_said_where_a_clinic_is_checked_and_where_it_answers(alone, smears):
+    at, file = alone
+    assert "CAUTION" not in at("verify")[2]
+    file.rename(file.with_name("elsewhere.onnx"))
+    status, _, err = at("verify")
+    assert status == 0
+    assert "The model mine is gone from" in err
+    done(at("add", smears, "--patient", "P-1", "--specimen", "blood"))
+    status, _, err = at("work", "--once")
+    assert status == 1
+    assert "is gone. Put it back, or add it again" in err

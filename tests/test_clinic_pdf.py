@@ -14,7 +14,14 @@ import pytest
 from allkit.clinic.records import Identifier, PersonName
 from allkit.clinic.reports import glyphs
 from allkit.clinic.reports.pdf import _KINDS, missing_glyphs, pdf_of
-from allkit.clinic.reports.wording import RESEARCH_USE, counts, probability, thumbnail_order
+from allkit.clinic.reports.wording import (
+    GROUP_OPEN,
+    MARROW,
+    RESEARCH_USE,
+    counts,
+    probability,
+    thumbnail_order,
+)
 from allkit.errors import AllkitError, ConfigError
 from clinic_reports import HOSTILE, a_field, a_report, png
 
@@ -183,7 +190,7 @@ def test_people_read_the_classes_as_the_screen_calls_them():
         for n, c in zip((8, 11, 13), ("Early", "Pre", "Pro"), strict=True)
     )
     text = text_of(a_report("final", fields, result="Early"))
-    for name in ("Early Pre-B", "Pre-B", "Pro-B"):
+    for name in ("Early pre-B", "Pre-B", "Pro-B"):
         assert f"AI: {name}" in text
         assert f"Reader: {name}" in text
     assert not [line for line in text.splitlines() if line.endswith((" Pre", " Pro", " Early"))]
@@ -340,3 +347,21 @@ def test_the_fonts_come_with_their_licence():
     for font in (glyphs.REGULAR, glyphs.BOLD):
         assert hashlib.sha256(font.read_bytes()).hexdigest()
         assert font.stat().st_size > 500_000
+
+
+def test_a_class_without_its_group_is_printed_as_not_settled_and_why():
+    known = a_report("preliminary", 3)
+    assert "Malignant on 2 fields" in text_of(known) or "Malignant on 3 fields" in text_of(known)
+    assert GROUP_OPEN not in text_of(known)
+    alone = replace(known, slide=replace(known.slide, coarse_verdict="review"))
+    text = text_of(alone)
+    assert "Not settled on" in text
+    assert joined(GROUP_OPEN) in joined(text)
+    assert "Pre-B, probability 0.91; rests on 2 of 3 fields." in text
+
+
+def test_a_report_on_marrow_says_that_nothing_was_measured_there():
+    blood = a_report("final", 3)
+    assert joined(MARROW) not in joined(text_of(blood))
+    marrow = replace(blood, specimen=replace(blood.specimen, kind="marrow"))
+    assert joined(MARROW) in joined(text_of(marrow))

@@ -359,7 +359,7 @@ def test_a_backup_that_lacks_an_image_leaves_nothing_that_looks_like_a_clinic(cl
     a_case(user)
     backup.backup(store, tmp_path / "copy", who=user.name)
     next((tmp_path / "copy" / "images").glob("*/*")).unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(StoreError, match="is gone or was altered after the backup"):
         backup.restore(tmp_path / "copy", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
@@ -381,3 +381,26 @@ def test_a_change_behind_the_programs_back_is_not_possible_in_sqlite(tmp_path):
         with pytest.raises(sqlite3.IntegrityError, match="kept as they are"):
             raw.execute("DELETE FROM audit")
     raw.close()
+
+
+def test_an_altered_image_of_a_backup_is_told_with_the_backup(clinic, tmp_path):
+    store, user = clinic
+    a_case(user)
+    backup.backup(store, tmp_path / "copy", who=user.name)
+    image = next(path for path in (tmp_path / "copy" / "images").rglob("*") if path.is_file())
+    image.chmod(0o600)
+    image.write_bytes(b"other")
+    with pytest.raises(StoreError, match=r"of the backup .*copy is gone or was altered"):
+        backup.restore(tmp_path / "copy", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_backup_is_restored_into_an_empty_folder_only(clinic, tmp_path):
+    store, user = clinic
+    backup.backup(store, tmp_path / "copy", who=user.name)
+    (tmp_path / "again" / "theirs").mkdir(parents=True)
+    with pytest.raises(StoreError, match="is not empty: it holds theirs"):
+        backup.restore(tmp_path / "copy", tmp_path / "again")
+    assert [one.name for one in (tmp_path / "again").iterdir()] == ["theirs"]
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    backup.restore(tmp_path / "copy", tmp_path / "disk").close()

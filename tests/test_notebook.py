@@ -3,6 +3,8 @@
 import copy
 import json
 import pickle  # noqa: TID251 - what a notebook keeps between two processes of its own
+import re
+import subprocess
 import sys
 import types
 
@@ -12,7 +14,7 @@ import pytest
 import allkit
 from allkit.data.dataset import Dataset
 from allkit.data.drawn import draw_smears
-from allkit.data.overview import batch_sheet, dataset_html
+from allkit.data.overview import batch_sheet, dataset_html, split_html
 from allkit.data.rows import Sample
 from allkit.data.sources import FileSource
 from allkit.errors import DatasetError
@@ -23,8 +25,10 @@ from allkit.evaluation.shortcuts import Probe
 from allkit.evaluation.text import accuracy_sentence, evaluation_text
 from allkit.evaluation.units import judge_units
 from allkit.quality.audit import Audit
+from allkit.report.card import model_card
 from allkit.report.model_page import model_html
 from allkit.shown.progress import progress_bar, progress_of
+from allkit.shown.text import how_many
 from allkit.trust.decision import Decision
 
 CLASSES = ("Benign", "Early", "Pre")
@@ -216,6 +220,12 @@ def test_the_accuracy_of_a_training_is_said_in_short_sentences_the_number_first(
     assert " on 9 images in 3 groups. Held out from training, divided by group. " in text
     assert text.endswith("Afterwards the head was trained again on all images.")
     assert max(len(sentence) for sentence in text.split(". ")[2:]) < 60
+    alone = accuracy_sentence(values | {"interval_unit": "image", "units": 9})
+    assert (
+        "no groups known. Held out from training, divided by image, since no groups are known"
+        in alone
+    )
+    assert "by group" not in alone
 
 
 # ── sets, models, reports ─────────────────────────────────────────────────────────────────────
@@ -369,3 +379,76 @@ def test_a_log_gets_a_line_at_most_every_ten_seconds_and_short_work_none(capsys,
     assert lines[0].startswith("Features (40): about 40 seconds")
     assert 3 <= len(lines) <= 5
     assert not any("head" in line.lower() for line in lines)
+
+
+def test_one_slide_is_said_in_the_singular():
+    from allkit.quality.slides import SlideSuggestion
+
+    rows = ({"slide": "suggested-1"}, {"slide": "suggested-2"})
+    assert SlideSuggestion(None, (), rows[:1]).in_words == "There seems to be 1 slide"
+    assert SlideSuggestion(None, (), rows).in_words == "There seem to be 2 slides"
+
+
+# ── small numbers, and what a notebook is shown ───────────────────────────────────────────────
+
+
+def test_one_is_singular_wherever_things_are_counted(smears):
+    one = evaluate(
+        smears.labels[:1],
+        np.eye(3)[smears.labels[:1]],
+        CLASSES,
+        verdicts=None,
+        units=np.zeros(1, int),
+    )
+    assert "1 image in only 1 group" in repr(one)
+    assert "1 image in 1 group" in str(one)
+    assert repr(judged(smears).worst(1)) == "<1 judged image, 1 wrong>"
+    assert how_many(1, "class", "classes") == "1 class"
+    assert how_many(1204, "group") == "1,204 groups"
+
+
+def test_a_split_shows_its_parts_and_what_it_keeps_whole(smears):
+    drawn = Dataset.sample(24, groups=12, seed=3)
+    split = drawn.split(test=0.4, by="group", seed=0)
+    html = split_html(split)
+    assert "Divided by group: no group" in html
+    for text in (">train<", ">test<", ">groups<", f">{len(split.test)}<"):
+        assert text in html
+    assert ">val<" not in html
+    by_image = split_html(drawn.split(test=0.4, by="image", seed=0))
+    assert "figures on it are too high" in by_image
+
+
+def test_a_model_that_promises_nothing_says_how_many_images_that_takes(tiny):
+    info = tiny.info.model_dump(mode="json")
+    trust = {"temperature": 1.0, "coverage": 0.95, "promised": [], "confidence": 0.5}
+    html = model_html(info, trust)
+    assert "no class has 19 held-out images, which 95% needs" in html
+    assert "of no class" not in html
+    card = model_card(info, tiny.trust.summary() | {"temperature": 1.0, "promised": []})
+    assert "no class has 19 held-out images" in card
+    named = model_html(info, trust | {"promised": ["Benign"]})
+    assert "in 95% of the images of Benign" in named
+
+
+def test_an_unreadable_answer_says_so_once(tmp_path, tiny):
+    answer = tiny.predict([tmp_path / "nothing.png"])[0]
+    assert answer.verdict == "unreadable"
+    assert re.sub("<[^>]+>", "|", answer._repr_html_()).count("|unreadable|") == 1
+
+
+def test_bars_for_notebooks_are_imported_without_a_warning():
+    code = (
+        "import sys, types, warnings\n"
+        "for name in ('IPython', 'ipykernel', 'ipykernel.zmqshell'):\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
+        "sys.modules['ipywidgets'] = None\n"
+        "warnings.simplefilter('always')\n"
+        "sys.modules['IPython'].get_ipython = object\n"
+        "from allkit.telemetry import silence\n"
+        "with silence(): pass\n"
+        "assert 'tqdm.auto' in sys.modules\n"
+        "from tqdm.auto import tqdm; assert 'tqdm.notebook' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -22,7 +22,7 @@ from allkit.errors import (
     PluginError,
 )
 from allkit.features import FeatureCache
-from allkit.model.own import own_backbone
+from allkit.model.own import classifier_in, own_backbone
 from allkit.model.parts import packed, read_parts, unpacked
 from allkit.training import Epoch
 from allkit.training.own import taken
@@ -557,3 +557,63 @@ def test_settings_with_own_parts_are_plain_values():
     assert json.loads(config.model_dump_json())["loss"] == "own:cross_entropy"
     assert own.loss is cross_entropy
     assert TrainConfig.parse(json.loads(config.model_dump_json())) == config
+
+
+# ── a backbone that is none ───────────────────────────────────────────────────────────────────
+
+
+class Broken(Net):
+    def forward(self, x):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+class Lazy(Net):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.LazyLinear(5)
+
+    def forward(self, x):
+        return self.last(super().forward(x))
+
+
+class Named(Net):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.fc(super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (Broken, PluginError, r"'own:Broken' failed on an image of zeros.*mat1.*features \(N, D\)"),
+        (nn.Identity, PluginError, r"'own:Identity' returned \(1, 3, 224, 224\).*must return \(1, D\)"),
+        (Lazy, ConfigError, r"'last' of the backbone 'own:Lazy' takes its size.*LazyLinear.*once"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("bag", ["field", "both"])
+def test_a_module_that_gives_no_features_is_named_with_what_is_wanted(
+    data, kind, error, message, bag
+):
+    with pytest.raises(error, match=message):
+        allkit.Trainer(**SMALL | {"backbone": net(kind), "bag": bag}).fit(data)
+
+
+def test_a_lazy_module_that_has_seen_an_image_is_a_backbone_like_others(data):
+    module = net(Lazy)
+    module(torch.zeros(1, 3, 224, 224))
+    assert allkit.Trainer(backbone=module, **SMALL).fit(data).info.backbone.width == 5
+
+
+def test_logits_that_are_taken_for_features_are_warned_of_by_the_name_of_their_layer(data):
+    with pytest.warns(UserWarning, match=r"'own:Named' ends in a classifier \(fc\): its 4 outputs"):
+        allkit.Trainer(backbone=net(Named), **SMALL).fit(data)
+
+
+def test_features_of_a_linear_layer_with_another_name_are_features():
+    assert classifier_in(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), 5) == ""
+    assert classifier_in(net(Named), 4) == "fc"
+    assert classifier_in(net(Named), 6) == ""  # what it gives is not what that layer gives
+    assert classifier_in(net(), 6) == ""

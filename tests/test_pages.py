@@ -4,19 +4,26 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import allkit
 from allkit.data.dataset import Dataset
+from allkit.errors import AllkitError
+from allkit.evaluation.coarse import coarse_metrics
+from allkit.evaluation.intervals import ends, shown_interval
 from allkit.evaluation.page import evaluation_page
 from allkit.evaluation.probe_words import PROBE_WORDS
+from allkit.evaluation.result import evaluate
 from allkit.evaluation.shortcuts import BLIND, COARSE, Probe
+from allkit.evaluation.text import evaluation_text
 from allkit.quality.audit import Audit
 from allkit.quality.marks import Mark
 from allkit.quality.pages import audit_page, check_page
-from allkit.quality.pictures import groups_of, sight_frames
-from allkit.shown.html import bar, card, page, paragraph, table
+from allkit.quality.pictures import cards, groups_of, probe_table, sight_frames
+from allkit.report.card import judged_card
+from allkit.shown.html import bar, card, page, paragraph, shaded, table
 
 
 def standing_alone(text):
@@ -148,3 +155,111 @@ def test_a_page_lists_its_sections():
     text = page("T", "l", [section(f"Part {n}") for n in range(3)])
     assert '<a href="#part-2">Part 2</a>' in text
     assert 'id="part-2"' in text
+
+
+# ── what was not seen, or not understood ──────────────────────────────────────────────────────
+
+
+def figures(coarse=True):
+    """Made-up answers on 16 images in 2 groups of two classes: one of them is wrong."""
+    truth = np.arange(16) % 2
+    table = np.where(truth[:, None] == np.arange(2), 0.9, 0.1).astype(np.float32)
+    table[0] = table[0, ::-1]
+    verdicts = ["review"] * 15 + ["refused"]
+    more = {}
+    if coarse:
+        told = coarse_metrics(("benign", "malignant"), truth, truth, ["accepted"] * 16)
+        more = {"extra": {"coarse": told}}
+    return evaluate(
+        truth, table, ("Benign", "Pre"), verdicts=verdicts, units=np.arange(16) // 8, **more
+    )
+
+
+def everywhere(found):
+    """What terminal, page, notebook and card say of an evaluation, without markup."""
+    values = found.to_dict()
+    texts = (
+        evaluation_text(values),
+        evaluation_page(values, title="x", names={}),
+        found._repr_html_(),
+        judged_card("# Card\n", "set", values),
+    )
+    return [re.sub(r"<[^>]+>", " ", text) for text in texts]
+
+
+def test_the_two_verdicts_have_names_and_are_the_same_on_terminal_page_notebook_and_card():
+    for text in everywhere(figures()):
+        assert "Benign or malignant, accepted / review / refused: 16 / 0 / 0" in text
+        assert text.count("ccepted / review / refused:") in (1, 2)
+    terminal, page, notebook, card = everywhere(figures())
+    for text in (terminal, page, notebook, card):
+        assert "Class, accepted / review / refused: 0 / 15 / 1" in text
+    assert "Verdicts on the class, and why" in page
+    assert "Benign or malignant: share accepted" in page
+    assert "Class: share accepted" in page
+    assert "enign or malignant" not in "".join(everywhere(figures(coarse=False)))
+
+
+def test_an_area_without_an_error_has_words_and_no_interval():
+    found = figures()
+    truth = np.arange(16) % 2
+    perfect = evaluate(
+        truth, np.eye(2)[truth], ("Benign", "Pre"), verdicts=None, units=np.arange(16) // 8
+    )
+    low, _ = perfect.intervals["macro_roc_auc"]
+    assert 0 < low < 1  # the record keeps it
+    words = perfect.exact["macro_roc_auc"]
+    assert "no error in 2 groups" in words
+    for text in everywhere(perfect):
+        line = next(row for row in text.splitlines() if "rea under ROC" in row and "1.000" in row)
+        assert words in line
+        assert f"{low:.3f}" not in line
+    shown = shown_interval(found.to_dict(), "macro_roc_auc")
+    assert shown == "–".join(ends(*found.intervals["macro_roc_auc"]))  # it was not the same in all
+
+
+def test_one_error_of_many_is_seen_as_an_error():
+    weak = shaded("1", 0.01, wrong=True)
+    assert 'class="wrong"' in weak
+    assert "rgba(200,96,28,0.30)" in weak
+    assert "wrong" not in shaded("0", 0.0, wrong=True)
+    assert "wrong" not in shaded("9", 0.99)
+    cells = figures().confusion.plot().axes[0].images[0].get_array()
+    red, _, blue = cells[0, 1]  # one of eight
+    assert red - blue > 0.2
+    assert cells[0, 0, 2] > cells[0, 0, 0]
+
+
+def test_the_audit_says_from_where_on_each_kind_of_probe_is_a_shortcut():
+    text = probe_table(
+        [Probe("mean_colour", 0.74, 0.6, 0.8), Probe("border", 0.56, 0.5, 0.6)], 0.25
+    )
+    assert "0.44 (a quarter of the way from chance to 1) for what sees no cell" in text
+    assert "0.62 (half of the way from chance to 1) for what sees cells as colour" in text
+    blind = probe_table([Probe("border", 0.56, 0.5, 0.6)], 0.25)
+    assert "half of the way" not in blind
+
+
+def test_below_a_picture_stands_the_name_within_the_set_and_no_path_of_the_machine(odd):
+    rows = pd.read_csv(odd)
+    rows["image"] = [str(odd.parent / name) for name in rows.image]
+    data = Dataset.from_frame(rows)
+    text = "".join(cards(data, range(len(data))))
+    assert str(odd.parent) not in text
+    assert "a.png" in text
+    assert "images/drawn-0" in text
+
+
+def test_what_allkit_made_the_files_of_is_no_probe_of_files():
+    drawn = Dataset.sample(24, groups=12, seed=3)
+    found = allkit.audit(drawn)
+    assert "file" not in [probe.name for probe in found.probes]
+    assert "PNG files that allkit made" in found.message
+
+
+def test_a_folder_that_is_not_there_is_said_not_to_be_there(tmp_path):
+    with pytest.raises(AllkitError, match=r"the folder .*nope does not exist\. Make it first"):
+        figures().to_html(tmp_path / "nope" / "x.html")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AllkitError, match="is no folder"):
+        figures().to_html(tmp_path / "file" / "x.html")

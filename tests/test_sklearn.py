@@ -183,18 +183,17 @@ def test_an_unknown_parameter_is_an_error_of_both_houses():
         assert isinstance(raised.value, ConfigError)
 
 
-def test_missing_groups_are_asked_for_once_as_fit_takes_them(smears):
+def test_groups_that_do_not_reach_the_fit_are_told_once_with_the_remedy(smears, monkeypatch):
     images, labels, groups = smears
-    model = SmearClassifier(**SETTINGS | {"calibration_folds": 3})
-    with warnings.catch_warnings(record=True) as caught:
+    monkeypatch.setattr(allkit.sklearn, "_said", [])
+    with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        model.fit(images, labels)
-    (asked,) = [str(w.message) for w in caught if "groups" in str(w.message)]
-    assert "fit(X, y, groups=...)" in asked
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        model.fit(images, labels, groups=groups)
-    assert not [w for w in caught if "has no groups" in str(w.message)]
+        model = SmearClassifier(**SETTINGS)
+        cross_val_score(model, images, labels, groups=groups, cv=GroupKFold(2))
+    of_groups = [str(one.message) for one in told if "groups" in str(one.message)]
+    assert len(of_groups) == 1
+    assert "set_fit_request(groups=True)" in of_groups[0]
+    assert 'params={"groups": g}' in of_groups[0]
 
 
 class OfTables(SmearClassifier):

@@ -241,7 +241,7 @@ def test_the_command_counts_cases_and_says_so_and_that_slides_are_unknown(cli, t
     with open("e.json") as stream:
         found = json.load(stream)
     assert found["n"] == sum(len(of) == 1 for of in labels.values())
-    assert f"cases {found['n']}" in " ".join(out.split())
+    assert f"counted {found['n']} cases" in " ".join(out.split())
     assert f"of {found['fields']} fields" in out
     with open("e.html") as stream:
         assert f"{found['n']} cases of {found['fields']} fields" in stream.read()
@@ -254,7 +254,7 @@ def test_the_card_of_a_model_says_that_slides_were_counted(cli, tiny_folder, tab
     assert status == 0
     assert "The slides are unknown" not in err
     with open("m/README.md") as stream:
-        assert "4 slides (" in stream.read()
+        assert "4 slides; " in stream.read()
 
 
 def test_an_evaluation_without_such_units_is_refused(cli, tiny, tiny_folder, drawn, table):

@@ -295,7 +295,7 @@ def test_an_unfamiliar_slide_names_what_is_unusual_and_one_far_away_is_no_smear(
     odd[0, STATISTIC_NAMES.index("sharpness")] -= 80
     decision = decided(trusting(), statistics=odd)
     assert decision.verdict == "refused"
-    assert decision.reasons[0] == "unlike any slide of the training"
+    assert decision.reasons[0] == "unlike what was learnt of any slide of the training"
 
 
 def test_a_distance_that_is_not_a_number_does_not_pass_for_near():
@@ -427,7 +427,10 @@ def test_the_exported_file_gives_the_same_verdicts_without_torch(folded, tmp_pat
 def test_noise_is_no_smear(folded):
     noise = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
     (answer,) = folded[0].predict(noise)
-    assert (answer.verdict, answer.reasons[0]) == ("refused", "unlike any slide of the training")
+    assert (answer.verdict, answer.reasons[0]) == (
+        "refused",
+        "unlike what was learnt of any slide of the training",
+    )
 
 
 def test_a_validation_part_that_is_too_small_is_named_in_model_and_card(tiny, tmp_path):

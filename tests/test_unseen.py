@@ -82,10 +82,10 @@ def test_allkit_evaluate_writes_json_and_one_page_for_the_browser(
     assert {"specificity", "roc_auc", "average_precision"} <= set(values["per_class"]["Pro"])
     assert values["coarse"]["groups"] == ["benign", "malignant"]
     page = (tmp_path / "e.html").read_text()
-    assert page.index("Benign against malignant") < page.index("Metrics")
+    assert page.index("Benign or malignant") < page.index("All metrics")
     assert "http" not in page.replace("http-equiv", "")
-    assert page.count("data:image/png") == 3
-    assert "Strongest shortcut probe" in page or "No shortcut probe" in page
+    assert page.count("data:image/png") == 4
+    assert "For comparison: the" in page or "No shortcut probe" in page
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_the_figures_can_be_written_into_the_card_and_replace_older_ones(
     assert card.index("## Judged: ") < card.index("## How it works")
     assert "| pro | " in card
     assert "**Shortcut.**" in card
-    assert card.count("**Benign against malignant: ") >= 2
+    assert card.count("**Benign or malignant: ") >= 2
     assert "--leave-one-group-out`, not run" not in card
     with warnings.catch_warnings():
         warnings.simplefilter("error")

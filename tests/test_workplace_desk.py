@@ -648,10 +648,13 @@ def test_what_became_of_files_is_told_until_it_is_closed_also_after_a_reload(des
     assert not page.locator(".coming").is_visible()
 
 
-@pytest.mark.parametrize(("left", "main"), [(3, "Read next field"), (0, "Sign")])
-def test_the_dark_button_signs_only_when_nothing_is_left_to_be_read(desk, left, main):
+@pytest.mark.parametrize(
+    ("left", "last", "main"),
+    [(3, "finish", "Read next field"), (0, "sign", "Sign"), (0, "finish", "Finish reading")],
+)
+def test_the_dark_button_signs_only_when_nothing_is_left_to_be_read(desk, left, last, main):
     _, show = desk
-    page = show([stand.field(1), stand.field(2)], unread=left)
+    page = show([stand.field(1), stand.field(2)], unread=left, last=last)
     ends = page.locator(".ends")
     assert ends.locator("button.accept:visible").all_text_contents() == [main]
     if left:

@@ -52,7 +52,7 @@ def labels(workplace):
 
 def shown(page):
     """What each thumbnail shows: the reader's class, and whether it is told as saved."""
-    words = {"Early Pre-B": "Early", "Pre-B": "Pre", "Pro-B": "Pro"}
+    words = {"Early pre-B": "Early", "Pre-B": "Pre", "Pro-B": "Pro"}
     found = page.evaluate(SHOWN)
     return {one["field"]: (words.get(one["label"], one["label"]), one["saved"]) for one in found}
 

@@ -431,7 +431,7 @@ def test_a_reader_is_told_to_ask_a_signer(anna, bert, case, desk):
 def test_the_drawer_says_what_stands_against_a_signature_and_chooses_nothing(anna, case, desk):
     _, at = signing_page(anna, case, desk)
     assert at.radio[0].value is None
-    assert at.radio[0].options == ["Benign", "Early Pre-B", "Pre-B", "Pro-B", "Other", "Inadequate"]
+    assert at.radio[0].options == ["Benign", "Early pre-B", "Pre-B", "Pro-B", "Other", "Inadequate"]
     said = words(at)
     assert "□ 2 fields need to be read: field 1.png, field 2.png." in said
     assert "□ One field has no answer of the model that could be used. Acknowledge" in said
@@ -747,3 +747,33 @@ def test_every_entry_of_the_menu_has_its_words_and_its_form(anna):
     say = before(anna).say
     for name in FORMS:
         assert all(say.has(f"case.{kind}_{name}") for kind in ("do", "about", "did")), name
+
+
+# ── what the desk is told ─────────────────────────────────────────────────────────────────────
+
+
+def test_a_second_reader_is_told_what_is_left_and_finishes_before_anybody_signs(anna, bert, case):
+    from workplace.screens import screen
+    from workplace.texts import texts
+
+    say = texts("en")
+    cases.assign(anna, case, reader="anna", second="bert")
+    read_all(anna, case)
+    first = screen(anna, case, say)
+    assert (first["unread"], first["last"]) == (0, "finish")
+    reading.finish(anna, case)
+    left = screen(bert, case, say)
+    assert (left["unread"], left["last"]) == (3, "finish")
+    assert left["unread_words"] == "3 fields still need to be read"
+    assert all(field["state"] == "hidden" and field["other"] is None for field in left["fields"])
+    read_all(bert, case)
+    reading.finish(bert, case)
+    again = screen(anna, case, say)
+    assert (again["unread"], again["last"]) == (0, "sign")
+
+
+def test_a_marrow_case_says_that_nothing_was_measured_on_marrow(anna, case, desk):
+    assert not page("case", before(anna), case=case).warning
+    other = cases.create(anna, specimen_=Specimen("marrow", "2025-12-24"), patient="P-2")
+    (said,) = page("case", before(anna), case=other).warning
+    assert "peripheral blood only" in said.value

@@ -10,9 +10,13 @@ import pytest
 from allkit import CasePrediction, Prediction
 from allkit.clinic.intake.unpack import unpack
 from allkit.clinic.models import KNOWN_SLIDES_ONLY
-from allkit.clinic.records import ModelIdentity
+from allkit.clinic.records import ModelIdentity, SlideResult
+from allkit.clinic.reports.wording import display as printed
+from allkit.clinic.reports.wording import slide_headline
+from allkit.clinic.text import without_options
 from allkit.trust.reasons import OTHER, SENTENCES, TEXTS, texts_of
 from allkit.trust.unseen import notes_on_slides
+from clinic_reports import a_field, a_report
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "streamlit_app"))
@@ -556,3 +560,63 @@ def test_a_refusal_of_a_new_kind_is_said_in_the_words_of_the_library():
     what, todo = words.refusal_words(EN, "new_kind", "a.png is on fire. Put it out.", "a.png")
     assert what == "a.png was not taken: is on fire. Put it out."
     assert todo
+
+
+# ── the page and the printed report ───────────────────────────────────────────────────────────
+
+
+def printed_headline(answer):
+    """What the report says of a slide whose five fields could all be used."""
+    said = SlideResult(
+        answer.verdict,
+        answer.fields,
+        answer.used,
+        label=answer.label,
+        coarse=answer.coarse,
+        coarse_verdict=answer.coarse_verdict,
+    )
+    fields = tuple(a_field(n, verdict="accepted") for n in range(1, 6))
+    return slide_headline(a_report("preliminary", fields, slide=said))
+
+
+@pytest.mark.parametrize("label", ["Benign", "Early", "Pro"])
+@pytest.mark.parametrize("coarse", COARSE)
+@pytest.mark.parametrize("verdict", ["accepted", "review", "refused"])
+def test_the_report_says_of_a_slide_what_the_page_says(verdict, coarse, label):
+    answer = slide(verdict, label, (), coarse)
+    shown = words.slide_words(
+        EN,
+        answer,
+        job=None,
+        hidden=False,
+        fields=5,
+        display=lambda name: words.display_of(EN, name),
+    )
+    assert printed_headline(answer) == shown.headline
+
+
+def test_the_classes_have_the_same_names_on_the_page_and_in_the_report():
+    for name in ("Benign", "Early", "Pre", "Pro"):
+        assert printed(name) == words.display_of(EN, name)
+    assert words.display_of(EN, "Early") == "Early pre-B"
+
+
+def test_a_class_that_is_accepted_where_its_group_is_not_is_to_be_treated_as_for_review():
+    codes = ("not_calibrated_for_slides",)
+    of_field = field_words(prediction("accepted", "Pro", codes, "review"))
+    assert of_field.headline == "<Pro>: accepted"
+    assert "Treat it as for review" in of_field.sentence
+    of_slide = slide_words(slide("accepted", "Pro", codes, "review"))
+    assert of_slide.headline == "Not settled on 5 fields"
+    assert "treat the slide as for review" in of_slide.lines[0]
+    settled = slide_words(slide("accepted", "Pro", (), "accepted"))
+    assert not any("for review" in line for line in settled.lines)
+
+
+def test_a_limit_is_for_readers_and_not_for_who_trains():
+    (limit,) = notes_on_slides(("Benign", "Pro"), SimpleNamespace(names=("a", "b")), None, None)
+    assert "--slide" in limit
+    told = without_options(limit)
+    assert told.endswith("accepted as a or b.")
+    assert without_options(told) == told
+    assert without_options("Give `--slide REGEX`.") == "Give …."

@@ -350,6 +350,12 @@ def _named_failure(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not path.parent.is_dir():
+            what = "is no folder" if path.parent.exists() else "does not exist"
+            advice = "Make it first, or choose another place."
+            raise AllkitError(
+                f"Cannot write {path}: the folder {path.parent} {what}. {advice}"
+            ) from error
         raise AllkitError(
             f"Cannot write {path}: {error.strerror or error}. Nothing was changed there; free "
             f"some space or choose another place."

@@ -30,11 +30,6 @@ __all__ = ["InputError", "ParameterError", "SmearClassifier"]
 
 OF_TRAINER = ("cache", "progress", "callbacks")
 """Parameters that are arguments of `Trainer`, and no settings."""
-NO_GROUPS = (
-    "X has no groups: images of the same field are kept together, every other image stands alone. Images of "
-    "one slide will lie on both sides, and what fit finds of itself will be too good. Give the slide (or "
-    "patient) of each image: fit(X, y, groups=...)."
-)
 
 
 class InputError(DatasetError, ValueError):
@@ -109,7 +104,7 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             callbacks=self.callbacks or (),
             **self.settings,
         )
-        with _of_both_houses(), _groups_asked_for_once():
+        with _of_both_houses(), _remedy_for_groups():
             self.model_: Classifier = trainer.fit(dataset)
         self.classes_ = classes
         self.n_classes_ = len(classes)
@@ -143,6 +138,38 @@ class SmearClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # 
             return self.model_.judge(dataset, cache=cache)
 
 
+NO_GROUPS = (
+    "`fit` was given no groups: allkit's own validation, and the verdicts that rest on it, will be too "
+    "favourable. `cross_val_score(..., groups=g)` keeps them for its splitter: write "
+    "`sklearn.set_config(enable_metadata_routing=True)`, `model.set_fit_request(groups=True)` and "
+    '`cross_val_score(..., params={"groups": g})`; outside of it `model.fit(X, y, groups=g)`. '
+    "This is said once."
+)
+WITHOUT = " has no groups: "
+"""By this the warning of a division without groups is known."""
+_said: list[str] = []
+
+
+@contextlib.contextmanager
+def _remedy_for_groups() -> Iterator[None]:
+    """Have the warning that a set has no groups say what helps here, once in a process.
+
+    A search fits many times. Other warnings are shown as they are.
+    """
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *rest: Any, **more: Any) -> None:
+            if WITHOUT not in str(message):
+                shown(message, *rest, **more)
+            elif not _said:
+                _said.append(NO_GROUPS)
+                shown(UserWarning(NO_GROUPS), *rest, **more)
+
+        warnings.showwarning = show
+        yield
+
+
 def _parameters() -> dict[str, inspect.Parameter]:
     names = [*TrainConfig.model_fields, *OF_TRAINER]
     kind = inspect.Parameter.KEYWORD_ONLY
@@ -167,23 +194,6 @@ def _of_both_houses() -> Iterator[None]:
         raise
     except DatasetError as error:
         raise InputError(str(error)) from error
-
-
-@contextlib.contextmanager
-def _groups_asked_for_once() -> Iterator[None]:
-    """Give each warning once, and say of missing groups what the estimator takes."""
-    caught: list[warnings.WarningMessage] = []
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-    finally:
-        texts: dict[str, type[Warning]] = {}
-        for warning in caught:
-            text = str(warning.message)
-            texts.setdefault(NO_GROUPS if "has no groups" in text else text, warning.category)
-        for text, category in texts.items():
-            warnings.warn(text, category, stacklevel=4)
 
 
 def _require_known(names: Mapping[str, Any]) -> None:

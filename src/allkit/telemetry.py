@@ -107,6 +107,7 @@ def silence() -> Iterator[None]:
                 # What is None cannot be imported; OpenVINO then takes its own empty stand-in.
                 sys.modules[habit.sender] = None  # type: ignore[assignment]
                 _blocked.append(habit.sender)
+    _bars_without_widgets()
     try:
         yield
     finally:
@@ -119,6 +120,19 @@ def silence() -> Iterator[None]:
                     if sys.modules.get(sender) is None:
                         sys.modules.pop(sender, None)
                 _blocked.clear()
+
+
+def _bars_without_widgets() -> None:
+    """Import tqdm's bars for notebooks, which other libraries import, without their warning.
+
+    Where ipywidgets are not installed it warns in red of a bar that nobody asked for.
+    """
+    notebook = "ipykernel" in sys.modules and "tqdm.autonotebook" not in sys.modules
+    if not notebook or importlib.util.find_spec("tqdm") is None:
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        importlib.import_module("tqdm.auto")
 
 
 @contextlib.contextmanager

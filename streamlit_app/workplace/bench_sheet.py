@@ -58,7 +58,7 @@ def bench_sheet(language: str) -> bytes:
             sheet.put(Cell(LEFT, CONTENT, block[2:], Style(17, bold=True)), sheet.y)
             sheet.y += 9
         elif block.startswith("## "):
-            sheet.y += 2.6
+            sheet.y += 1.8
             sheet.put(
                 Cell(LEFT, CONTENT, block[3:], Style(10.5, bold=True, colour=ACCENT)), sheet.y
             )
@@ -68,7 +68,7 @@ def bench_sheet(language: str) -> bytes:
                 Cell(LEFT, GAP, "•", TEXT),
                 Cell(LEFT + GAP, CONTENT - GAP, block[2:], TEXT),
             )
-            sheet.row(point, told, gap=0.7)
+            sheet.row(point, told, gap=0.5)
         else:
             sheet.row(Cell(LEFT, CONTENT, block, Style(9.5, bold=True, colour=ALARM)), gap=1)
     return sheet.finish(lambda page, number, pages: _foot(page, say("frame.research_use")))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
+from allkit.clinic.text import without_options
 from workplace.telling import display_of
 from workplace.texts import Texts, texts
 
@@ -20,19 +21,12 @@ FOREIGN = "foreign"
 
 def limit_words(say: Texts, limit: str) -> str:
     """Return a limit as a sentence for readers; advice for who trains a model is left out of it."""
-    told = _without_options(limit)
+    told = without_options(limit)
     for key, wording in _known():
         found = wording.fullmatch(told)
         if found is not None:
             return say(f"limits.{key}", **{k: _named(say, v) for k, v in found.groupdict().items()})
     return say(f"limits.{FOREIGN}", text=told)
-
-
-def _without_options(limit: str) -> str:
-    """Return a limit without the sentences that name options of a command: `--slide REGEX`."""
-    parts = re.split(r"(?<=[.!?])\s+", limit.strip())
-    kept = [part for part in parts if not re.search(r"`|(?<!\S)--\w", part)]
-    return " ".join(kept) or re.sub(r"`[^`]*`|(?<!\S)--\S+", "…", limit)
 
 
 @cache

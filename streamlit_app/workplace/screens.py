@@ -34,6 +34,8 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
     with user.read(*READERS, polling=True) as connection:
         marked = f"{version_of(connection, case)}-{user.id}-{say.language}"
         view = view_of(connection, case, viewer=user.id)
+        # From all that is known: what a second reader may not see yet is still theirs to read.
+        whole = view_of(connection, case)
         classes = labels(connection, case)
     second = reads_second(view, user)
     why = hindrance(view, user)
@@ -48,7 +50,7 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         display=lambda label: display_of(say, label),
         signed=view.status in SIGNED,
     )
-    left = unread(view, second=second)
+    left = unread(whole, second=second)
     return {
         "version": marked,
         "case": view.id,
@@ -62,8 +64,14 @@ def screen(user: User, case: str, say: Texts) -> dict[str, Any]:
         "slide": {"tone": slide.tone, "headline": slide.headline, "lines": list(slide.lines)},
         "job": {"state": job.state, "done": job.done, "total": job.total, "words": job.words},
         "unread": len(left),
+        "last": "finish" if second or _wants_second(whole) else "sign",
         "unread_words": unread_words(say, len(left), read=_was_read(view, second=second)),
     }
+
+
+def _wants_second(view: CaseView) -> bool:
+    """Whether a second reader comes after the first one's reading."""
+    return view.second_wanted and not any(field.second for field in view.fields)
 
 
 def _was_read(view: CaseView, *, second: bool) -> bool:

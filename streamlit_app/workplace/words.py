@@ -128,7 +128,7 @@ def field_words(
         state=state,
         group=str(shown.label) if shown.accepted else state,
         headline=_headline(say, state, shown, display),
-        sentence=_sentence(say, state, shown, display),
+        sentence=_sentence(say, state, shown, display, alone=answer.coarse_verdict == "review"),
         tone=_tone(state, shown),
         band=band,
         band_words=band_words(say, band, calibrated=shown.calibrated) if any_shown else "",
@@ -156,7 +156,10 @@ def _headline(say: Texts, state: str, shown: Shown, display: Display) -> str:
     return say(f"field.{state}.headline")
 
 
-def _sentence(say: Texts, state: str, shown: Shown, display: Display) -> str:
+def _sentence(say: Texts, state: str, shown: Shown, display: Display, *, alone: bool) -> str:
+    """`alone` says that the class is accepted and its group is not."""
+    if state == "accepted" and alone:
+        return say("field.accepted_alone.sentence")
     if state != "review":
         return say(f"field.{state}.sentence")
     likely = "" if shown.label is None else display(shown.label)
@@ -256,6 +259,8 @@ def _settled(say: Texts, slide: CasePrediction, shown: Shown, display: Display) 
 
 def _open(say: Texts, slide: CasePrediction) -> Iterator[str]:
     codes = slide.reason_codes
+    if slide.verdict == "accepted":
+        yield say("slide.group_open")
     if "fields_disagree" in codes:
         yield say("slide.disagree")
     elif slide.fields_needed:

@@ -15,6 +15,7 @@ from allkit.cli.progress import bars, put, say
 from allkit.cli.reports import require_places, write_report
 from allkit.errors import ConfigError
 from allkit.files import require_free
+from allkit.shown.text import how_many
 
 if TYPE_CHECKING:
     from allkit.data.dataset import Dataset
@@ -104,7 +105,7 @@ def check(
 def _text(report: Check) -> str:
     """Return the check as text for a terminal."""
     data = report.data
-    lines = [f"{data.name}: {len(data) + len(report.unreadable):,} images", ""]
+    lines = [f"{data.name}: {how_many(len(data) + len(report.unreadable), 'image')}", ""]
     width = max(len(name) for name in data.classes) + 2
     lines += [f"  {name:<{width}}{data.counts[name]:>8,}" for name in data.classes]
     origins = data.origins
@@ -137,7 +138,7 @@ def _text(report: Check) -> str:
     if report.slide_suggestion is not None:
         lines += [
             "",
-            f"There seem to be {report.slide_suggestion.number:,} slides. That is a suggestion, in "
+            f"{report.slide_suggestion.in_words}. That is a suggestion, in "
             f"doubt one slide rather than two; `--write-slides FILE.csv` writes it down.",
         ]
     for suspect in (report.label_suspects or ())[:SHOWN]:
@@ -159,7 +160,9 @@ def _near(report: Check) -> str:
     pairs = f"{len(report.near_duplicate_pairs):,}"
     images = sum(map(len, fields))
     return (
-        f"{pairs} (these included): {len(fields):,} fields, {images:,} images" if fields else pairs
+        f"{pairs} (these included): {how_many(len(fields), 'field')}, {how_many(images, 'image')}"
+        if fields
+        else pairs
     )
 
 

@@ -148,13 +148,14 @@ def restore(folder: Folder, store: Where = None, url: Url = None) -> None:
     allkit clinic restore /mnt/backups/2026-02-01 --store new-clinic
     """
     require_clinic()
+    from allkit.clinic.models import gone_model
     from allkit.clinic.store.backup import restore as read
     from allkit.clinic.store.verify import verify as check
 
     with read(folder, store, url) as clinic:
-        problems = check(clinic)
+        problems, gone = check(clinic), gone_model(clinic)
         say(f"Restored into {clinic.place}.")
-    _tell(problems)
+    _tell(problems, gone)
 
 
 def verify(
@@ -170,16 +171,20 @@ def verify(
     Example:
     allkit clinic verify
     """
+    from allkit.clinic.models import gone_model
     from allkit.clinic.store.verify import verify as check
 
     if (seq is None) != (sha256 is None):
         raise ConfigError("Give --seq and --sha256 together, as they were written down.")
     with opened(store, url) as clinic:
         problems = check(clinic, known=None if seq is None or sha256 is None else {seq: sha256})
-    _tell(problems)
+        gone = gone_model(clinic)
+    _tell(problems, gone)
 
 
-def _tell(problems: list[str]) -> None:
+def _tell(problems: list[str], gone: str) -> None:
+    if gone:
+        say(f"CAUTION  {gone}")
     for problem in problems:
         put(problem + "\n")
     if problems:

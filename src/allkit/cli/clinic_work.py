@@ -78,7 +78,7 @@ def work(
 ) -> None:
     """Answer the cases that wait, until it is told to stop. It may be killed at any time.
 
-    With --once the exit status is 1 where a job failed; `show` says why. With
+    With --once the exit status is 1 where a job failed, and it says why. With
     --until-closed it ends with the program that started it.
 
     Example:
@@ -93,6 +93,8 @@ def work(
         if once:
             done, failed = answering.drain()
             say(f"{done} jobs done{f', {failed} failed' if failed else ''}.")
+            for why in answering.why:
+                say(why)
             if failed:
                 raise typer.Exit(1)
             return

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import socket
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,9 +21,11 @@ from allkit.cli.progress import bars, say
 from allkit.cli.summaries import evaluation_summary
 from allkit.errors import AllkitError, ConfigError
 from allkit.files import whole_folder, write_whole
+from allkit.shown.answer import share_text
 
 if TYPE_CHECKING:
     from allkit.config import TrainConfig
+    from allkit.data.dataset import Dataset
 
 __all__ = ["demo"]
 
@@ -73,7 +78,12 @@ def demo(
     say(f"  {out}/model.onnx the same in one file")
     say(f"  {out}/answers.csv the answers on the test part")
     look = "--demo" if out == Path("allkit-demo") else f"{out}/model.onnx"
-    say(f"\nWork with it:  allkit app {look}")
+    opens = (
+        "the workplace of a clinic in the browser, on ten synthetic cases of its own"
+        if look == "--demo"
+        else "the workplace in the browser, with this model"
+    )
+    say(f"\nWork with it:  {_program()} app {look}\n  opens {opens}")
 
 
 def _job(data: Path | None, config: TrainConfig, folder: Path, *, images: int) -> None:
@@ -92,6 +102,7 @@ def _job(data: Path | None, config: TrainConfig, folder: Path, *, images: int) -
         say(f"1  Reading {data}")
     dataset = Dataset.open(data)
     if dataset.drawn:
+        dataset = _with_slides(dataset)
         dataset.name = "drawn smears"
     announce(dataset)
     say("\n2  Dividing by group: no slide on two sides")
@@ -117,13 +128,47 @@ def _job(data: Path | None, config: TrainConfig, folder: Path, *, images: int) -
     ]
     _write_answers(rows, folder / "answers.csv")
     first = rows[0]
-    say(
-        f"   {first['image']}: {model.info.display_names[first['label']]}, probability "
-        f"{first['probability']:.2f}, verdict {first['verdict']} ({'; '.join(first['reasons'])})"
-    )
+    say(f"   {first['image']}: {_told(first, model.info.display_names)}")
     say("\n6  Exporting to ONNX, and comparing its answers")
     parity = model.export(folder / "model.onnx", check=pixels[:16])
     say(f"   same classes and verdicts; probabilities differ by at most {parity.difference:.1g}")
+
+
+def _told(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Return an answer in words: the verdict on the class, and that on its class group, by their names."""
+    if row["label"] is None:
+        return f"{row['verdict']} ({'; '.join(row['reasons'])})"
+    text = f"class {names[row['label']]}, probability {share_text(row['probability'])}, {row['verdict']}"
+    if row["coarse"] is not None:
+        share = share_text(row["coarse_probability"])
+        text += f"; {row['coarse']}, probability {share}, {row['coarse_verdict']}"
+    return f"{text} ({'; '.join(row['reasons'])})" if row["reasons"] else text
+
+
+def _program() -> str:
+    """Return how the program was started, so that the same one is found again: `.venv/bin/allkit`."""
+    started = Path(sys.argv[0])
+    if started.stem != "allkit" or len(started.parts) == 1:
+        return "allkit"
+    found = shutil.which("allkit")
+    with contextlib.suppress(OSError):
+        if found and Path(found).samefile(started):
+            return "allkit"
+    with contextlib.suppress(ValueError):
+        return str(started.relative_to(Path.cwd()))
+    return str(started)
+
+
+def _with_slides(drawn: Dataset) -> Dataset:
+    """Return drawn smears with their slides: each group of them was drawn as one slide.
+
+    With known slides the training measures what may be accepted on slides that it has not seen, so that the
+    demo shows such answers.
+    """
+    from dataclasses import replace
+
+    samples = [replace(sample, slide=sample.group) for sample in drawn.samples]
+    return drawn.same_images(samples, drawn.split_by)
 
 
 def _write_answers(rows: Sequence[dict[str, Any]], out: Path) -> None:

@@ -50,6 +50,7 @@ def doctor(as_json: AsJson = False) -> None:
     if not missing["train"]:
         report |= _torch_facts(problems)
     report |= {variable: os.environ.get(variable) for variable in VARIABLES}
+    report["clinic"] = _clinic()
     weights = os.environ.get("ALLKIT_WEIGHTS")
     if weights and not Path(weights).is_dir():
         problems.append(f"ALLKIT_WEIGHTS names {weights}, which is not a folder.")
@@ -63,6 +64,23 @@ def doctor(as_json: AsJson = False) -> None:
     else:
         _show(report)
     raise typer.Exit(1 if problems else 0)
+
+
+def _clinic() -> str | None:
+    """Return which clinic the commands take by themselves, where a variable names one.
+
+    The address of a database is not shown: it may hold a password.
+    """
+    if os.environ.get("ALLKIT_CLINIC_URL"):
+        return "in the database that ALLKIT_CLINIC_URL names"
+    folder = os.environ.get("ALLKIT_CLINIC")
+    if not folder:
+        return None
+    try:
+        there = (Path(folder) / "clinic.sqlite3").exists()
+    except OSError:  # a folder that this user may not look into
+        return f"{folder}, which this user cannot read"
+    return folder if there else f"{folder}, where there is none yet: allkit clinic init makes it"
 
 
 def _torch_facts(problems: list[str]) -> dict[str, Any]:

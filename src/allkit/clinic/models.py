@@ -16,7 +16,7 @@ from allkit.clinic.cases import MOVES
 from allkit.clinic.jobs import enqueue, requeue
 from allkit.clinic.records import ModelIdentity, canonical
 from allkit.clinic.store import tables as t
-from allkit.clinic.store.store import Change, new_id
+from allkit.clinic.store.store import Change, Store, new_id
 from allkit.clinic.text import line
 from allkit.clinic.view import identity_of, model_of
 from allkit.errors import ClinicError
@@ -28,6 +28,7 @@ __all__ = [
     "KNOWN_SLIDES_ONLY",
     "Told",
     "add_model",
+    "gone_model",
     "group_of",
     "known_model",
     "knows_no_other_slides",
@@ -176,6 +177,22 @@ def models(user: User) -> list[dict[str, Any]]:
         default = user.store.setting("default_model", connection)
         rows = connection.execute(sa.select(t.models).order_by(t.models.c.id.desc()))
         return [dict(row._mapping) | {"default": row.id == default} for row in rows]
+
+
+def gone_model(store: Store) -> str:
+    """Return a sentence that says which model answers and is gone from its place; `""` where none is.
+
+    A backup holds no models: a clinic that was restored on another machine may have none.
+    """
+    with store.read() as connection:
+        default = store.setting("default_model", connection)
+        row = connection.execute(sa.select(t.models).where(t.models.c.id == default)).first()
+    if row is None or Path(row.path).exists():
+        return ""
+    return (
+        f"The model {row.name} is gone from {row.path}, and a backup holds no models: cases get no answer. "
+        f"Put it back, or take the same file up from where it is: allkit clinic model PATH"
+    )
 
 
 def model_of_case(user: User, case: str | None) -> ModelIdentity | None:

@@ -17,7 +17,7 @@ from allkit.clinic.access import READERS, User
 from allkit.clinic.cases import SIGNED, move, require_open, row_of
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id, setting_of
-from allkit.clinic.text import line, note
+from allkit.clinic.text import first_of, line, note
 from allkit.clinic.view import (
     CaseView,
     FieldView,
@@ -374,9 +374,9 @@ def finish(user: User, case: str) -> str:
             raise AccessError(f"The case {case} is with its second reader.")
         left = unread(view, second=second)
         if left:
-            raise ClinicError(
-                f"{len(left)} fields of the case {case} still need to be read: {', '.join(left[:5])}."
-            )
+            n = "1 field" if len(left) == 1 else f"{len(left)} fields"
+            needs = "needs" if len(left) == 1 else "need"
+            raise ClinicError(f"{n} of the case {case} still {needs} to be read: {first_of(left)}.")
         row = row_of(change.connection, case)
         move(change, row, "reading" if second or not row.second_wanted else "second")
         change.log("case.finished", case, round=2 if second else 1)

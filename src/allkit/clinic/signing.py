@@ -17,7 +17,7 @@ from allkit.clinic.reporting import freeze, keep, last_report, readings_hashed, 
 from allkit.clinic.reports.pdf import missing_glyphs
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change, new_id
-from allkit.clinic.text import note
+from allkit.clinic.text import first_of, note
 from allkit.clinic.view import CaseView, model_of, recount, view_of
 from allkit.errors import AccessError, ClinicError
 from allkit.records import CasePrediction, Prediction
@@ -156,7 +156,7 @@ def _obstacles(connection: sa.Connection, view: CaseView, said: Statement) -> li
         against("running", f"{n} jobs of the model still wait or run.", n=n)
     left = unread(view)
     if left:
-        names = ", ".join(left[:5])
+        names = first_of(left)
         against("unread", f"{len(left)} fields need to be read: {names}.", n=len(left), names=names)
     second = [] if not view.second_wanted else unread(view, second=True)
     if view.second_wanted and (view.second is None or second or not _read(view)):
@@ -212,7 +212,7 @@ def _of_result(connection: sa.Connection, view: CaseView, said: Statement) -> li
         if f.first is None and f.answer is not None and malignant(f.answer, groups)
     ]
     if unseen and group in (BENIGN, None):
-        names, n = ", ".join(unseen[:5]), len(unseen)
+        names, n = first_of(unseen), len(unseen)
         words = f"{n} fields that the model accepted as malignant were read by nobody: {names}."
         found.append(Obstacle("malignant_unread", words, n=n, names=names))
     given = {f.first.label for f in view.fields if f.first is not None}

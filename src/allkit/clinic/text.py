@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import re
 import unicodedata
+from collections.abc import Sequence
 
 from allkit.clinic.records import Identifier, Specimen
 from allkit.errors import ClinicError
 
-__all__ = ["date_of", "identifier", "line", "note", "specimen"]
+__all__ = ["date_of", "first_of", "identifier", "line", "note", "specimen", "without_options"]
 
 LINE = 256
 NOTE = 10_000
+NAMED = 5
+"""How many names a sentence lists before it ends with `…`."""
 SPECIMENS = ("blood", "marrow")
 
 
@@ -93,3 +97,18 @@ def specimen(given: Specimen, today: str) -> Specimen:
         line(given.stain or "", "stain", optional=True) or None,
         line(given.number or "", "number of the specimen", optional=True) or None,
     )
+
+
+def without_options(limit: str) -> str:
+    """Return a limit of a model without what it advises to whoever trains one: `--slide REGEX`.
+
+    A sentence that names an option or a column is left out; where nothing else is said, only these names are.
+    """
+    parts = re.split(r"(?<=[.!?])\s+", limit.strip())
+    kept = [part for part in parts if not re.search(r"`|(?<!\S)--\w", part)]
+    return " ".join(kept) or re.sub(r"`[^`]*`|(?<!\S)--\S+", "…", limit)
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Return the first names as a list in a sentence; where there are more it ends with `…`."""
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")

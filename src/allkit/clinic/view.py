@@ -22,6 +22,7 @@ from allkit.clinic.records import (
 )
 from allkit.clinic.store import tables as t
 from allkit.clinic.store.store import Change
+from allkit.clinic.text import without_options
 from allkit.errors import ClinicError
 from allkit.records import CasePrediction, Cell, Prediction
 
@@ -285,14 +286,17 @@ def model_of(connection: sa.Connection, case: str) -> sa.Row[Any] | None:
 
 
 def identity_of(row: sa.Row[Any]) -> ModelIdentity:
-    """Return the identity of a model from its row."""
+    """Return the identity of a model from its row; its limits are those for readers.
+
+    Advice for whoever trains a model is no part of them, on no page and in no report.
+    """
     return ModelIdentity(
         row.name,
         row.version,
         row.sha256,
         calibrated=row.calibrated,
         classes=tuple(json.loads(row.classes)),
-        limits=tuple(json.loads(row.limits)),
+        limits=tuple(map(without_options, json.loads(row.limits))),
     )
 
 

@@ -57,6 +57,8 @@ class Worker:
         self.user, self.open_model = user, open_model
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.done = self.failed = 0
+        self.why: dict[str, None] = {}
+        """Why attempts failed, each sentence once, in order."""
         self._opened: tuple[str, Predictor] | None = None
 
     def run(self, stop: threading.Event | None = None, *, poll: float = POLL) -> None:
@@ -113,11 +115,16 @@ class Worker:
         except StoreError:
             raise  # the database is away: the job's lease runs out, and it is taken again
         except AllkitError as error:
-            self.failed += 1
+            self._note(str(error))
             failed(str(error), not isinstance(error, _ModelError))
         except Exception as error:  # noqa: BLE001 - a plugin's model may raise anything
-            self.failed += 1
-            failed(f"The model failed ({type(error).__name__}: {str(error)[:200]}).", True)
+            message = f"The model failed ({type(error).__name__}: {str(error)[:200]})."
+            self._note(message)
+            failed(message, True)
+
+    def _note(self, why: str) -> None:
+        self.failed += 1
+        self.why[why] = None
 
     def _failed(self, job: Job, message: str, again: bool) -> None:
         again = again and job.attempts < jobs.ATTEMPTS

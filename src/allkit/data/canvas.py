@@ -68,8 +68,8 @@ def lines() -> Iterator[dict[str, Any]]:
         }
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
+def png(figure: Figure, *, transparent: bool = False) -> bytes:
+    """Return a figure as the bytes of a PNG file; a `transparent` one takes the ground of its page."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    figure.savefig(stream, format="png", metadata={"Software": None}, transparent=transparent)
     return stream.getvalue()

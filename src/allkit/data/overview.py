@@ -14,14 +14,14 @@ from allkit.data.rows import Sample
 from allkit.data.slides import are_suggested, number_of_each_class
 from allkit.errors import ImageError
 from allkit.shown.html import bar, card, fragment, grid, paragraph, table, thumbnail
-from allkit.shown.text import one_line, printable
+from allkit.shown.text import how_many, one_line, printable
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["batch_sheet", "dataset_html", "sheet", "summary"]
+__all__ = ["batch_sheet", "dataset_html", "sheet", "split_html", "summary"]
 
 COLUMNS = 6
 """Images side by side on a sheet of a batch."""
@@ -55,17 +55,45 @@ class _Images(Protocol):
         """Return one image."""
 
 
+class _Division(Protocol):
+    """A `Split`, which lies above."""
+
+    @property
+    def train(self) -> _Images:
+        """The images to learn from."""
+
+    @property
+    def val(self) -> _Images:
+        """Those to judge by in the training; often none."""
+
+    @property
+    def test(self) -> _Images:
+        """Those to judge the model by."""
+
+    @property
+    def by(self) -> str:
+        """What it keeps whole: `group` or `image`."""
+
+    @property
+    def held_out(self) -> str | None:
+        """The value of the whole test part, if one was left out."""
+
+    @property
+    def dropped(self) -> int:
+        """Images in no part."""
+
+
 def summary(
     name: str, samples: Sequence[Sample], classes: Sequence[str], left_out: Sequence[str]
 ) -> str:
     """Return images, groups and cases of each class, the parts, and the files not used."""
-    lines = [f"{name}: {len(samples):,} images"]
+    lines = [f"{name}: {how_many(len(samples), 'image')}"]
     for label in (*classes, *([] if all(s.label for s in samples) else [None])):
         members = [s for s in samples if s.label == label]
         facts = [f"{len(members):>7,} images"]
         for what in ("group", "case", "slide"):
             values = {getattr(s, what) for s in members} - {None}
-            facts += [f"{len(values):,} {what}{'' if len(values) == 1 else 's'}"] * bool(values)
+            facts += [how_many(len(values), what)] * bool(values)
         lines.append(f"  {label or 'no label':<20}{', '.join(facts)}")
     if any(s.part is not None for s in samples):
         sizes = Counter(s.part or "no part" for s in samples)
@@ -165,11 +193,12 @@ def dataset_html(dataset: _Images) -> str:
         name = "no label" if label is None else label
         rows.append((name, len(members), *kinds, bar(len(members) / most)))
     parts = [
-        paragraph(f"{dataset.name}: {len(samples):,} images"),
+        paragraph(f"{dataset.name}: {how_many(len(samples), 'image')}"),
         table(["class", "images", *(f"{what}s" for what in known), ""], rows),
     ]
     if len(classes) > MOST:
-        parts.append(paragraph(f"{len(classes) - MOST:,} more classes", "muted"))
+        more = how_many(len(classes) - MOST, "more class", "more classes")
+        parts.append(paragraph(more, "muted"))
     if not known:
         parts.append(paragraph("Neither groups nor cases nor slides are known.", "muted"))
     if dataset.left_out:
@@ -180,6 +209,48 @@ def dataset_html(dataset: _Images) -> str:
             title = "no label" if label is None else label
             frames.append(grid(*(_card(dataset, int(i)) for i in positions), title=title))
     return fragment(*parts, grid(*frames))
+
+
+def split_html(split: _Division) -> str:
+    """Return what a notebook shows of a division: images and groups of each class in each part."""
+    parts = {"train": split.train, "val": split.val, "test": split.test}
+    there = {name: part for name, part in parts.items() if len(part.samples)}
+    classes = list(dict.fromkeys(label for part in there.values() for label in part.classes))
+    members = {name: Counter(s.label for s in part.samples) for name, part in there.items()}
+    rows: list[tuple[object, ...]] = [
+        (label, *(members[name][label] for name in there)) for label in classes[:MOST]
+    ]
+    if any(counts[None] for counts in members.values()):
+        rows.append(("no label", *(members[name][None] for name in there)))
+    rows.append(("all", *(len(part.samples) for part in there.values())))
+    for what in ("group", "case", "slide"):
+        values = [len({getattr(s, what) for s in part.samples} - {None}) for part in there.values()]
+        if any(values):
+            rows.append((f"{what}s", *values))
+    text = _BY.get(split.by, f"Divided by {split.by}.")
+    if split.held_out is not None:
+        text = f"The test part is all of {split.held_out!r}. {text}"
+    shown = [
+        paragraph(text, "caution" if split.by == "image" else ""),
+        table(["images", *there], rows),
+    ]
+    if len(classes) > MOST:
+        more = how_many(len(classes) - MOST, "more class", "more classes")
+        shown.append(paragraph(more, "muted"))
+    if split.dropped:
+        kin = "shares" if split.dropped == 1 else "share"
+        text = (
+            f"{how_many(split.dropped, 'image')} in no part: {'it' if kin == 'shares' else 'they'} {kin} "
+            f"a group, a case or a field with the test."
+        )
+        shown.append(paragraph(text, "muted"))
+    return fragment(*shown)
+
+
+_BY = {
+    "group": "Divided by group: no group, no case and no copy of an image is in two parts.",
+    "image": "Divided by image: images of one slide may be in two parts, so figures on it are too high.",
+}
 
 
 def _card(dataset: _Images, index: int) -> str:

@@ -87,6 +87,11 @@ class Sample:
     columns: Mapping[str, str] = field(default_factory=_nothing)
     slide: str | None = field(default=None, kw_only=True)
 
+    def __repr__(self) -> str:
+        origins = {"group": self.group, "case": self.case, "slide": self.slide}
+        known = [f"{what} {value}" for what, value in origins.items() if value]
+        return f"<Sample {self.image!r}: {', '.join([self.label or 'no label', *known])}>"
+
 
 @dataclass
 class Table:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from allkit.data.allocation import torn
 from allkit.data.dividing import By
+from allkit.data.overview import split_html
 from allkit.data.rows import Sample, positions_in
 from allkit.data.written import as_csv, rows_hash
 from allkit.errors import DatasetError
@@ -93,6 +94,18 @@ class Split(Generic[Images]):
 
     def __iter__(self) -> Iterator[Images]:
         return iter((self.train, self.val, self.test) if len(self.val) else (self.train, self.test))
+
+    def __repr__(self) -> str:
+        counts = [f"{name} {len(part)}" for name, part in self._parts().items() if len(part)]
+        return f"<Split of {self.whole.name!r} by {self.by}: {', '.join(counts)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the division for the end of a notebook's cell."""
+        division: Any = self  # of whatever sets it divides
+        return split_html(division)
+
+    def _parts(self) -> dict[str, Images]:
+        return {"train": self.train, "val": self.val, "test": self.test}
 
     @property
     def dropped(self) -> int:

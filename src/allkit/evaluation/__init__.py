@@ -9,7 +9,7 @@ answers        the metrics of a set of answers
 exact          metrics that were the same in every resampled set
 intervals      exact intervals, and their words
 cases          metrics of whole cases
-coarse         groups of classes: benign against malignant
+coarse         groups of classes: benign or malignant
 units          slides or cases in place of images
 compare        two models on the same images
 leakage        what makes figures worth less: images, groups, fields seen in training

@@ -13,6 +13,7 @@ from allkit.trust.groups import ClassGroups
 from allkit.types import Ints
 
 __all__ = [
+    "VERDICTS",
     "coarse_decision",
     "coarse_lines",
     "coarse_metrics",
@@ -116,14 +117,15 @@ def mapped_groups(
     if mixed:
         return None, [
             f"{coarse_name(groups.names)} is not judged: {', '.join(mixed)} holds classes of several "
-            f"groups."
+            f"class groups."
         ]
     return ClassGroups(groups.names, tuple(int(found[0]) for found in of_mapped)), []
 
 
 def coarse_name(groups: Sequence[str]) -> str:
-    """Return what the coarse question is called."""
-    return " against ".join(groups).capitalize()
+    """Return what the coarse question is called: `Benign or malignant`."""
+    text = " or ".join(groups)
+    return text[:1].upper() + text[1:]
 
 
 def coarse_lines(coarse: Mapping[str, Any] | None) -> list[str]:
@@ -136,7 +138,7 @@ def coarse_lines(coarse: Mapping[str, Any] | None) -> list[str]:
         counts = " / ".join(str(coarse["verdicts"][verdict]) for verdict in VERDICTS)
         right = coarse["accepted_accuracy"]
         lines.append(
-            f"Accepted / review / refused: {counts}; "
+            f"{name}, accepted / review / refused: {counts}; "
             f"{'none was accepted' if right is None else f'{right:.3f} of the accepted right'}; "
             f"silent errors {coarse['silent_error_rate']:.1%}."
         )

@@ -66,7 +66,7 @@ def confusion_table(rows: Sequence[Sequence[int]], names: Sequence[str]) -> str:
     return table(
         ["true class", *(f"answered {name}" for name in names), "all"],
         lines,
-        "Rows: what it is. Columns: what was answered. Blue is right, orange is wrong; a cell is as "
-        "strong as its share of the row.",
+        "Rows: what it is. Columns: what was answered. Blue is right, orange is wrong; the larger the "
+        "share of its row, the stronger a cell.",
         kind="matrix",
     )

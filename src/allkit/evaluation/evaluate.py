@@ -19,7 +19,7 @@ from allkit.evaluation.coarse import coarse_decision, coarse_of, mapped_groups
 from allkit.evaluation.judged import Judged
 from allkit.evaluation.judged_images import JudgedImages
 from allkit.evaluation.result import Evaluation, evaluate
-from allkit.evaluation.shortcuts import PROBE_INPUTS, collect, strongest, too_few
+from allkit.evaluation.shortcuts import PROBE_INPUTS, QUICK, collect, seen_of, strongest, too_few
 from allkit.evaluation.units import JudgedUnits, Unit, judge_units
 from allkit.records import Prediction, Predictor
 from allkit.trust.groups import ClassGroups
@@ -253,7 +253,8 @@ def require_labels(dataset: Dataset, classes: tuple[str, ...]) -> None:
     if strange:
         raise DatasetError(
             f"{dataset.name} has the labels {', '.join(map(repr, strange))}, which this model "
-            f"does not know. It knows: {', '.join(classes)}. Give `--map FILE` (`label_map`) to map them."
+            f"does not know. It knows: {', '.join(classes)}. Give "
+            f"`label_map` (--map FILE) to map them."
         )
 
 
@@ -268,11 +269,12 @@ def strongest_probe(dataset: Dataset, column: str | None = None) -> dict[str, An
     if reason:
         return {"name": None, "reason": reason}
     seen = collect(dataset.passes.measure([PROBE_INPUTS])[0])
+    names = seen_of(dataset.samples, QUICK)
     if column is None:
-        best = strongest(seen, labels, units)
+        best = strongest(seen, labels, units, names=names)
     else:
         groups = np.unique([str(v) for v in dataset.column(column)], return_inverse=True)[1]
-        best = strongest(seen, labels, units, groups=groups, trees=30)
+        best = strongest(seen, labels, units, names=names, groups=groups, trees=30)
     return {
         "name": best.name,
         "balanced_accuracy": best.balanced_accuracy,

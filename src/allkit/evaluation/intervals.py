@@ -16,12 +16,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allkit.shown.text import how_many
+
 __all__ = [
     "beside",
     "ends",
     "interval_of",
     "less_of_classes",
     "possible",
+    "shown_interval",
     "words_of_exact",
     "words_of_exact_difference",
 ]
@@ -34,6 +37,8 @@ SHARES = ("accuracy", "balanced_accuracy", "accepted_accuracy", "set_coverage")
 """Shares of right answers, which an error lowers."""
 RARITIES = ("silent_error_rate", "empty_sets")
 """Shares of errors."""
+AREAS = ("roc_auc", "average_precision")
+"""How the names of areas end, which are shares of nothing that groups could be counted for."""
 
 
 def possible(units: float) -> float:
@@ -108,7 +113,7 @@ def words_of_exact_difference(difference: float, count: int, unit: str, rest: st
 
 def _where(count: int, unit: str, rest: str) -> str:
     caveat = " (no groups are known)" if unit == "image" else ""
-    return f"{count:,} {unit}{'' if count == 1 else 's'}{rest}{caveat}"
+    return f"{how_many(count, unit)}{rest}{caveat}"
 
 
 def _percent(share: float) -> int:
@@ -141,13 +146,27 @@ def ends(low: float, high: float) -> tuple[str, str]:
     return texts
 
 
-def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
-    """Return the interval of a metric, and after a semicolon the words for it; or `None`."""
+def shown_interval(evaluation: Mapping[str, Any], name: str) -> str:
+    """Return the interval of a metric as people are shown it: `0.812–0.950`; empty where it has none.
+
+    An area that was the same in every group has none to show: its exact interval bounds a share of
+    groups, and an area is no share. The words of `beside` say on how many groups it rests.
+    """
     interval = interval_of(evaluation, name)
     if interval is None:
+        return ""
+    stored = evaluation["intervals"].get(name)
+    exact = name in evaluation.get("exact", {}) or interval != tuple(stored)
+    if exact and name.endswith(AREAS):
+        return ""
+    return "–".join(ends(*interval))
+
+
+def with_words(evaluation: Mapping[str, Any], name: str) -> str | None:
+    """Return the interval of a metric, and after a semicolon the words for it; or `None`."""
+    if interval_of(evaluation, name) is None:
         return None
-    words = beside(evaluation, name)
-    return f"{'–'.join(ends(*interval))}{f'; {words}' if words else ''}"
+    return "; ".join(filter(None, (shown_interval(evaluation, name), beside(evaluation, name))))
 
 
 def beside(evaluation: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.errors import AllkitError
 from allkit.shown.html import card, fragment, grid, paragraph, thumbnail
+from allkit.shown.text import how_many
 from allkit.trust.decision import Decision
 from allkit.types import Ints, Singles
 
@@ -105,7 +106,7 @@ class JudgedImages:
 
     def __repr__(self) -> str:
         wrong = int(self.wrong.sum())
-        return f"<{len(self)} judged {self.by}{'' if len(self) == 1 else 's'}, {wrong} wrong>"
+        return f"<{how_many(len(self), f'judged {self.by}')}, {wrong} wrong>"
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what was measured on the images, which may be large and is measured again."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
+from allkit import __version__
 from allkit.data.canvas import png
 from allkit.data.labels import display_name
 from allkit.evaluation import plots
-from allkit.evaluation.coarse import coarse_lines, coarse_name
+from allkit.evaluation.coarse import VERDICTS, coarse_lines, coarse_name
 from allkit.evaluation.confusion import confusion_table
-from allkit.evaluation.intervals import beside, ends, interval_of
+from allkit.evaluation.intervals import beside, ends, interval_of, shown_interval
 from allkit.evaluation.judged_images import JudgedImages
 from allkit.evaluation.metric_names import MEANINGS, METRIC_NAMES, SAME_NAMES
 from allkit.evaluation.probe_words import probe_words
-from allkit.evaluation.text import MAIN_METRICS, cautions_of, counted, in_units
+from allkit.evaluation.text import MAIN_METRICS, OF_CLASS, cautions_of, counted, in_units
 from allkit.shown.html import (
     bar,
     fragment,
@@ -28,7 +28,9 @@ from allkit.shown.html import (
     section,
     table,
     tile,
+    tiles_in_rows,
 )
+from allkit.shown.text import how_many
 
 __all__ = ["evaluation_fragment", "evaluation_page"]
 
@@ -57,7 +59,8 @@ def evaluation_page(
         _classes(evaluation, names),
     ]
     if evaluation.get("leave_one_group_out"):
-        sections.append(_unseen(evaluation["leave_one_group_out"]))
+        groups = (evaluation.get("coarse") or {}).get("groups", ())
+        sections.append(_unseen(evaluation["leave_one_group_out"], groups))
     if evaluation["verdicts"]:
         sections.append(_verdicts(evaluation, images))
     if images is not None:
@@ -68,21 +71,24 @@ def evaluation_page(
     if comparison:
         sections.append(_comparison(comparison))
     sections.append(_metrics(evaluation))
-    lead = lead or f"allkit {version('allkit')}. Research use only; not a diagnosis."
+    lead = lead or f"allkit {__version__}. Research use only; not a diagnosis."
     return page(title, f"{in_units(evaluation)}. {lead}", sections)
 
 
 def evaluation_fragment(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """Return what a notebook shows: cautions, main metrics, the strongest probe, the confusion."""
     rows = [
-        (name, evaluation[key], _interval(interval_of(evaluation, key)), beside(evaluation, key))
+        (name, evaluation[key], _shown(evaluation, key), beside(evaluation, key))
         for key, name in MAIN_METRICS.items()
         if evaluation.get(key) is not None and interval_of(evaluation, key) is not None
     ]
     shown = [names.get(name, name) for name in evaluation["classes"]]
+    lines = [f"{in_units(evaluation)}.", *coarse_lines(evaluation.get("coarse"))]
+    if evaluation["verdicts"]:
+        lines.append(_verdict_counts(evaluation))
     return fragment(
         *_cautions(evaluation),
-        paragraph(f"{in_units(evaluation)}. {_verdict_counts(evaluation)}"),
+        *map(paragraph, lines),
         table(["", "value", "95 % interval", ""], rows),
         confusion_table(evaluation["confusion"], shown),
     )
@@ -95,22 +101,21 @@ def _cautions(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict_counts(evaluation: Mapping[str, Any]) -> str:
-    counts = evaluation["verdicts"]
-    if not counts:
-        return ""
-    return (
-        f"{counts['accepted']:,} accepted, {counts['review']:,} for review, "
-        f"{counts['refused']:,} refused."
-    )
+    """Return the verdicts on the class, in the words of those on benign or malignant."""
+    counts = " / ".join(f"{evaluation['verdicts'][name]:,}" for name in VERDICTS)
+    return f"{OF_CLASS}, accepted / review / refused: {counts}."
 
 
 def _tiles(evaluation: Mapping[str, Any]) -> str:
     shown = ("accuracy", "balanced_accuracy", "silent_error_rate", "accepted_share")
-    tiles = [
+    coarse = evaluation.get("coarse")
+    tiles = _coarse_tiles(coarse) if coarse else []
+    of_class = f"{OF_CLASS}: " if coarse else ""
+    tiles += [
         tile(
             f"{value:.3f}",
-            METRIC_NAMES[key],
-            f"95 % interval {_interval(interval_of(evaluation, key))}",
+            f"{of_class}{METRIC_NAMES[key]}",
+            f"95 % interval {_shown(evaluation, key)}",
             beside(evaluation, key),
         )
         for key in shown
@@ -119,9 +124,21 @@ def _tiles(evaluation: Mapping[str, Any]) -> str:
     units, unit = evaluation["units"], evaluation["interval_unit"]
     what = "No groups are known: images count as if each came from another slide."
     if unit != "image":
-        what = f"{units:,} {unit}{'' if units == 1 else 's'} bear every interval."
+        verb = "bears" if units == 1 else "bear"
+        what = f"{how_many(units, unit)} {verb} every interval."
     tiles.append(tile(f"{evaluation['n']:,}", counted(evaluation), what))
-    return grid(*tiles)
+    return tiles_in_rows(*tiles)
+
+
+def _coarse_tiles(coarse: Mapping[str, Any]) -> list[str]:
+    """Return the tiles of the coarse answers, which stand before those of the class."""
+    name = coarse_name(coarse["groups"])
+    tiles = [tile(f"{coarse['accuracy']:.3f}", f"{name}: right")]
+    if coarse["verdicts"]:
+        share = coarse["verdicts"]["accepted"] / max(1, coarse["n"])
+        silent = f"silent errors {coarse['silent_error_rate']:.1%}"
+        tiles.append(tile(f"{share:.3f}", f"{name}: share accepted", silent))
+    return tiles
 
 
 def _coarse(coarse: Mapping[str, Any] | None) -> list[str]:
@@ -141,6 +158,10 @@ def _interval(bounds: Sequence[float] | None) -> str:
     return "–" if bounds is None else " to ".join(ends(bounds[0], bounds[1]))
 
 
+def _shown(evaluation: Mapping[str, Any], key: str) -> str:
+    return shown_interval(evaluation, key).replace("–", " to ") or "–"
+
+
 def _probe(probe: Mapping[str, Any]) -> str:
     if probe["name"] is None:
         return paragraph(f"No shortcut probe: {probe['reason']}", "muted")
@@ -154,7 +175,8 @@ def _probe(probe: Mapping[str, Any]) -> str:
     )
 
 
-def _unseen(unseen: Mapping[str, Any]) -> str:
+def _unseen(unseen: Mapping[str, Any], groups: Sequence[str]) -> str:
+    coarse = coarse_name(groups) if groups else "Class group"
     columns = {
         "value": "left out",
         "images": "images",
@@ -163,8 +185,8 @@ def _unseen(unseen: Mapping[str, Any]) -> str:
         "accepted_right": "accepted and right",
         "accepted_wrong": "accepted and wrong",
         "silent_error_rate": "silent errors",
-        "coarse_accepted_right": "group accepted and right",
-        "coarse_accepted_wrong": "group accepted and wrong",
+        "coarse_accepted_right": f"{coarse}: accepted and right",
+        "coarse_accepted_wrong": f"{coarse}: accepted and wrong",
     }
     rows = [
         (*(group.get(key) for key in columns), ", ".join(group["unnamed"]))
@@ -184,14 +206,18 @@ def _verdicts(evaluation: Mapping[str, Any], images: JudgedImages | None) -> str
     total, counts = sum(evaluation["verdicts"].values()), counted(evaluation)
     shown = {"accepted": "accepted", "review": "for review", "refused": "refused"}
     parts = [
+        paragraph(_verdict_counts(evaluation)),
         table(
             ["verdict", counts, ""],
             [(shown.get(k, k), v, bar(v / total)) for k, v in evaluation["verdicts"].items()],
-        )
+        ),
     ]
     if images is not None and images.decisions is not None:
         parts += _reasons(images, counts)
-    return section("Verdicts, and why", *parts)
+    return section(
+        "Verdicts on the class, and why" if evaluation.get("coarse") else "Verdicts, and why",
+        *parts,
+    )
 
 
 def _reasons(images: JudgedImages, counts: str) -> list[str]:
@@ -345,7 +371,12 @@ def _plots(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
     ]
     return section(
         "Plots",
-        grid(*(picture(png(figure), caption, width=PLOT) for figure, caption in made)),
+        grid(
+            *(
+                picture(png(figure, transparent=True), caption, width=PLOT)
+                for figure, caption in made
+            )
+        ),
     )
 
 
@@ -354,7 +385,7 @@ def _metrics(evaluation: Mapping[str, Any]) -> str:
         (
             name,
             evaluation[key],
-            _interval(interval_of(evaluation, key)),
+            _shown(evaluation, key),
             beside(evaluation, key),
             MEANINGS[key],
         )

@@ -50,7 +50,7 @@ def confusion_figure(
     """Return the confusion matrix (rows true, columns predicted).
 
     The shade of a cell is its share of the row, so that a small class is not paler than a large
-    one.
+    one; errors are orange.
     """
     side = max(4.2, 1.0 * len(names) + 2.2)
     figure = figure_of(side + 0.6, side)
@@ -66,7 +66,7 @@ def _confusion(
     axes: Axes, matrix: Sequence[Sequence[int]], names: Sequence[str], title: str
 ) -> None:
     shares = [[n / max(1, sum(row)) for n in row] for row in matrix]
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
+    axes.imshow([[_shade(n, i != j) for j, n in enumerate(row)] for i, row in enumerate(shares)])
     for i, row in enumerate(matrix):
         for j, count in enumerate(row):
             axes.text(
@@ -76,13 +76,22 @@ def _confusion(
                 ha="center",
                 va="center",
                 fontsize=FONT,
-                color="white" if shares[i][j] > 0.55 else INK if count else MUTED,
+                color="white" if i == j and shares[i][j] > 0.55 else INK if count else MUTED,
+                fontweight="bold" if i != j and count else "normal",
             )
     short = [_short(name) for name in names]
     plainly = {"parse_math": False}
     axes.set_xticks(range(len(names)), short, rotation=25, ha="right", **plainly)
     axes.set_yticks(range(len(names)), short, **plainly)
     labelled(axes, title, "answered", "true class")
+
+
+def _shade(share: float, wrong: bool) -> tuple[float, float, float]:
+    """Return the colour of a cell: blue for right answers, orange, and never weak, for wrong ones."""
+    full = (0.91, 0.45, 0.2) if wrong else (0.13, 0.4, 0.68)
+    depth = (0.3 + 0.7 * share if wrong else share) if share else 0.0
+    red, green, blue = (1 - depth * (1 - part) for part in full)
+    return red, green, blue
 
 
 def _recalls(axes: Axes, evaluation: Mapping[str, Any], names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from allkit.evaluation.judged_images import JudgedImages
 from allkit.evaluation.probe_words import probe_words
 from allkit.evaluation.text import FEW, evaluation_text
 from allkit.files import write_whole
+from allkit.shown.text import how_many
 from allkit.types import Doubles, Ints
 
 if TYPE_CHECKING:
@@ -84,11 +85,10 @@ class Evaluation:
             if (value := self.metrics.get(key)) is not None and key in self.intervals
         ]
         only = "only " if self.units < FEW else ""
-        shown.append(
-            f"{self.n} {self.extra.get('by', 'image')}s in {only}{self.units} {self.interval_unit}s"
-        )
+        count = how_many(self.n, self.extra.get("by", "image"))
+        shown.append(f"{count} in {only}{how_many(self.units, self.interval_unit)}")
         if self.notes:
-            shown.append(f"{len(self.notes)} caution{'' if len(self.notes) == 1 else 's'}")
+            shown.append(how_many(len(self.notes), "caution"))
         return f"<Evaluation: {', '.join(shown)}>"
 
     def _repr_html_(self) -> str:

@@ -18,11 +18,14 @@ import numpy.typing as npt
 
 from allkit.data.columns import table_of
 from allkit.data.passes import Frame, Measure
+from allkit.data.rows import Sample
+from allkit.data.sources import BytesSource
 from allkit.evaluation.intervals import WIDTH, less_of_classes, widened
 from allkit.types import Ints
 
 __all__ = ["BLIND", "COARSE", "CORNER", "QUICK", "Probe", "background_of", "collect", "corners_of"]
-__all__ += ["PROBE_INPUTS", "leave_out", "measure", "score", "strongest", "threshold", "too_few"]
+__all__ += ["MADE_FILES", "PROBE_INPUTS", "leave_out", "measure", "score", "seen_of", "strongest"]
+__all__ += ["threshold", "too_few"]
 
 BLIND = ("border", "corner_tl", "corner_tr", "corner_bl", "corner_br", "background", "file")
 COARSE = ("mean_colour", "colour_histogram", "thumbnail")
@@ -31,6 +34,10 @@ QUICK = (*BLIND, "mean_colour", "colour_histogram")
 
 Features = dict[str, npt.NDArray[np.float32]]
 
+MADE_FILES = (
+    "What the files tell is not measured: images in memory are in PNG files that allkit made."
+)
+"""Said where a set has no files of its own."""
 _BORDER = 8  # pixels
 CORNER = (1 / 8, 3 / 16)
 """What the probe of a corner sees of the height and the width: room for a scale bar."""
@@ -165,6 +172,8 @@ def _quantile(levels: npt.NDArray[np.float64], share: float) -> npt.NDArray[np.f
     return np.asarray(lower + (upper - lower) * (place - np.floor(place)))
 
 
+PNG = b"\x89PNG"
+
 _WIDTHS = {
     **dict.fromkeys(("corner_tl", "corner_tr", "corner_bl", "corner_br"), 240),
     "border": 144,
@@ -200,6 +209,18 @@ def _file(file: bytes, height: int, width: int) -> list[float]:
         pass
     coarseness = [float(np.mean(list(tables.get(i, [0])))) for i in (0, 1)]
     return [len(file), len(file) / (height * width), height, width, kind, *coarseness]
+
+
+def seen_of(samples: Sequence[Sample], names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the probes that mean something for a set: without `file` where allkit made its files.
+
+    That is a set of PNG files in memory: size and compression are then those of pixels only.
+    """
+    made = all(
+        isinstance(sample.source, BytesSource) and sample.source.head().startswith(PNG)
+        for sample in samples
+    )
+    return tuple(name for name in names if name != "file" or not made)
 
 
 def collect(values: Sequence[npt.NDArray[np.float32]]) -> Features:

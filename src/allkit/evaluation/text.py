@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from allkit.evaluation.coarse import coarse_lines
-from allkit.evaluation.intervals import beside, ends, interval_of
+from allkit.evaluation.intervals import beside, interval_of, shown_interval
 from allkit.evaluation.probe_words import probe_words
+from allkit.shown.text import how_many
 
 __all__ = [
     "MAIN_METRICS",
+    "OF_CLASS",
     "accuracy_sentence",
     "cautions_of",
     "counted",
@@ -22,6 +24,9 @@ __all__ = [
 
 FEW = 30
 """Groups below which a bootstrap over them is known to be too sure of itself (Cameron & Miller 2015)."""
+
+OF_CLASS = "Class"
+"""What verdicts on the class are called, beside those on benign or malignant."""
 
 MAIN_METRICS = {
     "accuracy": "accuracy",
@@ -47,7 +52,7 @@ def cautions_of(evaluation: Mapping[str, Any]) -> list[str]:
     units, unit = evaluation.get("units", 0), evaluation["interval_unit"]
     if not 0 < units < FEW:
         return notes
-    what = f"{units} {unit}{'' if units == 1 else 's'}"
+    what = how_many(units, unit)
     if unit == "image":
         notes.append(f"All of this rests on {what}: too few to rely on. Test on more images.")
     else:
@@ -61,15 +66,14 @@ def cautions_of(evaluation: Mapping[str, Any]) -> list[str]:
 def in_units(evaluation: Mapping[str, Any]) -> str:
     """Return how many images are counted, in how many groups: `50 images in 13 groups`."""
     unit, units = evaluation["interval_unit"], evaluation.get("units", 0)
-    counts = counted(evaluation)
-    text = f"{evaluation['n']:,} {counts if evaluation['n'] != 1 else counts[:-1]}"
+    text = how_many(evaluation["n"], evaluation.get("by", "image"))
     if "by" in evaluation:
-        text += f" of {evaluation['fields']:,} fields"
+        text += f" of {how_many(evaluation['fields'], 'field')}"
     if unit == "image":
         return f"{text}, no groups known"
     if unit == evaluation.get("by"):
         return text
-    return f"{text} in {units:,} {unit}{'' if units == 1 else 's'}"
+    return f"{text} in {how_many(units, unit)}"
 
 
 def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
@@ -80,8 +84,9 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
     for key, name in MAIN_METRICS.items():
         value, interval = evaluation.get(key), interval_of(evaluation, key)
         if value is not None and interval is not None:
-            shown, words = "–".join(ends(*interval)), beside(evaluation, key)
-            lines.append(f"{name:<22}{value:.3f}   ({shown}){f'  {words}' if words else ''}")
+            shown, words = shown_interval(evaluation, key), beside(evaluation, key)
+            after = [*([f"({shown})"] if shown else []), *([words] if words else [])]
+            lines.append(f"{name:<22}{value:.3f}   {'  '.join(after)}")
     lines.append(
         f"{'counted':<22}{in_units(evaluation)}   (95 % intervals by resampling "
         f"{evaluation['interval_unit']}s)"
@@ -91,7 +96,7 @@ def evaluation_lines(evaluation: Mapping[str, Any]) -> list[str]:
         counts = " / ".join(
             str(evaluation["verdicts"][v]) for v in ("accepted", "review", "refused")
         )
-        lines.append(f"accepted / review / refused: {counts}")
+        lines.append(f"{OF_CLASS}, accepted / review / refused: {counts}")
     return lines
 
 
@@ -108,16 +113,20 @@ def accuracy_sentence(evaluation: Mapping[str, Any]) -> str:
         f"Accuracy {evaluation['accuracy']:.2f} (95 % interval {low:.2f}–{high:.2f}"
         f"{f': {words}' if words else ''}) on {in_units(evaluation)}."
     )
-    how = protocol_sentences(evaluation.get("protocol", "Protocol not recorded"))
+    protocol = evaluation.get("protocol", "Protocol not recorded")
+    how = protocol_sentences(protocol, grouped=evaluation["interval_unit"] != "image")
     return " ".join([first, *how])
 
 
-def protocol_sentences(protocol: str) -> list[str]:
+def protocol_sentences(protocol: str, *, grouped: bool = True) -> list[str]:
     """Return how a model was judged in its training, one thing a sentence.
 
-    `protocol` is that of `model.json`, where it is one long sentence.
+    `protocol` is that of `model.json`, where it is one long sentence. Without groups (`grouped`) a division
+    by group keeps no more together than images of one field, which is said.
     """
     rest = protocol.rstrip(".")
+    if not grouped:
+        rest = rest.replace(" by group", " by image, since no groups are known", 1)
     rest, refit, _ = rest.partition(", before the head was trained again on all images")
     rest, stopping, _ = rest.partition(", also used to decide when to stop")
     sentences = [f"{rest.replace('Validation part, divided', 'Held out from training, divided')}."]

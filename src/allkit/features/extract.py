@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from allkit.config.spelling import setting
 from allkit.data.dataset import Dataset
 from allkit.data.passes import Frame, Measure
 from allkit.errors import AllkitError, PluginError
@@ -237,7 +238,7 @@ def _require_finite(
     if len(bad):
         raise AllkitError(
             f"The backbone {identity[0]!r} gave features that are no numbers for "
-            f"{images[bad[0]]}. Its weights may be damaged; `--set precision=float32` may help "
+            f"{images[bad[0]]}. Its weights may be damaged; {setting('precision', 'float32')} may help "
             f"when they are not."
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from allkit.builtin.sequences import as_sequence, stages_of
 from allkit.config.own import own_name
@@ -21,6 +22,7 @@ from allkit.records import Backbone, Weights
 __all__ = [
     "OWN_PARTS",
     "Given",
+    "classifier_in",
     "own_backbone",
     "require_given",
     "require_same",
@@ -30,6 +32,8 @@ __all__ = [
 
 Given = nn.Module | Backbone | Callable[[], nn.Module]
 """What is taken for an own backbone."""
+CLASSIFIERS = ("classifier", "fc", "head", "heads", "last_linear")
+"""What torchvision and timm call the layer that names classes."""
 OWN_PARTS = "own parts"
 """What models name in place of the plugin of an own backbone."""
 
@@ -42,7 +46,8 @@ def own_backbone(given: Given, *, name: str | None = None) -> Backbone:
     input is 224 pixels with the normalisation of ImageNet, unless a record says otherwise. It can be cut
     where it is an `nn.Sequential`, or of a class of timm that is known to be a chain.
 
-    Raises `ConfigError` when it is none of these, or cannot be copied.
+    Raises `ConfigError` when it is none of these, or has layers whose size is not known yet, and
+    `PluginError` when it cannot be copied or made.
     """
     if isinstance(given, Backbone):
         return replace(given, name=name or own_name(given))
@@ -64,6 +69,7 @@ def own_backbone(given: Given, *, name: str | None = None) -> Backbone:
 
     with torch.random.fork_rng(devices=[]):
         probe = given if isinstance(given, nn.Module) else _made(make, called)
+    _require_sizes(probe, called)
     return Backbone(called, build, stages=_stages(probe), license="own")
 
 
@@ -129,6 +135,33 @@ def _made(make: Callable[[], object], name: str) -> nn.Module:
             f"The function of the backbone {name!r} returned a {type(module).__name__}, no module of torch."
         )
     return module
+
+
+def _require_sizes(module: nn.Module, name: str) -> None:
+    """Raise `ConfigError` for a layer that takes its size from the first input, as `LazyLinear` does."""
+    for where, part in module.named_modules():
+        tensors = [*part.parameters(recurse=False), *part.buffers(recurse=False)]
+        if any(is_lazy(tensor) for tensor in tensors):
+            raise ConfigError(
+                f"The layer {where or type(part).__name__!r} of the backbone {name!r} takes its size from "
+                f"its first input ({type(part).__name__}), and has none yet. Run the module once before you "
+                f"give it, on torch.zeros(1, 3, 224, 224), or name the size."
+            )
+
+
+def classifier_in(module: nn.Module, width: int) -> str:
+    """Return the name of the linear layer that makes a module's outputs logits; empty for features.
+
+    It is the last one, is called as classifiers are in torchvision and timm, and has `width` outputs, those
+    of the module: what is taken for features is then an answer about other classes.
+    """
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        return ""
+    last = module.get_submodule(linear[-1])
+    called = linear[-1].split(".")
+    same = isinstance(last, nn.Linear) and last.out_features == width
+    return linear[-1] if same and not {*called}.isdisjoint(CLASSIFIERS) else ""
 
 
 def _in_parts(module: nn.Module) -> nn.Module:

@@ -17,9 +17,11 @@ from allkit.errors import DatasetError
 from allkit.evaluation import shortcuts as probes
 from allkit.evaluation.probe_words import probe_words
 from allkit.evaluation.shortcuts import COARSE, PROBE_INPUTS, Probe, threshold
+from allkit.quality.check import CLEAN
 from allkit.quality.pictures import probe_table
 from allkit.shown.html import fragment, items, paragraph
 from allkit.shown.progress import Asked, progress_of
+from allkit.shown.text import how_many
 from allkit.types import Progress
 
 if TYPE_CHECKING:
@@ -59,9 +61,10 @@ class Audit:
     """The set, of which a page shows what the probes see."""
 
     def __repr__(self) -> str:
-        where = f"{self.images:,} images in {self.groups:,} {self.unit}s"
+        images = how_many(self.images, "image")
+        where = f"{images} in {how_many(self.groups, self.unit)}"
         if not self.groups:
-            where = f"{self.images:,} images, no groups known"
+            where = f"{images}, no groups known"
         best = "".join(
             f"the {probe_words(p.name)} alone {p.balanced_accuracy:.3f} ({p.low:.3f}–{p.high:.3f}), "
             f"chance {self.chance:.2f}; "
@@ -170,7 +173,8 @@ def _audited(
         )
 
     seen = probes.collect(data.passes.measure([PROBE_INPUTS])[0])
-    found = probes.score(seen, labels, units, seed=seed)
+    names = probes.seen_of(data.samples, (*probes.BLIND, *COARSE))
+    found = probes.score(seen, labels, units, names=names, seed=seed)
     verdict = _verdict(found, chance)
     left = (
         _left_out(data, seen[found[0].name], column, labels=labels, units=units) if column else None
@@ -179,7 +183,8 @@ def _audited(
         probes=tuple(found),
         verdict=verdict,
         message=_message(found, verdict, chance, data=data, model=accuracy)
-        + (f" {same}" if same else ""),
+        + (f" {same}" if same else "")
+        + ("" if "file" in names else f" {probes.MADE_FILES}"),
         advice=_advice(found, verdict, data),
         chance=chance,
         groups=groups,
@@ -255,8 +260,8 @@ def _advice(results: Sequence[Probe], verdict: str, data: Dataset) -> tuple[str,
     ]
     if any(name.startswith("corner") for name in best):
         lines.append(
-            "Paint over or cut off what is burnt in: `allkit clean DATA --out NEW` (`allkit check` says "
-            "where it is). `view: masked` hides the bottom right corner only."
+            f"Paint over or cut off what is burnt in: {CLEAN} (`allkit check` says where it "
+            f"is). `view: masked` hides the bottom right corner only."
         )
     if best & {"background", *COARSE}:
         lines.append(

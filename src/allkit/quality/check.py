@@ -35,10 +35,13 @@ from allkit.quality.slides import SlideSuggestion, suggest_slides
 from allkit.quality.treatment import PAINTED, unpainted
 from allkit.shown.html import fragment, grid, paragraph
 from allkit.shown.progress import Asked, progress_of
+from allkit.shown.text import how_many
 from allkit.types import Progress
 
 __all__ = ["Check", "check"]
 
+CLEAN = '`allkit.clean(data, "NEW")`, `allkit clean DATA --out NEW`'
+"""How marks are taken away, in Python and on the command line."""
 _BLANK = 3.0  # grey levels: an image that varies less shows nothing
 _SHOWN = 4  # fields seen more than once that a notebook shows
 _FOLDS = 2  # groups that a class needs for anything to be held out
@@ -81,8 +84,8 @@ class Check:
     def __repr__(self) -> str:
         number = len(self.data) + len(self.unreadable)
         found = len(self.findings)
-        what = f"{found} thing{'' if found == 1 else 's'} to fix" if found else "nothing to fix"
-        return f"<Check of {self.data.name!r}: {number:,} images, {what}>"
+        what = f"{how_many(found, 'thing')} to fix" if found else "nothing to fix"
+        return f"<Check of {self.data.name!r}: {how_many(number, 'image')}, {what}>"
 
     def _repr_html_(self) -> str:
         fields = groups_of(self.near_duplicate_pairs)
@@ -90,9 +93,8 @@ class Check:
         parts += [paragraph(line, "caution") for line in self.findings]
         parts += same_field_frames(self.data, fields[:_SHOWN], self.duplicates)
         if len(fields) > _SHOWN:
-            parts.append(
-                paragraph(f"{len(fields) - _SHOWN:,} more fields seen more than once", "muted")
-            )
+            more = how_many(len(fields) - _SHOWN, "more field")
+            parts.append(paragraph(f"{more} seen more than once", "muted"))
         for mark in self.burnt_in:
             parts.append(grid(*mark_frames(self.data, mark), title="Recurs at one place"))
         return fragment(*parts)
@@ -342,7 +344,7 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         )
     elif near:
         lines.append(
-            f"{len(near):,} near-duplicate pair{'s' * (len(near) != 1)} and no groups: a division "
+            f"{how_many(len(near), 'near-duplicate pair')} and no groups: a division "
             f"by image would test on what was trained on. Give groups."
         )
     for mark in result.burnt_in:
@@ -350,9 +352,10 @@ def _findings(result: Check, near: list[tuple[int, int]]) -> list[str]:
         uneven = max(shares.values()) - min(shares.values()) > 0.1 if shares else False
         text = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         lines.append(
-            f"Something recurs at one place ({_place(mark)}) in {len(mark.images):,} images ({text})"
+            f"Something recurs at one place ({_place(mark)}) in {how_many(len(mark.images), 'image')} "
+            f"({text})"
             f"{': its presence alone reveals the class' if uneven else ''}. A scale bar, a label, "
-            f"or dust in the microscope: paint it over or cut it off (`allkit clean DATA --out NEW`)."
+            f"or dust in the microscope: paint it over or cut it off ({CLEAN})."
         )
     lines += _count(
         result.thin,

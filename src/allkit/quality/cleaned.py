@@ -13,7 +13,7 @@ from allkit.data.dataset import Dataset
 from allkit.quality.check import Check
 from allkit.quality.corners import Corners
 from allkit.quality.treatment import Treatment
-from allkit.shown.text import cell, one_line, path_cell
+from allkit.shown.text import cell, how_many, one_line, path_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,15 @@ __all__ = ["INDEX", "README", "TABLE", "Cleaned", "CleanedImage", "readme_of", "
 
 INDEX, TABLE, README = "index.csv", "cleaned.csv", "README.txt"
 """The files beside the images. By the table a folder is known as one of `clean`."""
+
+
+CORNERS = {
+    "chance": "no treated corner tells the class",
+    "crop": "a corner still tells the class: cutting off is needed",
+    "field": "a corner tells the class where no mark is left",
+    "unknown": "whether a corner tells the class could not be measured",
+}
+"""The verdict on the corners, in words."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +129,15 @@ class Cleaned:
         return "\n".join(_lines(self))
 
     def __repr__(self) -> str:
-        verdict = self.corners.verdict
-        return f"<Cleaned {str(self.folder)!r}: {len(self.kept)} of {len(self.images)} images, {verdict}>"
+        done = [
+            *(["painted over"] if self.treatment.painted else []),
+            *(["cut off"] if self.treatment.cut else []),
+        ]
+        marks = f"marks {' and '.join(done)}" if done else "no mark painted over or cut off"
+        return (
+            f"<Cleaned {str(self.folder)!r}: {len(self.kept):,} of {how_many(len(self.images), 'image')}, "
+            f"{marks}; {CORNERS[self.corners.verdict]}>"
+        )
 
 
 def _lines(result: Cleaned) -> list[str]:

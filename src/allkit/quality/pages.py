@@ -19,7 +19,8 @@ from allkit.quality.pictures import (
     sight_frames,
 )
 from allkit.quality.slides import HOW, SlideSuggestion
-from allkit.shown.html import bar, grid, items, page, paragraph, section, table, tile
+from allkit.shown.html import bar, grid, items, page, paragraph, section, table, tile, tiles_in_rows
+from allkit.shown.text import how_many
 
 __all__ = ["audit_page", "check_page"]
 
@@ -31,7 +32,7 @@ def check_page(check: Check) -> str:
     data = check.data
     place = {s.image: i for i, s in enumerate(data)}
     parts = [
-        section("In short", *_to_fix(check), grid(*_tiles(check))),
+        section("In short", *_to_fix(check), tiles_in_rows(*_tiles(check))),
         section("Images", *_images(check)),
     ]
     if check.unreadable:
@@ -56,7 +57,7 @@ def check_page(check: Check) -> str:
         parts.append(_groups(check.suggestion))
     if check.slide_suggestion is not None:
         parts.append(_slides(check.slide_suggestion))
-    lead = f"{len(data) + len(check.unreadable):,} images. Nothing was changed."
+    lead = f"{how_many(len(data) + len(check.unreadable), 'image')}. Nothing was changed."
     return page(f"Check of {data.name}", lead, parts)
 
 
@@ -70,7 +71,11 @@ def _tiles(check: Check) -> list[str]:
     data = check.data
     fields = groups_of(check.near_duplicate_pairs)
     return [
-        tile(f"{len(data) + len(check.unreadable):,}", "images", f"{len(data.classes)} classes"),
+        tile(
+            f"{len(data) + len(check.unreadable):,}",
+            "images",
+            how_many(len(data.classes), "class", "classes"),
+        ),
         tile(
             f"{len(data.origins):,}" if data.origins else "–",
             "groups",
@@ -84,7 +89,7 @@ def _tiles(check: Check) -> list[str]:
         tile(
             f"{len(fields):,}",
             "fields seen more than once",
-            f"{sum(map(len, fields)):,} images" if fields else "",
+            how_many(sum(map(len, fields)), "image") if fields else "",
         ),
         tile(f"{len(check.unreadable) + len(check.blank):,}", "unreadable or blank"),
         tile(f"{len(check.burnt_in):,}", "marks at one place"),
@@ -168,8 +173,9 @@ def _mark(check: Check, mark: Mark) -> list[str]:
         for name, count in counts.items()
     ]
     text = (
-        f"The same detail stands at one place of {len(mark.images):,} images (framed): a scale bar, a "
-        f"label, or dust in the microscope. A class that bears it more often than others can be told by it."
+        f"The same detail stands at one place of {how_many(len(mark.images), 'image')} (framed): a scale "
+        f"bar, a label, or dust in the microscope. "
+        f"A class that bears it more often than others can be told by it."
     )
     return [
         paragraph(text),
@@ -190,7 +196,7 @@ def _groups(suggestion: Suggestion) -> str:
 
 def _slides(suggestion: SlideSuggestion) -> str:
     text = (
-        f"No slides are known. There seem to be {suggestion.number:,}, by {HOW}. This is a "
+        f"No slides are known. {suggestion.in_words}, by {HOW}. This is a "
         f"suggestion; nothing uses it until you write it (`--write-slides FILE.csv`) and give it."
     )
     return section("Suggested slides", paragraph(text), _evidence(suggestion.evidence))
@@ -218,7 +224,7 @@ def audit_page(audit: Audit, name: str) -> str:
             "In short",
             paragraph(audit.in_words, kind),
             *(paragraph(note, "caution") for note in audit.model_notes),
-            grid(*_audit_tiles(audit)),
+            tiles_in_rows(*_audit_tiles(audit)),
         )
     ]
     if audit.advice:
@@ -236,8 +242,9 @@ def audit_page(audit: Audit, name: str) -> str:
         parts.append(section("For comparison", table(header, rows)))
     parts += _sights(audit)
     lead = (
-        f"{audit.images:,} images, {audit.groups:,} groups. Forests of extremely randomised trees, "
-        f"stratified cross-validation with every {audit.unit} kept whole; intervals by resampling them."
+        f"{how_many(audit.images, 'image')}, {how_many(audit.groups, 'group')}. Forests of extremely "
+        f"randomised trees, stratified cross-validation with every {audit.unit} kept whole; intervals by "
+        f"resampling them."
     )
     return page(f"Audit of {name}", lead, parts)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from allkit.evaluation.probe_words import probe_words
 from allkit.evaluation.shortcuts import Probe, background_of, threshold
 from allkit.quality.marks import Mark
 from allkit.shown.html import bar, card, grid, table, thumbnail
+from allkit.shown.text import how_many
 from allkit.types import Pixels
 
 __all__ = ["cards", "groups_of", "mark_frames", "probe_table", "same_field_frames", "sight_frames"]
@@ -47,7 +50,7 @@ def cards(
     strong: bool = False,
 ) -> list[str]:
     """Return images of a set with their names below, and further `lines`; `show` changes them before."""
-    made = []
+    made, within = [], _folder_of(data)
     for index in indices:
         try:
             picture = thumbnail(show(data.read(index)), 240)
@@ -55,8 +58,22 @@ def cards(
             picture = None
         sample = data.samples[index]
         label = "no label" if sample.label is None else sample.label
-        made.append(card(picture, label, [sample.image, *lines(index)], strong=strong))
+        name = sample.image.removeprefix(within)
+        made.append(card(picture, label, [name, *lines(index)], strong=strong))
     return made
+
+
+def _folder_of(data: Dataset) -> str:
+    """Return the folder that the names of all images begin with, with a slash; empty without one.
+
+    Names are paths of this machine where a set was made of such: below a picture its own part is enough.
+    """
+    names = [sample.image for sample in data]
+    first, last = (min(names, default=""), max(names, default=""))
+    if not PurePath(first).is_absolute():
+        return ""
+    common = os.path.commonpath([os.path.dirname(first), os.path.dirname(last)])
+    return f"{common.rstrip(os.sep)}{os.sep}"
 
 
 def same_field_frames(
@@ -70,7 +87,7 @@ def same_field_frames(
         samples = [data.samples[place[name]] for name in names]
         labels = {sample.label for sample in samples}
         origins = {sample.group or sample.case for sample in samples} - {None}
-        title = f"{len(names)} images"
+        title = how_many(len(names), "image")
         same = sum(name in copies for name in names)
         if same:
             title += f", {'all' if same == len(names) else same} byte-identical"
@@ -132,8 +149,21 @@ def probe_table(probes: Sequence[Probe], chance: float) -> str:
     return table(
         ["what is seen", "balanced accuracy", "95 % interval", ""],
         rows,
-        f"Orange: a shortcut. The line is the interval, the dots are chance ({chance:.2f}).",
+        f"The line is the interval, the dots are chance ({chance:.2f}). {_limits(probes, chance)}",
     )
+
+
+def _limits(probes: Sequence[Probe], chance: float) -> str:
+    """Return from where on a probe is called a shortcut, which differs by whether it sees cells."""
+    limits = {probe.blind: threshold(probe, chance) for probe in probes}
+    shares = {True: ("a quarter", "sees no cell"), False: ("half", "sees cells as colour")}
+    texts = [
+        f"{limits[blind]:.2f} ({share} of the way from chance to 1) for what {sees}"
+        for blind, (share, sees) in shares.items()
+        if blind in limits
+    ]
+    honest = ", since part of what colour gets is honest" if False in limits else ""
+    return f"Orange is a shortcut: its whole interval is at or above {' and '.join(texts)}{honest}."
 
 
 def sight_frames(data: Dataset, probe: Probe, each: int = 4) -> list[str]:

@@ -49,6 +49,12 @@ class SlideSuggestion:
         """The number of suggested slides."""
         return len(self.evidence)
 
+    @property
+    def in_words(self) -> str:
+        """How many slides there seem to be, as the beginning of a sentence."""
+        n = self.number
+        return "There seems to be 1 slide" if n == 1 else f"There seem to be {n:,} slides"
+
     def to_dataset(self) -> Dataset:
         """Return the set with these slides; its column `slide_source` says that they are a guess."""
         samples = [

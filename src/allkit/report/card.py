@@ -7,12 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from allkit.evaluation.coarse import coarse_lines
+from allkit.evaluation.coarse import VERDICTS, coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.probe_words import probe_words
-from allkit.evaluation.text import cautions_of, counted
+from allkit.evaluation.text import OF_CLASS, cautions_of
 from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
-from allkit.shown.text import one_line, printable
+from allkit.report.promise import sets_without_promise
+from allkit.shown.text import how_many, one_line, printable
 
 __all__ = ["judged_card", "model_card"]
 
@@ -156,7 +157,7 @@ def _student(info: Mapping[str, Any]) -> list[str]:
 
 
 STUDENT_TABLE = (
-    "| class | images | right | accepted rightly | wrongly | group right | group accepted rightly | "
+    "| class | images | right | accepted rightly | wrongly | class group right | it accepted rightly | "
     "wrongly |\n|---|---|---|---|---|---|---|---|"
 )
 
@@ -186,13 +187,15 @@ def judged_card(card: str, name: str, evaluation: Mapping[str, Any]) -> str:
 
 
 def _judged(evaluation: Mapping[str, Any], left_out: Mapping[str, Any] | None) -> list[str]:
-    counts = ", ".join(f"{count:,} {name}" for name, count in evaluation["verdicts"].items())
     parts = [
-        f"{evaluation['n']:,} {counted(evaluation)} ({counts}); 95 % intervals by resampling "
+        f"{how_many(evaluation['n'], evaluation.get('by', 'image'))}; 95 % intervals by resampling "
         f"{evaluation['interval_unit']}s.",
         *(f"**{note}**" for note in cautions_of(evaluation)),
     ]
     parts += _coarse(evaluation)
+    if evaluation["verdicts"]:
+        counts = " / ".join(f"{evaluation['verdicts'][v]:,}" for v in VERDICTS)
+        parts.append(f"{OF_CLASS}, accepted / review / refused: {counts}.")
     probe = evaluation.get("shortcut_probe")
     if probe and probe["name"]:
         low, high = probe["interval"]
@@ -279,7 +282,7 @@ def _protocol(info: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        f"## Metrics\n\n{evaluation['protocol']}: {evaluation['n']:,} images, 95 % intervals by "
+        f"## Metrics\n\n{evaluation['protocol']}: {how_many(evaluation['n'], 'image')}, 95 % intervals by "
         f"resampling {evaluation['interval_unit']}s.{notes}\n\n"
         + "".join(f"{line}\n\n" for line in _coarse(evaluation))
         + _table(evaluation, MEASURED)
@@ -307,12 +310,16 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
         )
     else:
         promised = ", ".join(info["display_names"][name] for name in trust["promised"])
+        sets = (
+            f"Prediction sets hold the true class in {trust['coverage']:.0%} of the images of each class "
+            f"({promised}), as long as slides are like those of the training."
+            if promised
+            else sets_without_promise(trust["coverage"])
+        )
         lines.append(
             f"Calibrated on held-out images: temperature {trust['temperature']:.2f}, times "
             f"{math.exp(trust['softening']):.2f} for each unit of the OOD score (by the network's "
-            f"features). Prediction sets hold the true class in {trust['coverage']:.0%} of the "
-            f"images of each class ({promised or 'no class'}), as long as slides are like those of "
-            f"the training. Answers below a probability of {trust['confidence']:.2f} are for review."
+            f"features). {sets} Answers below a probability of {trust['confidence']:.2f} are for review."
         )
     for name, words in (
         ("appearance", "stain, light, sharpness and size of the cells"),
@@ -327,14 +334,15 @@ def _trust(info: Mapping[str, Any], trust: Mapping[str, Any]) -> str:
             )
     slides = trust.get("slides")
     if slides:
+        sides = " or ".join(slides["groups"])
         limits = ", ".join(
             f"{name} above {of['limit']:.1f}" for name, of in slides["groups"].items()
         )
         lines.append(
-            f"On a slide that is not recognised as one of the training only the group of classes is "
-            f"accepted, by the log-odds of the group: {limits}; never below a probability of 0.9. "
+            f"On a slide that is not recognised as one of the training only {sides} is accepted, "
+            f"by its log-odds: {limits}; never below a probability of 0.9. "
             f"What the network's features say is farther from the training than nearly all fields of known "
-            f"slides is not accepted at all; the limit of a group with one class is stricter."
+            f"slides is not accepted at all; the limit of a side with one class is stricter."
         )
     elif trust["familiarity"]:
         lines.append(

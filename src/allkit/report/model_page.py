@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allkit.evaluation.coarse import coarse_lines
 from allkit.evaluation.intervals import interval_of
 from allkit.evaluation.text import accuracy_sentence, cautions_of
-from allkit.shown.html import bar, fragment, grid, items, paragraph, picture, table, tile
+from allkit.report.promise import sets_without_promise
+from allkit.shown.html import (
+    bar,
+    fragment,
+    grid,
+    items,
+    paragraph,
+    picture,
+    table,
+    tile,
+    tiles_in_rows,
+)
+from allkit.shown.text import how_many
 
 __all__ = ["model_html"]
 
@@ -34,7 +47,7 @@ def model_html(
         tile(
             backbone["name"],
             "backbone",
-            f"{backbone['members']} members, {backbone['size']} pixels",
+            f"{how_many(backbone['members'], 'member')}, {backbone['size']} pixels",
         ),
         tile(f"{total:,}", "images trained on", _groups(data)),
     ]
@@ -50,7 +63,8 @@ def model_html(
     rows = [(names.get(name, name), count, bar(count / most)) for name, count in counts.items()]
     parts = [
         *(paragraph(text, "caution") for text in cautions),
-        grid(*tiles),
+        tiles_in_rows(*tiles),
+        *(paragraph(line) for line in coarse_lines((validation or {}).get("coarse"))),
         paragraph(
             accuracy_sentence(validation)
             if validation is not None
@@ -71,7 +85,7 @@ def model_html(
 
 def _groups(data: Mapping[str, Any]) -> str:
     groups = len(data.get("groups_sha256") or ())
-    return f"{groups:,} groups" if groups else "no groups known"
+    return how_many(groups, "group") if groups else "no groups known"
 
 
 def _trust_lines(trust: str | Mapping[str, Any] | None, names: Mapping[str, str]) -> list[str]:
@@ -82,10 +96,12 @@ def _trust_lines(trust: str | Mapping[str, Any] | None, names: Mapping[str, str]
         return [line for line in trust.splitlines() if line.strip()]
     if trust.get("temperature") is None:
         return ["Not calibrated: every answer that is not refused is for review."]
-    promised = ", ".join(names.get(name, name) for name in trust["promised"]) or "no class"
+    promised = ", ".join(names.get(name, name) for name in trust["promised"])
     lines = [
         f"Calibrated: prediction sets hold the true class in {trust['coverage']:.0%} of the images "
-        f"of {promised}, as long as slides are like those of the training.",
+        f"of {promised}, as long as slides are like those of the training."
+        if promised
+        else sets_without_promise(trust["coverage"]),
         f"An answer below a probability of {trust['confidence']:.2f} is for review.",
     ]
     if not trust.get("familiarity"):

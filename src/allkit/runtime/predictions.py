@@ -12,11 +12,13 @@ import numpy as np
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 from allkit.images.given import Given
-from allkit.images.small import jpeg_of, picture_of
+from allkit.images.small import picture_of
 from allkit.records import Cell, Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.inputs import Asked, asked
 from allkit.shown.answer import answer_html, answers_html
+from allkit.shown.html import thumbnail
+from allkit.shown.text import how_many
 from allkit.telemetry import import_silent
 from allkit.trust.verdict import Outputs, Trust
 from allkit.types import Pixels, Singles
@@ -133,7 +135,7 @@ class Predictions(list[Prediction]):
     def _repr_html_(self) -> str:
         """Return the first answers with their images, for the end of a notebook's cell."""
         shown = list(self)[:SHOWN]
-        lead = f"{len(self):,} answers: {self._counts()}."
+        lead = f"{how_many(len(self), 'answer')}: {self._counts()}."
         if len(self) > len(shown):
             lead += f" The first {len(shown)} are shown."
         if self.left_out:
@@ -181,7 +183,7 @@ def _watched(images: Iterable[Given], seen: list[Seen]) -> Iterator[Given]:
 def _shown_by(image: Given) -> Seen:
     source = image.source
     if isinstance(source, np.ndarray) and source.nbytes > _LARGE:
-        return _Small(jpeg_of(source), source.shape[1])
+        return _Small(thumbnail(source, 192), source.shape[1])
     return None if isinstance(source, bytes) and len(source) > _LARGE else image
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from allkit.shown.html import escaped
+from allkit.shown.text import how_many
 
 __all__ = ["answer_html", "answers_html", "share_text"]
 
@@ -29,7 +30,7 @@ def answer_html(answer: Mapping[str, Any], picture: bytes = b"") -> str:
     parts = [
         f'<div style="overflow-wrap:anywhere;opacity:.75;font-size:12px">{name}</div>',
         f'<div><b style="color:{colour}">{escaped(word)}</b>{_label(answer)}</div>',
-        *(_line(reason) for reason in answer["reasons"]),
+        *(_line(reason) for reason in answer["reasons"] if reason != word),
     ]
     if answer.get("error"):
         parts.append(_line(answer["error"]))
@@ -75,7 +76,7 @@ def _line(text: str) -> str:
 
 
 def _counted(cells: int) -> str:
-    return f"{cells} white cell{'' if cells == 1 else 's'}"
+    return how_many(cells, "white cell")
 
 
 def _bar(label: str, share: float, *, best: bool) -> str:

@@ -34,13 +34,14 @@ __all__ = [
     "table",
     "thumbnail",
     "tile",
+    "tiles_in_rows",
     "with_code",
 ]
 
 # Colours that are seen on white and on black: lines and grounds let through what is behind them.
 _PIECES = """
 .allkit { --blue: #3f7fcb; --orange: #c8601c; --green: #3a8f5c; --line: rgba(127,127,127,.32);
-  --ground: rgba(127,127,127,.1); --muted: currentColor; font: 15px/1.5 system-ui, sans-serif;
+  --ground: rgba(127,127,127,.1); --muted: currentColor; --paper: #fff; font: 15px/1.5 system-ui, sans-serif;
   overflow-wrap: break-word; }
 .allkit p { margin: .4rem 0; max-width: 60rem; } .allkit .muted { color: var(--muted); opacity: .8; }
 .allkit .caution, .allkit .good { border-left: 4px solid var(--orange); padding: .5rem .8rem;
@@ -61,23 +62,28 @@ _PIECES = """
 .allkit .matrix th { padding-left: .4rem; text-align: center; }
 .allkit .matrix th:first-child, .allkit .matrix td:first-child { text-align: left; padding-left: 0; }
 .allkit .matrix td.shaded { padding: 0; border: 1px solid var(--line); }
+.allkit td.shaded span.wrong { font-weight: 600; box-shadow: inset 0 0 0 2px var(--orange); }
 .allkit td.shaded span { display: block; padding: .5rem .9rem; text-align: center; min-width: 2.5rem;
   font-variant-numeric: tabular-nums; }
 .allkit td.barred { min-width: 10rem; width: 34%; vertical-align: middle; }
 .allkit .grid { display: flex; flex-wrap: wrap; gap: .8rem; margin: .6rem 0; align-items: flex-start; }
 .allkit figure { margin: 0; max-width: 100%; break-inside: avoid; }
 .allkit figure img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 4px; }
+.allkit figure.plot img { box-sizing: border-box; padding: .5rem; border: 1px solid var(--line);
+  border-radius: 6px; background: var(--paper); }
 .allkit figcaption { font-size: 13px; line-height: 1.35; margin-top: .25rem; overflow-wrap: anywhere; }
 .allkit .card { width: 11.5rem; border: 1px solid var(--line); border-radius: 6px; padding: .5rem;
   background: var(--ground); box-sizing: border-box; }
 .allkit .card img { width: 100%; } .allkit .card.strong { border: 2px solid var(--orange); }
-.allkit .card strong { display: block; font-size: 14px; }
+.allkit .card strong { display: block; font-size: 14px; overflow-wrap: break-word; }
 .allkit .card .gone { font-size: 13px; padding: 1.5rem .5rem; border: 1px dashed var(--line); }
 .allkit .set { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .6rem; }
-.allkit .set > .grid { margin: .3rem 0 0; gap: .5rem; } .allkit .set .card { width: 8.2rem; }
-.allkit .tile { min-width: 9.5rem; flex: 1; border: 1px solid var(--line);
-  border-radius: 6px; padding: .5rem .8rem; background: var(--ground); break-inside: avoid; }
-.allkit .tile strong { display: block; font-size: 1.6rem; line-height: 1.25; font-weight: 600;
+.allkit .set > .grid { margin: .3rem 0 0; gap: .5rem; } .allkit .set .card { width: 9.2rem; }
+.allkit .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
+  gap: .8rem; margin: .6rem 0; }
+.allkit .tile { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .8rem;
+  background: var(--ground); break-inside: avoid; }
+.allkit .tile strong { display: block; font-size: 1.5rem; line-height: 1.25; font-weight: 600;
   font-variant-numeric: tabular-nums; }
 .allkit .tile small { display: block; font-size: 13px; line-height: 1.35; }
 .allkit .scale { display: block; position: relative; height: .85rem; background: var(--ground);
@@ -102,7 +108,7 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; break-after: avoid; }
 nav { margin: .8rem 0 0; font-size: 14px; }
 nav a { margin-right: 1rem; color: inherit; display: inline-block; }
 @media (prefers-color-scheme: dark) {
-  body { background: #15191e; color: #e6e9ed; } body.allkit { --muted: #b3bdc7; }
+  body { background: #15191e; color: #e6e9ed; } body.allkit { --muted: #b3bdc7; --paper: #cfd6dd; }
 }
 @media (max-width: 30rem) {
   .allkit .card { width: calc(50% - .4rem); } .allkit .set .card { width: calc(50% - .25rem); }
@@ -110,13 +116,16 @@ nav a { margin-right: 1rem; color: inherit; display: inline-block; }
 @media print {
   @page { margin: 14mm; }
   :root { color-scheme: light; } nav { display: none; }
-  body { background: #fff; color: #000; padding: 0; } body.allkit { --muted: #333; font-size: 12px; }
+  body { background: #fff; color: #000; padding: 0; }
+  body.allkit { --muted: #333; --paper: #fff; font-size: 12px; }
   .allkit * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   .allkit tr, .allkit .card, .allkit .set { break-inside: avoid; }
   .allkit .scroll { overflow: visible; } .allkit table { font-size: 11px; }
   .allkit .card { width: 9.5rem; } .allkit figure:not(.card) { max-width: 48% !important; }
 }
 """
+LEAST = 0.3
+"""How strong the ground of a wrong cell is at least, from 0 to 1."""
 _NUMBERS = re.compile(r"[-+−–]?\d[\d.,]*( to [-+−–]?\d[\d.,]*)?")
 """A number as text, or an interval."""
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -253,11 +262,17 @@ def bar(
 
 
 def shaded(text: str, share: float, *, wrong: bool = False) -> str:
-    """Return a cell of a `table` with a ground as strong as a share from 0 to 1; orange if `wrong`."""
+    """Return a cell of a `table` with a ground as strong as a share from 0 to 1; orange if `wrong`.
+
+    A wrong one is never weak, however small its share, and has a frame: one error of many is seen.
+    """
     colour = "200,96,28" if wrong else "63,127,203"
     depth = 0.6 * min(1.0, max(0.0, share)) if share else 0.0
+    kind = ""
+    if wrong and share:
+        depth, kind = max(LEAST, depth), ' class="wrong"'
     ground = f"background: rgba({colour},{depth:.2f})"
-    return _Html(f'<span style="{ground}">{escaped(text)}</span>', "shaded")
+    return _Html(f'<span{kind} style="{ground}">{escaped(text)}</span>', "shaded")
 
 
 def thumbnail(image: npt.NDArray[np.uint8], side: int = 160) -> bytes:
@@ -278,11 +293,12 @@ def _image(data: bytes, text: str, size: str = "") -> str:
 
 
 def picture(data: bytes, caption: str = "", *, width: int | None = None) -> str:
-    """Return a PNG or JPEG, inside the page, with its caption."""
+    """Return a PNG or JPEG, inside the page, with its caption; one with a `width` is a plot, on paper."""
     size = f' width="{width}"' if width else ""
     room = f' style="max-width:{width}px"' if width else ""
     below = f"<figcaption>{with_code(caption)}</figcaption>" if caption else ""
-    return f"<figure{room}>{_image(data, escaped(caption), size)}{below}</figure>"
+    kind = ' class="plot"' if width else ""
+    return f"<figure{kind}{room}>{_image(data, escaped(caption), size)}{below}</figure>"
 
 
 def card(data: bytes | None, title: str, lines: Sequence[str] = (), *, strong: bool = False) -> str:
@@ -303,6 +319,11 @@ def grid(*parts: str, title: str = "") -> str:
     """Return parts side by side, as many as there is room for; with a `title`, in a frame."""
     row = f'<div class="grid">{"".join(parts)}</div>'
     return f'<div class="set">{with_code(title)}{row}</div>' if title else row
+
+
+def tiles_in_rows(*tiles: str) -> str:
+    """Return what `tile` makes side by side, all of one width."""
+    return f'<div class="tiles">{"".join(tiles)}</div>'
 
 
 def tile(value: str, name: str, *below: str) -> str:

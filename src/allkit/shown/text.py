@@ -19,6 +19,7 @@ __all__ = [
     "escape",
     "guarded",
     "hidden",
+    "how_many",
     "json_escaped",
     "one_line",
     "path_cell",
@@ -81,6 +82,11 @@ def shortened(text: str, most: int) -> str:
     """Return at most `most` characters of one line, with `…` where something was cut."""
     line = one_line(text)
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def how_many(number: int, noun: str, many: str = "") -> str:
+    """Return a number with what it counts: `1 group`, `1,204 groups`; `many` is an uncommon plural."""
+    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"
 
 
 def unicode_text(text: str) -> str:

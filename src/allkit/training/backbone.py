@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from allkit.config import TrainConfig
-from allkit.errors import ConfigError
+from allkit.config.own import is_own
+from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.features import AugmentedCopy
-from allkit.model.own import OWN_PARTS
+from allkit.model.own import OWN_PARTS, classifier_in
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone, cut, measure_width
 from allkit.plugins import registry, resolve_weights
@@ -18,6 +20,7 @@ from allkit.plugins.host import Plugin
 from allkit.records import Augmentation, Backbone, InputSpec
 from allkit.training.device import choose_precision
 from allkit.training.member import cut_index
+from allkit.training.memory import out_of_memory
 from allkit.training.own import NOTHING, OwnParts
 
 __all__ = ["TrainingBackbone", "load_backbone", "untrained_backbone"]
@@ -128,12 +131,13 @@ def load_backbone(
     augment, marks = own.augmentations(config.augment)
     precision = choose_precision(config.precision, device)
     module = untrained_backbone(config, own) if module is None else module
+    width = _width(module, record)  # first: everything below runs the module too
     return TrainingBackbone(
         config=config,
         record=record,
         provider=own.provider(record, module),
         module=module,
-        width=_width(module, record),
+        width=width,
         fingerprint=weights_hash(module),
         precision=precision,
         cut=None if config.strategy == "head" else cut_index(module, record, config),
@@ -146,13 +150,40 @@ def load_backbone(
 def _width(module: nn.Module, record: Backbone) -> int:
     """Return D of the features of an image, of its field and its cells together."""
     spec, name = record.input, record.name
-    if spec.bag == "field":
-        return measure_width(module, spec, name)
+    width = 0
+    if spec.bag != "cells":
+        width = _measured(module, spec, name)
+    if spec.bag != "field":
+        try:
+            cells = measure_width(module, replace(spec, size=spec.cell_size), name)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(
+                f"The backbone {name!r} cannot take pictures of single cells, {spec.cell_size} pixels "
+                f"a side: {str(error)[:200]} Choose `bag: field`, another `cell_size` or another backbone."
+            ) from None
+        width += cells
+    return width
+
+
+def _measured(module: nn.Module, spec: InputSpec, name: str) -> int:
+    """Return D of the features of a field; whatever is wrong with the module is told with its name."""
     try:
-        width = measure_width(module, replace(spec, size=spec.cell_size), name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"The backbone {name!r} cannot take pictures of single cells, {spec.cell_size} pixels "
-            f"a side: {str(error)[:200]} Choose `bag: field`, another `cell_size` or another backbone."
-        ) from None
-    return width * (2 if spec.bag == "both" else 1)
+        width = measure_width(module, spec, name)
+    except AllkitError:
+        raise
+    except Exception as error:
+        if out_of_memory(error):
+            raise
+        raise PluginError(
+            f"The backbone {name!r} failed on an image of zeros, (1, 3, {spec.size}, {spec.size}) float32: "
+            f"{type(error).__name__}: {str(error)[:300]}. It has to map (N, 3, S, S) to features (N, D)."
+        ) from error
+    layer = classifier_in(module, width) if is_own(name) else ""
+    if layer:
+        warnings.warn(
+            f"The backbone {name!r} ends in a classifier ({layer}): its {width} outputs are taken for "
+            f"features. Give it without, as timm.create_model(..., num_classes=0) makes it, or put "
+            f"torch.nn.Identity() in the place of {layer}.",
+            stacklevel=5,
+        )
+    return width

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from allkit import __version__
 from allkit.config import TrainConfig
 from allkit.config.own import is_own
 from allkit.data.dataset import Dataset
@@ -140,7 +141,7 @@ def model_info(
     """Return the description that is saved with the model."""
     dataset = division.dataset
     return ModelInfo(
-        allkit=version("allkit"),
+        allkit=__version__,
         format=FORMAT,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=dataset.classes,

@@ -82,7 +82,7 @@ UNUSUAL = {
 TEXTS = {
     NOTHING_TO_SEE: "nothing to see",
     NOT_A_SMEAR: "not a smear",
-    UNLIKE_TRAINING: "unlike any slide of the training",
+    UNLIKE_TRAINING: "unlike what was learnt of any slide of the training",
     # What `allkit.images.cells` says of a field, which lies below this package.
     "no_white_cells": "no white cell found",
     UNKNOWN_MAGNIFICATION: "magnification unknown: no red cells to measure",
@@ -105,7 +105,7 @@ TEXTS = {
     TOO_FEW_EXAMPLES: "too few calibration examples",
     LOW_CONFIDENCE: "low confidence",
     SUBTYPE_UNKNOWN: "the subtype cannot be said on this slide",
-    GROUP_UNCERTAIN: "the group of classes is uncertain on an unseen slide",
+    GROUP_UNCERTAIN: "the class group, such as malignant, is uncertain on an unseen slide",
     ONE_SLIDE_CLASS: "a class that was seen on one slide only",
     NOT_CALIBRATED_FOR_SLIDES: "not calibrated for unseen slides",
     UNREADABLE: "unreadable",
@@ -130,7 +130,7 @@ SENTENCES = {
     "but nobody told it what they are.",
     BY_STAIN_ONLY: "Only an adaptation without labels speaks for this answer.",
     NOT_A_SMEAR: "This is no blood smear of a kind that the model knows.",
-    UNLIKE_TRAINING: "This image is unlike every slide that the model was trained on.",
+    UNLIKE_TRAINING: "This image is unlike what the model learnt of any slide of its training.",
     PARTS_DISAGREE: "Parts of this large field speak for different answers.",
     SUBTYPE_UNKNOWN: "Which subtype it is cannot be said on a slide that the model does not know.",
     GROUP_UNCERTAIN: "The evidence does not reach what slides that were left out of the training "
@@ -151,6 +151,9 @@ SENTENCES = {
 _CODES = {text: code for code, text in TEXTS.items()} | {
     # As 0.1.0 said them.
     "no familiarity data": NO_OOD_DETECTION,
+    # As they were said before it was clear of what they speak.
+    "unlike any slide of the training": UNLIKE_TRAINING,
+    "the group of classes is uncertain on an unseen slide": GROUP_UNCERTAIN,
     "accepted only because the head followed the stain": BY_STAIN_ONLY,
 }
 

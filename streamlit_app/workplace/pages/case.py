@@ -19,6 +19,8 @@ from workplace.plain import plain
 from workplace.telling import display_of
 
 if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
     from workplace.here import Here
 
 __all__ = ["show"]
@@ -44,7 +46,11 @@ def show(here: Here) -> None:
         return
     if view.order_cancelled:
         st.warning(say("case.cancelled"))
-    _desk(here, view)
+    if view.specimen.kind == "marrow":
+        st.warning(say("case.marrow"))
+    # Above the desk, where its buttons are: below it nobody would see what was refused.
+    told = st.container()
+    _desk(here, view, told)
     actions.dialog(here, view)
     signing.dialog(here, view)
 
@@ -168,7 +174,7 @@ def _previous(here: Here, view: CaseView) -> None:
                     here.go("case", case=row.id)
 
 
-def _desk(here: Here, view: CaseView) -> None:
+def _desk(here: Here, view: CaseView, told: DeltaGenerator) -> None:
     from workplace.components.desk import desk
     from workplace.components.drop import drop
 
@@ -180,12 +186,13 @@ def _desk(here: Here, view: CaseView) -> None:
     result = desk(here, view.id, key=f"desk_{view.id}")
     asked: dict[str, Any] = result.ask or {}
     if asked.get("what") == "finish":
-        _finish(here, view)
+        with told:
+            _finish(here, view)
     elif asked.get("what") == "sign":
         if may(here, "signer"):
             signing.begin(view.id, unsaved=int(asked.get("unsaved", 0)))
         else:
-            st.error(here.say("sign.no_signer"))
+            told.error(here.say("sign.no_signer"))
 
 
 def _finish(here: Here, view: CaseView) -> None:

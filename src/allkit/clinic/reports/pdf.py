@@ -10,6 +10,8 @@ from allkit.clinic.reports import sheet as paper
 from allkit.clinic.reports.glyphs import missing_glyphs
 from allkit.clinic.reports.sheet import CONTENT, LEFT, Cell, Sheet, Style
 from allkit.clinic.reports.wording import (
+    GROUP_OPEN,
+    MARROW,
     PRELIMINARY_AI,
     RESEARCH_USE,
     UNREAD,
@@ -20,11 +22,13 @@ from allkit.clinic.reports.wording import (
     field_reader,
     identifier,
     kind_words,
+    known_group,
     made,
     moment,
     person,
     probability,
     result_words,
+    slide_headline,
     slide_sentence,
     standing,
     thumbnail_order,
@@ -275,11 +279,14 @@ def _machine(sheet: Sheet, report: CaseReport) -> None:
     _section(sheet, "Model (artificial intelligence)", room=22)
     model, slide = report.model, report.slide
     if slide is not None:
-        _pair(sheet, PRELIMINARY_AI, slide_sentence(slide))
+        _pair(sheet, PRELIMINARY_AI, slide_headline(report))
         if slide.coarse:
             sure = probability(slide.coarse_probability)
             told = f"{slide.coarse} ({slide.coarse_verdict or 'no verdict'}), probability {sure}"
             _pair(sheet, "Group of classes", told)
+            if slide.verdict == "accepted" and known_group(slide) is None:
+                _pair(sheet, "", GROUP_OPEN)
+        _pair(sheet, "Class", slide_sentence(slide))
         for reason in slide.reasons:
             _pair(sheet, "Reason", reason)
         _pair(
@@ -293,6 +300,8 @@ def _machine(sheet: Sheet, report: CaseReport) -> None:
     _pair(sheet, "Model", f"{model.name} {model.version}")
     _pair(sheet, "SHA-256 of the model", model.sha256)
     _pair(sheet, "Classes", ", ".join(map(display, model.classes)))
+    if report.specimen.kind == "marrow":
+        _pair(sheet, "Marrow", MARROW)
     _pair(sheet, "Calibrated", "yes" if model.calibrated else "no: scores are no probabilities")
     for number, limit in enumerate(model.limits):
         _pair(sheet, "" if number else "Limits", f"– {limit}")

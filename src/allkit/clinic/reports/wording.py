@@ -10,7 +10,9 @@ from allkit.clinic.records import CaseReport, FieldResult, Identifier, PersonNam
 from allkit.errors import AllkitError
 
 __all__ = [
+    "GROUP_OPEN",
     "INADEQUATE",
+    "MARROW",
     "PRELIMINARY_AI",
     "RESEARCH_USE",
     "UNREAD",
@@ -22,6 +24,7 @@ __all__ = [
     "field_reader",
     "identifier",
     "kind_words",
+    "known_group",
     "made",
     "model_words",
     "moment",
@@ -29,6 +32,7 @@ __all__ = [
     "probability",
     "result_sentence",
     "result_words",
+    "slide_headline",
     "slide_sentence",
     "standing",
     "thumbnail_order",
@@ -36,11 +40,20 @@ __all__ = [
 
 RESEARCH_USE = "Research use; not a diagnosis"
 PRELIMINARY_AI = "Preliminary AI answer"
+MARROW = (
+    "allkit was measured on peripheral blood only: on marrow nothing is known of the answers of a model that "
+    "was not trained on marrow."
+)
+GROUP_OPEN = (
+    "Benign or malignant is for review, although the fields' classes were accepted: treat the slide as for "
+    "review."
+)
+"""Said where a class is accepted and its group is not, as of a model without known slides."""
 INADEQUATE = "inadequate"
 UNREAD = "not confirmed"
 """A field for which no reader gave a class."""
 
-_DISPLAY = {"Early": "Early Pre-B", "Pre": "Pre-B", "Pro": "Pro-B"}
+_DISPLAY = {"Early": "Early pre-B", "Pre": "Pre-B", "Pro": "Pro-B"}
 """The classes of this task as the screen calls them; formats for machines keep the codes."""
 
 _NO_CLASS = {
@@ -187,8 +200,38 @@ def probability(value: float | None) -> str:
     return "<0.01" if value < 0.01 else f"{value:.2f}"
 
 
+def slide_headline(report: CaseReport) -> str:
+    """Return the model's answer for the slide as the workplace says it: `Malignant on 8 fields`.
+
+    Benign or malignant comes first; where that is for review the slide is not settled, whatever was
+    accepted of its class. `""` where no model has answered for the slide.
+    """
+    slide = report.slide
+    if slide is None:
+        return ""
+    usable = sum(field.verdict in ("accepted", "review") for field in report.fields)
+    if not usable or slide.verdict in ("refused", "unreadable"):
+        return "No answer: no field can be used"
+    if group := known_group(slide):
+        return f"{group[:1].upper()}{group[1:]} on {_fields(usable)}"
+    if slide.verdict == "accepted" and slide.coarse_verdict is None:
+        return f"{display(slide.label or '')} on {_fields(usable)}"
+    return f"Not settled on {_fields(usable)}"
+
+
+def known_group(slide: SlideResult) -> str | None:
+    """Return the group of classes that is accepted for a slide; `None` where none is, or the class has none.
+
+    A group of one class, as benign, is not accepted where that class is not: it would contradict itself.
+    """
+    if slide.coarse is None or slide.coarse_verdict != "accepted":
+        return None
+    same = (slide.label or "").casefold() == slide.coarse.casefold()
+    return None if same and slide.verdict != "accepted" else slide.coarse
+
+
 def slide_sentence(slide: SlideResult) -> str:
-    """Return the model's answer for the slide in one sentence, with what it rests on."""
+    """Return the model's class for the slide in one sentence, with what it rests on."""
     label = display(slide.label or "")
     answer = {"accepted": label or "no class", "review": "needs review"}.get(
         slide.verdict, slide.verdict

@@ -114,6 +114,10 @@ def restore(path: Path, folder: Path | None, url: str | None = None) -> Store:
     place = default_folder() if folder is None else folder
     if url is None and (place / engine.SQLITE).exists():
         raise StoreError(f"{place} holds a clinic. Choose an empty folder with --store.")
+    if url is None and (held := _held(place)):
+        raise StoreError(
+            f"{place} is not empty: it holds {held}. Choose an empty folder with --store."
+        )
     new = url is not None or not place.exists()
     store = Store.create(folder, url, revision="0001")
     try:
@@ -124,6 +128,15 @@ def restore(path: Path, folder: Path | None, url: str | None = None) -> Store:
             shutil.rmtree(place, ignore_errors=True)
         raise
     return store
+
+
+def _held(place: Path) -> str:
+    """Return the name of something in a folder; `""` where it is empty, or not there.
+
+    The folder for lost parts that a new file system has at its root does not count.
+    """
+    names = sorted(entry.name for entry in place.iterdir()) if place.is_dir() else []
+    return next((name for name in names if name != "lost+found"), "")
 
 
 def _fill_all(store: Store, path: Path, manifest: dict[str, Any]) -> None:
@@ -166,8 +179,20 @@ def _checked(path: Path) -> dict[str, Any]:
                 raise StoreError(f"{file} was altered after the backup. Take another backup.")
     for page in _pages(path / "tables" / "blobs.jsonl"):
         for row in page:  # before anything is made from it
-            Blobs(path / "images").get(row["sha256"])
+            _require_image(path, row["sha256"])
     return manifest
+
+
+def _require_image(path: Path, sha256: str) -> None:
+    """Raise `StoreError` that names the backup where an image of it is gone or was altered."""
+    images = Blobs(path / "images")
+    try:
+        images.get(sha256)
+    except StoreError:
+        raise StoreError(
+            f"The image {images.path(sha256)} of the backup {path} is gone or was altered after the backup. "
+            "Take another backup."
+        ) from None
 
 
 def _fill(connection: sa.Connection, table: sa.Table, path: Path) -> None:

@@ -55,10 +55,12 @@ class Head {
     setText(this.job, job.words || "");
     this.job.classList.toggle("error", job.state === "failed");
     setText(this.unread, screen.unread_words || "");
-    // The dark button is what comes next: to sign only when nothing is left to be read.
+    // The dark button is what comes next: to sign, or to hand over to the other reader, only when nothing is
+    // left to be read.
     const left = screen.unread > 0;
     show(this.next, left && screen.may_read);
-    this.sign.classList.toggle("accept", !left);
+    this.finish.classList.toggle("accept", !left && screen.last === "finish");
+    this.sign.classList.toggle("accept", !left && screen.last !== "finish");
   }
 
   // Whether all is saved, and whether one may finish or sign: while it is not, why not.
