@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import allkit
+from allkit.telemetry import import_silent
 
 data = allkit.Dataset.sample(24, groups=12, seed=0)  # drawn smears; yours: Dataset.open("smears")
 split = data.split(test=0.34, by="group", seed=0)
@@ -25,8 +26,7 @@ with tempfile.TemporaryDirectory() as folder:
     print(f"{parity.same_class} of {parity.images} answers have the same class as the model's;")
     print(f"probabilities differ by {parity.difference:.1g} at most. The file is kept only if so.")
 
-    import onnxruntime  # after allkit, which switches its reports to its makers off
-
+    onnxruntime = import_silent("onnxruntime")  # with its reports to its makers off
     session = onnxruntime.InferenceSession(str(path))
     for one in (*session.get_inputs(), *session.get_outputs()):
         print(f"  {one.name:14} {one.type:14} {len(one.shape)} dimensions")

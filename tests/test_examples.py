@@ -27,7 +27,8 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _own_registry():
     """An example may register a plugin: it must not stay for the tests after it."""
-    from allkit.plugins import Registry, using
+    from allkit.telemetry import import_silent
+from allkit.plugins import Registry, using
 
     with using(Registry()):
         yield
@@ -124,7 +125,7 @@ def test_the_documented_places_of_cells_give_the_probabilities_of_allkit(drawn):
     path = ROOT / "tests/saved/0.1.0/model.onnx"  # it sees the field and its cells
     images = sorted((drawn.parent / "images").iterdir())[:3]
     predictor = OnnxPredictor(path)
-    import onnxruntime  # after allkit, which switches its reports off
+    onnxruntime = import_silent("onnxruntime")
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     assert [one.name for one in session.get_inputs()] == ["pixels", "places"]

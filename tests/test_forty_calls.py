@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 import allkit
 from allkit.sklearn import SmearClassifier
+from allkit.telemetry import import_silent
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -203,7 +204,7 @@ def test_27_a_module_of_ones_own(fit, d):
 
 
 def test_28_an_augmentation_of_ones_own(fit):
-    albumentations = pytest.importorskip("albumentations")
+    albumentations = import_silent("albumentations")
     model = fit(augment=[albumentations.HorizontalFlip(p=0.5), lambda image: image[::-1].copy()])
     assert model.classes
 

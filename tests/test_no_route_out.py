@@ -338,6 +338,8 @@ def test_whoever_reports_is_imported_in_one_way_only():
             )
     # The one way itself imports what keeps matplotlib's list of fonts.
     assert found.pop("src/allkit/telemetry.py") == {"matplotlib"}
+    # It shows how to do without allkit, and so without its one way.
+    assert found.pop("examples/run_without_allkit.py") == {"onnxruntime"}
     assert {path: names for path, names in found.items() if names} == {}
 
 

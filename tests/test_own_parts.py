@@ -6,7 +6,6 @@ import io
 import json
 import pickle  # noqa: TID251 - a classifier with an own backbone is sent to other processes
 
-import albumentations
 import numpy as np
 import pytest
 import torch
@@ -24,6 +23,7 @@ from allkit.errors import (
 from allkit.features import FeatureCache
 from allkit.model.own import classifier_in, own_backbone
 from allkit.model.parts import packed, read_parts, unpacked
+from allkit.telemetry import import_silent
 from allkit.training import Epoch
 from allkit.training.own import taken
 from allkit.training.own_augment import own_augmentation
@@ -31,6 +31,8 @@ from allkit.training.reproduce import reproduce
 
 SMALL = {"cache": None, "calibration_folds": 0, "view": "rgb", "bag": "field", "refit": False}
 TINY = {"backbone": "timm:test_resnet", "weights": "none", **SMALL}
+
+albumentations = import_silent("albumentations")
 
 
 class Net(nn.Module):

@@ -35,7 +35,7 @@ def reads(monkeypatch):
     monkeypatch.setattr(given, "read_image", counted)
     monkeypatch.setattr("allkit.images.cells.find_cells", finding)
     monkeypatch.setattr("allkit.features.bags.find_cells", finding)
-    monkeypatch.setattr("allkit.model.classifier.find_cells", finding)
+    monkeypatch.setattr("allkit.model.answering.find_cells", finding)
     return counts
 
 

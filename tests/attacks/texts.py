@@ -164,12 +164,19 @@ class _Page(html.parser.HTMLParser):
 
 
 def on_page(text: str) -> bool:
-    made = page(text, text, [paragraph(text), table([text], [[text, 1.0]])])
+    made = _page_of(text)
+    return _tags_in(made) == _tags_in(_page_of("plain")) and harmless_sign(made, "\n\t")
+
+
+def _page_of(text: str) -> str:
+    return page(text, text, [paragraph(text), table([text], [[text, 1.0]])])
+
+
+def _tags_in(made: str) -> set[str]:
     reader = _Page()
     reader.tags = set()
     reader.feed(made)
-    known = {"html", "head", "meta", "title", "style", "body", "h1", "p", "table", "tr", "th", "td"}
-    return reader.tags <= known and harmless_sign(made, "\n\t")
+    return reader.tags
 
 
 def on_terminal(text: str, encoding: str) -> bool:
