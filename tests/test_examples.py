@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from allkit.telemetry import import_silent
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 ALONE = ("export_model", "run_without_allkit", "batch_on_ray")
@@ -27,8 +29,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def _own_registry():
     """An example may register a plugin: it must not stay for the tests after it."""
-    from allkit.telemetry import import_silent
-from allkit.plugins import Registry, using
+    from allkit.plugins import Registry, using
 
     with using(Registry()):
         yield
