@@ -80,7 +80,8 @@ def test_no_link_of_the_site_is_broken(site, pages):
 @pytest.mark.slow
 def test_a_page_loads_nothing_from_elsewhere(site, pages):
     for path, page in pages.items():
-        for name in page.loads:
+        # What stands in the page itself is loaded from nowhere.
+        for name in (name for name in page.loads if not name.startswith("data:")):
             assert not re.match(r"([a-z]+:)?//", name), f"{path.relative_to(site)}: {name}"
             assert (path.parent / name.split("?")[0]).is_file(), name
 

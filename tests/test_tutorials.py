@@ -26,6 +26,8 @@ def steps():
     for block in FENCE.finditer(PAGE):
         prose, text = PAGE[start : block.start("language")], block["text"]
         start = block.end()
+        if re.search(r"<!-- not run: [^>]+ -->\s*$", prose.removesuffix("```")):
+            continue
         named = FILE.findall(prose)
         if named and block["language"]:
             yield "file", named[-1], text
