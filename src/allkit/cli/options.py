@@ -7,7 +7,7 @@ In a text of help `[…]` would be taken for markup, so a default in words goes 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -20,6 +20,7 @@ __all__ = [
     "Config",
     "Data",
     "Device",
+    "Epochs",
     "Folds",
     "GroupPattern",
     "Html",
@@ -36,6 +37,7 @@ __all__ = [
     "Set",
     "SlidePattern",
     "StartWeights",
+    "Strategy",
     "Val",
     "Weights",
     "spell_out",
@@ -70,6 +72,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 Backbone = Annotated[
     str | None, typer.Option(help="see `allkit plugins`", autocompletion=complete_backbone)
+]
+Strategy = Annotated[
+    Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="passes of the head over the images, at most; trains it in steps"),
 ]
 Weights = Annotated[
     str | None,

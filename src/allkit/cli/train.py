@@ -13,6 +13,7 @@ from allkit.cli.options import (
     Backbone,
     Config,
     Data,
+    Epochs,
     Folds,
     OptionalDevice,
     OptionalModelOut,
@@ -21,6 +22,7 @@ from allkit.cli.options import (
     Overwrite,
     Set,
     SlidePattern,
+    Strategy,
     Weights,
     spell_out,
 )
@@ -45,13 +47,8 @@ def train(
     out: OptionalModelOut = None,
     backbone: Backbone = None,
     weights: Weights = None,
-    strategy: Annotated[
-        Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="passes of the head over the images, at most; trains it in steps"),
-    ] = None,
+    strategy: Strategy = None,
+    epochs: Epochs = None,
     val: OptionalVal = None,
     folds: Folds = None,
     slide: SlidePattern = None,

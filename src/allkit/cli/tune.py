@@ -13,12 +13,14 @@ from allkit.cli.options import (
     Backbone,
     Config,
     Data,
+    Epochs,
     Folds,
     OptionalDevice,
     OptionalSeed,
     OptionalVal,
     Set,
     SlidePattern,
+    Strategy,
     Weights,
     spell_out,
 )
@@ -50,13 +52,8 @@ def tune(
     ] = "val_loss",
     backbone: Backbone = None,
     weights: Weights = None,
-    strategy: Annotated[
-        Literal["head", "last", "full", "lora"] | None, typer.Option(help="what is trained")
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="passes of the head over the images, at most; trains it in steps"),
-    ] = None,
+    strategy: Strategy = None,
+    epochs: Epochs = None,
     val: OptionalVal = None,
     folds: Folds = None,
     slide: SlidePattern = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from allkit.records import Cell
 from allkit.types import Pixels
@@ -20,6 +20,9 @@ def picture_of(image: Pixels, cells: Sequence[Cell], width: int, side: int = 192
 
     Places of cells are in pixels of an image of `width`.
     """
+    # Imported here: whoever answers imports this module, and hardly ever draws.
+    from PIL import ImageDraw
+
     small = Image.fromarray(image)
     small.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
     scale = small.width / width

@@ -15,6 +15,7 @@ from allkit.files import write_whole
 from allkit.images.statistics import cell_mask
 from allkit.records import Prediction
 from allkit.report.pictures import Example, explanation_picture
+from allkit.shown.answer import share_text
 from allkit.types import Singles
 
 if TYPE_CHECKING:
@@ -152,9 +153,7 @@ class Explanation:
     def lines(self, names: dict[str, str]) -> list[str]:
         """Return the sentences that are shown beside the map."""
         answer = self.answer
-        share = answer.probability or 0.0
-        # Never certainty: no answer is 1.00.
-        number = "> 0.99" if share >= 0.995 else f"{share:.2f}"
+        number = share_text(answer.probability or 0.0)
         best = f"{names.get(str(answer.label), str(answer.label))} ({number})"
         reasons = "; ".join(answer.reasons)
         text = {

@@ -22,7 +22,7 @@ from allkit.images.decode import Decoded, decoded
 from allkit.images.given import Given
 from allkit.images.statistics import image_statistics, statistics_at_scale
 from allkit.records import Prediction
-from allkit.runtime.inputs import Asked, asked
+from allkit.runtime.inputs import asked
 from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import (
     COLOUR_PROFILE,
@@ -186,7 +186,7 @@ def stream(
     batch while this one is measured, decided and used.
     """
     batch_size = whole_number(batch_size, "The batch size")
-    listed = images if isinstance(images, Asked) else asked(images)
+    listed = asked(images)
     return _stream(listed.images, network, trust, batch_size)
 
 

@@ -14,11 +14,11 @@ from allkit.data.sources import name_on_disk
 from allkit.errors import DatasetError, ImageError
 from allkit.images.given import Given, given, is_one
 
-__all__ = ["Asked", "asked"]
+__all__ = ["Listed", "asked"]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Listed:
     """The images that something stands for, in order.
 
     `count` is their number where it is known before they are read, `left_out` says in words what
@@ -31,8 +31,8 @@ class Asked:
     index: Any = None
 
 
-def asked(images: Any) -> Asked:
-    """Return the images that `images` stands for.
+def asked(images: Any) -> Listed:
+    """Return the images that `images` stands for; of those that were listed already, these.
 
     That is what `allkit.images.given` takes, and: the path of a folder, which stands for all images
     in it at any depth; a pattern such as `smears/*.png`; the path of a table (`.csv`, `.tsv`,
@@ -41,15 +41,17 @@ def asked(images: Any) -> Asked:
     Raises `ImageError` for anything that is no image and holds none, and `DatasetError` for a folder,
     pattern, zip or table without images.
     """
+    if isinstance(images, Listed):
+        return images
     if isinstance(images, (str, os.PathLike)):
         return _of_path(images)
     if hasattr(images, "columns") and hasattr(images, "iloc"):
         return _of_frame(images)
     count = len(images) if isinstance(images, Sized) and not is_one(images) else None
-    return Asked(given(images), count)
+    return Listed(given(images), count)
 
 
-def _of_path(path: str | os.PathLike[str]) -> Asked:
+def _of_path(path: str | os.PathLike[str]) -> Listed:
     try:
         text = os.fsdecode(path)
         if os.path.isdir(text):
@@ -61,18 +63,18 @@ def _of_path(path: str | os.PathLike[str]) -> Asked:
         TypeError,
         ValueError,
     ):  # a path object of anybody, a null character: one image that fails
-        return Asked(given(path))
+        return Listed(given(path))
     if is_table(text):
         root = os.path.dirname(text)
         rows = (os.path.join(root, name_on_disk(root, image)) for image, _ in table_images(text))
-        return Asked(Given(file, file) for file in rows)
+        return Listed(Given(file, file) for file in rows)
     if is_zip(text):
         members, left = zip_images(text)
         return _of_names(members, left_out_text(left))
-    return Asked(given(path))
+    return Listed(given(path))
 
 
-def _of_pattern(pattern: str) -> Asked:
+def _of_pattern(pattern: str) -> Listed:
     found = sorted(path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
     images = [path for path in found if is_image_name(os.path.basename(path))]
     if not images:
@@ -81,11 +83,11 @@ def _of_pattern(pattern: str) -> Asked:
     return _of_names(images, left_out_text({"name": others}) if others else "")
 
 
-def _of_names(names: list[str], left_out: str) -> Asked:
-    return Asked([Given(name, name) for name in names], len(names), left_out)
+def _of_names(names: list[str], left_out: str) -> Listed:
+    return Listed([Given(name, name) for name in names], len(names), left_out)
 
 
-def _of_frame(frame: Any) -> Asked:
+def _of_frame(frame: Any) -> Listed:
     names = [str(name) for name in frame.columns]
     if names.count("image") != 1:
         raise ImageError(
@@ -94,4 +96,4 @@ def _of_frame(frame: Any) -> Asked:
             code="array",
         )
     values = frame.iloc[:, names.index("image")].tolist()
-    return Asked(given(values), len(values), index=frame.index)
+    return Listed(given(values), len(values), index=frame.index)

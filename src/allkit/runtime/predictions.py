@@ -15,7 +15,7 @@ from allkit.images.given import Given
 from allkit.images.small import picture_of
 from allkit.records import Cell, Prediction
 from allkit.runtime.answers import stream
-from allkit.runtime.inputs import Asked, asked
+from allkit.runtime.inputs import asked
 from allkit.shown.answer import answer_html, answers_html
 from allkit.shown.html import thumbnail
 from allkit.shown.text import how_many
@@ -159,7 +159,7 @@ def predicted(
     batch_size: int,
 ) -> Predictions:
     """Return one answer per image, in order, as `allkit.runtime.answers.stream` makes them."""
-    listed = images if isinstance(images, Asked) else asked(images)
+    listed = asked(images)
     seen: list[Seen] = []
     watched = replace(listed, images=_watched(listed.images, seen))
     answers = list(stream(watched, network, trust, batch_size=batch_size))
