@@ -12,6 +12,7 @@ import numpy.typing as npt
 from allkit.data.dataset import Dataset
 from allkit.data.labels import display_name
 from allkit.errors import AllkitError
+from allkit.shown.answer import share_text
 from allkit.shown.html import card, fragment, grid, paragraph, thumbnail
 from allkit.shown.text import how_many
 from allkit.trust.decision import Decision
@@ -219,7 +220,7 @@ class JudgedImages:
         except (AllkitError, OSError):  # it was there when it was judged
             data = None
         mark = "✓" if row.right else "✗"
-        answer = f"answered {display_name(row.predicted)} ({row.probability:.2f}) {mark}"
+        answer = f"answered {display_name(row.predicted)} ({share_text(row.probability)}) {mark}"
         origin = next(
             (f"{what} {v}" for what in ("slide", "group", "case") if (v := getattr(row, what))), ""
         )
