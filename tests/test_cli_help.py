@@ -141,7 +141,7 @@ def test_the_choices_are_those_of_the_library():
     from allkit.config import TrainConfig
     from allkit.data.dividing import KeptWhole
     from allkit.model.maps import METHODS
-    from allkit.plugins.loading import Kind
+    from allkit.plugins.offers import Kind
     from allkit.training.trials import METRICS
 
     strategies = typing.get_args(TrainConfig.model_fields["strategy"].annotation)

@@ -19,7 +19,7 @@ from allkit.telemetry import import_silent, silent_hub
 if TYPE_CHECKING:
     from torch import nn
 
-api_version = 1
+api_version = 2
 
 STAGES = ("tokens", *(f"block{number}" for number in range(1, 13)), "top")
 HUB = "1aurent/vit_{}_patch14_224.dinobloom"

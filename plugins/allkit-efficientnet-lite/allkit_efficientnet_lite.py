@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+api_version = 2
+
 HALF = (0.5, 0.5, 0.5)
 STAGES = ("stem", *(f"stage{number}" for number in range(1, 8)), "top")
 

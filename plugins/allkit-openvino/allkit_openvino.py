@@ -25,7 +25,7 @@ from allkit.runtime.description import read_description
 from allkit.runtime.graph import GraphPredictor, format_of, require_ends
 from allkit.telemetry import import_silent
 
-api_version = 1
+api_version = 2
 
 Image = npt.NDArray[np.uint8]
 MEMBERS = {"model.xml", "model.bin", "trust.safetensors"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-api_version = 1
+api_version = 2
 
 SCALES, DIRECTIONS, SIDE = 4, 6, 7
 NOISE = 0.01  # of optical density: less than 8 bits show, and what engines round differently

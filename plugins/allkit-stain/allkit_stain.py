@@ -16,7 +16,7 @@ import numpy.typing as npt
 from allkit import Augmentation, hookimpl
 
 Image = npt.NDArray[np.uint8]
-api_version = 1
+api_version = 2
 
 # Optical densities of haematoxylin, eosin and what is left, in red, green and blue
 # (Ruifrok & Johnston 2001). Romanowsky stains have an azure B and eosin Y close to them.

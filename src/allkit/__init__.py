@@ -46,10 +46,21 @@ if TYPE_CHECKING:
     from allkit.records import BackboneFamily as BackboneFamily
     from allkit.records import CasePrediction as CasePrediction
     from allkit.records import Cell as Cell
+    from allkit.records import Command as Command
+    from allkit.records import Explainer as Explainer
     from allkit.records import Exporter as Exporter
+    from allkit.records import Finder as Finder
+    from allkit.records import Finding as Finding
+    from allkit.records import Found as Found
+    from allkit.records import HealthCheck as HealthCheck
     from allkit.records import InputSpec as InputSpec
+    from allkit.records import MapRequest as MapRequest
     from allkit.records import Prediction as Prediction
     from allkit.records import Predictor as Predictor
+    from allkit.records import Raster as Raster
+    from allkit.records import Reader as Reader
+    from allkit.records import Region as Region
+    from allkit.records import View as View
     from allkit.runtime.cases import combine as combine
     from allkit.runtime.opening import load as load
     from allkit.runtime.predictions import Predictions as Predictions
@@ -74,6 +85,7 @@ _HOME = {
     "CheckpointError": "allkit.errors",
     "Classifier": "allkit.model.classifier",
     "Cleaned": "allkit.quality.cleaned",
+    "Command": "allkit.records",
     "Comparison": "allkit.evaluation.compare",
     "ConfigError": "allkit.errors",
     "Confusion": "allkit.evaluation.confusion",
@@ -82,25 +94,35 @@ _HOME = {
     "Distillation": "allkit.model.distillation",
     "Epoch": "allkit.training.plan",
     "Evaluation": "allkit.evaluation.result",
+    "Explainer": "allkit.records",
     "Explanation": "allkit.model.explanation",
     "ExportError": "allkit.errors",
     "Exporter": "allkit.records",
     "Faithfulness": "allkit.model.explanation",
     "FeatureCache": "allkit.features.cache",
+    "Finder": "allkit.records",
+    "Finding": "allkit.records",
+    "Found": "allkit.records",
+    "HealthCheck": "allkit.records",
     "ImageError": "allkit.errors",
     "InputSpec": "allkit.records",
     "JudgedImage": "allkit.evaluation.judged_images",
     "JudgedImages": "allkit.evaluation.judged_images",
+    "MapRequest": "allkit.records",
     "ParityReport": "allkit.evaluation.parity",
     "PluginError": "allkit.errors",
     "Prediction": "allkit.records",
     "Predictions": "allkit.runtime.predictions",
     "Predictor": "allkit.records",
     "Probe": "allkit.evaluation.shortcuts",
+    "Raster": "allkit.records",
+    "Reader": "allkit.records",
+    "Region": "allkit.records",
     "Sample": "allkit.data.rows",
     "Split": "allkit.data.dataset",
     "TrainConfig": "allkit.config",
     "Trainer": "allkit.training",
+    "View": "allkit.records",
     "adapt": "allkit.adaptation.adapt",
     "audit": "allkit.quality.audit",
     "check": "allkit.quality.check",
@@ -119,6 +141,7 @@ __all__ = sorted([*_HOME, "__version__"])
 _MODULES = (
     "config",
     "errors",
+    "exporting",
     "hookspecs",
     "plugins",
     "sklearn",

@@ -19,6 +19,8 @@ from allkit.records import Augmentation
 from allkit.telemetry import import_silent
 from allkit.types import Pixels
 
+api_version = 2
+
 
 class _Kept(threading.local):
     """A pipeline holds its generator, so every thread has its own."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+api_version = 2
+
 OUTPUTS = ("probabilities", "logits", "features")
 
 

@@ -22,7 +22,7 @@ from allkit.config.elsewhere import nearest
 from allkit.config.own import Words
 from allkit.config.solver import OLDER_HEAD, contradiction, settle_solver
 from allkit.errors import ConfigError
-from allkit.records import Bag, View
+from allkit.records import Bag
 
 __all__ = ["Config", "TrainConfig"]
 
@@ -152,7 +152,7 @@ class TrainConfig(Config):
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
-    view: View = Field(
+    view: str = Field(
         "haematoxylin",
         description="what the network is shown. haematoxylin: how much nuclear stain is where, "
         "without the colours, which on small sets are a shortcut; eosin, saturation: the same of "

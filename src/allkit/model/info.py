@@ -21,7 +21,7 @@ from allkit.model.adaptation import Adaptation
 from allkit.model.distillation import Distillation
 from allkit.model.figures import require_figures
 from allkit.model.provenance import Provenance
-from allkit.records import Bag, InputSpec, View
+from allkit.records import Bag, InputSpec
 from allkit.report.model_page import model_html
 from allkit.runtime.fields import (
     ClassNames,
@@ -69,7 +69,7 @@ class _Input(BaseModel):
     size: Annotated[int, Field(strict=True, ge=8, le=2048)]
     mean: tuple[Share, Share, Share]
     std: tuple[_Deviation, _Deviation, _Deviation]
-    view: View = "rgb"
+    view: Text = "rgb"
     bag: Bag = "field"
     cell_size: Annotated[int, Field(strict=True, ge=8, le=2048)] = 96
     max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24

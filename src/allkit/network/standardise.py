@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from allkit.images.batches import by_shape
-from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
+from allkit.plugins import registry
+from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec
 
 __all__ = ["Stain", "Standardise", "seen_as", "to_batches"]
 
@@ -93,15 +94,14 @@ def _scaled(pixels: torch.Tensor) -> torch.Tensor:
 # ── views ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def seen_as(view: View, size: int) -> nn.Module:
+def seen_as(view: str, size: int) -> nn.Module:
     """Return the module of a view: `(N, 3, H, W)` in 0–1 → `(N, 1 or 3, H, W)` in 0–1.
 
     Its second argument, `(N, 3, S, S)` with S = `size`, is the whole image, from which it takes
     its scale.
     """
-    if view == "rgb":
-        return Colours()
-    return Masked() if view == "masked" else Stain(view, size)
+    module: nn.Module = registry().get("view", view).build(size)
+    return module
 
 
 class Colours(nn.Module):

@@ -26,7 +26,7 @@ from allkit.files import cache_folder, private_folder, write_whole
 from allkit.plugins.loading import GROUP
 from allkit.plugins.probe import probe, search_path
 
-__all__ = ["Found", "installed", "offers_of"]
+__all__ = ["Found", "installed", "offers_of", "plain"]
 
 KEPT = 1000
 LIMIT = 15.0
@@ -39,6 +39,14 @@ class Found:
     entry: EntryPoint
     distribution: str
     version: str
+
+    @property
+    def mark(self) -> str:
+        """What tells its code from that of others: the version, and a hash of sources that change."""
+        sources = _changing_sources(self)
+        if not sources:
+            return self.version
+        return f"{self.version}+{_hash_of(sources)[:16]}"
 
     @property
     def origin(self) -> str:
@@ -60,18 +68,19 @@ def installed() -> tuple[list[Found], list[Found]]:
     setting = os.environ.get("ALLKIT_PLUGINS")
     if setting is None:
         return ordered, []
-    wanted = {_plain(name) for name in setting.split(",") if name.strip()}
-    known = {_plain(f.distribution) for f in ordered}
+    wanted = {plain(name) for name in setting.split(",") if name.strip()}
+    known = {plain(f.distribution) for f in ordered}
     for name in sorted(wanted - known):
         raise PluginError(
             f"ALLKIT_PLUGINS names {name!r}, which is not installed."
             f"{did_you_mean(name, known)} Install it or take it off the list."
         )
-    chosen = [f for f in ordered if _plain(f.distribution) in wanted]
+    chosen = [f for f in ordered if plain(f.distribution) in wanted]
     return chosen, [f for f in ordered if f not in chosen]
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Return the name of a package in the one form in which names are compared."""
     return name.strip().lower().replace("_", "-").replace(".", "-")
 
 
@@ -121,10 +130,9 @@ def _key(found: Found) -> str:
     """Return the hash of everything that decides what a plugin offers."""
     dist = found.entry.dist
     record = (dist.read_text("RECORD") if dist else None) or ""
-    direct = (dist.read_text("direct_url.json") if dist else None) or ""
-    sources: list[Any] = []
-    if not record or '"editable": true' in direct:  # the code is not in the distribution
-        sources = _sources(found.entry.value)
+    sources = [
+        (str(p), s.st_mtime_ns, s.st_size) for p in _changing_sources(found) for s in [p.stat()]
+    ]
     plugin = [found.distribution, found.version, found.entry.name, found.entry.value]
     parts = [*plugin, record, sources, sys.version, _contract()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -134,11 +142,27 @@ def _key(found: Found) -> str:
 def _contract() -> list[Any]:
     """Return what changes when the contract between allkit and its plugins does."""
     package = Path(__file__).parents[1]
-    names = ("records.py", "hookspecs.py", "plugins/loading.py")
+    names = (
+        "records/images.py", "records/naming.py", "records/network.py", "records/tools.py",
+        "hookspecs.py", "plugins/loading.py", "plugins/offers.py",
+    )  # fmt: skip
     return [__version__, *((package / name).stat().st_mtime_ns for name in names)]
 
 
-def _sources(value: str) -> list[tuple[str, int, int]]:
+def _changing_sources(found: Found) -> list[Path]:
+    """Return the modules of a plugin whose code is not in its distribution, as in an editable one."""
+    dist = found.entry.dist
+    record = (dist.read_text("RECORD") if dist else None) or ""
+    direct = (dist.read_text("direct_url.json") if dist else None) or ""
+    return _sources(found.entry.value) if not record or '"editable": true' in direct else []
+
+
+def _hash_of(files: Sequence[Path]) -> str:
+    contents = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
+    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+
+
+def _sources(value: str) -> list[Path]:
     top = value.partition(":")[0].partition(".")[0]
     try:
         spec = importlib.util.find_spec(top)
@@ -150,7 +174,7 @@ def _sources(value: str) -> list[tuple[str, int, int]]:
     files = [p for folder in folders for p in sorted(folder.rglob("*.py"))[:500]]
     if spec.origin and not folders:
         files = [Path(spec.origin)]
-    return [(str(p), s.st_mtime_ns, s.st_size) for p in files if p.exists() for s in [p.stat()]]
+    return [p for p in files if p.exists()]
 
 
 def _around(path: Sequence[str]) -> list[Any]:
@@ -169,7 +193,7 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         return {
             key: entry
             for key, entry in held.items()
-            if {"offers", "error", "seconds", "api_version"} <= set(entry)
+            if {"offers", "error", "seconds", "api_version", "notes"} <= set(entry)
         }
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}  # a damaged cache costs time, never a result

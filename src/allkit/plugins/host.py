@@ -5,32 +5,45 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
-import os
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from allkit import __version__
-from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
+from allkit.errors import PluginError, did_you_mean
 from allkit.plugins import catalogue
-from allkit.plugins.loading import Kind, Loaded, Offer, Record, load
+from allkit.plugins.asked import bound, checked_settings
+from allkit.plugins.guard import calling
+from allkit.plugins.loading import Loaded, load
+from allkit.plugins.offers import KINDS, Kind, Offer, Record
 from allkit.plugins.probe import watched
-from allkit.plugins.tracing import traced
-from allkit.records import Backbone, BackboneFamily, Weights
+from allkit.records import API_VERSION, Backbone, BackboneFamily, Reference
 
-__all__ = ["Plugin", "Registry", "registry", "resolve_weights", "using"]
+__all__ = ["Conflict", "Plugin", "Registry", "registry", "using"]
 
-BUILT_IN = ("backbones", "augmentations", "exporters")
+OWN = "allkit"
+"""The package of the built-in records."""
+BUILT_IN: dict[Kind, str] = {
+    "backbone": "allkit.builtin.backbones",
+    "augmentation": "allkit.builtin.augmentations",
+    "view": "allkit.builtin.views",
+    "finder": "allkit.builtin.finders",
+    "reader": "allkit.builtin.readers",
+    "explainer": "allkit.builtin.explainers",
+    "exporter": "allkit.builtin.exporters",
+    "health-check": "allkit.builtin.health_checks",
+}
+"""The module of each kind of part, imported when the first of its kind is asked for."""
 
 
 @dataclass
 class Plugin:
     """One plugin as it was found: where it comes from, what it offers, what is wrong with it.
 
-    An installed plugin is imported into this process when one of its records is asked for, and
-    not before; what it offers is known without.
+    A plugin is imported into this process when one of its records is asked for, and not before;
+    what an installed one offers is known without.
     """
 
     name: str
@@ -39,9 +52,17 @@ class Plugin:
     offers: tuple[Offer, ...] = ()
     error: str | None = None
     seconds: float = 0.0
-    api_version: int = 1
+    api_version: int = API_VERSION
+    notes: tuple[str, ...] = ()
+    """What its author should know, though it works."""
+    mark: str = ""
+    """What tells its code from that of other versions: the version, and a hash of sources that change."""
+    built_in: bool = False
     _load: Callable[[], Loaded] | None = field(default=None, repr=False)
-    _records: tuple[tuple[str, Record], ...] | None = field(default=None, repr=False)
+    _records: tuple[tuple[Kind, Record], ...] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.mark = self.mark or self.version
 
     @property
     def origin(self) -> str:
@@ -49,7 +70,7 @@ class Plugin:
         return f"{self.distribution} {self.version}"
 
     @property
-    def records(self) -> tuple[tuple[str, Record], ...]:
+    def records(self) -> tuple[tuple[Kind, Record], ...]:
         """Its records by kind; empty when it is broken."""
         if self._records is None:
             self.take(self._load() if self._load and not self.error else Loaded(error=self.error))
@@ -61,115 +82,245 @@ class Plugin:
         self.offers = tuple(Offer.of(kind, record) for kind, record in loaded.records)
         self.error = loaded.error
         self.api_version = loaded.api_version
+        self.notes = loaded.notes
         if loaded.seconds:
             self.seconds = loaded.seconds
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A name that several plugins offer. `own` says that the built-in one is used for it."""
+
+    kind: str
+    name: str
+    origins: tuple[str, ...]
+    qualified: tuple[str, ...]
+    own: bool
+
+    def __str__(self) -> str:
+        who = " and ".join(self.origins)
+        used = "allkit's own is used" if self.own else "by this name alone none of them can be used"
+        full = ", ".join(self.qualified)
+        return f"the {self.kind} {self.name!r} is offered by {who}: {used}. In full: {full}."
 
 
 class Registry:
     """All records of all plugins, by kind and name.
 
+    A name is `NAME` or `PACKAGE/NAME`; with settings of its own it is a mapping `{NAME: {SETTING:
+    VALUE}}`, or the text of a `Reference`. A built-in record goes before others of its short name.
     With `discover=False` only the built-ins are there; `register` adds a module by hand. A plugin
     that cannot be imported, that hangs, or whose hook fails, is kept with its `error` and offers
     nothing. With `fresh` every installed plugin is asked again what it offers.
     """
 
     def __init__(self, *, discover: bool = True, fresh: bool = False) -> None:
-        self.plugins: list[Plugin] = []
         self.left_out: list[str] = []
         """The installed plugins that ALLKIT_PLUGINS leaves out."""
-        for name in BUILT_IN:
-            module = f"allkit.builtin.{name}"
-            self._add(f"built-in {name}", "allkit", __version__, module)
-        if discover:
-            self._discover(fresh)
+        self._discover, self._fresh = discover, fresh
+        self._own: dict[Kind, Plugin] = {}
+        self._others: list[Plugin] = []
+        self._told: set[tuple[str, str]] = set()
 
-    def _discover(self, fresh: bool) -> None:
-        chosen, left_out = catalogue.installed()
-        self.left_out = [found.origin for found in left_out]
-        descriptions = catalogue.offers_of(chosen, fresh=fresh)
-        for found, description in zip(chosen, descriptions, strict=True):
-            plugin = Plugin(
-                found.entry.name,
-                found.distribution,
-                found.version,
-                offers=tuple(Offer(**offer) for offer in description["offers"]),
-                error=description["error"],
-                seconds=description["seconds"],
-                api_version=description["api_version"],
-            )
-            plugin._load = _importer(found)
-            self.plugins.append(plugin)
+    @property
+    def plugins(self) -> list[Plugin]:
+        """Every plugin: the built-in ones, then the installed and registered ones."""
+        return [*(self._built_in(kind) for kind in BUILT_IN), *self._installed()]
 
-    def _add(self, name: str, distribution: str, version: str, module: str | object) -> Plugin:
-        plugin = Plugin(name, distribution, version)
+    def _built_in(self, kind: Kind) -> Plugin:
+        if kind not in self._own:
+            module = BUILT_IN[kind]
+            plugin = Plugin(module.rpartition(".")[2], OWN, __version__, built_in=True)
+            plugin.take(load(plugin.origin, module, lambda: importlib.import_module(module)))
+            self._own[kind] = plugin
+        return self._own[kind]
 
-        def imported() -> object:
-            return importlib.import_module(module) if isinstance(module, str) else module
-
-        target = module if isinstance(module, str) else name
-        plugin.take(load(plugin.origin, target, imported))
-        self.plugins.append(plugin)
-        return plugin
+    def _installed(self) -> list[Plugin]:
+        if self._discover:
+            self._discover = False
+            chosen, left_out = catalogue.installed()
+            self.left_out = [found.origin for found in left_out]
+            descriptions = catalogue.offers_of(chosen, fresh=self._fresh)
+            installed = [
+                _described(found, description)
+                for found, description in zip(chosen, descriptions, strict=True)
+            ]
+            self._others = [*installed, *self._others]
+        return self._others
 
     def register(
         self, module: object, *, name: str, distribution: str = "unpackaged", version: str = "0"
     ) -> Plugin:
         """Add a plugin by hand; `module` is anything with hook functions as attributes."""
-        return self._add(name, distribution, version, module)
+        plugin = Plugin(name, distribution, version)
+        plugin.take(load(plugin.origin, name, lambda: module))
+        self._others.append(plugin)
+        return plugin
 
-    def get(self, kind: Kind, name: str) -> Any:
-        """Return the record `name`; raise `PluginError` when none or several plugins offer it."""
-        plugin = self.provider(kind, name)
+    # ── looking up ─────────────────────────────────────────────────────────────────────────
+
+    def get(self, kind: Kind, name: Any) -> Any:
+        """Return the record that `name` asks for, with its settings bound and its calls guarded.
+
+        Raises `PluginError` when none or several plugins offer it, and `ConfigError` for settings that
+        it does not take.
+        """
+        reference = Reference.of(name)
+        return self._record(kind, reference, self.provider(kind, reference))
+
+    def _record(self, kind: Kind, reference: Reference, plugin: Plugin) -> Any:
         for record_kind, record in plugin.records:
-            if Offer.of(record_kind, record).answers(kind, name):
+            if Offer.of(record_kind, record).answers(kind, reference.name):
                 if isinstance(record, BackboneFamily):
-                    record = _guarded_get(plugin, record, name.partition(":")[2])
-                return traced(record, plugin.origin)
+                    record = _member(plugin, record, reference.name)
+                chosen = checked_settings(record, reference, plugin.origin, kind)
+                return bound(record, chosen, plugin.origin, kind)
         if plugin.error:
             raise PluginError(
-                f"{plugin.origin} offers the {kind} {name!r}, but fails: {plugin.error}"
+                f"{plugin.origin} offers the {kind} {reference.name!r}, but fails: {plugin.error}"
             )
-        raise self._unknown(kind, name)
+        raise self._unknown(kind, reference)
 
-    def provider(self, kind: Kind, name: str) -> Plugin:
+    def provider(self, kind: Kind, name: Any) -> Plugin:
         """Return the plugin that offers the record `name`; raise `PluginError` as `get` does."""
-        offering = [p for p in self.plugins if any(o.answers(kind, name) for o in p.offers)]
+        reference = Reference.of(name)
+        offering = self._offering(kind, reference)
         if not offering:
-            raise self._unknown(kind, name)
-        if len(offering) > 1:
-            origins = " and ".join(plugin.origin for plugin in offering)
+            raise self._unknown(kind, reference)
+        if len(offering) == 1:
+            return offering[0]
+        if offering[0].built_in:
+            self._tell_of_others(kind, reference.name, offering)
+            return offering[0]
+        origins = " and ".join(plugin.origin for plugin in offering)
+        full = [f"{plugin.distribution}/{reference.name}" for plugin in offering]
+        if len(set(full)) == len(full):
             raise PluginError(
-                f"Two plugins provide the {kind} {name!r}: {origins}. Uninstall one of them, or "
-                f"name in ALLKIT_PLUGINS the distributions that may be used."
+                f"Several plugins provide the {kind} {reference.name!r}: {origins}. Name one in full: "
+                f"{' or '.join(full)}."
             )
-        return offering[0]
+        raise PluginError(
+            f"The {kind} {reference.name!r} is provided more than once by one package: {origins}. Install "
+            f"another version of it, or name in ALLKIT_PLUGINS the packages that may be used."
+        )
+
+    def _offering(self, kind: Kind, reference: Reference) -> list[Plugin]:
+        """Return the plugins that offer a record, the built-in one first."""
+        own = [self._built_in(kind)] if kind in BUILT_IN else []
+        if catalogue.plain(reference.package) == OWN:
+            among = own
+        elif reference.package:
+            wanted = catalogue.plain(reference.package)
+            among = [p for p in self._installed() if catalogue.plain(p.distribution) == wanted]
+        else:
+            among = [*own, *self._installed()]
+        return [p for p in among if any(o.answers(kind, reference.name) for o in p.offers)]
+
+    def _tell_of_others(self, kind: Kind, name: str, offering: list[Plugin]) -> None:
+        if (kind, name) in self._told:
+            return
+        self._told.add((kind, name))
+        others = [plugin for plugin in offering if not plugin.built_in]
+        origins = " and ".join(plugin.origin for plugin in others)
+        full = " or ".join(f"{plugin.distribution}/{name}" for plugin in others)
+        warnings.warn(
+            f"allkit's own {kind} {name!r} is used; {origins} offers one of that name too. Write {full} for "
+            f"that one, or {OWN}/{name}, which says it without this warning.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def reference(self, kind: Kind, name: Any) -> Reference:
+        """Return `name` in full: with its package, and with every setting that it has.
+
+        That is what a model stores: it means the same when another package offers the name, or the
+        plugin changes a default.
+        """
+        asked = Reference.of(name)
+        plugin = self.provider(kind, asked)
+        chosen = getattr(self._record(kind, asked, plugin), "chosen", None)
+        settings = {} if chosen is None else chosen.model_dump(mode="json")
+        return Reference(asked.name, plugin.distribution, settings)
+
+    def mark(self, kind: Kind, name: Any) -> str:
+        """Return what tells the results of a record from those of all others, for the key of a cache.
+
+        Its name, its package with its version, its settings, and, of an installation whose sources may
+        change (an editable one), their hash.
+        """
+        reference = self.reference(kind, name)
+        plugin = self.provider(kind, name)
+        parts = (reference.name, plugin.distribution, plugin.mark, reference.settings_text)
+        return " ".join(part for part in parts if part)
 
     def names(self, kind: Kind) -> list[str]:
         """Return the names on offer, sorted; a family is listed as `PREFIX:NAME`."""
-        return sorted({o.name for p in self.plugins for o in p.offers if o.kind == kind})
+        return sorted({offer.name for _, offer in self.offers(kind)})
+
+    def offers(self, kind: Kind, *, own: bool = False) -> list[tuple[Plugin, Offer]]:
+        """Return everything of a kind that is on offer, the built-in ones first; `own`: only these.
+
+        Nothing but the built-in module of the kind is imported.
+        """
+        among = [self._built_in(kind)] if kind in BUILT_IN else []
+        among += [] if own else self._installed()
+        return [(p, offer) for p in among for offer in p.offers if offer.kind == kind]
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the names that more than one plugin offers, by kind and name."""
+        found = []
+        for kind in KINDS:
+            owners: dict[str, list[Plugin]] = {}
+            for plugin, offer in self.offers(kind):
+                owners.setdefault(offer.prefix or offer.name, []).append(plugin)
+            found += [
+                Conflict(
+                    kind,
+                    name,
+                    tuple(plugin.origin for plugin in plugins),
+                    tuple(f"{plugin.distribution}/{name}" for plugin in plugins),
+                    own=plugins[0].built_in,
+                )
+                for name, plugins in sorted(owners.items())
+                if len(plugins) > 1
+            ]
+        return found
 
     def family(self, prefix: str) -> BackboneFamily | None:
         """Return the family of backbones behind `prefix`, or `None`."""
-        for plugin in self.plugins:
-            if any(offer.prefix == prefix for offer in plugin.offers):
-                for _, record in plugin.records:
-                    if isinstance(record, BackboneFamily) and record.prefix == prefix:
-                        return record
+        reference = Reference.of(prefix)
+        for plugin in self._offering("backbone", reference._replace(name=f"{reference.name}:x")):
+            for _, record in plugin.records:
+                if isinstance(record, BackboneFamily) and record.prefix == reference.name:
+                    return cast(BackboneFamily, bound(record, None, plugin.origin, "backbone"))
         return None
 
-    def _unknown(self, kind: Kind, name: str) -> PluginError:
-        known = self.names(kind)
-        broken = [plugin.origin for plugin in self.plugins if plugin.error]
+    def _unknown(self, kind: Kind, reference: Reference) -> PluginError:
+        name, known = reference.qualified, self.names(kind)
+        broken = [plugin.origin for plugin in self._installed() if plugin.error]
         note = (
             f" Plugins that failed to load: {', '.join(broken)}; see `allkit plugins`."
             if broken
             else ""
         )
-        meant = self._member(name) if kind == "backbone" else ""
+        if reference.package:
+            of_package = [
+                f"{p.distribution}/{o.name}"
+                for p, o in self.offers(kind)
+                if catalogue.plain(p.distribution) == catalogue.plain(reference.package)
+            ]
+            if of_package:
+                known = of_package
+            elif catalogue.plain(reference.package) != OWN:
+                return PluginError(
+                    f"The package {reference.package} of the {kind} {name!r} is not installed, or offers no "
+                    f"{kind}. Type: pip install {reference.package}.{note}"
+                )
+        meant = self._member_meant(name) if kind == "backbone" else ""
         near = f" Did you mean {meant!r}?" if meant else did_you_mean(name, known)
         return PluginError(f"Unknown {kind} {name!r}.{near} Available: {', '.join(known)}.{note}")
 
-    def _member(self, name: str) -> str:
+    def _member_meant(self, name: str) -> str:
         """Return the member of a family that a name without the prefix means, or an empty string."""
         if ":" in name:
             return ""
@@ -188,51 +339,32 @@ class Registry:
         return ""
 
 
-def _importer(found: catalogue.Found) -> Callable[[], Loaded]:
+def _described(found: catalogue.Found, description: dict[str, Any]) -> Plugin:
     def run() -> Loaded:
         with watched(found.origin):
             return load(found.origin, found.entry.value, found.entry.load)
 
-    return run
+    return Plugin(
+        found.entry.name,
+        found.distribution,
+        found.version,
+        offers=tuple(Offer.from_plain(offer) for offer in description["offers"]),
+        error=description["error"],
+        seconds=description["seconds"],
+        api_version=description["api_version"],
+        notes=tuple(description["notes"]),
+        mark=found.mark,
+        _load=run,
+    )
 
 
-def _guarded_get(plugin: Plugin, family: BackboneFamily, name: str) -> Backbone:
-    try:
-        record = family.get(name)
-    except AllkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{plugin.origin} failed to look up {family.prefix}:{name}: {type(error).__name__}: {error}"
-        ) from error
+def _member(plugin: Plugin, family: BackboneFamily, name: str) -> Backbone:
+    """Return the backbone of a family that `PREFIX:NAME` means."""
+    with calling(plugin.origin, "backbone", name, "get"):
+        record = family.get(name.partition(":")[2])
     if not isinstance(record, Backbone):
-        raise PluginError(f"{plugin.origin} returned {record!r} for {family.prefix}:{name}.")
-    return record
-
-
-def resolve_weights(backbone: str, setting: str) -> Weights:
-    """Return what a backbone is built with: `"none"`, `"default"` or a file.
-
-    `setting` is the user's: a path, `"none"` or `"default"`; with `"default"`, a file in the
-    folder that `ALLKIT_WEIGHTS` names comes first: `vgg16.safetensors`, and for `timm:resnet18`
-    `timm_resnet18.safetensors`.
-    """
-    if setting == "none":
-        return "none"
-    if setting != "default":
-        path = Path(setting)
-        if not path.is_file():
-            raise ConfigError(
-                f"The weights {setting!r} are not a file. Give a .safetensors file, `default` for "
-                f"the pretrained weights, or `none` for random ones."
-            )
-        return path
-    folder = os.environ.get("ALLKIT_WEIGHTS")
-    if folder:
-        file = Path(folder) / f"{backbone.replace(':', '_')}.safetensors"
-        if file.is_file():
-            return file
-    return "default"
+        raise PluginError(f"{plugin.origin} returned {record!r:.200} for {name}.")
+    return record if record.name == name else replace(record, name=name)
 
 
 @cache

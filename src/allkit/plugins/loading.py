@@ -5,95 +5,57 @@ from __future__ import annotations
 import ast
 import importlib.util
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import pluggy
 
 from allkit import hookspecs
 from allkit.errors import AllkitError, PluginError, did_you_mean
+from allkit.plugins.guard import in_words
+from allkit.plugins.offers import HOOKS, Kind, Offer, Record
 from allkit.plugins.tracing import trace
-from allkit.records import (
-    API_VERSION,
-    OLDEST_API_VERSION,
-    Augmentation,
-    Backbone,
-    BackboneFamily,
-    Exporter,
-)
+from allkit.records import API_VERSION, OLDEST_API_VERSION
+from allkit.records.naming import require_strict_name
 from allkit.telemetry import silence
 
-__all__ = ["HOOKS", "Kind", "Loaded", "Offer", "Record", "load"]
+__all__ = ["GROUP", "Loaded", "load"]
 
 GROUP = "allkit"
-Kind = Literal["backbone", "augmentation", "exporter"]
-Record = Backbone | BackboneFamily | Augmentation | Exporter
-
-HOOKS: dict[str, tuple[str, tuple[type, ...]]] = {
-    "backbone": ("allkit_backbones", (Backbone, BackboneFamily)),
-    "augmentation": ("allkit_augmentations", (Augmentation,)),
-    "exporter": ("allkit_exporters", (Exporter,)),
-}
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What a record is known by, without the record: enough to list it and to find it."""
-
-    kind: str
-    name: str
-    summary: str = ""
-    license: str | None = None
-    prefix: str | None = None
-    """The part before the colon, for a family."""
-
-    @classmethod
-    def of(cls, kind: str, record: Record) -> Offer:
-        """Return what `record` is known by."""
-        return cls(
-            kind=kind,
-            name=record.name,
-            summary=record.summary,
-            license=getattr(record, "license", None),
-            prefix=record.prefix if isinstance(record, BackboneFamily) else None,
-        )
-
-    def answers(self, kind: str, name: str) -> bool:
-        """Say whether this is the record, or the family, that `name` asks for."""
-        if kind != self.kind:
-            return False
-        prefix, colon, rest = name.partition(":")
-        if self.prefix is None:
-            return self.name == name
-        return bool(colon and rest) and prefix == self.prefix
+LAST_RELEASE_OF = {1: "0.4"}
+"""The last release of allkit that takes a version of the contract which is no longer the newest."""
 
 
 @dataclass
 class Loaded:
     """What came of loading one plugin: its records, or why there are none."""
 
-    records: tuple[tuple[str, Record], ...] = ()
+    records: tuple[tuple[Kind, Record], ...] = ()
     error: str | None = None
     seconds: float = 0.0
     api_version: int = 1
+    notes: tuple[str, ...] = ()
+    """What its author should know, though it works: something deprecated, an offer of nothing."""
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the records themselves, ready for JSON."""
         return {
-            "offers": [asdict(Offer.of(kind, record)) for kind, record in self.records],
+            "offers": [Offer.of(kind, record).plain for kind, record in self.records],
             "error": self.error,
             "seconds": self.seconds,
             "api_version": self.api_version,
+            "notes": list(self.notes),
         }
 
 
-def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
+def load(origin: str, target: str, module: Callable[[], object], *, alone: bool = False) -> Loaded:
     """Import one plugin and call its hooks; whatever goes wrong is in the result, never raised.
 
     `origin` is the distribution with its version, for the trace; `target` the value of the entry
-    point, in whose source the contract version is looked up when the import fails.
+    point, in whose source the contract version is looked up when the import fails. `alone` says that
+    nobody can interrupt this process, so that a KeyboardInterrupt is the plugin's own.
     """
     result = Loaded()
     start = time.perf_counter()
@@ -102,13 +64,30 @@ def load(origin: str, target: str, module: Callable[[], object]) -> Loaded:
             plugin = module()
         trace(f"{origin}: import {target}", time.perf_counter() - start)
         result.api_version = _checked_version(getattr(plugin, "api_version", 1))
-        result.records = tuple(_records(plugin, origin))
+        result.records = tuple(_records(plugin, origin, result.api_version))
+        result.notes = tuple(_notes(result))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises
         result.error = _reason(error, target)
+    except KeyboardInterrupt as error:
+        if not alone:
+            raise
+        result.error = _reason(error, target)
     result.seconds = time.perf_counter() - start
     return result
+
+
+def _notes(loaded: Loaded) -> Iterator[str]:
+    if not loaded.records:
+        hooks = ", ".join(hook for hook, _, _ in HOOKS.values())
+        yield f"It offers nothing: none of its hooks returned a record. Hooks: {hooks}."
+    if loaded.api_version < API_VERSION:
+        yield (
+            f"Deprecated: it is written for version {loaded.api_version} of the plugin contract, which "
+            f"allkit takes until {LAST_RELEASE_OF[loaded.api_version]}. Its author sets `api_version = "
+            f"{API_VERSION}`."
+        )
 
 
 def _reason(error: BaseException, target: str) -> str:
@@ -121,7 +100,8 @@ def _reason(error: BaseException, target: str) -> str:
                 _checked_version(declared)
             except PluginError as refusal:
                 return str(refusal)
-    return str(error) if isinstance(error, AllkitError) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, AllkitError) else in_words(error)
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _checked_version(declared: object) -> int:
@@ -153,6 +133,8 @@ def _declared_in_source(target: str) -> int | None:
         return None
     for statement in statements:
         names = statement.targets if isinstance(statement, ast.Assign) else []
+        if isinstance(statement, ast.AnnAssign):  # api_version: int = 2
+            names = [statement.target]
         named = any(isinstance(name, ast.Name) and name.id == "api_version" for name in names)
         value = getattr(statement, "value", None)
         if named and isinstance(value, ast.Constant) and isinstance(value.value, int):
@@ -160,14 +142,19 @@ def _declared_in_source(target: str) -> int | None:
     return None
 
 
-def _records(module: object, origin: str) -> list[tuple[str, Record]]:
+def _records(module: object, origin: str, version: int) -> list[tuple[Kind, Record]]:
     manager = pluggy.PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name="plugin")
     _check_names(module)
-    records: list[tuple[str, Record]] = []
-    for kind, (hook, types) in HOOKS.items():
+    records: list[tuple[Kind, Record]] = []
+    for kind, (hook, types, since) in HOOKS.items():
         for implementation in getattr(manager.hook, hook).get_hookimpls():
+            if version < since:
+                raise PluginError(
+                    f"It has the hook {hook}, which came with version {since} of the plugin contract. Write "
+                    f"`api_version = {since}` into the module."
+                )
             start = time.perf_counter()
             returned = list(_returned(hook, implementation.function()))
             trace(
@@ -178,11 +165,13 @@ def _records(module: object, origin: str) -> list[tuple[str, Record]]:
                 if not isinstance(record, types):
                     wanted = " or ".join(t.__name__ for t in types)
                     raise PluginError(
-                        f"{hook} returned {record!r}; it must return {wanted} records."
+                        f"{hook} returned {record!r:.200}; it must return {wanted} records."
                     )
                 records.append((kind, cast(Record, record)))
-    names = [(kind, record.name) for kind, record in records]
+    names = [(kind, getattr(record, "prefix", record.name)) for kind, record in records]
     for kind, name in names:
+        if version >= 2:
+            require_strict_name(kind, name)
         if names.count((kind, name)) > 1:
             raise PluginError(
                 f"It offers the {kind} {name!r} twice. Give every record its own name."
@@ -196,7 +185,9 @@ def _returned(hook: str, value: object) -> list[object]:
     try:
         return list(cast(Any, value))
     except TypeError:
-        raise PluginError(f"{hook} returned {value!r}; it must return a list of records.") from None
+        raise PluginError(
+            f"{hook} returned {value!r:.200}; it must return a list of records."
+        ) from None
 
 
 def _short(record: object) -> str:
@@ -204,11 +195,17 @@ def _short(record: object) -> str:
 
 
 def _check_names(module: object) -> None:
-    known = {hook for hook, _ in HOOKS.values()}
+    known = {hook for hook, _, _ in HOOKS.values()}
     for name in dir(module):
-        marked = hasattr(getattr(module, name, None), "allkit_impl")
+        value = getattr(module, name, None)
+        marked = hasattr(value, "allkit_impl")
         if marked and name not in known:
             raise PluginError(
                 f"{name!r} is marked as a hook, but there is no such hook."
                 f"{did_you_mean(name, known)} Hooks: {', '.join(sorted(known))}."
+            )
+        if name in known and callable(value) and not marked:
+            raise PluginError(
+                f"{name!r} has the name of a hook and is not marked as one. Write "
+                f"`@allkit.hookimpl` above it."
             )

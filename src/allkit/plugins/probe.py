@@ -121,6 +121,7 @@ def _one_child(
                 "offers": [],
                 "seconds": limit,
                 "api_version": 1,
+                "notes": [],
                 "error": _ended(status, errors.read().decode(errors="replace"), limit),
                 "kept": status not in FROM_OUTSIDE,
             }

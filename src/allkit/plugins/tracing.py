@@ -6,16 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-if TYPE_CHECKING:
-    from allkit.records import Augmentation, Backbone, Exporter
+from typing import Any, TypeVar, cast
 
 __all__ = ["trace", "traced", "tracing"]
 
-R = TypeVar("R", bound="Backbone | Augmentation | Exporter")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def tracing() -> bool:
@@ -29,20 +25,12 @@ def trace(what: str, seconds: float) -> None:
         sys.stderr.write(f"[allkit] {what} · {seconds * 1000:.1f} ms\n")
 
 
-def traced(record: R, origin: str) -> R:
-    """Return `record` with functions that tell when they are called; itself without a trace."""
-    if not tracing():
-        return record
-    functions = ("build", "apply", "write", "open")
-    wrapped = {
-        name: _with_trace(getattr(record, name), f"{origin}: {record.name}.{name}")
-        for name in functions
-        if hasattr(record, name)
-    }
-    return cast(R, replace(cast(Any, record), **wrapped))
+def traced(function: F, origin: str, record: str, step: str) -> F:
+    """Return a function of a record that tells when it is called; itself without a trace."""
+    return _with_trace(function, f"{origin}: {record}.{step}") if tracing() else function
 
 
-def _with_trace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _with_trace(function: F, name: str) -> F:
     @wraps(function)
     def run(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
@@ -55,7 +43,7 @@ def _with_trace(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         trace(f"{name}({shown}) → {_shown(result)}", time.perf_counter() - start)
         return result
 
-    return run
+    return cast(F, run)
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from allkit.errors import PluginError, did_you_mean
 from allkit.plugins import registry
-from allkit.plugins.loading import Kind
+from allkit.plugins.offers import Kind
 from allkit.records import Augmentation, Backbone, BackboneFamily, Exporter
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _named(name: str) -> list[Subject]:
                     if record.example:
                         subjects.append(host.get("backbone", f"{record.prefix}:{record.example}"))
                 else:
-                    subjects.append(host.get(kind, record.name))  # type: ignore[arg-type]  # a kind is a literal
+                    subjects.append(host.get(kind, record.name))
             if plugin.error:
                 raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
         return subjects

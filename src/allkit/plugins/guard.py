@@ -1,0 +1,59 @@
+"""One guard around every call into a plugin: what goes wrong is named with its package and its step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from allkit.errors import AllkitError, PluginError
+
+__all__ = ["Guarded", "calling"]
+
+MOST = 300
+"""Characters of a plugin's own message that are quoted."""
+
+
+@contextlib.contextmanager
+def calling(origin: str, kind: str, name: str, step: str) -> Iterator[None]:
+    """Turn what a plugin raises inside the block into a `PluginError` that names it.
+
+    `origin` is the package with its version and `step` what was called (`build`, `forward`). Errors of
+    allkit pass, since they say what to do already, and so do a lack of memory and an interrupt.
+    """
+    try:
+        yield
+    except (AllkitError, MemoryError, KeyboardInterrupt, GeneratorExit):
+        raise
+    # A plugin is a stranger's code, and a script that was packaged by mistake raises SystemExit.
+    except (Exception, SystemExit) as error:
+        if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be there
+            raise
+        raise PluginError(
+            f"{origin}: the {kind} {name!r} failed in `{step}`: {in_words(error)}"
+        ) from error
+
+
+def in_words(error: BaseException) -> str:
+    """Return an error's type and the beginning of its message."""
+    if isinstance(error, SystemExit):
+        return f"it tried to end the program (SystemExit: {error.code!r:.{MOST}})."
+    text = " ".join(str(error).split())[:MOST].rstrip(".")
+    return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A function of a record, called through the guard; it can be sent to another process."""
+
+    func: Any
+    origin: str
+    kind: str
+    name: str
+    step: str
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the function; raise `PluginError` for whatever it raises."""
+        with calling(self.origin, self.kind, self.name, self.step):
+            return self.func(*arguments, **options)
