@@ -13,7 +13,7 @@ import pytest
 from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
 from allkit.errors import ConfigError, PluginError
 from allkit.plugins import Registry, registry, resolve_weights, using
-from allkit.plugins.loading import HOOKS
+from allkit.plugins.offers import HOOKS
 from allkit.testing import run_checks
 
 
@@ -409,7 +409,7 @@ def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
     assert "exists already" in err
 
 
-@pytest.mark.parametrize("hook_name", [name for name, _ in HOOKS.values()])
+@pytest.mark.parametrize("hook_name", [name for name, _, _ in HOOKS.values()])
 def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
     root = Path(__file__).parents[1]
     assert f"## `{hook_name}(" in (root / "docs" / "reference" / "hooks.md").read_text()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from allkit.errors import PluginError, did_you_mean
 from allkit.plugins import registry
-from allkit.plugins.offers import Kind
-from allkit.records import Augmentation, Backbone, BackboneFamily, Exporter
+from allkit.plugins.offers import HOOKS, KINDS, Kind, Record
+from allkit.records import BackboneFamily
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,13 +28,18 @@ __all__ = [
     "run_checks",
 ]
 
-Subject = Backbone | Augmentation | Exporter
-_HOMES = {
-    Backbone: "allkit.testing.backbones",
-    Augmentation: "allkit.testing.augmentations",
-    Exporter: "allkit.testing.exporters",
+_HOMES: Mapping[Kind, str] = {
+    "backbone": "allkit.testing.backbones",
+    "augmentation": "allkit.testing.augmentations",
+    "view": "allkit.testing.views",
+    "finder": "allkit.testing.finders",
+    "reader": "allkit.testing.readers",
+    "explainer": "allkit.testing.explainers",
+    "exporter": "allkit.testing.exporters",
+    "command": "allkit.testing.commands",
+    "health-check": "allkit.testing.health_checks",
 }
-KINDS: tuple[Kind, ...] = ("backbone", "augmentation", "exporter")
+"""Where the checks of each kind are, as `CHECKS`."""
 
 
 class ConformanceError(AssertionError):
@@ -81,7 +86,7 @@ class Outcome:
     seconds: float
 
 
-def checks_of(subject: str | Subject) -> list[Check]:
+def checks_of(subject: str | Record) -> list[Check]:
     """Return every check of a record, of the record with that name, or of a package's records.
 
     Raises `PluginError` when nothing of that name is installed, or the package is broken.
@@ -89,7 +94,7 @@ def checks_of(subject: str | Subject) -> list[Check]:
     records = _named(subject) if isinstance(subject, str) else [subject]
     checks = []
     for record in records:
-        functions = importlib.import_module(_HOMES[type(record)]).CHECKS
+        functions = importlib.import_module(_HOMES[_kind_of(record)]).CHECKS
         for function in functions:
             summary = (function.__doc__ or "").splitlines()[0]
             run = _bound(function, record)
@@ -97,18 +102,22 @@ def checks_of(subject: str | Subject) -> list[Check]:
     return checks
 
 
-def _bound(function: Callable[[Any], None], record: Subject) -> Callable[[], None]:
+def _kind_of(record: Record) -> Kind:
+    return next(kind for kind, (_, types, _) in HOOKS.items() if isinstance(record, types))
+
+
+def _bound(function: Callable[[Any], None], record: Record) -> Callable[[], None]:
     return lambda: function(record)
 
 
-def _named(name: str) -> list[Subject]:
+def _named(name: str) -> list[Record]:
     host = registry()
     mine = [p for p in host.plugins if p.distribution.lower() == name.lower().replace("_", "-")]
     for plugin in mine:
         if plugin.error:
             raise PluginError(f"{plugin.origin} cannot be loaded: {plugin.error}")
     if mine:
-        subjects: list[Subject] = []
+        subjects: list[Record] = []
         for plugin in mine:
             for kind, record in plugin.records:
                 if isinstance(record, BackboneFamily):
@@ -134,7 +143,7 @@ def _named(name: str) -> list[Subject]:
 
 
 def run_checks(
-    subject: str | Subject,
+    subject: str | Record,
     *,
     expected_failures: Mapping[str, str] | None = None,
     images: Sequence[npt.NDArray[np.uint8]] = (),
@@ -193,7 +202,7 @@ def _known_reasons(
 
 
 def conformance(
-    *subjects: str | Subject, expected_failures: Mapping[str, str] | None = None
+    *subjects: str | Record, expected_failures: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Parametrise a pytest function with one `check` for every check of the subjects.
 
