@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from allkit.clinic.intake import unpack as module
 from allkit.clinic.intake.incoming import Incoming, Refused, take_image
-from allkit.clinic.intake.metadata import hidden_parts
+from allkit.images.hidden import hidden_parts
 from allkit.clinic.intake.sniff import sniff
 from allkit.clinic.intake.unpack import IncomingOrder, unpack
 from allkit.clinic.intake.watch import case_of, set_aside, settled

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import struct
 
-from allkit.data.sources import DRAWN
+__all__ = ["DRAWN", "hidden_parts"]
 
-__all__ = ["hidden_parts"]
+DRAWN = ("Source", "Drawn by allkit. This is no photograph of a smear.")
+"""The keyword and the text that mark a drawn PNG file, before its pixels."""
 
 TIFF_PIXELS = {254, 255, *range(256, 260), 262, 266, *range(273, 275), *range(277, 280), 284, 292}
 TIFF_PIXELS |= {282, 283, 293, 296, 317, 318, 319, 320, *range(322, 326), 332, 338, 339, 347}
