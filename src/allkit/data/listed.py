@@ -254,9 +254,7 @@ def is_slide_file(path: str) -> bool:
 
 
 def _is_taken(name: str) -> bool:
-    return is_image_name(name) or (
-        is_slide_name(name) and name.lower().endswith(region_suffixes())
-    )
+    return is_image_name(name) or (is_slide_name(name) and name.lower().endswith(region_suffixes()))
 
 
 def _refuse(error: OSError) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import ImageFile
 
 from allkit.errors import ConfigError, ImageError
-from allkit.images.hidden import hidden_parts
+from allkit.images.hidden import hidden_parts, says_tile
 from allkit.images.own import IMAGE_SUFFIXES, format_of, head_of
 from allkit.images.profiles import foreign_profile
 from allkit.images.readers import raster_of
@@ -56,7 +56,8 @@ class Decoded:
     """The pixels of an image, `(H, W, 3)` uint8 RGB, and what its file says of their colours.
 
     `profile` names the colour profile where that is another one than sRGB; it was not applied. `tile`
-    says that it is a part of a file that is never read whole, such as a whole slide.
+    says that it is a part of a file that is never read whole, such as a whole slide, also where it was
+    saved as an image of its own by `allkit tiles`.
     """
 
     pixels: Pixels
@@ -101,7 +102,7 @@ def decoded(source: str | Path | bytes | npt.NDArray[Any], *, name: str | None =
     name, data = _bytes_of(source, name)
     raster = raster_of(data, name)
     profile = foreign_profile(data) if format_of(data) else raster.metadata.get(PROFILE, "")
-    return Decoded(raster.pixels, str(profile))
+    return Decoded(raster.pixels, str(profile), tile=says_tile(data))
 
 
 def read_info(source: str | Path | bytes, *, name: str | None = None) -> ImageInfo:

@@ -59,9 +59,7 @@ FORMATS = {
         (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"), (b"\xff\xd8\xff",), reduce_jpeg, JpegImageFile
     ),
     "png": Format((".png", ".apng"), (b"\x89PNG\r\n\x1a\n",), reduce_png, PngImageFile),
-    "tiff": Format(
-        (".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0"), reduce_tiff, TiffImageFile
-    ),
+    "tiff": Format((".tif", ".tiff"), (b"II*\0", b"MM\0*", b"II+\0"), reduce_tiff, TiffImageFile),
     "bmp": Format((".bmp", ".dib"), (b"BM",), _whole, BmpImageFile),
 }
 """The formats, by the names of their readers."""

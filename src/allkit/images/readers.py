@@ -194,8 +194,12 @@ def _record(found: list[_Candidate], name: str) -> Reader:
 
 def _read(reader: Reader, origin: str, data: bytes, name: str) -> Raster:
     if reader.read is None:
-        raise ImageError(f"{name}: the reader {reader.name!r} of {origin} reads no bytes.", code="reader")
-    return _checked(called(reader.read, origin, reader.name, name, data, name), origin, reader, name)
+        raise ImageError(
+            f"{name}: the reader {reader.name!r} of {origin} reads no bytes.", code="reader"
+        )
+    return _checked(
+        called(reader.read, origin, reader.name, name, data, name), origin, reader, name
+    )
 
 
 def called(function: Any, origin: str, reader: str, name: str, *arguments: Any) -> Any:

@@ -29,7 +29,15 @@ from allkit.plugins import Registry, calling, registry
 from allkit.records import Region
 from allkit.types import Pixels
 
-__all__ = ["Tile", "file_of_tile", "is_slide_name", "refuse_slide", "tile_named", "tiles_in", "tiles_of"]
+__all__ = [
+    "Tile",
+    "file_of_tile",
+    "is_slide_name",
+    "refuse_slide",
+    "tile_named",
+    "tiles_in",
+    "tiles_of",
+]
 
 MARK = "#"
 OPEN = 4
@@ -131,7 +139,8 @@ def _tiles(path: str) -> dict[str, Tile]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ImageError(
-            f"{path} cannot be opened ({reason}). Check the path and its permissions.", code="missing"
+            f"{path} cannot be opened ({reason}). Check the path and its permissions.",
+            code="missing",
         ) from error
     with _LOCK:  # a slide that several threads ask for is opened once
         return _opened(path, (status.st_size, status.st_mtime_ns), asked_for(), registry())
@@ -151,7 +160,9 @@ def _opened(path: str, stamp: tuple[int, int], settings: str, host: Registry) ->
     tiles: dict[str, Tile] = {}
     for region in called(_listed, origin, reader.name, path, regions, origin, reader.name):
         if not isinstance(region, Region) or not callable(region.read):
-            raise _broken(path, reader.name, origin, f"gave {type(region).__name__} and not a Region")
+            raise _broken(
+                path, reader.name, origin, f"gave {type(region).__name__} and not a Region"
+            )
         plain = isinstance(region.name, str) and region.name.isprintable() and region.name
         if not plain or MARK in region.name or os.sep in region.name:
             raise _broken(path, reader.name, origin, f"named a region {region.name!r:.100}")

@@ -101,10 +101,7 @@ class Admission:
                 raise outcome
         done = [outcome for outcome in read if not isinstance(outcome, BaseException)]
         answers = await self.queue.answer([(name, image.pixels) for name, image in done])
-        return [
-            with_notes(answer, image)
-            for answer, (_, image) in zip(answers, done, strict=True)
-        ]
+        return [with_notes(answer, image) for answer, (_, image) in zip(answers, done, strict=True)]
 
     async def _read(
         self, entered: Entered, name: str, image: bytes | Pixels

@@ -118,7 +118,9 @@ def _of_slides(text: str, others: dict[str, dict[Why, int]]) -> list[tuple[str, 
     if not os.path.isdir(text) and not is_slide_file(text):
         return []
     images, left = find_images([text])
-    slides = [(path, file_of_tile(path) or (path if is_slide_file(path) else "")) for path in images]
+    slides = [
+        (path, file_of_tile(path) or (path if is_slide_file(path) else "")) for path in images
+    ]
     if not all(slide for _, slide in slides):
         return []
     others |= left

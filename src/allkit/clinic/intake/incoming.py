@@ -12,7 +12,7 @@ from allkit.data.sources import DRAWN, BytesSource, says_drawn
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 from allkit.images.formats import reduce_png
-from allkit.images.hidden import hidden_parts
+from allkit.images.hidden import hidden_parts, says_tile
 from allkit.images.jpeg import reduce_jpeg
 from allkit.images.own import format_of
 from allkit.images.readers import raster_of
@@ -72,6 +72,12 @@ def take_image(data: bytes, name: str) -> Incoming:
     """
     if not format_of(data):
         return _of_raster(data, name)
+    if says_tile(data):
+        raise ImageError(
+            f"{name} is a tile that a program cut out of a whole slide. A case is made of fields that a "
+            f"person chose: give photographs of those.",
+            code="tile",
+        )
     pixels = read_image(data, name=name)
     parts = hidden_parts(data)
     kept = data if data.startswith((b"\xff\xd8", b"\x89PNG")) else b""

@@ -1,0 +1,235 @@
+"""One whole slide: its scale, where there is something on the glass, and the pixels of its tiles.
+
+Nothing is read whole. The overview is put together from blocks, so that the memory stays the same
+for slides of any size and for files without small levels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from allkit import ImageError, Region
+from allkit_wsi.settings import Tiling
+
+__all__ = ["INSTALL", "Slide", "library"]
+
+INSTALL = "pip install 'allkit-wsi[openslide]'"
+OVERVIEW = 2048
+"""Pixels of the longer side of the overview by which tissue is found."""
+BLOCK = 2048
+"""Pixels of a side of what is read at once for it."""
+DENSITY = 0.05
+"""The optical density in green light from which on something is on the glass."""
+WHITE, BLACK = 200.0, 40
+"""Glass is at least so bright; what is darker than the other in all colours was not scanned."""
+SCALES = (0.05, 4.0)
+"""The micrometres per pixel that are believed."""
+MARGIN = 1.1
+"""A slide may be so much coarser than the tiles; beyond that, enlarging would invent detail."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def library() -> Any:
+    """Return the module of OpenSlide; raise `ImportError` where it cannot be loaded."""
+    try:
+        import openslide
+    except OSError as error:  # the module is there, and the library that it needs is not
+        raise ImportError(str(error)) from error
+    return openslide
+
+
+class Slide:
+    """A whole slide that is open; its tiles are read from any thread."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.name = str(path), os.path.basename(path)
+        self._lock = threading.Lock()
+        self._openslide = self._library()
+        self._handle = self._opened()
+        self.size: tuple[int, int] = self._handle.dimensions
+        """Width and height in pixels of the slide as it was scanned."""
+
+    def _library(self) -> Any:
+        try:
+            return library()
+        except ImportError as error:
+            raise ImageError(
+                f"{self.path} is a whole slide, and OpenSlide cannot be loaded ({error}). Type: {INSTALL}.",
+                code="reader",
+            ) from error
+
+    def _opened(self) -> Any:
+        if not os.path.isfile(self.path):
+            raise ImageError(f"{self.path} does not exist. Check the path.", code="missing")
+        try:
+            return self._openslide.OpenSlide(self.path)
+        except self._openslide.OpenSlideUnsupportedFormatError:
+            raise ImageError(
+                f"{self.path} is no whole slide that OpenSlide reads. Export it anew, as SVS or pyramidal TIFF.",
+                code="not_an_image",
+            ) from None
+        except self._openslide.OpenSlideError:
+            self._refuse_damaged()
+
+    def _refuse_damaged(self) -> NoReturn:
+        raise ImageError(
+            f"{self.path} is a damaged whole slide. Copy it again from its source.", code="corrupt"
+        ) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._handle.close()
+
+    def scale(self, settings: Tiling) -> float:
+        """Return the micrometres per pixel as it was scanned; raise `ImageError` where it is not known."""
+        if settings.stated_micrometres_per_pixel is not None:
+            return settings.stated_micrometres_per_pixel
+        stated = [self._handle.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+        try:
+            across, down = (float(text) for text in stated)
+        except (TypeError, ValueError):
+            across = down = math.nan
+        if not (SCALES[0] <= across <= SCALES[1] and abs(across - down) <= 0.01 * across):
+            raise ImageError(
+                f"{self.path} does not say how large its pixels are. Give it: "
+                "{whole-slide: {stated_micrometres_per_pixel: 0.25}}.",
+                code="mode",
+            )
+        return across
+
+    def regions(self, settings: Tiling) -> list[Region]:
+        """Return the tiles that are not bare glass, row by row. Raises `ImageError`."""
+        scale = self.scale(settings)
+        if scale > settings.micrometres_per_pixel * MARGIN:
+            raise ImageError(
+                f"{self.path} was scanned at {scale:.3g} micrometres per pixel, which is coarser than the "
+                f"{settings.micrometres_per_pixel:.3g} that are asked for. Scan it with a stronger objective.",
+                code="too_small",
+            )
+        side = settings.side * settings.micrometres_per_pixel / scale
+        places = self._places(side, settings.least_tissue)
+        if settings.most_tiles is not None and len(places) > settings.most_tiles:
+            chosen = np.linspace(0, len(places) - 1, settings.most_tiles).round().astype(int)
+            places = [places[i] for i in chosen]
+        return [
+            Region(
+                f"x={x},y={y}",
+                partial(self.tile, x, y, side, settings.side),
+                settings.micrometres_per_pixel,
+            )
+            for x, y in places
+        ]
+
+    def _places(self, side: float, least: float) -> list[tuple[int, int]]:
+        """Return the upper left corners of the tiles with tissue, in pixels of the scan."""
+        width, height = self.size
+        columns, rows = int(width / side), int(height / side)
+        if not columns or not rows:
+            raise ImageError(
+                f"{self.path} is {width} × {height} pixels, smaller than one tile of {side:.0f}.",
+                code="too_small",
+            )
+        tissue = tissue_of(self.overview())
+        # The sum over every rectangle from the corner, so that each tile takes four look-ups.
+        sums = np.pad(tissue.astype(np.int64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        down, across = tissue.shape[0] / height, tissue.shape[1] / width
+        lower, upper = _edges(rows, side * down, tissue.shape[0])
+        left, right = _edges(columns, side * across, tissue.shape[1])
+        total = (
+            sums[np.ix_(upper, right)]
+            - sums[np.ix_(lower, right)]
+            - sums[np.ix_(upper, left)]
+            + sums[np.ix_(lower, left)]
+        )
+        area = np.outer(upper - lower, right - left)
+        taken = np.argwhere(total >= least * area)
+        return [(round(column * side), round(row * side)) for row, column in taken.tolist()]
+
+    def overview(self) -> Pixels:
+        """Return the slide made small, `(h, w, 3)` uint8, at most `OVERVIEW` pixels a side."""
+        factor = max(1.0, max(self.size) / OVERVIEW)
+        level = self._handle.get_best_level_for_downsample(factor)
+        across, down = self._handle.level_dimensions[level]
+        step = self._handle.level_downsamples[level]
+        shrink = max(1, math.ceil(factor / step))
+        block = max(1, BLOCK // shrink) * shrink
+        small = np.full((math.ceil(down / shrink), math.ceil(across / shrink), 3), 255, np.uint8)
+        for top in range(0, down, block):
+            for left in range(0, across, block):
+                size = (min(block, across - left), min(block, down - top))
+                piece = self._read((round(left * step), round(top * step)), level, size)
+                reduced = np.asarray(piece.reduce(shrink))
+                at = top // shrink, left // shrink
+                small[at[0] : at[0] + reduced.shape[0], at[1] : at[1] + reduced.shape[1]] = reduced
+        return small
+
+    def tile(self, x: int, y: int, side: float, pixels: int) -> Pixels:
+        """Return the square at (x, y) of `side` pixels of the scan, `(pixels, pixels, 3)` uint8."""
+        level = self._handle.get_best_level_for_downsample(side / pixels * 1.01)
+        count = max(1, round(side / self._handle.level_downsamples[level]))
+        image = self._read((x, y), level, (count, count))
+        if count != pixels:
+            image = image.resize(
+                (pixels, pixels),
+                Image.Resampling.BOX if count > pixels else Image.Resampling.BICUBIC,
+            )
+        return np.array(image)
+
+    def _read(self, place: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
+        """Return a part of a level as RGB; what was not scanned is white."""
+        handle = self._handle
+        try:
+            part = handle.read_region(place, level, size)
+        except (self._openslide.OpenSlideError, OSError):
+            self._replace(handle)  # after an error OpenSlide gives nothing more from this one
+            self._refuse_damaged()
+        white = Image.new("RGB", size, (255, 255, 255))
+        white.paste(part, mask=part.getchannel("A"))
+        return white
+
+    def _replace(self, broken: Any) -> None:
+        with self._lock:
+            if self._handle is broken:
+                with contextlib.suppress(ImageError):  # the next read says so
+                    self._handle = self._opened()
+
+
+def _edges(
+    count: int, step: float, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return where `count` tiles begin and end in the overview; none is empty."""
+    begin = np.minimum(np.floor(np.arange(count) * step).astype(np.int64), most - 1)
+    end = np.minimum(np.ceil((np.arange(count) + 1) * step).astype(np.int64), most)
+    return begin, np.maximum(end, begin + 1)
+
+
+def tissue_of(overview: Pixels) -> npt.NDArray[np.bool_]:
+    """Return where something is on the glass, `(h, w)`, by how much green light is missing.
+
+    Haemoglobin, eosin and azure all take up green. Glass is the brightest that there is.
+    """
+    green = overview[..., 1].astype(np.float32)
+    glass = max(float(np.percentile(green, 99)), WHITE)
+    stained = np.log10(glass / np.maximum(green, 1.0)) > DENSITY
+    scanned = overview.max(axis=2) >= BLACK
+    result: npt.NDArray[np.bool_] = stained & scanned
+    return result
+
+
+def listed(regions: list[Region]) -> Iterator[tuple[int, int, Region]]:
+    """Yield the place of each tile with the tile."""
+    for region in regions:
+        x, y = (int(part.partition("=")[2]) for part in region.name.split(","))
+        yield x, y, region
