@@ -35,8 +35,10 @@ def _health() -> Iterator[Finding]:
             "problem", f"OpenSlide cannot be loaded ({error}), so no whole slide is read.", INSTALL
         )
     else:
-        found = f"openslide-python {version('openslide-python')} with OpenSlide {openslide.__library_version__}"
-        yield Finding("note", f"Whole slides are read by {found}.")
+        python, own = version("openslide-python"), openslide.__library_version__
+        yield Finding(
+            "note", f"Whole slides are read by openslide-python {python}, OpenSlide {own}."
+        )
 
 
 def _tiles() -> object:

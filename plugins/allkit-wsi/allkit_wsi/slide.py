@@ -29,8 +29,10 @@ OVERVIEW = 2048
 """Pixels of the longer side of the overview by which tissue is found."""
 BLOCK = 2048
 """Pixels of a side of what is read at once for it."""
-DENSITY = 0.05
-"""The optical density in green light from which on something is on the glass."""
+PARTS = 4
+"""A tile is looked at in so many parts a side: of 28 micrometres, as wide as a few red cells."""
+DENSITY = 0.03
+"""The mean optical density of a part in green light from which on something is on the glass."""
 WHITE, BLACK = 200.0, 40
 """Glass is at least so bright; what is darker than the other in all colours was not scanned."""
 SCALES = (0.05, 4.0)
@@ -77,7 +79,7 @@ class Slide:
             return self._openslide.OpenSlide(self.path)
         except self._openslide.OpenSlideUnsupportedFormatError:
             raise ImageError(
-                f"{self.path} is no whole slide that OpenSlide reads. Export it anew, as SVS or pyramidal TIFF.",
+                f"{self.path} is no whole slide that OpenSlide reads. Export it as SVS or pyramidal TIFF.",
                 code="not_an_image",
             ) from None
         except self._openslide.OpenSlideError:
@@ -114,8 +116,8 @@ class Slide:
         scale = self.scale(settings)
         if scale > settings.micrometres_per_pixel * MARGIN:
             raise ImageError(
-                f"{self.path} was scanned at {scale:.3g} micrometres per pixel, which is coarser than the "
-                f"{settings.micrometres_per_pixel:.3g} that are asked for. Scan it with a stronger objective.",
+                f"{self.path} was scanned at {scale:.3g} micrometres per pixel, coarser than the "
+                f"{settings.micrometres_per_pixel:.3g} asked for. Scan it with a stronger objective.",
                 code="too_small",
             )
         side = settings.side * settings.micrometres_per_pixel / scale
@@ -141,26 +143,30 @@ class Slide:
                 f"{self.path} is {width} × {height} pixels, smaller than one tile of {side:.0f}.",
                 code="too_small",
             )
-        tissue = tissue_of(self.overview())
-        # The sum over every rectangle from the corner, so that each tile takes four look-ups.
-        sums = np.pad(tissue.astype(np.int64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-        down, across = tissue.shape[0] / height, tissue.shape[1] / width
-        lower, upper = _edges(rows, side * down, tissue.shape[0])
-        left, right = _edges(columns, side * across, tissue.shape[1])
-        total = (
-            sums[np.ix_(upper, right)]
-            - sums[np.ix_(lower, right)]
-            - sums[np.ix_(upper, left)]
-            + sums[np.ix_(lower, left)]
+        # The sum over every rectangle from the corner, so that each part of a tile takes four look-ups.
+        density = density_of(self.overview())
+        sums = np.zeros((density.shape[0] + 1, density.shape[1] + 1))
+        np.cumsum(density, axis=0, out=sums[1:, 1:])
+        np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
+        above, below = _edges(rows * PARTS, side / PARTS * density.shape[0] / height, len(density))
+        left, right = _edges(
+            columns * PARTS, side / PARTS * density.shape[1] / width, density.shape[1]
         )
-        area = np.outer(upper - lower, right - left)
-        taken = np.argwhere(total >= least * area)
+        total = (
+            sums[np.ix_(below, right)]
+            - sums[np.ix_(above, right)]
+            - sums[np.ix_(below, left)]
+            + sums[np.ix_(above, left)]
+        )
+        covered = total / np.outer(below - above, right - left) > DENSITY
+        share = covered.reshape(rows, PARTS, columns, PARTS).mean(axis=(1, 3))
+        taken = np.argwhere(share >= least)
         return [(round(column * side), round(row * side)) for row, column in taken.tolist()]
 
     def overview(self) -> Pixels:
         """Return the slide made small, `(h, w, 3)` uint8, at most `OVERVIEW` pixels a side."""
         factor = max(1.0, max(self.size) / OVERVIEW)
-        level = self._handle.get_best_level_for_downsample(factor)
+        level = self._handle.get_best_level_for_downsample(2 * factor)  # at least half as many
         across, down = self._handle.level_dimensions[level]
         step = self._handle.level_downsamples[level]
         shrink = max(1, math.ceil(factor / step))
@@ -195,8 +201,11 @@ class Slide:
         except (self._openslide.OpenSlideError, OSError):
             self._replace(handle)  # after an error OpenSlide gives nothing more from this one
             self._refuse_damaged()
+        alpha = part.getchannel("A")
+        if alpha.getextrema() == (255, 255):
+            return part.convert("RGB")
         white = Image.new("RGB", size, (255, 255, 255))
-        white.paste(part, mask=part.getchannel("A"))
+        white.paste(part, mask=alpha)
         return white
 
     def _replace(self, broken: Any) -> None:
@@ -215,17 +224,17 @@ def _edges(
     return begin, np.maximum(end, begin + 1)
 
 
-def tissue_of(overview: Pixels) -> npt.NDArray[np.bool_]:
-    """Return where something is on the glass, `(h, w)`, by how much green light is missing.
+def density_of(overview: Pixels) -> npt.NDArray[np.float32]:
+    """Return how much green light is missing, `(h, w)` float32, as optical density; 0 for bare glass.
 
-    Haemoglobin, eosin and azure all take up green. Glass is the brightest that there is.
+    Haemoglobin, eosin and azure all take up green. Glass is the brightest that there is, and what was
+    not scanned counts as glass.
     """
     green = overview[..., 1].astype(np.float32)
     glass = max(float(np.percentile(green, 99)), WHITE)
-    stained = np.log10(glass / np.maximum(green, 1.0)) > DENSITY
-    scanned = overview.max(axis=2) >= BLACK
-    result: npt.NDArray[np.bool_] = stained & scanned
-    return result
+    density = np.log10(glass / np.clip(green, 1.0, glass))
+    density[overview.max(axis=2) < BLACK] = 0.0
+    return density.astype(np.float32)
 
 
 def listed(regions: list[Region]) -> Iterator[tuple[int, int, Region]]:

@@ -1,8 +1,9 @@
 """What is not taken from a folder or a zip, and why: one rule for every command.
 
-Taken are files with the suffix of an image, also of one that an installed plugin reads. Hidden files and folders, and those of trash, thumbnails
-and the system, hold copies of images that nobody means, so they are not; links to folders are not
-followed, since a loop would never end. All of it is counted and said.
+Taken are files with the suffix of an image, also of one that an installed plugin reads. Hidden files
+and folders, and those of trash, thumbnails and the system, hold copies of images that nobody means,
+so they are not; links to folders are not followed, since a loop would never end. All of it is counted
+and said.
 """
 
 from __future__ import annotations

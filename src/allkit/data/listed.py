@@ -227,8 +227,9 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
 def folder_images(folder: str, left: dict[Why, int]) -> Iterator[str]:
     """Yield the images of a folder, at any depth, in the order of names, each with the folder's path.
 
-    A whole slide that an installed plugin reads stands for its tiles. Links to folders are not followed. What is not taken is counted in `left`, by why. Raises
-    `DatasetError` where a folder cannot be opened, and at the end where there were no images.
+    A whole slide that an installed plugin reads stands for its tiles. Links to folders are not
+    followed. What is not taken is counted in `left`, by why. Raises `DatasetError` where a folder cannot
+    be opened, and at the end where there were no images.
     """
     root = os.path.normpath(folder)
     prefix = "" if root == os.curdir else os.path.join(root, "")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,9 +27,11 @@ from allkit.records import Raster, Reader, Reference
 from allkit.types import Pixels
 
 __all__ = [
+    "RESERVED",
     "asked_for",
     "called",
     "chosen",
+    "fault_of",
     "fault_of_pixels",
     "is_scale",
     "raster_of",
@@ -60,7 +62,7 @@ FOREIGN = (
 )
 """The bytes by which files of other formats are recognised, their position, and the format's name."""
 
-_OWN: dict[str, Reader] = {}
+_OWN: dict[str, Callable[[bytes, str], Raster]] = {}
 _LOCK = threading.Lock()
 _asked: tuple[Reference, ...] = ()
 
@@ -137,7 +139,7 @@ def raster_of(data: bytes, name: str, *, suffix: str = "") -> Raster:
         raise ImageError(f"{name} is empty (0 bytes). Copy it again from its source.", code="empty")
     check_bytes(len(data), name)
     if not suffix and (kind := format_of(data)):
-        return _own(kind).read(data, name)  # type: ignore[misc] # all of allkit's own have it
+        return _own_raster(kind, data, name)
     found = _candidates(lambda offer: _has_magic(offer, data)) or _candidates(
         lambda offer: (suffix or name.lower()).endswith(_ends(offer))
     )
@@ -146,12 +148,12 @@ def raster_of(data: bytes, name: str, *, suffix: str = "") -> Raster:
     return _read(_record(found, name), found[0].origin, data, name)
 
 
-def _own(kind: str) -> Reader:
-    """Return allkit's reader of a format; made once, and without a look at what is installed."""
+def _own_raster(kind: str, data: bytes, name: str) -> Raster:
+    """Return what allkit's reader of a format gives; it is looked up once, and no plugin with it."""
     if kind not in _OWN:
         with _LOCK:
-            _OWN[kind] = registry().get("reader", f"allkit/{kind}")
-    return _OWN[kind]
+            _OWN[kind] = registry().get("reader", f"allkit/{kind}").read
+    return _OWN[kind](data, name)
 
 
 def _candidates(fits: Any, *, regions: bool = False) -> list[_Candidate]:
@@ -221,10 +223,10 @@ def called(function: Any, origin: str, reader: str, name: str, *arguments: Any) 
         ) from error
 
 
-def _checked(raster: Any, origin: str, reader: Reader, name: str) -> Raster:
+def _checked(raster: object, origin: str, reader: Reader, name: str) -> Raster:
     """Return a raster whose pixels are an image of its own, contiguous; raise `ImageError` otherwise."""
-    wrong = _fault(raster)
-    if wrong:
+    wrong = fault_of(raster)
+    if wrong or not isinstance(raster, Raster):
         raise ImageError(
             f"{name} was not read: the reader {reader.name!r} of {origin} {wrong}. Tell its author; "
             f"`allkit plugins check` shows it.",
@@ -240,7 +242,8 @@ def settled(pixels: Pixels) -> Pixels:
     return plain if plain.flags.writeable else plain.copy()
 
 
-def _fault(raster: Any) -> str:
+def fault_of(raster: Any) -> str:
+    """Return what is wrong with what a reader gave, after its name; empty where nothing is."""
     if not isinstance(raster, Raster):
         return f"returned {type(raster).__name__} and not a Raster"
     if fault := fault_of_pixels(raster.pixels):

@@ -147,8 +147,8 @@ SENTENCES = {
     LOW_CONFIDENCE: "The probability is too low to accept the answer.",
     COLOUR_PROFILE: "The file has a colour profile other than sRGB, which was not applied: the "
     "colours are not quite those that were meant.",
-    TILE_OF_SLIDE: "This is a tile of a whole slide that a program cut out. The model learnt from fields that "
-    "people chose, and nothing was measured on tiles: no answer about one is accepted.",
+    TILE_OF_SLIDE: "This is a tile of a whole slide that a program cut out. The model learnt from fields "
+    "that people chose, and nothing was measured on tiles: no answer about one is accepted.",
     TOO_FEW_EXAMPLES: "The model had too few examples of a class to rule it out.",
 }
 """The code of a reason → a sentence for clinicians, where its text needs one."""
