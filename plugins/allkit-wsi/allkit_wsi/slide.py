@@ -26,7 +26,7 @@ __all__ = ["INSTALL", "Slide", "library"]
 
 INSTALL = "pip install 'allkit-wsi[openslide]'"
 OVERVIEW = 2048
-"""Pixels of the longer side of the overview by which tissue is found."""
+"""Most pixels of the longer side of the overview by which tissue is found."""
 BLOCK = 2048
 """Pixels of a side of what is read at once for it."""
 PARTS = 4
@@ -35,6 +35,7 @@ DENSITY = 0.03
 """The mean optical density of a part in green light from which on something is on the glass."""
 WHITE, BLACK = 200.0, 40
 """Glass is at least so bright; what is darker than the other in all colours was not scanned."""
+STAINED = (200, 120, 190)
 SCALES = (0.05, 4.0)
 """The micrometres per pixel that are believed."""
 MARGIN = 1.1
@@ -144,7 +145,7 @@ class Slide:
                 code="too_small",
             )
         # The sum over every rectangle from the corner, so that each part of a tile takes four look-ups.
-        density = density_of(self.overview())
+        density = density_of(self.overview(side / (4 * PARTS)))  # four pixels for each part
         sums = np.zeros((density.shape[0] + 1, density.shape[1] + 1))
         np.cumsum(density, axis=0, out=sums[1:, 1:])
         np.cumsum(sums[1:, 1:], axis=1, out=sums[1:, 1:])
@@ -163,22 +164,31 @@ class Slide:
         taken = np.argwhere(share >= least)
         return [(round(column * side), round(row * side)) for row, column in taken.tolist()]
 
-    def overview(self) -> Pixels:
-        """Return the slide made small, `(h, w, 3)` uint8, at most `OVERVIEW` pixels a side."""
-        factor = max(1.0, max(self.size) / OVERVIEW)
-        level = self._handle.get_best_level_for_downsample(2 * factor)  # at least half as many
+    def overview(self, factor: float = 1.0) -> Pixels:
+        """Return the slide made small by a factor, `(h, w, 3)` uint8, at most `OVERVIEW` pixels a side."""
+        factor = max(factor, max(self.size) / OVERVIEW)
+        level = self._handle.get_best_level_for_downsample(factor)
         across, down = self._handle.level_dimensions[level]
         step = self._handle.level_downsamples[level]
         shrink = max(1, math.ceil(factor / step))
         block = max(1, BLOCK // shrink) * shrink
+        unread: ImageError | None = None
+        any_read = False
         small = np.full((math.ceil(down / shrink), math.ceil(across / shrink), 3), 255, np.uint8)
         for top in range(0, down, block):
             for left in range(0, across, block):
                 size = (min(block, across - left), min(block, down - top))
-                piece = self._read((round(left * step), round(top * step)), level, size)
+                try:
+                    piece = self._read((round(left * step), round(top * step)), level, size)
+                    any_read = True
+                except ImageError as error:
+                    # As if it were stained: so its tiles are listed, and each that is damaged says so.
+                    unread, piece = error, Image.new("RGB", size, STAINED)
                 reduced = np.asarray(piece.reduce(shrink))
                 at = top // shrink, left // shrink
                 small[at[0] : at[0] + reduced.shape[0], at[1] : at[1] + reduced.shape[1]] = reduced
+        if unread is not None and not any_read:
+            raise unread
         return small
 
     def tile(self, x: int, y: int, side: float, pixels: int) -> Pixels:
