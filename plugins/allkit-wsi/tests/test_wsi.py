@@ -187,7 +187,7 @@ def test_one_damaged_tile_does_not_end_the_others(image, tmp_path, levels):
     tiles = tiles_of(str(path))
     with pytest.raises(ImageError, match="damaged"):
         tile_named(f"{path}#x={CORNER[0]},y={CORNER[1]}").read()
-    intact = [tile for tile in tiles if tile.region.name[2:5] != str(CORNER[0])]
+    intact = [t for t in tiles if int(t.region.name.split(",")[0][2:]) > CORNER[0]]
     assert len(intact) >= 6
     assert all(tile.read().shape == (224, 224, 3) for tile in intact)
 
