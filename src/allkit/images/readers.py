@@ -12,7 +12,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar, cast
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from allkit.types import Pixels
 
 __all__ = [
     "RESERVED",
+    "Giver",
     "asked_for",
-    "called",
     "chosen",
     "fault_of",
     "fault_of_pixels",
@@ -61,6 +61,8 @@ FOREIGN = (
     (0, b"MM\0+", "a big-endian BigTIFF"),  # Pillow misreads it
 )
 """The bytes by which files of other formats are recognised, their position, and the format's name."""
+
+T = TypeVar("T")
 
 _OWN: dict[str, Callable[[bytes, str], Raster]] = {}
 _LOCK = threading.Lock()
@@ -119,14 +121,17 @@ def _suffixes(*, regions: bool) -> tuple[str, ...]:
     )
 
 
-def region_reader(name: str) -> tuple[Reader, str] | None:
-    """Return the reader of a file that stands for several images, by its name, and its package.
+def region_reader(name: str) -> tuple[Reader, Giver] | None:
+    """Return the reader of a file that stands for several images, by its name, and who gives it.
 
     `None` for other files. Raises `ImageError` where two plugins claim it.
     """
     lower = name.lower()
     found = _candidates(lambda offer: lower.endswith(_ends(offer)), regions=True)
-    return (_record(found, name), found[0].origin) if found else None
+    if not found:
+        return None
+    reader = _record(found, name)
+    return reader, Giver(found[0].origin, reader.name)
 
 
 def raster_of(data: bytes, name: str, *, suffix: str = "") -> Raster:
@@ -180,7 +185,7 @@ def _record(found: list[_Candidate], name: str) -> Reader:
     """Return the reader that is meant: one that was chosen, or the only one."""
     for reference in _asked:
         if any(reference.qualified == one.qualified for one in found):
-            return registry().get("reader", reference)  # type: ignore[no-any-return]
+            return cast(Reader, registry().get("reader", reference))
     if len({one.origin for one in found}) > 1:
         origins = " and ".join(dict.fromkeys(one.origin for one in found))
         raise ImageError(
@@ -189,51 +194,53 @@ def _record(found: list[_Candidate], name: str) -> Reader:
             code="reader",
         )
     try:
-        return registry().get("reader", found[0].qualified)  # type: ignore[no-any-return]
+        return cast(Reader, registry().get("reader", found[0].qualified))
     except PluginError as error:
         raise ImageError(f"{name} cannot be read: {error}", code="reader") from error
 
 
 def _read(reader: Reader, origin: str, data: bytes, name: str) -> Raster:
-    if reader.read is None:
-        raise ImageError(
-            f"{name}: the reader {reader.name!r} of {origin} reads no bytes.", code="reader"
-        )
-    return _checked(
-        called(reader.read, origin, reader.name, name, data, name), origin, reader, name
-    )
+    giver, function = Giver(origin, reader.name), reader.read
+    if function is None:
+        raise giver.broken(name, "reads no bytes")
+    raster = giver.call(name, lambda: function(data, name))
+    if fault := fault_of(raster):
+        raise giver.broken(name, fault)
+    check_size(raster.pixels.shape[1], raster.pixels.shape[0], name)
+    return replace(raster, pixels=settled(raster.pixels), metadata=dict(raster.metadata))
 
 
-def called(function: Any, origin: str, reader: str, name: str, *arguments: Any) -> Any:
-    """Return what a function of a reader does; raise `ImageError` where it fails.
+class Giver(NamedTuple):
+    """Who gave something: the package with its version, and the name of the reader."""
 
-    The message has the type of an error and not its text, which may quote the file.
-    """
-    try:
-        return function(*arguments)
-    except MemoryError:
-        message = f"{name} does not fit into the memory that is left. Shrink it or free memory."
-        raise ImageError(message, code="too_large") from None
-    except PluginError as error:
-        kind = type(error.__cause__ or error).__name__
-        raise ImageError(
-            f"{name} was not read: the reader {reader!r} of {origin} failed ({kind}). The file may be "
-            f"damaged; `allkit plugins check` looks at the reader.",
-            code="reader",
-        ) from error
+    origin: str
+    reader: str
 
+    def call(self, name: str, work: Callable[[], T]) -> T:
+        """Return what a reader does for the file `name`; raise `ImageError` where it fails.
 
-def _checked(raster: object, origin: str, reader: Reader, name: str) -> Raster:
-    """Return a raster whose pixels are an image of its own, contiguous; raise `ImageError` otherwise."""
-    wrong = fault_of(raster)
-    if wrong or not isinstance(raster, Raster):
-        raise ImageError(
-            f"{name} was not read: the reader {reader.name!r} of {origin} {wrong}. Tell its author; "
+        The message has the type of an error and not its text, which may quote the file.
+        """
+        try:
+            return work()
+        except MemoryError:
+            message = f"{name} does not fit into the memory that is left. Shrink it or free memory."
+            raise ImageError(message, code="too_large") from None
+        except PluginError as error:
+            kind = type(error.__cause__ or error).__name__
+            raise ImageError(
+                f"{name} was not read: the reader {self.reader!r} of {self.origin} failed ({kind}). The "
+                f"file may be damaged; `allkit plugins check` looks at the reader.",
+                code="reader",
+            ) from error
+
+    def broken(self, name: str, what: str) -> ImageError:
+        """Return the error for a reader that does not keep the contract."""
+        return ImageError(
+            f"{name} was not read: the reader {self.reader!r} of {self.origin} {what}. Tell its author; "
             f"`allkit plugins check` shows it.",
             code="reader",
         )
-    check_size(raster.pixels.shape[1], raster.pixels.shape[0], name)
-    return replace(raster, pixels=settled(raster.pixels), metadata=dict(raster.metadata))
 
 
 def settled(pixels: Pixels) -> Pixels:
@@ -271,10 +278,10 @@ def fault_of_pixels(pixels: Any) -> str:
 
 def is_scale(value: object) -> bool:
     """Return whether a value can be micrometres per pixel, or says that they are not known."""
-    return value is None or (_is_number(value) and math.isfinite(value) and value > 0)  # type: ignore[arg-type,operator] # it is a number
+    return value is None or (_is_number(value) and math.isfinite(value) and value > 0)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
@@ -285,7 +292,7 @@ def _is_word(value: object) -> bool:
 def _is_plain(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST and (value.isprintable() or not value)
-    return _is_number(value) and math.isfinite(value)  # type: ignore[arg-type] # it is a number
+    return _is_number(value) and math.isfinite(value)
 
 
 def _refuse_unknown(data: bytes, name: str, suffix: str) -> NoReturn:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,8 +15,8 @@ from allkit.errors import ImageError
 from allkit.images.mistaken import SLIDES, package_for
 from allkit.images.own import IMAGE_SUFFIXES
 from allkit.images.readers import (
+    Giver,
     asked_for,
-    called,
     fault_of_pixels,
     is_scale,
     region_reader,
@@ -26,7 +25,7 @@ from allkit.images.readers import (
 )
 from allkit.images.refusal import check_size
 from allkit.plugins import Registry, calling, registry
-from allkit.records import Region
+from allkit.records import Reader, Region
 from allkit.types import Pixels
 
 __all__ = [
@@ -48,24 +47,23 @@ _LOCK = threading.RLock()
 
 
 class Tile(NamedTuple):
-    """A tile of a file: its name, the region, and the package and the reader that give it."""
+    """A tile of a file: its name, the region, and who gives it."""
 
     name: str
     region: Region
-    origin: str
-    reader: str
+    giver: Giver
 
     def read(self, name: str = "") -> Pixels:
         """Return `(H, W, 3)` uint8 RGB. Raises `ImageError`; `name` is what it calls the tile."""
         name = name or self.name
-        pixels = called(self._read, self.origin, self.reader, name)
+        pixels = self.giver.call(name, self._read)
         if fault := fault_of_pixels(pixels):
-            raise _broken(name, self.reader, self.origin, fault)
+            raise self.giver.broken(name, fault)
         check_size(pixels.shape[1], pixels.shape[0], name)
         return settled(pixels)
 
     def _read(self) -> Pixels:
-        with calling(self.origin, "reader", self.reader, "region"):
+        with calling(self.giver.origin, "reader", self.giver.reader, "region"):
             return self.region.read()
 
 
@@ -148,48 +146,43 @@ def _tiles(path: str) -> dict[str, Tile]:
 
 @lru_cache(maxsize=OPEN)
 def _opened(path: str, stamp: tuple[int, int], settings: str, host: Registry) -> dict[str, Tile]:
-    found = region_reader(path)
-    if found is None or found[0].regions is None:
+    reader, giver = region_reader(path) or (None, Giver("", ""))
+    if reader is None:
         raise ImageError(
             f"{path} needs a reader that is not installed. Type: pip install "
             f"{package_for(path) or 'the package of its reader'}.",
             code="not_an_image",
         )
-    reader, origin = found
-    regions = called(reader.regions, origin, reader.name, path, path)
     tiles: dict[str, Tile] = {}
-    for region in called(_listed, origin, reader.name, path, regions, origin, reader.name):
-        if not isinstance(region, Region) or not callable(region.read):
-            raise _broken(
-                path, reader.name, origin, f"gave {type(region).__name__} and not a Region"
-            )
-        plain = isinstance(region.name, str) and region.name.isprintable() and region.name
-        if not plain or MARK in region.name or os.sep in region.name:
-            raise _broken(path, reader.name, origin, f"named a region {region.name!r:.100}")
-        if not is_scale(region.micrometres_per_pixel):
-            raise _broken(path, reader.name, origin, "gave a scale that is no positive number")
+    for region in giver.call(path, lambda: _listed(reader, giver, path)):
+        if fault := _fault_of(region):
+            raise giver.broken(path, fault)
         name = f"{path}{MARK}{region.name}"
         if name in tiles:
-            raise _broken(path, reader.name, origin, f"named two regions {region.name!r:.100}")
-        tiles[name] = Tile(name, region, origin, reader.name)
+            raise giver.broken(path, f"named two regions {region.name!r:.100}")
+        tiles[name] = Tile(name, region, giver)
         if len(tiles) > MOST:
-            raise _broken(path, reader.name, origin, f"gave more than {MOST:,} regions")
+            raise giver.broken(path, f"gave more than {MOST:,} regions")
     if not tiles:
         raise ImageError(f"{path} has nothing to answer from: no tile was found.", code="empty")
     return tiles
 
 
-def _listed(regions: Iterable[Region], origin: str, reader: str) -> list[Region]:
-    with calling(origin, "reader", reader, "regions"):
+def _listed(reader: Reader, giver: Giver, path: str) -> list[Region]:
+    regions = reader.regions(path) if reader.regions is not None else ()
+    with calling(giver.origin, "reader", giver.reader, "regions"):
         rest = iter(regions)
         return [region for region, _ in zip(rest, range(MOST + 1), strict=False)]
 
 
-def _broken(name: str, reader: str, origin: str, what: str) -> ImageError:
-    return ImageError(
-        f"{name} was not read: the reader {reader!r} of {origin} {what}. Tell its author; `allkit "
-        f"plugins check` shows it.",
-        code="reader",
+def _fault_of(region: object) -> str:
+    if not isinstance(region, Region) or not callable(region.read):
+        return f"gave {type(region).__name__} and not a Region"
+    plain = isinstance(region.name, str) and region.name.isprintable() and region.name
+    if not plain or MARK in region.name or "/" in region.name or os.sep in region.name:
+        return f"named a region {region.name!r:.100}"
+    return (
+        "" if is_scale(region.micrometres_per_pixel) else "gave a scale that is no positive number"
     )
 
 

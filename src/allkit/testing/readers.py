@@ -22,6 +22,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,7 @@ def threads_do_not_disturb_each_other(record: Reader) -> None:
     for name, data in _samples(record)[:2]:
         alone = _images(record, data, name)
         with ThreadPoolExecutor(8) as pool:
-            together = list(pool.map(lambda _: _images(record, data, name), range(8)))  # noqa: B023
+            together = list(pool.map(partial(_images, record, data), [name] * 8))
         require(
             all(all(map(np.array_equal, alone, images)) for images in together),
             f"In threads {name} gave other pixels than alone.",
