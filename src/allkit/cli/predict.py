@@ -69,8 +69,8 @@ def predict(
 ) -> None:
     """Answer for images: one row each, in order; with --by, one for each slide, case or folder.
 
-    A table names the images in its column image; labels are not needed. A whole slide that a
-    plugin reads has a row for each of its tiles; with --by slide, one.
+    A table names the images in its column image; labels are not needed.
+    A whole slide, where a plugin reads it, has a row for each tile.
     Without --out the rows are JSON Lines on standard output.
     Exit status 1 when some images were unreadable.
 
