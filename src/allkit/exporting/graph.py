@@ -17,23 +17,18 @@ import contextlib
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
 
 from allkit.errors import ExportError
 from allkit.images.selection import Selection
-from allkit.runtime.graph import OUTPUTS, feeds
+from allkit.runtime.graph import OUTPUTS, Images, feeds
 from allkit.trust.arrays import Arrays
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["calibration_feeds", "onnx_graph", "program"]
-
-Images = Sequence[npt.NDArray[np.uint8]]
 
 
 def onnx_graph(

@@ -29,6 +29,7 @@ __all__ = [
     "FORMAT",
     "OUTPUTS",
     "GraphPredictor",
+    "Images",
     "TooMuch",
     "feeds",
     "format_of",
