@@ -266,6 +266,15 @@ def test_a_file_that_its_report_would_break_is_not_kept(tiny, tmp_path, monkeypa
         assert "proof" in allkit.load(tmp_path / "n.old").info
 
 
+@pytest.mark.slow
+def test_a_format_of_allkit_under_another_suffix_goes_on_as_it_was(tiny, tmp_path):
+    onnx = Registry(discover=False).get("exporter", "onnx")
+    record = Exporter("wrapped", ".wrapped", onnx.write, onnx.open)
+    with using(host_of(record)):
+        tiny.export(tmp_path / "m.wrapped", format="wrapped")
+        assert allkit.load(tmp_path / "m.wrapped").info["proof"]["images"] == 8
+
+
 # ── opening by what is offered ────────────────────────────────────────────────────────────────
 
 

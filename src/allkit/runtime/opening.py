@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "open_file", "opened", "own_suffix", "same_exporter", "suffix_conflicts"]
 
+OWN = "allkit"
 Offered = list[tuple[Plugin, str]]
 """Plugins with the names of exporters of theirs."""
 
@@ -138,6 +139,8 @@ def _chosen(path: Path, offered: Offered) -> Exporter:
 def same_exporter(named: str, package: str, name: str) -> bool:
     """Say whether the full name in a file, `PACKAGE/NAME`, is that of an exporter of a package."""
     of_file, _, short = named.rpartition("/")
+    if of_file == OWN != package:  # it wraps a format of allkit's under a suffix of its own
+        return True
     # A module that was registered by hand has no package.
     return short == name and plain(package) in (plain(of_file), "unpackaged")
 
