@@ -266,7 +266,9 @@ def test_a_family_that_fails_is_named():
     host = Registry(discover=False)
     family = BackboneFamily("fam", lambda name: 1 / 0, names=lambda: [])
     host.register(plugin(allkit_backbones=lambda: [family]), name="fam", distribution="acme")
-    with pytest.raises(PluginError, match=r"acme 0: the backbone 'fam:x' failed in `get`: ZeroDivisionError"):
+    with pytest.raises(
+        PluginError, match=r"acme 0: the backbone 'fam:x' failed in `get`: ZeroDivisionError"
+    ):
         host.get("backbone", "fam:x")
 
 

@@ -24,6 +24,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint
 from typing import IO, Any
 
@@ -102,7 +103,7 @@ def child(job: dict[str, Any]) -> None:
     else:
         ((_, *entry),) = job["entries"]
         os.dup2(null, 0)
-        _answer(entry, job["limit"], answers.fileno(), job["token"].encode())
+        _answer(entry, job["limit"], job["token"].encode(), answers.fileno())
     _exit(0)
 
 
@@ -127,7 +128,7 @@ def _ask_all(job: dict[str, Any], null: int) -> Iterator[tuple[int, dict[str, An
         while waiting or running:
             while waiting and len(running) < job["workers"]:
                 place, *entry = waiting.popleft()
-                running.append(_started(place, lambda fd, e=entry: _answer(e, limit, fd, token)))
+                running.append(_started(place, partial(_answer, entry, limit, token)))
             pipes = [0, *(asked.pipe for asked in running if asked.open)]
             if 0 in select.select(pipes, [], [], 0.02)[0]:  # nobody waits for answers any more
                 return
@@ -172,7 +173,7 @@ def _started(place: int, answer: Callable[[int], None]) -> _Asked:
         _exit(CANNOT_ANSWER)
 
 
-def _answer(entry: Sequence[str], limit: float, pipe: int, token: bytes) -> None:
+def _answer(entry: Sequence[str], limit: float, token: bytes, pipe: int) -> None:
     """Load one plugin and write what came of it, in the process that is its own."""
     origin, name, value = entry
     me, tell = os.getpid(), json.dumps

@@ -313,7 +313,7 @@ class Registry:
                         Conflict(
                             kind,
                             name,
-                            tuple([*origins, *(plugin.origin for plugin in plugins)]),
+                            (*origins, *(plugin.origin for plugin in plugins)),
                             tuple(f"{plugin.distribution}/{name}" for plugin in plugins),
                             own=command or plugins[0].built_in,
                         )

@@ -74,7 +74,7 @@ def load(origin: str, target: str, module: Callable[[], object], *, alone: bool 
         result.notes = tuple(_notes(result, plugin))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
-    except BaseException as error:  # noqa: BLE001 - whatever a plugin raises
+    except BaseException as error:
         if not alone and (isinstance(error, KeyboardInterrupt) or stopped(error)):
             raise
         result.error = _reason(error, target)
@@ -89,7 +89,9 @@ def _notes(loaded: Loaded, module: object) -> Iterator[str]:
     for name in dir(module):
         if name.startswith("allkit_") and name not in hooks and did_you_mean(name, hooks):
             value = getattr(module, name, None)
-            if callable(value) and getattr(value, "__module__", None) == getattr(module, "__name__", ""):
+            if callable(value) and getattr(value, "__module__", None) == getattr(
+                module, "__name__", ""
+            ):
                 yield f"Its function {shown(name, 100)!r} is no hook.{did_you_mean(name, hooks)}"
     if loaded.api_version < API_VERSION:
         yield (

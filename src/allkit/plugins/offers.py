@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from allkit.plugins.distributions import shown
-
 from allkit.records import (
     Augmentation,
     Backbone,

@@ -33,7 +33,10 @@ def changing(package: Distribution, value: str) -> list[Path]:
     editable = '"editable": true' in package.text("direct_url.json")
     if not editable and package.text("RECORD"):
         return []
-    tops = {value.partition(":")[0].partition(".")[0].strip(), *package.text("top_level.txt").split()}
+    tops = {
+        value.partition(":")[0].partition(".")[0].strip(),
+        *package.text("top_level.txt").split(),
+    }
     return sorted({file for top in tops for file in _of_module(top, editable, package.root)})
 
 
