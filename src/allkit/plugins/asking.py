@@ -50,6 +50,7 @@ LARGEST = 32 * 2**20
 CANNOT_ANSWER = 113
 """The status of a process whose pipe is gone."""
 
+_PYTHON = os.path.dirname(os.__file__)
 _exit = os._exit  # a plugin may put another function in its place
 
 
@@ -252,8 +253,10 @@ def _place(text: str) -> str:
     # The thread that crashed; of one that hangs the first, which stands last.
     _, found, rest = text.rpartition("Current thread ")
     rest = rest if found else text.rpartition("Thread ")[2]
-    where = re.search(r'File "([^"]+)", line (\d+) in', rest)
-    return f", in {where[1]} line {where[2]}" if where else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+) in', rest)
+    # Not the function of Python's own that it called, but where it called it.
+    own = [at for at in frames if not at[0].startswith(_PYTHON) or "-packages" in at[0]] or frames
+    return f", in {own[0][0]} line {own[0][1]}" if own else ""
 
 
 @dataclass(frozen=True)
