@@ -334,7 +334,9 @@ def damage(site: Path) -> dict[str, str]:
         folder("line", METADATA=head.format("line", "1.0"), entry_points="[allkit]\nplugin\n"): "names no module",
     }  # fmt: skip
     for version in ("1.0", "2.0"):
-        twice = folder("twice", version, METADATA=head.format("twice", version), entry_points=entries)
+        twice = folder(
+            "twice", version, METADATA=head.format("twice", version), entry_points=entries
+        )
         said[twice] = "Two versions of it are installed"
     (folder("folders", METADATA=head.format("folders", "1.0")) / "entry_points.txt").mkdir()
     said[site / "damaged_folders-1.0.dist-info"] = "cannot be read"
@@ -354,7 +356,9 @@ def installed(folder: Path, broken: dict[str, Broken]) -> Iterator[tuple[Any, di
     for name, (source, _, _) in GOOD.items():
         install(site, name, Broken(source, ""))
     for name, source in ODD.items():
-        install(site, name, Broken(source + of("views", f"View('o-{name}', lambda size: size)"), ""))
+        install(
+            site, name, Broken(source + of("views", f"View('o-{name}', lambda size: size)"), "")
+        )
     for name, one in broken.items():
         install(site, name, one)
     damaged = damage(site)
@@ -377,7 +381,12 @@ def installed(folder: Path, broken: dict[str, Broken]) -> Iterator[tuple[Any, di
 
 def run(scale: Scale, folder: Path) -> dict[str, Counts]:
     """Install the broken ones beside the good ones, and see what is said of each."""
-    groups = {"at import": AT_IMPORT, "in a hook": AT_HOOK, "of records": RECORDS, "when used": WHEN_USED}
+    groups = {
+        "at import": AT_IMPORT,
+        "in a hook": AT_HOOK,
+        "of records": RECORDS,
+        "when used": WHEN_USED,
+    }
     chosen = {
         line: {name: one for name, one in group.items() if one.short or scale == "long"}
         for line, group in groups.items()
