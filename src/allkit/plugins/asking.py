@@ -40,8 +40,11 @@ READY = b"ready\n"
 GRACE = 1.0
 """Seconds beyond the limit after which a process is ended that did not end itself."""
 AT_THE_START = {
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "ALLKIT_TRACE": "0"
-}  # fmt: skip
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ALLKIT_TRACE": "0",
+}
 """What numpy is imported with: one thread, since a process that is forked keeps no other."""
 FROM_OUTSIDE = tuple(-number for number in (1, 2, 9, 15))
 """The statuses of a process that somebody ended, or the system, for want of memory."""

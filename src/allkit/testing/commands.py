@@ -145,14 +145,20 @@ def _ran(record: Command, *arguments: str) -> subprocess.CompletedProcess[str]:
         "with using(host): main()\n"
     )
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERMINAL_WIDTH": "200", "NO_COLOR": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "TERMINAL_WIDTH": "200",
+        "NO_COLOR": "1",
         "PYTHONIOENCODING": "utf-8",
-    }  # fmt: skip
+    }
     try:
         return subprocess.run(
             [sys.executable, "-c", code, *arguments],
-            capture_output=True, encoding="utf-8", timeout=RUN_SECONDS, check=False, env=environment,
-        )  # fmt: skip
+            capture_output=True,
+            encoding="utf-8",
+            timeout=RUN_SECONDS,
+            check=False,
+            env=environment,
+        )
     except subprocess.TimeoutExpired:
         require(False, f"After {RUN_SECONDS:g} s `allkit {record.name} {arguments[0]}` goes on.")
         raise
