@@ -14,7 +14,18 @@ from allkit.records import Reference
 
 __all__ = ["FUNCTIONS", "bound", "checked_settings"]
 
-FUNCTIONS = tuple("build apply find read regions explain write open run names".split())
+FUNCTIONS = (
+    "build",
+    "apply",
+    "find",
+    "read",
+    "regions",
+    "explain",
+    "write",
+    "open",
+    "run",
+    "names",
+)
 """The fields of records that are called."""
 
 

@@ -39,9 +39,29 @@ BUILT_IN: dict[Kind, str] = {
     "health-check": "allkit.builtin.health_checks",
 }
 """The module of each kind of part, imported when the first of its kind is asked for."""
-OWN_COMMANDS = tuple(
-    "demo doctor app check audit clean split train tune evaluate explain adapt reproduce predict serve "
-    "export verify sign benchmark clinic plugins cache".split()
+OWN_COMMANDS = (
+    "demo",
+    "doctor",
+    "app",
+    "check",
+    "audit",
+    "clean",
+    "split",
+    "train",
+    "tune",
+    "evaluate",
+    "explain",
+    "adapt",
+    "reproduce",
+    "predict",
+    "serve",
+    "export",
+    "verify",
+    "sign",
+    "benchmark",
+    "clinic",
+    "plugins",
+    "cache",
 )
 """The commands of allkit's own, which no plugin replaces."""
 
