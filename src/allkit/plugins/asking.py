@@ -34,7 +34,7 @@ from allkit.plugins.distributions import GROUP
 from allkit.plugins.loading import Loaded, load
 from allkit.telemetry import setting
 
-__all__ = ["GRACE", "READY", "Took", "child", "outcome"]
+__all__ = ["READY", "Took", "child", "outcome"]
 
 READY = b"ready\n"
 GRACE = 1.0
