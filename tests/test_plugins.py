@@ -359,6 +359,10 @@ def test_problems_tell_of_an_offer_of_nothing_an_old_contract_and_a_conflict(ins
     assert "allkit's own is used" in both[0]
 
 
+def test_nothing_is_wrong_with_what_comes_with_allkit():
+    assert Registry(discover=False).problems() == []
+
+
 def editable(site, name):
     (site / f"{name}-1.2.dist-info" / "direct_url.json").write_text(
         '{"dir_info": {"editable": true}, "url": "file:///somewhere"}'

@@ -43,7 +43,7 @@ def _of_plugin(plugin: Any) -> Iterator[Problem]:
     if plugin.error:
         fix = f"Update it, take it off (pip uninstall {plugin.distribution}), or tell its author."
         yield Problem(plugin.origin, plugin.error, fix)
-    for note in plugin.notes:
+    for note in () if plugin.built_in else plugin.notes:  # whose author we are
         yield Problem(plugin.origin, note, state="note")
 
 
