@@ -7,6 +7,7 @@ import typer
 from allkit.cli.plugins_check import check_plugin
 from allkit.cli.plugins_list import list_plugins
 from allkit.cli.plugins_new import new_plugin
+from allkit.cli.plugins_show import show_plugin
 
 __all__ = ["plugins"]
 
@@ -14,6 +15,7 @@ plugins = typer.Typer()
 plugins.command("list")(list_plugins)
 plugins.command("check")(check_plugin)
 plugins.command("new")(new_plugin)
+plugins.command("show")(show_plugin)
 
 
 @plugins.callback()
