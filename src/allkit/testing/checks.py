@@ -222,7 +222,7 @@ def example_settings(record: Any, origin: str) -> dict[str, Any]:
         if field.is_required():
             if not field.examples:
                 raise PluginError(
-                    f"{origin}: the setting {name!r} of {record.name!r} has neither a default nor an example. "
+                    f"{origin}: the setting {name!r} of {record.name!r} has neither default nor example. "
                     f"Write Field(examples=[…]), which the checks take."
                 )
             found[name] = field.examples[0]
