@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from allkit.errors import ConfigError, PluginError, did_you_mean
 from allkit.plugins.guard import Guarded, calling
 from allkit.plugins.offers import SETTINGS_GO_TO
@@ -52,6 +50,8 @@ def checked_settings(record: Any, reference: Reference, origin: str, kind: str) 
 
 
 def _validated(model: Any, reference: Reference, called: str) -> Any:
+    from pydantic import ValidationError
+
     try:
         return model.model_validate(dict(reference.settings))
     except ValidationError as error:
