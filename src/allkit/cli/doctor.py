@@ -14,7 +14,6 @@ from allkit import __version__
 from allkit.cli.doctor_checks import examine
 from allkit.cli.extras import EXTRAS, missing_modules
 from allkit.cli.options import AsJson
-from allkit.cli.plugins_doctor import problems_of, told
 from allkit.cli.progress import put, put_all, put_json
 from allkit.errors import AllkitError
 
@@ -64,11 +63,11 @@ def doctor(as_json: AsJson = False) -> None:
                     problems.append(said)
                 else:
                     notes.append(f"{examined.name:<16} {said}")
-        for problem in problems_of(registry()):
-            if problem.broken:
-                problems.append(told(problem))
+        for problem in registry().problems():
+            if problem.state == "problem":
+                problems.append(f"Plugin {problem}")
             else:
-                notes.append(f"{'plugins':<16} {told(problem)}")
+                notes.append(f"{'plugins':<16} {problem}")
     except AllkitError as error:
         problems.append(str(error))
     report |= {"health_checks": states, "problems": problems, "notes": notes}

@@ -13,13 +13,11 @@ from typing import Any
 
 from allkit.errors import AllkitError
 from allkit.plugins import Plugin, Registry, calling
-from allkit.plugins.probe import search_path
+from allkit.plugins.catalogue import limit, search_path
 from allkit.records import Finding, HealthCheck, Reference
 
-__all__ = ["LIMIT", "Examined", "child", "examine"]
+__all__ = ["Examined", "child", "examine"]
 
-LIMIT = 15.0
-"""Seconds that a health check may take, with the import of its plugin."""
 MOST = 20
 """Findings of one health check that are shown."""
 LONGEST = 500
@@ -47,10 +45,10 @@ class Examined:
         return "problem" if "problem" in states else "note" if states else "ok"
 
 
-def examine(host: Registry, limit: float = LIMIT) -> Iterator[Examined]:
+def examine(host: Registry) -> Iterator[Examined]:
     """Run every health check: allkit's own, then those of plugins, all at once.
 
-    Each of a plugin runs in a process of its own. One that fails, hangs or crashes is a finding itself,
+    Each of a plugin runs in a process of its own, and has the seconds that `limit` says. One that fails, hangs or crashes is a finding itself,
     and disturbs no other.
     """
     for plugin, offer in host.offers("health-check", own=True):
@@ -59,7 +57,7 @@ def examine(host: Registry, limit: float = LIMIT) -> Iterator[Examined]:
     others = [(p, offer.name) for p, offer in host.offers("health-check") if not p.built_in]
     if others:
         with ThreadPoolExecutor(min(len(others), 2 * (os.cpu_count() or 1))) as pool:
-            yield from pool.map(lambda one: _elsewhere(one[0], one[1], limit), others)
+            yield from pool.map(lambda one: _elsewhere(*one), others)
 
 
 def _here(plugin: Plugin, check: HealthCheck) -> tuple[Finding, ...]:
@@ -81,7 +79,7 @@ def _failed(origin: str, message: str) -> Finding:
     return Finding("problem", message, way_out)
 
 
-def _elsewhere(plugin: Plugin, name: str, limit: float) -> Examined:
+def _elsewhere(plugin: Plugin, name: str) -> Examined:
     job = {"path": search_path(), "package": plugin.distribution, "name": name}
     origin = plugin.origin
 
@@ -97,12 +95,12 @@ def _elsewhere(plugin: Plugin, name: str, limit: float) -> Examined:
             text=True,
             encoding="utf-8",
             errors="replace",
-            timeout=limit,
+            timeout=limit(),
             check=False,
             env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"},
         )
     except subprocess.TimeoutExpired:
-        return ended(f"took longer than {limit:g} seconds and was ended")
+        return ended(f"took longer than {limit():g} seconds and was ended")
     except (OSError, ValueError) as error:
         return ended(f"could not be run: {error}")
     if done.returncode < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from allkit.cli.options import AsJson
 from allkit.cli.plugins_results import keep_result, result_of, write_results
 from allkit.cli.progress import flush_streams, put, put_json
 from allkit.errors import ConfigError
+from allkit.files import require_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +43,9 @@ def check_plugin(
     data: Annotated[
         Path | None, typer.Option(help="check on images of this set, not on drawn ones")
     ] = None,
+    file: Annotated[
+        list[Path] | None, typer.Option(help="a file for the checks of a reader; repeatable")
+    ] = None,
     upcoming: Annotated[bool, typer.Option("--next", help="what is deprecated fails too")] = False,
     out: Annotated[Path | None, typer.Option(help="the file of results to write: .json")] = None,
     as_json: AsJson = False,
@@ -64,10 +69,11 @@ def check_plugin(
         if any(kind in TRAIN_FIRST for _, _, kinds in subjects for kind in kinds):
             require_training_packages()
         images = _sample_images(data, SAMPLES) if data else []
-        found = [
-            (name, plugin, _run(name, reasons, images, upcoming=upcoming, quiet=as_json))
-            for name, plugin, _ in subjects
-        ]
+        with _files(file or []):
+            found = [
+                (name, plugin, _run(name, reasons, images, upcoming=upcoming, quiet=as_json))
+                for name, plugin, _ in subjects
+            ]
     results = []
     for name, plugin, outcomes in found:
         result = result_of(plugin, outcomes, upcoming=upcoming)
@@ -89,6 +95,17 @@ def check_plugin(
         put("".join(_end(name, plugin, outcomes) for name, plugin, outcomes in found))
     outcomes = [outcome for _, _, several in found for outcome in several]
     raise typer.Exit(int(any(outcome.state == "failed" for outcome in outcomes)))
+
+
+def _files(files: Sequence[Path]) -> AbstractContextManager[None]:
+    """Let the checks of readers look at these files."""
+    for path in files:
+        require_file(path)
+    if not files:
+        return nullcontext()
+    from allkit.testing.readers import using_files
+
+    return using_files(files)
 
 
 def _is_package(name: str, plugin: Plugin) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -12,34 +12,9 @@ from allkit.cli.options import AsJson
 from allkit.cli.progress import put, put_json
 
 if TYPE_CHECKING:
-    from allkit.plugins import Registry
+    from allkit.plugins import Problem, Registry
 
-__all__ = ["Problem", "doctor_plugins", "problems_of", "told"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something about a package: `broken`, or a note. `what` says what is so, `fix` what to do."""
-
-    origin: str
-    what: str
-    fix: str = ""
-    broken: bool = False
-
-
-def problems_of(host: Registry) -> list[Problem]:
-    """Return what is wrong with the plugins, and what their users should know; the worst first."""
-    found = [Problem(p.origin, p.error, broken=True) for p in host.plugins if p.error]
-    found += [Problem(" and ".join(c.origins), str(c)) for c in host.conflicts()]
-    for plugin in host.plugins:
-        if not plugin.built_in:
-            found += [Problem(plugin.origin, note) for note in plugin.notes]
-    return found
-
-
-def told(problem: Any) -> str:
-    """Return a problem as one line: the package, what is so, what to do."""
-    return " ".join(filter(None, (f"Plugin {problem.origin}: {problem.what}", problem.fix)))
+__all__ = ["doctor_plugins"]
 
 
 def doctor_plugins(as_json: AsJson = False) -> None:
@@ -53,17 +28,17 @@ def doctor_plugins(as_json: AsJson = False) -> None:
     from allkit.plugins import Registry
 
     host = Registry(fresh=True)
-    found = problems_of(host)
+    found = host.problems()
     if as_json:
         put_json([asdict(problem) for problem in found], indent=1)
     else:
         put(_text(host, found))
-    raise typer.Exit(int(any(problem.broken for problem in found)))
+    raise typer.Exit(int(any(problem.state == "problem" for problem in found)))
 
 
 def _text(host: Registry, found: Sequence[Problem]) -> str:
-    lines = [f"{'PROBLEM' if p.broken else 'note':<8} {told(p)}" for p in found]
-    broken = sum(problem.broken for problem in found)
+    lines = [f"{'PROBLEM' if p.state == 'problem' else 'note':<8} {p}" for p in found]
+    broken = sum(problem.state == "problem" for problem in found)
     packages = len({plugin.distribution for plugin in host.plugins if not plugin.built_in})
     noun = "package" if packages == 1 else "packages"
     state = f"{broken} broken" if broken else "nothing is broken"

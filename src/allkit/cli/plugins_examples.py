@@ -44,7 +44,7 @@ def examples_of(offer: Offer, reference: Reference) -> dict[str, str]:
         file = f"image{offer.suffixes[0]}"
         return {"command": f"allkit predict MODEL {file}", "Python": f"model.predict({file!r})"}
     if offer.kind == "command":
-        return {"command": f"allkit {offer.name} --help"}
+        return {"command": f"allkit {reference.qualified} --help"}
     return {"command": "allkit doctor"}
 
 
