@@ -48,8 +48,8 @@ class Examined:
 def examine(host: Registry) -> Iterator[Examined]:
     """Run every health check: allkit's own, then those of plugins, all at once.
 
-    Each of a plugin runs in a process of its own, and has the seconds that `limit` says. One that fails, hangs or crashes is a finding itself,
-    and disturbs no other.
+    Each of a plugin runs in a process of its own, and has the seconds that `limit` says. One that fails,
+    hangs or crashes is a finding itself, and disturbs no other.
     """
     for plugin, offer in host.offers("health-check", own=True):
         check = host.get("health-check", Reference(offer.name, plugin.distribution))

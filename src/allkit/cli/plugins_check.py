@@ -15,7 +15,6 @@ from allkit.cli.options import AsJson
 from allkit.cli.plugins_results import keep_result, result_of, write_results
 from allkit.cli.progress import flush_streams, put, put_json
 from allkit.errors import ConfigError
-from allkit.files import require_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +99,10 @@ def check_plugin(
 def _files(files: Sequence[Path]) -> AbstractContextManager[None]:
     """Let the checks of readers look at these files."""
     for path in files:
-        require_file(path)
+        if not path.is_file():
+            raise ConfigError(
+                f"--file {path} is not a file. Name a real one of the reader's format."
+            )
     if not files:
         return nullcontext()
     from allkit.testing.readers import using_files
