@@ -2,7 +2,7 @@
 
 `<!-- plugins -->` in a page becomes a section for every package in `plugins/`: its metadata is in its
 `pyproject.toml`, and what came of its checks in `docs/plugin-checks/PACKAGE.json`, which
-`allkit plugins check PACKAGE --out FILE` writes. A check that was skipped is told as loudly as one that failed.
+`allkit plugins check PACKAGE --out FILE` writes. What was skipped is told as loudly as what failed.
 """
 
 from __future__ import annotations

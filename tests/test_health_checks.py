@@ -1,0 +1,153 @@
+"""Health checks in `allkit doctor`: allkit's own, and those of plugins, which harm nobody."""
+
+import json
+import time
+
+import pytest
+
+from allkit import Finding, HealthCheck
+from allkit.plugins import Registry, using
+from allkit.testing import ConformanceError, checks_of, conformance
+
+installing = pytest.importorskip("installing", reason="tests/ is not on the path")
+
+OWN = ("cache-folder", "weights-folder", "site-key", "telemetry")
+HEAD = """
+from allkit import Finding, HealthCheck, hookimpl
+import os, time
+api_version = 2
+@hookimpl
+def allkit_health_checks():
+    return [HealthCheck("mine", run, "mine")]
+"""
+
+
+@pytest.fixture
+def doctor(cli, tmp_path, monkeypatch):
+    """Install plugins by the body of their `run`, and ask the doctor: `doctor(acme="return []")`."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+
+    def run(**bodies):
+        for name, body in bodies.items():
+            installing.put(site, name, f"{HEAD}def run():\n    {body}\n")
+        with using(Registry()):
+            status, out, err = cli("doctor", "--json")
+        assert not err
+        return status, json.loads(out)
+
+    return run
+
+
+@pytest.mark.parametrize("name", OWN)
+@conformance(*(f"allkit/{name}" for name in OWN[:1]))
+def test_the_door_is_open_to_own_checks(check, name):
+    assert name in Registry(discover=False).names("health-check")
+    check()
+
+
+@conformance(*(f"allkit/{name}" for name in OWN))
+def test_an_own_health_check_keeps_the_contract(check):
+    check()
+
+
+def test_findings_are_told_with_what_to_do(doctor):
+    status, report = doctor(acme="return [Finding('problem', 'No engine.', 'Type: pip install e')]")
+    assert status == 1
+    assert report["problems"] == ["No engine. Type: pip install e"]
+    assert report["health_checks"]["acme 1.2: mine"] == "problem"
+    assert report["health_checks"]["acme 1.2: mine"] != report["health_checks"].get("x")
+
+
+def test_a_note_breaks_nothing(doctor):
+    status, report = doctor(acme="return [Finding('note', 'The engine is old.')]")
+    assert (status, report["problems"]) == (0, [])
+    assert any("The engine is old." in note for note in report["notes"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 1 / 0", "'mine' failed in `run`: ZeroDivisionError"),
+        ("raise SystemExit(0)", "tried to end the program"),
+        ("return ['words']", "'words' is no Finding"),
+        ("return 7", "TypeError"),
+        ("os.kill(os.getpid(), 11)", "crashed the Python process (signal 11)"),
+        ("os._exit(0)", "ended the Python process (status 0) without an answer"),
+        ("print('x' * 100000); return 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_check_that_fails_is_named_and_harms_nobody(body, said, doctor):
+    status, report = doctor(acme=body, bolt="return [Finding('note', 'All is well.')]")
+    assert status == 1
+    (problem,) = report["problems"]
+    assert problem.startswith("acme 1.2: ")
+    assert said in problem
+    assert "Update or uninstall acme" in problem
+    assert any("All is well." in note for note in report["notes"])
+
+
+def test_a_check_that_hangs_is_ended(doctor, monkeypatch):
+    doctor(acme="return []")  # which asks the plugin, with time enough
+    monkeypatch.setenv("ALLKIT_PLUGIN_SECONDS", "3")
+    start = time.monotonic()
+    status, report = doctor(acme="time.sleep(60)")
+    assert status == 1
+    assert "took longer than 3 seconds and was ended" in report["problems"][0]
+    assert time.monotonic() - start < 30
+
+
+def test_a_check_of_a_plugin_that_is_left_out_is_not_run(doctor, monkeypatch):
+    monkeypatch.setenv("ALLKIT_PLUGINS", "")
+    assert doctor(acme="return 1 / 0")[0] == 0
+
+
+def test_a_folder_of_weights_that_is_none_and_a_cache_that_cannot_be_written(
+    doctor, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ALLKIT_WEIGHTS", "/no/such/folder")
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.setenv("ALLKIT_CACHE", str(file))
+    status, report = doctor()
+    assert status == 1
+    assert any("/no/such/folder" in problem for problem in report["problems"])
+    assert any(f"cache folder {file} cannot be written" in p for p in report["problems"])
+
+
+# ── each check of the contract finds its fault ────────────────────────────────────────────────
+
+_calls = []
+
+
+def _changing():
+    _calls.append(1)
+    return [Finding("note", str(len(_calls)))]
+
+
+def _reaching():
+    import socket
+
+    try:
+        socket.create_connection(("example.org", 80), 1)
+    except OSError:
+        pass
+    return []
+
+
+@pytest.mark.parametrize(
+    ("run", "check", "said"),
+    [
+        (lambda: "words", "returns_findings", "must return a list"),
+        (lambda: [1], "returns_findings", "no Finding"),
+        (lambda: [Finding("problem", "x")], "a_problem_has_a_way_out", "no `fix`"),
+        (lambda: [Finding("note", " ")], "a_problem_has_a_way_out", "says nothing"),
+        (_changing, "finds_the_same_twice", "First it found"),
+        (_reaching, "needs_no_network", "example.org"),
+    ],
+)
+def test_a_fault_of_a_health_check_is_found(run, check, said):
+    by_name = {one.name: one for one in checks_of(HealthCheck("mine", run))}
+    with pytest.raises(ConformanceError, match=said):
+        by_name[check]()
