@@ -1,5 +1,6 @@
 """Health checks in `allkit doctor`: allkit's own, and those of plugins, which harm nobody."""
 
+import contextlib
 import json
 import time
 
@@ -40,11 +41,8 @@ def doctor(cli, tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", OWN)
-@conformance(*(f"allkit/{name}" for name in OWN[:1]))
-def test_the_door_is_open_to_own_checks(check, name):
-    assert name in Registry(discover=False).names("health-check")
-    check()
+def test_own_checks_come_through_the_door():
+    assert set(OWN) == set(Registry(discover=False).names("health-check"))
 
 
 @conformance(*(f"allkit/{name}" for name in OWN))
@@ -57,7 +55,6 @@ def test_findings_are_told_with_what_to_do(doctor):
     assert status == 1
     assert report["problems"] == ["No engine. Type: pip install e"]
     assert report["health_checks"]["acme 1.2: mine"] == "problem"
-    assert report["health_checks"]["acme 1.2: mine"] != report["health_checks"].get("x")
 
 
 def test_a_note_breaks_nothing(doctor):
@@ -129,10 +126,8 @@ def _changing():
 def _reaching():
     import socket
 
-    try:
+    with contextlib.suppress(OSError):
         socket.create_connection(("example.org", 80), 1)
-    except OSError:
-        pass
     return []
 
 
