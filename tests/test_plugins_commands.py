@@ -142,16 +142,10 @@ def test_a_broken_plugin_is_shown_with_what_is_wrong(install, told):
     assert "BROKEN        ModuleNotFoundError" in out
 
 
-def parts_of_everything():
-    with using(Registry()) as host:
-        for plugin in host.plugins:
-            for offer in plugin.offers:
-                yield plugin.distribution, offer.kind, offer.name
-
-
 def test_the_examples_of_a_training_are_taken_by_one(install, told):
     import allkit
-    from allkit.config import TrainConfig, override, parse_yaml
+    from allkit.config import TrainConfig, override
+    from allkit.config.files import parse_yaml
 
     install("acme-fade", FADE)
     fed = 0
@@ -205,7 +199,7 @@ def test_several_packages_are_checked_and_the_results_are_in_a_file(install, tol
     file = tmp_path / "results.json"
     status, out, _ = told("plugins", "check", "acme-fade", "acme-many", "--out", file)
     assert status == 0
-    assert "acme-fade 1.2: 11 checks passed.\n" in out
+    assert re.search(r"^acme-fade 1\.2: \d\d checks passed\.$", out, re.MULTILINE)
     fade, many = json.loads(file.read_text())["packages"]
     assert (fade["package"], fade["version"], fade["contract"]) == ("acme-fade", "1.2", 2)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", fade["date"])
@@ -213,7 +207,7 @@ def test_several_packages_are_checked_and_the_results_are_in_a_file(install, tol
     assert {check["state"] for check in fade["checks"]} == {"passed"}
     assert [check["state"] for check in many["checks"]] == ["skipped"]
     # The list and the page of a package tell it from then on.
-    assert "checked: 11 passed (" in told("plugins")[1]
+    assert re.search(r"checked: \d\d passed \(", told("plugins")[1])
     assert "checked: 0 passed, 1 SKIPPED (" in told("plugins")[1]
     shown = told("plugins", "show", "acme-many")[1]
     assert "SKIPPED  many:NAME names_an_example: The family names no" in shown
@@ -353,6 +347,6 @@ def test_the_page_says_what_was_not_checked_and_what_was_skipped(
         file = root / "docs" / plugin_list.CHECKS / f"{name}.json"
         assert told("plugins", "check", name, "--out", file)[0] == 0
     text = plugin_list.listed(root)
-    assert "| MIT | augmentations | 11 passed |" in text
+    assert re.search(r"\| MIT \| augmentations \| \d\d passed \|", text)
     assert "| MIT | backbones | 0 passed, **1 SKIPPED** |" in text
     assert "- **SKIPPED** `many:NAME` `names_an_example`: The family names no" in text

@@ -108,7 +108,8 @@ def test_a_new_package_of_every_kind_passes_its_tests_its_types_and_all_checks(k
 
 
 def test_the_readme_of_a_package_shows_settings_that_a_training_takes(new):
-    from allkit.config import TrainConfig, parse_yaml
+    from allkit.config import TrainConfig
+    from allkit.config.files import parse_yaml
 
     for kind in ("backbone", "augmentation", "view", "finder"):
         text = (new(kind) / "README.md").read_text()
