@@ -42,7 +42,14 @@ def install(tmp_path, monkeypatch):
     site = tmp_path / "site"
     site.mkdir()
     monkeypatch.syspath_prepend(str(site))
-    return lambda name, source, **options: installing.put(site, name, source, **options)
+    there = []
+
+    def run(name, source, **options):
+        installing.put(site, name, source, **options)
+        there.append(name)
+        monkeypatch.setenv("ALLKIT_PLUGINS", ",".join(there))  # the others are not asked again
+
+    return run
 
 
 @pytest.fixture
@@ -142,12 +149,13 @@ def test_a_broken_plugin_is_shown_with_what_is_wrong(install, told):
     assert "BROKEN        ModuleNotFoundError" in out
 
 
-def test_the_examples_of_a_training_are_taken_by_one(install, told):
+def test_the_examples_of_a_training_are_taken_by_one(install, told, monkeypatch):
     import allkit
     from allkit.config import TrainConfig, override
     from allkit.config.files import parse_yaml
 
     install("acme-fade", FADE)
+    monkeypatch.delenv("ALLKIT_PLUGINS")
     fed = 0
     with using(Registry()) as host:
         shown = json.loads(told("plugins", "show", "acme-fade", "--json")[1])
