@@ -611,42 +611,6 @@ def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
     assert "Conflict: the backbone 'net' is claimed by one 1.2 and two 1.2" in err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["backbone", "augmentation", "exporter"])
-def test_a_new_package_is_complete_and_keeps_the_contract(kind, cli, tmp_path, monkeypatch):
-    status, _, err = cli("plugins", "new", "allkit-mine", "--kind", kind)
-    assert status == 0, err
-    folder = tmp_path / "allkit-mine"
-    names = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    assert names == {
-        "pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", ".gitignore", "allkit_mine.py",
-        "tests/test_allkit_mine.py", ".github/workflows/test.yml",
-    }  # fmt: skip
-    assert not any("{{" in p.read_text() for p in folder.rglob("*") if p.is_file())
-    monkeypatch.syspath_prepend(str(folder))
-    sys.modules.pop("allkit_mine", None)
-    module = importlib.import_module("allkit_mine")
-    host = Registry(discover=False)
-    assert host.register(module, name="mine", distribution="allkit-mine").error is None
-    with using(host):
-        outcomes = run_checks("allkit-mine")
-    sys.modules.pop("allkit_mine", None)
-    assert [o for o in outcomes if o.state == "failed" and o.check != "imports_quickly"] == []
-
-
-def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
-    assert "no name for a package" in cli("plugins", "new", "My Plugin")[2]
-    assert (
-        "is not one of 'backbone', 'augmentation', 'exporter'"
-        in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
-    )
-    assert "taken by another module" in cli("plugins", "new", "json")[2]
-    (tmp_path / "allkit-x").mkdir()
-    status, _, err = cli("plugins", "new", "allkit-x")
-    assert status == 2
-    assert "exists already" in err
-
-
 @pytest.mark.parametrize("hook_name", [name for name, _, _ in HOOKS.values()])
 def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
     root = Path(__file__).parents[1]

@@ -160,7 +160,7 @@ class _Catalogue:
 
         asked = [(self._found[i].origin, self._found[i].name, self._found[i].value) for i in todo]
         new: dict[str, dict[str, Any]] = {}
-        for place, description in zip(todo, probe(asked, _limit(), self._path), strict=True):
+        for place, description in zip(todo, probe(asked, limit(), self._path), strict=True):
             kept = description.pop("kept", True)
             if description["error"]:
                 from allkit.plugins.requirements import unmet_sentence
@@ -180,7 +180,8 @@ def _damaged(found: Found) -> dict[str, Any]:
     return empty | {"error": error}
 
 
-def _limit() -> float:
+def limit() -> float:
+    """Return the seconds that a plugin may take: `ALLKIT_PLUGIN_SECONDS`, or 15."""
     setting = os.environ.get("ALLKIT_PLUGIN_SECONDS")
     if setting is None:
         return LIMIT
