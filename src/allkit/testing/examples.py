@@ -51,7 +51,7 @@ def _drawn() -> tuple[Pixels, ...]:
     return tuple(images)
 
 
-def trained(backbone: str) -> Classifier:
+def trained(backbone: str, *, bag: str = "field") -> Classifier:
     """Train on sixteen drawn smears, with random weights, for two epochs."""
     import allkit
     from allkit.data.drawn import write_smears
@@ -67,7 +67,7 @@ def trained(backbone: str) -> Classifier:
             cache=None,
             # What is checked is the backbone, as its record says.
             view="rgb",
-            bag="field",
+            bag=bag,
         )
         model = trainer.fit(data)
     for head in model.network.heads:
