@@ -148,7 +148,8 @@ def _qualified(record: Record) -> str:
     """Return a record's name with its package, which its guard knows; one without is of no package."""
     _, function = function_of(record)
     package = getattr(function, "origin", "").rpartition(" ")[0] or "unpackaged"
-    return record.name if ":" in record.name else f"{package}/{record.name}"
+    own = package == "allkit"  # goes before all others by its name alone
+    return record.name if own or ":" in record.name else f"{package}/{record.name}"
 
 
 def asked_as(record: Record) -> str:

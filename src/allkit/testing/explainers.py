@@ -53,7 +53,7 @@ class Net(nn.Module):
 
 
 class Red(nn.Module):
-    """A network whose second class depends on how much red there is, and on nothing else."""
+    """A network whose second class depends on how much is clearly red, and on nothing else."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Red(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map `(N, 3, S, S)` to logits `(N, 3)`."""
-        red = 50 * torch.relu(self.second(inputs)).mean(dim=(1, 2, 3))
+        red = 50 * torch.relu(self.second(inputs) - 1).mean(dim=(1, 2, 3))
         return torch.stack([0.1 * red, red, torch.zeros_like(red)], dim=1)
 
 
