@@ -63,13 +63,17 @@ def _blocks(net: Any) -> tuple[Chain, str]:
 
 
 def _features(net: Any) -> tuple[Chain, str]:
-    """Take every part of `features` as a stage, and of the classifier a norm in front of it."""
-    from torch import nn
-
+    """Take every part of `features` as a stage."""
     chain: Chain = [(f"stage{n}", part) for n, part in enumerate(net.features)]
-    top = [layer for layer in net.classifier if isinstance(layer, nn.LayerNorm)]
-    pool = nn.Sequential(net.avgpool, *top, nn.Flatten()) if top else _pool()[1]
-    return [*chain, ("pool", pool)], chain[-1][0]
+    return [*chain, _pool()], chain[-1][0]
+
+
+def _convnext(net: Any) -> tuple[Chain, None]:
+    chain: Chain = [(f"stage{n}", part) for n, part in enumerate(net.features)]
+    parts = [("avgpool", net.avgpool), *net.classifier[:2].named_children()]
+    top = type(net.features)(OrderedDict(parts))
+    # A norm after the average takes off what all places have in common, which no map of one layer shows.
+    return [*chain, ("top", top)], None
 
 
 def _densenet(net: Any) -> tuple[Chain, str]:
@@ -146,9 +150,9 @@ def _vit(net: Any) -> tuple[Chain, str]:
     return [("tokens", Tokens()), *blocks, ("top", Top())], f"{blocks[-1][0]}.ln_1"
 
 
-CHAINS: dict[str, Callable[[Any], tuple[Chain, str]]] = {
+CHAINS: dict[str, Callable[[Any], tuple[Chain, str | None]]] = {
     "AlexNet": _blocks,
-    "ConvNeXt": _features,
+    "ConvNeXt": _convnext,
     "DenseNet": _densenet,
     "EfficientNet": _features,
     "MNASNet": _mnasnet,
@@ -179,7 +183,7 @@ def _pool() -> tuple[str, nn.Module]:
 
 
 @cache
-def described(name: str) -> tuple[tuple[str, ...], str]:
+def described(name: str) -> tuple[tuple[str, ...], str | None]:
     """Return the stages of a network and its layer for maps, without memory for its weights."""
     import torch
 

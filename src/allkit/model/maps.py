@@ -86,9 +86,8 @@ class Mapper:
         tensors = [*cast(nn.Module, self.network).parameters()]
         before = [tensor._version for tensor in tensors]
         with torch.inference_mode(False), torch.enable_grad():
-            found = record.explain(
-                MapRequest(cast(nn.Module, network), inputs.detach().clone(), target, layers)
-            )
+            given = inputs.detach().clone()
+            found = record.explain(MapRequest(cast(nn.Module, network), given, target, layers))
         origin = (
             f"{registry().provider('explainer', reference).origin}: the explainer {record.name!r}"
         )

@@ -131,7 +131,7 @@ def host_of(record: Record) -> Registry:
         return registry()
     host = Registry(discover=False)
     plugin = SimpleNamespace(api_version=2, **{hook: hookimpl(lambda: [record])})
-    host.register(plugin, name="checked")
+    host.register(plugin, name="checked", distribution=_package(record))
     return host
 
 
@@ -144,10 +144,14 @@ def function_of(record: Record) -> tuple[str, Any]:
     )
 
 
-def _qualified(record: Record) -> str:
-    """Return a record's name with its package, which its guard knows; one without is of no package."""
+def _package(record: Record) -> str:
+    """Return the package of a record, which its guard knows."""
     _, function = function_of(record)
-    package = getattr(function, "origin", "").rpartition(" ")[0] or "unpackaged"
+    return getattr(function, "origin", "").rpartition(" ")[0] or "unpackaged"
+
+
+def _qualified(record: Record) -> str:
+    package = _package(record)
     own = package == "allkit"  # goes before all others by its name alone
     return record.name if own or ":" in record.name else f"{package}/{record.name}"
 
