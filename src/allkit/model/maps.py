@@ -81,11 +81,11 @@ class Mapper:
         """
         reference = Reference.of(method)
         record: Explainer = registry().get("explainer", reference)
-        network = _sharing(self.network)
-        layers = () if self.layer is None else tuple(self._layers(network))
         tensors = [*cast(nn.Module, self.network).parameters()]
         before = [tensor._version for tensor in tensors]
         with torch.inference_mode(False), torch.enable_grad():
+            network = _sharing(self.network)
+            layers = () if self.layer is None else tuple(self._layers(network))
             given = inputs.detach().clone()
             found = record.explain(MapRequest(cast(nn.Module, network), given, target, layers))
         origin = (
