@@ -13,10 +13,8 @@ from allkit.testing.examples import function_of
 __all__ = ["called_alone", "imports_quickly", "own_function"]
 
 IMPORT_SECONDS = 1.0
-HEAVY = (
-    "torch", "timm", "torchvision", "albumentations", "tensorflow", "jax", "pandas", "matplotlib",
-    "onnxruntime", "sklearn", "scipy",
-)  # fmt: skip
+HEAVY = {"torch", "torchvision", "timm", "albumentations", "tensorflow", "jax", "pandas"}
+HEAVY |= {"matplotlib", "onnxruntime", "scipy", "sklearn"}
 
 
 def own_function(function: Any) -> Any:
@@ -36,7 +34,7 @@ def imports_quickly(record: Any) -> None:
         "import time, importlib, numpy, pydantic, allkit.records\n"
         "from allkit import hookimpl\nbefore, start = set(sys.modules), time.perf_counter()\n"
         f"importlib.import_module({module!r})\n"
-        f"print(time.perf_counter() - start, *(set({HEAVY!r}) & set(sys.modules) - before))"
+        f"print(time.perf_counter() - start, *({HEAVY!r} & set(sys.modules) - before))"
     )
     if done.returncode:
         raise Skipped(f"{module} cannot be imported by its name")
