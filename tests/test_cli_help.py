@@ -151,6 +151,7 @@ def test_the_choices_are_those_of_the_library():
     assert choices("allkit adapt", "--strength") == tuple(STRENGTHS)
     assert choices("allkit split", "--by") == typing.get_args(KeptWhole)
     assert choices("allkit plugins new", "--kind") == typing.get_args(Kind)
+    assert choices("allkit plugins list", "--kind") == typing.get_args(Kind)
 
 
 def test_a_choice_that_is_spelt_out_in_the_help_is_the_one_that_is_taken():
@@ -184,7 +185,11 @@ WRONG = (
     ("clean d --out n --marks", "paint, crop, keep"),
     ("clean d --out n --near-duplicates", "keep, drop"),
     ("predict m i --engine", "local, ray"),
-    ("plugins new allkit-x --kind", "backbone, augmentation, exporter"),
+    (
+        "plugins new allkit-x --kind",
+        "backbone, augmentation, view, finder, reader, explainer, exporter",
+    ),
+    ("plugins list --kind", "command, health-check"),
 )
 
 

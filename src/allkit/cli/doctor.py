@@ -11,9 +11,10 @@ from typing import Any
 import typer
 
 from allkit import __version__
+from allkit.cli.doctor_checks import examine
 from allkit.cli.extras import EXTRAS, missing_modules
 from allkit.cli.options import AsJson
-from allkit.cli.progress import put, put_json
+from allkit.cli.progress import put, put_all, put_json
 from allkit.errors import AllkitError
 
 __all__ = ["doctor"]
@@ -51,14 +52,25 @@ def doctor(as_json: AsJson = False) -> None:
         report |= _torch_facts(problems)
     report |= {variable: os.environ.get(variable) for variable in VARIABLES}
     report["clinic"] = _clinic()
-    weights = os.environ.get("ALLKIT_WEIGHTS")
-    if weights and not Path(weights).is_dir():
-        problems.append(f"ALLKIT_WEIGHTS names {weights}, which is not a folder.")
+    notes: list[str] = []
+    states: dict[str, str] = {}
     try:
-        problems += [f"Plugin {p.origin}: {p.error}" for p in registry().plugins if p.error]
+        for examined in examine(registry()):
+            states[f"{examined.origin}: {examined.name}"] = examined.state
+            for finding in examined.findings:
+                said = " ".join(filter(None, (finding.message, finding.fix)))
+                if finding.state == "problem":
+                    problems.append(said)
+                else:
+                    notes.append(f"{examined.name:<16} {said}")
+        for problem in registry().problems():
+            if problem.state == "problem":
+                problems.append(f"Plugin {problem}")
+            else:
+                notes.append(f"{'plugins':<16} {problem}")
     except AllkitError as error:
         problems.append(str(error))
-    report["problems"] = problems
+    report |= {"health_checks": states, "problems": problems, "notes": notes}
     if as_json:
         put_json(report, indent=1)
     else:
@@ -101,46 +113,39 @@ def _torch_facts(problems: list[str]) -> dict[str, Any]:
     except ConfigError as error:
         problems.append(str(error))
         return facts
-    folder = cache.path.parent
     facts["cache"] = str(cache.path)
-    existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        problems.append(f"The cache folder {folder} cannot be written. Set ALLKIT_CACHE.")
-    elif not os.environ.get("ALLKIT_CACHE") and (own := users_folder("cache")) != folder:
-        facts["cache"] = "none is kept, because this user has no home; set ALLKIT_CACHE to a folder"
-        if own is not None:
-            facts["cache"] = "none is kept"
-            problems.append(f"The cache folder {own} cannot be written. Set ALLKIT_CACHE.")
-    facts["site_key"] = _site_key(problems)
+    if not os.environ.get("ALLKIT_CACHE") and users_folder("cache") != cache.path.parent:
+        facts["cache"] = "none is kept"
+    facts["site_key"] = _site_key()
     return facts
 
 
-def _site_key(problems: list[str]) -> str:
+def _site_key() -> str:
     """Return where the key lies by which models recognise their groups."""
-    from allkit.evaluation.site_key import FILE_VARIABLE, HiddenGroups, key_file
+    from allkit.evaluation.site_key import FILE_VARIABLE, key_file
 
     path = key_file()
     if path is None:
         return f"none can be kept, because this user has no home; set {FILE_VARIABLE} to a file"
-    try:
-        HiddenGroups(["00000000:"])  # which reads the key
-    except AllkitError as error:
-        problems.append(str(error))
     return str(path) if os.path.exists(path) else f"{path}, made by the first training with groups"
 
 
 def _show(report: dict[str, Any]) -> None:
     for key, value in report.items():
-        if key in ("missing", "problems", "packages", "telemetry") or value is None:
+        if (
+            key in ("missing", "problems", "notes", "packages", "telemetry", "health_checks")
+            or value is None
+        ):
             continue
         put(f"{key:<16} {value}\n")
     packages = ", ".join(f"{name} {version}" for name, version in report["packages"].items())
     put(f"{'packages':<16} {packages}\n")
     off = [name for name, state in report["telemetry"].items() if state == "off"]
     put(f"{'telemetry':<16} off: {', '.join(off) or 'nothing'}\n")
-    for name, state in report["telemetry"].items():
-        if state != "off":
-            put(f"{'telemetry':<16} {name}: {state}\n")
+    checks = report["health_checks"]
+    fine = sum(state == "ok" for state in checks.values())
+    put(f"{'health checks':<16} {fine} of {len(checks)} found nothing\n")
+    put_all(f"{note}\n" for note in report["notes"])
     for extra, names in report["missing"].items():
         put(f"{'not installed':<16} {', '.join(names)}: pip install 'allkit[{extra}]'\n")
     for problem in report["problems"]:

@@ -21,6 +21,7 @@ from allkit.cli.doctor import doctor
 from allkit.cli.evaluate import evaluate
 from allkit.cli.explain import explain
 from allkit.cli.export import export
+from allkit.cli.offered import Commands
 from allkit.cli.plugins import plugins
 from allkit.cli.predict import predict
 from allkit.cli.progress import put
@@ -48,6 +49,7 @@ NESTED = {"clinic": (clinic, "Use"), "plugins": (plugins, "Extend"), "cache": (c
 
 root = typer.Typer(
     name="allkit",
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pydantic import ValidationError
-
 from allkit.errors import ConfigError, PluginError, did_you_mean
 from allkit.plugins.guard import Guarded, calling
 from allkit.plugins.offers import SETTINGS_GO_TO
@@ -17,8 +15,17 @@ from allkit.records import Reference
 __all__ = ["FUNCTIONS", "bound", "checked_settings"]
 
 FUNCTIONS = (
-    "build", "apply", "find", "read", "regions", "explain", "write", "open", "run", "names",
-)  # fmt: skip
+    "build",
+    "apply",
+    "find",
+    "read",
+    "regions",
+    "explain",
+    "write",
+    "open",
+    "run",
+    "names",
+)
 """The fields of records that are called."""
 
 
@@ -52,6 +59,8 @@ def checked_settings(record: Any, reference: Reference, origin: str, kind: str) 
 
 
 def _validated(model: Any, reference: Reference, called: str) -> Any:
+    from pydantic import ValidationError
+
     try:
         return model.model_validate(dict(reference.settings))
     except ValidationError as error:
@@ -76,6 +85,10 @@ def bound(record: Any, chosen: Any, origin: str, kind: str) -> Any:
         if chosen is not None and name in SETTINGS_GO_TO[type(record)]:
             function = partial(function, settings=chosen)
         given[name] = Guarded(
-            traced(function, origin, record.name, name), origin, kind, record.name, name
+            traced(function, origin, record.name, name),
+            origin=origin,
+            kind=kind,
+            name=record.name,
+            step=name,
         )
     return replace(record, **given)

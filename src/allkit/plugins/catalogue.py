@@ -9,49 +9,74 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache as once
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from allkit import __version__
 from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
 from allkit.files import cache_folder, private_folder, write_whole
-from allkit.plugins.loading import GROUP
-from allkit.plugins.probe import probe, search_path
+from allkit.plugins.distributions import GROUP, Distribution, distributions, plain
+from allkit.plugins.sources import changing, content, state
 
-__all__ = ["Found", "installed", "offers_of", "plain"]
+__all__ = ["Found", "installed", "known", "offers_of", "plain"]
 
 KEPT = 1000
 LIMIT = 15.0
+HOLDS = {"offers", "error", "seconds", "api_version", "notes"}
+"""What is kept of a plugin, at least."""
 
 
 @dataclass(frozen=True)
 class Found:
     """One entry point of one installed distribution."""
 
-    entry: EntryPoint
-    distribution: str
-    version: str
+    name: str
+    value: str
+    package: Distribution
 
     @property
-    def mark(self) -> str:
-        """What tells its code from that of others: the version, and a hash of sources that change."""
-        sources = _changing_sources(self)
-        if not sources:
-            return self.version
-        return f"{self.version}+{_hash_of(sources)[:16]}"
+    def distribution(self) -> str:
+        """The name of its package."""
+        return self.package.name
+
+    @property
+    def version(self) -> str:
+        """The version of its package."""
+        return self.package.version
 
     @property
     def origin(self) -> str:
         """Distribution and version, as messages name it."""
         return f"{self.distribution} {self.version}"
+
+    @property
+    def mark(self) -> str:
+        """What tells its code from that of others: the version, and a hash of sources that change.
+
+        The hash is made anew only when a file has another time or size than when it was made.
+        """
+        files = changing(self.package, self.value)
+        if not files:
+            return self.version
+        file, key = cache_folder() / "plugins.json", _key(self)
+        entry = _read(file).get(key, {})
+        if "content" not in entry:
+            entry = entry | {"content": content(files)}
+            if entry.keys() >= HOLDS:
+                _write(file, {key: entry})
+        return f"{self.version}+{entry['content'][:16]}"
+
+    def load(self) -> object:
+        """Import it here."""
+        from importlib.metadata import EntryPoint
+
+        return EntryPoint(self.name, self.value, GROUP).load()
 
 
 def installed() -> tuple[list[Found], list[Found]]:
@@ -59,29 +84,26 @@ def installed() -> tuple[list[Found], list[Found]]:
 
     Raises `PluginError` when ALLKIT_PLUGINS names what is not installed.
     """
-    found = [
-        Found(e, e.dist.name if e.dist else "unknown", e.dist.version if e.dist else "unknown")
-        for e in entry_points(group=GROUP)
-    ]
-    unique = {(f.distribution, f.entry.name, f.entry.value): f for f in found}
+    found = [Found(*entry, package) for package in distributions() for entry in package.entries]
+    unique = {(f.distribution, f.version, f.name, f.value): f for f in found}
     ordered = [unique[key] for key in sorted(unique)]
     setting = os.environ.get("ALLKIT_PLUGINS")
     if setting is None:
         return ordered, []
     wanted = {plain(name) for name in setting.split(",") if name.strip()}
-    known = {plain(f.distribution) for f in ordered}
-    for name in sorted(wanted - known):
+    packages = {plain(f.distribution) for f in ordered}
+    for name in sorted(wanted - packages):
         raise PluginError(
             f"ALLKIT_PLUGINS names {name!r}, which is not installed."
-            f"{did_you_mean(name, known)} Install it or take it off the list."
+            f"{did_you_mean(name, packages)} Install it or take it off the list."
         )
     chosen = [f for f in ordered if plain(f.distribution) in wanted]
     return chosen, [f for f in ordered if f not in chosen]
 
 
-def plain(name: str) -> str:
-    """Return the name of a package in the one form in which names are compared."""
-    return name.strip().lower().replace("_", "-").replace(".", "-")
+def known(found: Sequence[Found]) -> list[dict[str, Any] | None]:
+    """Return what is known of each plugin without asking it; `None` where it was not asked yet."""
+    return _Catalogue(found).descriptions
 
 
 def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, Any]]:
@@ -91,29 +113,75 @@ def offers_of(found: Sequence[Found], *, fresh: bool = False) -> list[dict[str, 
     """
     if not found:
         return []
-    file = cache_folder() / "plugins.json"
-    cache = {} if fresh else _read(file)
-    path = search_path([str(f.entry.dist.locate_file("")) for f in found if f.entry.dist])
-    around = _around(path)
-    keys = [_key(f) for f in found]
-    descriptions: list[dict[str, Any] | None] = []
-    for key in keys:
-        entry = cache.get(key)
-        stale = entry is not None and entry["error"] and entry.get("around") != around
-        descriptions.append(None if stale else entry)
-    todo = [i for i, entry in enumerate(descriptions) if entry is None]
-    if todo:
-        asked = [(found[i].origin, found[i].entry.name, found[i].entry.value) for i in todo]
-        for i, description in zip(todo, probe(asked, _limit(), path), strict=True):
+    catalogue = _Catalogue(found, fresh=fresh)
+    catalogue.ask()
+    return [entry for entry in catalogue.descriptions if entry is not None]
+
+
+def search_path(needed: Sequence[str] = ()) -> list[str]:
+    """Return where the child looks for modules: as here, but not in the working folder.
+
+    That is on the path of every notebook and every `python -m`, whatever lies in it. It stays where
+    PYTHONPATH names it in full; where it is one of the folders `needed`, it comes last.
+    """
+    here = os.path.realpath(os.curdir)
+    named = {
+        os.path.realpath(entry)
+        for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if os.path.isabs(entry)
+    }
+    kept = [entry for entry in sys.path if here in named or os.path.realpath(entry) != here]
+    return [*kept, *([here] if here in map(os.path.realpath, needed) and here not in named else [])]
+
+
+class _Catalogue:
+    """What is kept of the plugins `found`, in their order."""
+
+    def __init__(self, found: Sequence[Found], *, fresh: bool = False) -> None:
+        self._found = found
+        self._file = cache_folder() / "plugins.json"
+        kept = {} if fresh or not found else _read(self._file)
+        self._path = search_path([str(f.package.root) for f in found])
+        self._around = _around(self._path)
+        self._keys = [_key(f) for f in found]
+        self.descriptions: list[dict[str, Any] | None] = []
+        for plugin, key in zip(found, self._keys, strict=True):
+            entry = kept.get(key)
+            stale = entry is not None and entry["error"] and entry.get("around") != self._around
+            entry = _damaged(plugin) if plugin.package.damage else None if stale else entry
+            self.descriptions.append(entry)
+
+    def ask(self) -> None:
+        """Ask the plugins of which nothing is known."""
+        todo = [place for place, entry in enumerate(self.descriptions) if entry is None]
+        if not todo:
+            return
+        from allkit.plugins.probe import probe
+
+        asked = [(self._found[i].origin, self._found[i].name, self._found[i].value) for i in todo]
+        new: dict[str, dict[str, Any]] = {}
+        for place, description in zip(todo, probe(asked, limit(), self._path), strict=True):
             kept = description.pop("kept", True)
-            descriptions[i] = found_out = description | {"around": around}
+            if description["error"]:
+                from allkit.plugins.requirements import unmet_sentence
+
+                description["error"] += unmet_sentence(self._found[place].package)
+            self.descriptions[place] = description | {"around": self._around}
             if kept:
-                cache[keys[i]] = found_out
-        _write(file, cache)
-    return [entry for entry in descriptions if entry is not None]
+                new[self._keys[place]] = description | {"around": self._around}
+        _write(self._file, new)
 
 
-def _limit() -> float:
+def _damaged(found: Found) -> dict[str, Any]:
+    from allkit.records.naming import API_VERSION
+
+    error = f"Its installation is damaged. {found.package.damage}"
+    empty = {"offers": [], "seconds": 0.0, "api_version": API_VERSION, "notes": []}
+    return empty | {"error": error}
+
+
+def limit() -> float:
+    """Return the seconds that a plugin may take: `ALLKIT_PLUGIN_SECONDS`, or 15."""
     setting = os.environ.get("ALLKIT_PLUGIN_SECONDS")
     if setting is None:
         return LIMIT
@@ -128,13 +196,9 @@ def _limit() -> float:
 
 def _key(found: Found) -> str:
     """Return the hash of everything that decides what a plugin offers."""
-    dist = found.entry.dist
-    record = (dist.read_text("RECORD") if dist else None) or ""
-    sources = [
-        (str(p), s.st_mtime_ns, s.st_size) for p in _changing_sources(found) for s in [p.stat()]
-    ]
-    plugin = [found.distribution, found.version, found.entry.name, found.entry.value]
-    parts = [*plugin, record, sources, sys.version, _contract()]
+    sources = state(changing(found.package, found.value))
+    plugin = [found.distribution, found.version, found.name, found.value]
+    parts = [*plugin, found.package.text("RECORD"), sources, sys.version, _contract()]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -143,38 +207,16 @@ def _contract() -> list[Any]:
     """Return what changes when the contract between allkit and its plugins does."""
     package = Path(__file__).parents[1]
     names = (
-        "records/images.py", "records/naming.py", "records/network.py", "records/tools.py",
-        "hookspecs.py", "plugins/loading.py", "plugins/offers.py",
-    )  # fmt: skip
+        "records/images.py",
+        "records/naming.py",
+        "records/network.py",
+        "records/tools.py",
+        "hookspecs.py",
+        "plugins/loading.py",
+        "plugins/offers.py",
+        "plugins/asking.py",
+    )
     return [__version__, *((package / name).stat().st_mtime_ns for name in names)]
-
-
-def _changing_sources(found: Found) -> list[Path]:
-    """Return the modules of a plugin whose code is not in its distribution, as in an editable one."""
-    dist = found.entry.dist
-    record = (dist.read_text("RECORD") if dist else None) or ""
-    direct = (dist.read_text("direct_url.json") if dist else None) or ""
-    return _sources(found.entry.value) if not record or '"editable": true' in direct else []
-
-
-def _hash_of(files: Sequence[Path]) -> str:
-    contents = [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files]
-    return hashlib.sha256(json.dumps(contents).encode()).hexdigest()
-
-
-def _sources(value: str) -> list[Path]:
-    top = value.partition(":")[0].partition(".")[0]
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return []
-    if spec is None:
-        return []
-    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = [p for folder in folders for p in sorted(folder.rglob("*.py"))[:500]]
-    if spec.origin and not folders:
-        files = [Path(spec.origin)]
-    return [p for p in files if p.exists()]
 
 
 def _around(path: Sequence[str]) -> list[Any]:
@@ -190,17 +232,13 @@ def _read(file: Path) -> dict[str, dict[str, Any]]:
         if digest != hashlib.sha256(text.encode()).hexdigest():
             return {}
         held = json.loads(text)
-        return {
-            key: entry
-            for key, entry in held.items()
-            if {"offers", "error", "seconds", "api_version", "notes"} <= set(entry)
-        }
+        return {key: entry for key, entry in held.items() if set(entry) >= HOLDS}
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}  # a damaged cache costs time, never a result
 
 
-def _write(file: Path, cache: dict[str, dict[str, Any]]) -> None:
-    newest = dict(list((_read(file) | cache).items())[-KEPT:])
+def _write(file: Path, new: dict[str, dict[str, Any]]) -> None:
+    newest = dict(list((_read(file) | new).items())[-KEPT:])
     with contextlib.suppress(OSError, AllkitError):  # as above
         private_folder(file.parent)
         text = json.dumps(newest)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
 from allkit.errors import AllkitError, PluginError
+from allkit.plugins.distributions import shown
 
-__all__ = ["Guarded", "calling"]
+__all__ = ["Guarded", "calling", "in_words", "stopped"]
 
 MOST = 300
 """Characters of a plugin's own message that are quoted."""
@@ -27,19 +29,27 @@ def calling(origin: str, kind: str, name: str, step: str) -> Iterator[None]:
     except (AllkitError, MemoryError, KeyboardInterrupt, GeneratorExit):
         raise
     # A plugin is a stranger's code, and a script that was packaged by mistake raises SystemExit.
-    except (Exception, SystemExit) as error:
-        if type(error).__name__ == "OutOfMemoryError":  # of torch, which need not be there
+    except BaseException as error:
+        if type(error).__name__ == "OutOfMemoryError" or stopped(error):  # the former is torch's
             raise
         raise PluginError(
             f"{origin}: the {kind} {name!r} failed in `{step}`: {in_words(error)}"
         ) from error
 
 
+def stopped(error: BaseException) -> bool:
+    """Say whether a person or the system ends the program: by a SystemExit that is not Python's own."""
+    return isinstance(error, SystemExit) and type(error) is not SystemExit
+
+
 def in_words(error: BaseException) -> str:
     """Return an error's type and the beginning of its message."""
     if isinstance(error, SystemExit):
         return f"it tried to end the program (SystemExit: {error.code!r:.{MOST}})."
-    text = " ".join(str(error).split())[:MOST].rstrip(".")
+    try:
+        text = shown(error, MOST).rstrip(".")
+    except Exception:  # noqa: BLE001 - an error that cannot tell itself is one of the plugin's, too
+        text = ""
     return f"{type(error).__name__}: {text}." if text else f"{type(error).__name__}."
 
 
@@ -56,4 +66,10 @@ class Guarded:
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call the function; raise `PluginError` for whatever it raises."""
         with calling(self.origin, self.kind, self.name, self.step):
-            return self.func(*arguments, **options)
+            result = self.func(*arguments, **options)
+        # What a function yields is made later, and fails later.
+        return self._each(result) if isinstance(result, GeneratorType) else result
+
+    def _each(self, results: Iterator[Any]) -> Iterator[Any]:
+        with calling(self.origin, self.kind, self.name, self.step):
+            yield from results

@@ -6,10 +6,10 @@ import contextlib
 import difflib
 import importlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Any, cast
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, cast
 
 from allkit import __version__
 from allkit.errors import PluginError, did_you_mean
@@ -21,7 +21,10 @@ from allkit.plugins.offers import KINDS, Kind, Offer, Record
 from allkit.plugins.probe import watched
 from allkit.records import API_VERSION, Backbone, BackboneFamily, Reference
 
-__all__ = ["Conflict", "Plugin", "Registry", "registry", "using"]
+if TYPE_CHECKING:
+    from allkit.plugins.problems import Problem
+
+__all__ = ["OWN_COMMANDS", "Conflict", "Plugin", "Registry", "registry", "using"]
 
 OWN = "allkit"
 """The package of the built-in records."""
@@ -36,6 +39,31 @@ BUILT_IN: dict[Kind, str] = {
     "health-check": "allkit.builtin.health_checks",
 }
 """The module of each kind of part, imported when the first of its kind is asked for."""
+OWN_COMMANDS = (
+    "demo",
+    "doctor",
+    "app",
+    "check",
+    "audit",
+    "clean",
+    "split",
+    "train",
+    "tune",
+    "evaluate",
+    "explain",
+    "adapt",
+    "reproduce",
+    "predict",
+    "serve",
+    "export",
+    "verify",
+    "sign",
+    "benchmark",
+    "clinic",
+    "plugins",
+    "cache",
+)
+"""The commands of allkit's own, which no plugin replaces."""
 
 
 @dataclass
@@ -55,14 +83,15 @@ class Plugin:
     api_version: int = API_VERSION
     notes: tuple[str, ...] = ()
     """What its author should know, though it works."""
-    mark: str = ""
-    """What tells its code from that of other versions: the version, and a hash of sources that change."""
     built_in: bool = False
-    _load: Callable[[], Loaded] | None = field(default=None, repr=False)
+    found: catalogue.Found | None = field(default=None, repr=False)
+    """Where it is installed; `None` for a built-in one and one that was registered by hand."""
     _records: tuple[tuple[Kind, Record], ...] | None = field(default=None, repr=False)
 
-    def __post_init__(self) -> None:
-        self.mark = self.mark or self.version
+    @cached_property
+    def mark(self) -> str:
+        """What tells its code from that of other versions: the version, and a hash of sources that change."""
+        return self.found.mark if self.found else self.version
 
     @property
     def origin(self) -> str:
@@ -73,13 +102,20 @@ class Plugin:
     def records(self) -> tuple[tuple[Kind, Record], ...]:
         """Its records by kind; empty when it is broken."""
         if self._records is None:
-            self.take(self._load() if self._load and not self.error else Loaded(error=self.error))
+            self.take(self._loaded())
         return self._records or ()
+
+    def _loaded(self) -> Loaded:
+        found = self.found
+        if found is None or self.error:
+            return Loaded(error=self.error, api_version=self.api_version, notes=self.notes)
+        with watched(found.origin):
+            return load(found.origin, found.value, found.load)
 
     def take(self, loaded: Loaded) -> None:
         """Hold what came of importing it."""
         self._records = loaded.records
-        self.offers = tuple(Offer.of(kind, record) for kind, record in loaded.records)
+        self.offers = loaded.offers
         self.error = loaded.error
         self.api_version = loaded.api_version
         self.notes = loaded.notes
@@ -126,6 +162,16 @@ class Registry:
     def plugins(self) -> list[Plugin]:
         """Every plugin: the built-in ones, then the installed and registered ones."""
         return [*(self._built_in(kind) for kind in BUILT_IN), *self._installed()]
+
+    def problems(self) -> list[Problem]:
+        """Return what is wrong with the plugins and their installations, and what to do.
+
+        Broken plugins, damaged installations, requirements that are not met, names that several offer,
+        and, as notes, plugins that offer nothing or are written for an old version of the contract.
+        """
+        from allkit.plugins.problems import problems
+
+        return problems(self.plugins, self.conflicts())
 
     def _built_in(self, kind: Kind) -> Plugin:
         if kind not in self._own:
@@ -270,20 +316,24 @@ class Registry:
         """Return the names that more than one plugin offers, by kind and name."""
         found = []
         for kind in KINDS:
+            if kind == "health-check":  # all of them are run, and none is asked for by its name
+                continue
             owners: dict[str, list[Plugin]] = {}
             for plugin, offer in self.offers(kind):
                 owners.setdefault(offer.prefix or offer.name, []).append(plugin)
-            found += [
-                Conflict(
-                    kind,
-                    name,
-                    tuple(plugin.origin for plugin in plugins),
-                    tuple(f"{plugin.distribution}/{name}" for plugin in plugins),
-                    own=plugins[0].built_in,
-                )
-                for name, plugins in sorted(owners.items())
-                if len(plugins) > 1
-            ]
+            for name, plugins in sorted(owners.items()):
+                command = kind == "command" and name in OWN_COMMANDS
+                if len(plugins) > 1 or command:
+                    origins = [f"{OWN} {__version__}"] if command else []
+                    found.append(
+                        Conflict(
+                            kind,
+                            name,
+                            (*origins, *(plugin.origin for plugin in plugins)),
+                            tuple(f"{plugin.distribution}/{name}" for plugin in plugins),
+                            own=command or plugins[0].built_in,
+                        )
+                    )
         return found
 
     def family(self, prefix: str) -> BackboneFamily | None:
@@ -340,12 +390,8 @@ class Registry:
 
 
 def _described(found: catalogue.Found, description: dict[str, Any]) -> Plugin:
-    def run() -> Loaded:
-        with watched(found.origin):
-            return load(found.origin, found.entry.value, found.entry.load)
-
     return Plugin(
-        found.entry.name,
+        found.name,
         found.distribution,
         found.version,
         offers=tuple(Offer.from_plain(offer) for offer in description["offers"]),
@@ -353,8 +399,7 @@ def _described(found: catalogue.Found, description: dict[str, Any]) -> Plugin:
         seconds=description["seconds"],
         api_version=description["api_version"],
         notes=tuple(description["notes"]),
-        mark=found.mark,
-        _load=run,
+        found=found,
     )
 
 

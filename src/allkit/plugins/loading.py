@@ -7,6 +7,7 @@ import importlib.util
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,16 +15,18 @@ import pluggy
 
 from allkit import hookspecs
 from allkit.errors import AllkitError, PluginError, did_you_mean
-from allkit.plugins.guard import in_words
+from allkit.plugins.distributions import GROUP, shown
+from allkit.plugins.guard import in_words, stopped
 from allkit.plugins.offers import HOOKS, Kind, Offer, Record
 from allkit.plugins.tracing import trace
 from allkit.records import API_VERSION, OLDEST_API_VERSION
 from allkit.records.naming import require_strict_name
 from allkit.telemetry import silence
 
-__all__ = ["GROUP", "Loaded", "load"]
+__all__ = ["Loaded", "load"]
 
-GROUP = "allkit"
+MOST_RECORDS = 1000
+"""Records that one hook may return: what has more is a family."""
 LAST_RELEASE_OF = {1: "0.4"}
 """The last release of allkit that takes a version of the contract which is no longer the newest."""
 
@@ -33,6 +36,7 @@ class Loaded:
     """What came of loading one plugin: its records, or why there are none."""
 
     records: tuple[tuple[Kind, Record], ...] = ()
+    offers: tuple[Offer, ...] = ()
     error: str | None = None
     seconds: float = 0.0
     api_version: int = 1
@@ -42,7 +46,7 @@ class Loaded:
     def describe(self) -> dict[str, Any]:
         """Return everything but the records themselves, ready for JSON."""
         return {
-            "offers": [Offer.of(kind, record).plain for kind, record in self.records],
+            "offers": [offer.plain for offer in self.offers],
             "error": self.error,
             "seconds": self.seconds,
             "api_version": self.api_version,
@@ -64,24 +68,31 @@ def load(origin: str, target: str, module: Callable[[], object], *, alone: bool 
             plugin = module()
         trace(f"{origin}: import {target}", time.perf_counter() - start)
         result.api_version = _checked_version(getattr(plugin, "api_version", 1))
-        result.records = tuple(_records(plugin, origin, result.api_version))
-        result.notes = tuple(_notes(result))
+        records = tuple(_records(plugin, origin, result.api_version))
+        result.offers = tuple(Offer.of(kind, record) for kind, record in records)
+        result.records = records
+        result.notes = tuple(_notes(result, plugin))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises
-        result.error = _reason(error, target)
-    except KeyboardInterrupt as error:
-        if not alone:
+    except BaseException as error:
+        if not alone and (isinstance(error, KeyboardInterrupt) or stopped(error)):
             raise
         result.error = _reason(error, target)
     result.seconds = time.perf_counter() - start
     return result
 
 
-def _notes(loaded: Loaded) -> Iterator[str]:
+def _notes(loaded: Loaded, module: object) -> Iterator[str]:
+    hooks = [hook for hook, _, _ in HOOKS.values()]
     if not loaded.records:
-        hooks = ", ".join(hook for hook, _, _ in HOOKS.values())
-        yield f"It offers nothing: none of its hooks returned a record. Hooks: {hooks}."
+        yield f"It offers nothing: none of its hooks returned a record. Hooks: {', '.join(hooks)}."
+    for name in dir(module):
+        if name.startswith("allkit_") and name not in hooks and did_you_mean(name, hooks):
+            value = getattr(module, name, None)
+            if callable(value) and getattr(value, "__module__", None) == getattr(
+                module, "__name__", ""
+            ):
+                yield f"Its function {shown(name, 100)!r} is no hook.{did_you_mean(name, hooks)}"
     if loaded.api_version < API_VERSION:
         yield (
             f"Deprecated: it is written for version {loaded.api_version} of the plugin contract, which "
@@ -100,8 +111,7 @@ def _reason(error: BaseException, target: str) -> str:
                 _checked_version(declared)
             except PluginError as refusal:
                 return str(refusal)
-    text = str(error) if isinstance(error, AllkitError) else in_words(error)
-    return "".join(c if c.isprintable() else " " for c in text)
+    return shown(error, 1000) if isinstance(error, AllkitError) else in_words(error)
 
 
 def _checked_version(declared: object) -> int:
@@ -180,14 +190,18 @@ def _records(module: object, origin: str, version: int) -> list[tuple[Kind, Reco
 
 
 def _returned(hook: str, value: object) -> list[object]:
-    if isinstance(value, (list, tuple)):
-        return list(value)
     try:
-        return list(cast(Any, value))
+        several = iter(cast(Any, value))
     except TypeError:
         raise PluginError(
             f"{hook} returned {value!r:.200}; it must return a list of records."
         ) from None
+    records = list(islice(several, MOST_RECORDS + 1))
+    if len(records) > MOST_RECORDS:
+        raise PluginError(
+            f"{hook} returned more than {MOST_RECORDS} records. Offer a family of backbones, or fewer."
+        )
+    return records
 
 
 def _short(record: object) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from allkit.plugins.distributions import shown
 from allkit.records import (
     Augmentation,
     Backbone,
@@ -72,6 +73,12 @@ SETTINGS_GO_TO: Mapping[type, tuple[str, ...]] = {
 """The functions of a record that are given its settings."""
 
 
+MOST = 100
+"""Settings, suffixes and beginnings of files that are told of one record."""
+LONGEST_DEFAULT = 2000
+"""Characters of a default."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting of a record; `default` is JSON, empty where a value has to be given."""
@@ -105,19 +112,20 @@ class Offer:
     def of(cls, kind: str, record: Record) -> Offer:
         """Return what `record` is known by."""
         suffix = getattr(record, "suffix", None)
+        licence = getattr(record, "license", None)
         details = [name for name in ("needs_torch", "needs_layer") if getattr(record, name, False)]
         if getattr(record, "regions", None) is not None:
             details.append("regions")
         return cls(
             kind=kind,
             name=record.name,
-            summary=str(record.summary),
-            license=getattr(record, "license", None),
+            summary=shown(record.summary),
+            license=None if licence is None else shown(licence, 100),
             prefix=record.prefix if isinstance(record, BackboneFamily) else None,
             settings=settings_of(getattr(record, "settings", None)),
-            suffixes=tuple(getattr(record, "suffixes", (suffix,) if suffix else ())),
-            magic=tuple((at, magic.hex()) for at, magic in getattr(record, "magic", ())),
-            precisions=tuple(getattr(record, "precisions", ())),
+            suffixes=_texts(getattr(record, "suffixes", (suffix,) if suffix else ())),
+            magic=tuple((at, magic.hex()) for at, magic in getattr(record, "magic", ())[:MOST]),
+            precisions=_texts(getattr(record, "precisions", ())),
             details=tuple(details),
         )
 
@@ -151,18 +159,24 @@ def settings_of(model: Any) -> tuple[Setting, ...]:
     if model is None:
         return ()
     return tuple(
-        Setting(name, _type_text(field.annotation), _default(field), field.description or "")
-        for name, field in model.model_fields.items()
+        Setting(name, _type_text(field.annotation), _default(field), shown(field.description or ""))
+        for name, field in list(model.model_fields.items())[:MOST]
     )
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(shown(value, 100) for value in list(values)[:MOST])
+
+
 def _type_text(annotation: Any) -> str:
-    if isinstance(annotation, type):
-        return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("NoneType", "None")
+    if isinstance(annotation, type) and not get_args(annotation):
+        return shown(annotation.__name__, 100)
+    return shown(str(annotation).replace("typing.", "").replace("NoneType", "None"), 200)
 
 
 def _default(field: Any) -> str:
     if field.is_required():
         return ""
-    return json.dumps(field.get_default(call_default_factory=True), default=str)
+    # As JSON it has no character that a terminal obeys.
+    text = json.dumps(field.get_default(call_default_factory=True), default=str)
+    return text if len(text) <= LONGEST_DEFAULT else json.dumps(f"{text[:100]}…")

@@ -103,7 +103,7 @@ class Backbone:
     """
 
     name: str
-    build: Callable[[Weights], torch.nn.Module]
+    build: Callable[..., torch.nn.Module]
     input: InputSpec = field(default_factory=InputSpec)
     cam_layer: str | None = None
     stages: tuple[str, ...] = ()

@@ -67,7 +67,7 @@ def _drawn() -> tuple[Pixels, ...]:
     return tuple(images)
 
 
-def trained(backbone: str, view: str = "rgb") -> Classifier:
+def trained(backbone: str, *, view: str = "rgb", bag: str = "field") -> Classifier:
     """Train on sixteen drawn smears, with random weights, for two epochs."""
     import allkit
     from allkit.data.drawn import write_smears
@@ -83,7 +83,7 @@ def trained(backbone: str, view: str = "rgb") -> Classifier:
             cache=None,
             # What is checked is the backbone as its record says, or the view.
             view=view,
-            bag="field",
+            bag=bag,
         )
         model = trainer.fit(data)
     for head in model.network.heads:
@@ -171,5 +171,5 @@ def model_of(record: Backbone | View) -> Classifier:
 
     with using(host_of(record)):
         if isinstance(record, View):
-            return trained("timm:test_resnet", asked_as(record))
+            return trained("timm:test_resnet", view=asked_as(record))
         return trained(asked_as(record))
