@@ -8,6 +8,7 @@ loading    one plugin: its contract version, its hooks, its records
 catalogue  what is installed, and what each offers, without importing it
 probe      asking a plugin in a process of its own
 tracing    ALLKIT_TRACE
+kept       the names under which models keep their parts
 weights    which weights a backbone is built with
 """
 
