@@ -33,7 +33,7 @@ def kept_finder(name: Any) -> str:
     if reference.qualified in IDS and not reference.settings:
         return reference.qualified
     try:
-        registry().provider("finder", meant("finder", reference))
+        registry().provider("finder", finder_meant(reference.text))
     except PluginError as error:
         raise ConfigError(f"There is no cell finder {reference.text!r}. {error}") from None
     if reference.package and reference.settings:
@@ -112,8 +112,8 @@ def _checked(found: Found, image: Pixels, whose: str) -> Search:
 def _scale(image: Pixels, red_cell: float | None) -> float:
     """Return the scale at which a field is shown whose red cells have this diameter in its pixels."""
     if red_cell is None:
-        return min(1.0, LARGEST / max(image.shape[:2]))
-    scale: float = min(RED_CELL / red_cell, MOST_ENLARGED)
+        return float(min(1.0, LARGEST / max(image.shape[:2])))
+    scale = min(RED_CELL / red_cell, MOST_ENLARGED)
     return 1.0 if 1 / TOLERANCE <= scale <= TOLERANCE else scale
 
 

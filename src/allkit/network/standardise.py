@@ -153,6 +153,7 @@ def _drawn(height: int, width: int, phase: float) -> torch.Tensor:
     """Return an image of stained discs `(3, H, W)`, which every view has something to see in."""
     rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None, :] / width
     density = (torch.sin(9.0 * rows + phase) * torch.cos(7.0 * columns - phase)).clamp(min=0.0)
+    density = density * (1.0 - 0.5 * phase)
     return torch.stack([0.95 - share * density for share in (0.6, 0.75, 0.3 + 0.1 * phase)])
 
 
