@@ -14,7 +14,6 @@ from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
 from allkit.errors import ConfigError, PluginError
 from allkit.plugins import Registry, registry, resolve_weights, using
 from allkit.plugins.offers import HOOKS
-from allkit.testing import run_checks
 
 
 def build(weights):
