@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from allkit.clinic.intake.dicom import read_dicom
+from allkit.clinic.intake.incoming import take_dicom as read_dicom
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 

@@ -14,7 +14,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from allkit.clinic.intake import unpack as module
 from allkit.clinic.intake.incoming import Incoming, Refused, take_image
-from allkit.clinic.intake.metadata import hidden_parts
 from allkit.clinic.intake.sniff import sniff
 from allkit.clinic.intake.unpack import IncomingOrder, unpack
 from allkit.clinic.intake.watch import case_of, set_aside, settled
@@ -22,6 +21,7 @@ from allkit.clinic.records import sha256_of
 from allkit.data.sources import DRAWN, BytesSource, says_drawn
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
+from allkit.images.hidden import hidden_parts
 
 NAME = "Jane Doe"
 ORDER = b"MSH|^~\\&|LIS|LAB|||20260131||ORM^O01|M1|P|2.5.1\rPID|||P1\rORC|NW|A1\r"

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,15 @@ from torch import nn
 from allkit import Augmentation, Backbone, Dataset, Exporter, InputSpec, Prediction
 from allkit.errors import AllkitError, ExportError, PluginError
 from allkit.plugins import Registry
+from allkit.records import Finder, Found, View
 from allkit.testing import ConformanceError, Skipped, checks_of, conformance, run_checks
 
 ROOT = Path(__file__).parents[1]
 BUILT_IN = Registry(discover=False)
 AUGMENTATIONS = BUILT_IN.names("augmentation")
+EXPLAINERS = BUILT_IN.names("explainer")
+FINDERS = BUILT_IN.names("finder")
+VIEWS = BUILT_IN.names("view")
 PACKAGES = [
     tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]
     for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))
@@ -30,8 +35,31 @@ PACKAGES = [
 
 
 @pytest.mark.slow
-@conformance("timm:test_resnet.r160_in1k", "onnx", *AUGMENTATIONS)
+@conformance(
+    "timm:test_resnet.r160_in1k", "onnx", "haematoxylin", *AUGMENTATIONS, *EXPLAINERS, *FINDERS
+)
 def test_a_built_in_keeps_the_contract(check):
+    check()
+
+
+# The other views go the same way through folders and files.
+@pytest.mark.parametrize(
+    "check",
+    [
+        check
+        for view in VIEWS
+        for check in checks_of(view)
+        if check.name not in ("goes_through_the_model_folder", "exports_to_onnx")
+    ],
+    ids=lambda check: f"{check.subject}-{check.name}",
+)
+def test_a_view_keeps_the_contract(check):
+    check()
+
+
+@pytest.mark.nightly
+@conformance(*VIEWS)
+def test_every_view_goes_through_folders_and_files(check):
     check()
 
 
@@ -209,7 +237,8 @@ def darken(image, rng):
 
 def test_an_augmentation_that_is_not_installed_passes_every_check():
     outcomes = run_checks(Augmentation("darken", darken))
-    assert {o.state for o in outcomes} == {"passed"}, outcomes
+    # This file imports torch, so the module of `apply` does.
+    assert {o.check for o in outcomes if o.state != "passed"} <= {"imports_quickly"}, outcomes
 
 
 def in_place(image, rng):
@@ -218,8 +247,6 @@ def in_place(image, rng):
 
 
 def slow(image, rng):
-    import time
-
     time.sleep(0.3)
     return darken(image, rng)
 
@@ -251,6 +278,136 @@ def test_a_check_of_augmentations_finds_its_fault(name):
     with pytest.raises(ConformanceError):
         run(Augmentation("bad", BAD_AUGMENTATIONS[name]), name)
 
+
+# ── views ──
+
+
+class Green(nn.Module):
+    def forward(self, image, whole):
+        """Green light, on a scale of the whole image."""
+        low, high = (
+            end(whole[:, 1:2], dim=(2, 3), keepdim=True) for end in (torch.amin, torch.amax)
+        )
+        return ((image[:, 1:2] - low) / (high - low).clamp(min=0.01)).clamp(0, 1)
+
+
+GREEN = View("green", lambda size: Green())
+
+
+def changed_view(function):
+    """A view whose result is changed by `function(view, image, whole)`."""
+
+    class Changed(Green):
+        def forward(self, image, whole):
+            return function(super().forward(image, whole), image, whole)
+
+    return View("bad", lambda size: Changed())
+
+
+class Learning(Green):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+BAD_VIEWS = {
+    "keeps_the_places": changed_view(lambda view, image, whole: view[..., 1:]),
+    "takes_blank_images": View("bad", lambda size: Unclamped()),
+    "follows_the_image": changed_view(lambda view, image, whole: view * 0),
+    "answers_alike_every_time": changed_view(lambda view, image, whole: view * torch.rand(1)),
+    "images_do_not_disturb_each_other": changed_view(
+        lambda view, image, whole: view * view.mean(dim=0, keepdim=True)
+    ),
+    "takes_its_measure_from_the_whole": changed_view(
+        lambda view, image, whole: view * image.mean(dim=(1, 2, 3), keepdim=True)
+    ),
+    "learns_nothing": View("bad", lambda size: Learning()),
+    "changes_no_global_state": View("bad", lambda size: setting(None) and Green()),
+    "is_quick": changed_view(lambda view, image, whole: time.sleep(0.3) or view),
+}
+
+
+class Unclamped(nn.Module):
+    def forward(self, image, whole):
+        deviation = whole.std(dim=(1, 2, 3), keepdim=True)
+        return (image[:, :1] / deviation).clamp(max=1)
+
+
+@pytest.mark.parametrize("name", BAD_VIEWS)
+def test_a_check_of_views_finds_its_fault(name):
+    with pytest.raises(ConformanceError):
+        run(BAD_VIEWS[name], name)
+
+
+@pytest.mark.slow
+def test_a_view_that_is_not_installed_passes_every_check():
+    outcomes = run_checks(GREEN)
+    assert {o.check for o in outcomes if o.state != "passed"} <= {"imports_quickly"}, outcomes
+
+
+# ── finders ──
+
+
+def dark(image):
+    """Finds one cell where the image is darkest, if it is dark anywhere."""
+    grey = image.mean(axis=2)
+    if np.ptp(grey) < 50:
+        return Found(np.zeros((0, 2)), np.zeros(0))
+    y, x = np.unravel_index(grey.argmin(), grey.shape)
+    return Found(np.array([[x, y]], np.float32), np.array([20.0], np.float32), 15.0)
+
+
+def test_a_finder_that_is_not_installed_passes_every_check():
+    outcomes = run_checks(Finder("dark", dark))
+    # This file imports torch, so the module of `find` does.
+    allowed = {"imports_quickly", "finds_without_torch"}
+    assert {o.check for o in outcomes if o.state != "passed"} <= allowed, outcomes
+
+
+def find_in_place(image):
+    image[:10] = 0
+    return dark(image)
+
+
+def find_slowly(image):
+    time.sleep(1.1)
+    return dark(image)
+
+
+def find_by_chance(image):
+    return Found(np.random.default_rng().random((1, 2)), np.ones(1))
+
+
+def find_with_a_changed_environment(image):
+    setting(None)
+    return dark(image)
+
+
+def find_outside(image):
+    return Found(np.array([[image.shape[1] + 5.0, 2.0]]), np.ones(1))
+
+
+BAD_FINDERS = {
+    "finds_cells_inside_the_image": find_outside,
+    "takes_any_size": lambda image: dark(image[:224, :224].reshape(224, 224, 3)),
+    "takes_blank_images_and_noise": lambda image: Found(np.ones((1, 2)), np.ones(1)),
+    "finds_the_same_every_time": find_by_chance,
+    "leaves_its_input_untouched": find_in_place,
+    "threads_do_not_disturb_each_other": find_by_chance,
+    "finds_without_torch": lambda image: dark(image),
+    "changes_no_global_state": find_with_a_changed_environment,
+    "is_quick": find_slowly,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BAD_FINDERS)
+def test_a_check_of_finders_finds_its_fault(name):
+    with pytest.raises(ConformanceError):
+        run(Finder("bad", BAD_FINDERS[name]), name)
+
+
+# ── exporters ──
 
 ONNX: Exporter = BUILT_IN.get("exporter", "onnx")
 
@@ -387,7 +544,7 @@ def test_the_command_takes_failures_that_are_expected_and_images_of_ones_own(
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip", "--expect", "is_quick=a slow disk")
     assert status == 0
-    assert "8 passed, 1 expected." in out
+    assert "9 passed, 1 expected." in out
     status, _, err = cli("plugins", "check", "flip", "--expect", "is_quick")
     assert (status, "lacks its reason" in err) == (2, True)
     seen = []
@@ -413,12 +570,12 @@ def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatc
     status, out, err = cli("plugins", "check", "flip")
     assert (status, err) == (0, "")
     assert "ok       same_seed_gives_same_image" in out
-    assert out.rstrip().endswith("9 passed.")
+    assert out.rstrip().endswith("10 passed.")
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 1
     assert "FAILED   is_quick" in out
-    assert "8 passed, 1 failed." in out
+    assert "9 passed, 1 failed." in out
     status, _, err = cli("plugins", "check", "nothing")
     assert status == 2
     assert "is called 'nothing'" in err
@@ -451,7 +608,7 @@ def test_the_fixtures_are_there_for_a_plugin_of_any_author(tmp_path):
         text=True,
         cwd=tmp_path,
     )
-    assert "13 passed" in done.stdout, done.stdout[-2000:]
+    assert "14 passed" in done.stdout, done.stdout[-2000:]
 
 
 def test_the_pytest_plugin_brings_nothing_heavy():

@@ -77,7 +77,7 @@ def test_hooks_are_gone_afterwards_also_when_it_fails():
     network = Corner().eval()
     mapper = Mapper(network, "body")
     mapper.map(picture(), 1, "gradcam")
-    with pytest.raises(IndexError):
+    with pytest.raises(allkit.AllkitError, match="'hirescam' failed in `explain`: IndexError"):
         mapper.map(picture(), 7, "hirescam")
     assert not network.body._forward_hooks
 

@@ -169,7 +169,7 @@ def test_unusual_images_are_answered_less_surely_in_the_file_too(tiny, tmp_path,
 
 
 def test_what_rounding_does_to_all_images_is_taken_back_where_that_helps():
-    from allkit.builtin.quantise import _lines
+    from allkit.exporting.quantise import _lines
 
     rng = np.random.default_rng(0)
     wanted = rng.uniform(1, 3, (64, 3))

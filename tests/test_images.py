@@ -335,7 +335,7 @@ def test_a_wrong_checksum_is_refused_even_where_pillow_accepts_it():
         (bytes(500), "not an image of a known format"),
     ],
 )
-def test_what_is_no_image_is_named_with_the_formats_taken(tmp_path, data, word):
+def test_what_is_no_image_is_named_with_the_formats_taken(allkit_registry, tmp_path, data, word):
     path = tmp_path / "smear.jpg"
     path.write_bytes(data)
     with pytest.raises(

@@ -2,12 +2,14 @@
 
 import importlib
 import importlib.metadata
+import os
 import shutil
 import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from allkit import Augmentation, Backbone, BackboneFamily, Exporter, hookimpl
@@ -239,6 +241,239 @@ def test_a_trace_tells_every_import_hook_and_call(install, monkeypatch, capfd):
     assert "[allkit] acme 1.2: a.build('none') ✗ ZeroDivisionError" in err
 
 
+@pytest.mark.parametrize("forks", [True, False])
+def test_one_bad_import_condemns_no_other(install, monkeypatch, forks):
+    monkeypatch.setattr("allkit.plugins.probe.FORKS", forks and hasattr(os, "fork"))
+    bad = {
+        "aaa-strict": ("import warnings; warnings.simplefilter('error')", "error of every warning"),
+        "aab-path": ("import sys; del sys.path[:]", "takes folders off sys.path"),
+        "aac-ends": ("import os; os._exit(5)", "ended the Python process (status 5)"),
+        "aad-stops": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    }
+    for name, (source, _) in bad.items():
+        install(name, source)
+    install(
+        "warns", "import warnings; warnings.warn('old', DeprecationWarning)\n" + offering("net")
+    )
+    state = {p.distribution: p for p in Registry().plugins}
+    for name, (_, words) in bad.items():
+        assert words in state[name].error
+    assert state["warns"].error is None
+    assert state["warns"].offers
+
+
+def test_the_time_that_is_told_is_the_time_that_was_taken(install):
+    install("acme", "import os; os._exit(1)")
+    install("bolt", "import time; time.sleep(0.3)\n" + offering("net"))
+    state = {p.distribution: p for p in Registry().plugins}
+    assert state["acme"].seconds < 5
+    assert 0.3 <= state["bolt"].seconds < 5
+
+
+def test_ctrl_c_in_a_call_of_a_plugin_is_no_fault_of_it():
+    from allkit.cli.ending import Stopped
+    from allkit.plugins import calling
+
+    with pytest.raises(Stopped), calling("acme 1.2", "backbone", "net", "forward"):
+        raise Stopped(130)
+    with (
+        pytest.raises(PluginError, match="tried to end the program"),
+        calling("acme 1.2", "backbone", "net", "forward"),
+    ):
+        sys.exit(0)
+
+
+def damaged(site, name, **files):
+    info = site / f"{name}.dist-info"
+    info.mkdir()
+    for file, text in files.items():
+        (info / file.replace("_txt", ".txt")).write_text(text)
+    return info
+
+
+def test_a_damaged_installation_is_named_with_its_path_and_stops_nothing(install, cli, tmp_path):
+    install("bolt", offering("net"))
+    site = tmp_path / "installed"
+    bare = damaged(site, "acme-1.0", entry_points_txt="[allkit]\nplugin = acme\n")
+    twice = [
+        damaged(
+            site,
+            f"crux-{version}.0",
+            METADATA=f"Name: crux\nVersion: {version}.0\n",
+            entry_points_txt="[allkit]\nplugin = crux\n",
+        )
+        for version in (1, 2)
+    ]
+    host = Registry()
+    told = [str(problem) for problem in host.problems()]
+    assert [t for t in told if f"{bare} has no METADATA with a name and a version." in t]
+    assert [t for t in told if all(str(folder) in t for folder in twice)]
+    assert all("pip install --force-reinstall" in t for t in told if "damaged" in t)
+    assert host.get("backbone", "net")
+    assert host.get("backbone", "vgg16")
+    with using(Registry()):
+        status, out, _ = cli("plugins")
+        assert status == 0
+        assert f"BROKEN  Its installation is damaged. {bare}" in out
+        assert cli("doctor")[0] == 1
+    status, out, _ = cli("--help")
+    assert status == 0
+
+
+def test_a_requirement_that_is_not_met_is_named_where_it_matters(install, tmp_path):
+    install("acme", "import no_such_module")
+    install("bolt", offering("net"))
+    for name in ("acme", "bolt"):
+        with (tmp_path / "installed" / f"{name}-1.2.dist-info" / "METADATA").open("a") as file:
+            file.write("Requires-Dist: no-such-package>=2\nRequires-Dist: numpy>=99\n")
+            file.write("Requires-Dist: another; extra == 'more'\nRequires-Dist: numpy>=1\n")
+    host = Registry()
+    state = {p.distribution: p for p in host.plugins}
+    assert "It requires no-such-package>=2 (not installed), numpy>=99 (" in state["acme"].error
+    assert state["bolt"].error is None
+    told = [str(p) for p in host.problems() if p.where == "bolt 1.2" and "requires" in p.what]
+    assert told[0] == (
+        "bolt 1.2: It requires no-such-package>=2, which is not installed. "
+        "Type: pip install 'no-such-package>=2'"
+    )
+    assert len(told) == 2
+    assert not any("another" in text for text in told)
+
+
+def test_problems_tell_of_an_offer_of_nothing_an_old_contract_and_a_conflict(install):
+    install("acme", "from allkit import hookimpl\napi_version = 2\n")
+    install("bolt", offering("net", "vgg16"))
+    install("crux", offering("net"))
+    found = {
+        (p.where, p.state): p.what
+        for p in Registry().problems()
+        if not p.where.startswith("allkit-")
+    }
+    assert "offers nothing" in found["acme 1.2", "note"]
+    assert "Deprecated: it is written for version 1" in found["crux 1.2", "note"]
+    assert "bolt/net, crux/net" in found["bolt 1.2 and crux 1.2", "problem"]
+    both = [
+        what for (where, state), what in found.items() if state == "note" and " and bolt" in where
+    ]
+    assert "allkit's own is used" in both[0]
+
+
+def test_nothing_is_wrong_with_what_comes_with_allkit():
+    assert Registry(discover=False).problems() == []
+
+
+def editable(site, name):
+    (site / f"{name}-1.2.dist-info" / "direct_url.json").write_text(
+        '{"dir_info": {"editable": true}, "url": "file:///somewhere"}'
+    )
+
+
+def test_an_edited_editable_plugin_gives_other_results_another_mark(install, tmp_path):
+    install("acme", offering("net"))
+    site = tmp_path / "installed"
+    editable(site, "acme")
+    (site / "acme.py").unlink()
+    package = site / "acme"
+    package.mkdir()
+    (package / "__init__.py").write_text(offering("net"))
+    (package / "table.json").write_text("{}")
+
+    def mark():
+        return Registry().mark("backbone", "net")
+
+    first = mark()
+    assert "acme 1.2+" in first
+    assert mark() == first
+    (package / "table.json").write_text('{"edited": 1}')
+    second = mark()
+    (package / "__pycache__").mkdir(exist_ok=True)
+    (package / "__pycache__" / "acme.pyc").write_bytes(b"made")
+    assert second != first
+    assert mark() == second
+    (package / "__init__.py").write_text(offering("net") + "# edited\n")
+    assert mark() not in (first, second)
+    installed = site / "acme-1.2.dist-info"
+    (installed / "direct_url.json").unlink()
+    (installed / "RECORD").write_text("acme/__init__.py,sha256=a,1\n")
+    assert mark() == "net acme 1.2"
+
+
+def test_what_a_stranger_writes_is_shown_as_one_short_line(install, cli):
+    summary = "red \\x1b[31m and \\u202e turned\\n" + "long " * 99
+    source = f'{HEAD}@hookimpl\ndef allkit_backbones(): return [Backbone("net", build, summary="{summary}")]'
+    install("acme", source)
+    with using(Registry()) as host:
+        ((_, offer),) = [o for o in host.offers("backbone") if o[1].name == "net"]
+        out = cli("plugins")[1]
+    assert offer.summary.startswith(r"red \u001b[31m and \u202e turned long long")
+    assert len(offer.summary) <= 300
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+
+
+@pytest.mark.parametrize("name", ["../../up", "\x1b[31m", "x" * 300, "two words", "a/b", "", "A"])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    host = Registry(discover=False)
+    module = plugin(allkit_backbones=lambda: [Backbone(name, build)])
+    module.api_version = 2
+    error = host.register(module, name="mine").error
+    assert "name" in error
+    assert "\x1b" not in error
+    assert len(error) < 500
+
+
+# ── version 1 of the contract ─────────────────────────────────────────────────────────────────
+
+SAVED = Path(__file__).parent / "saved" / "plugins-1"
+
+
+@pytest.fixture
+def saved(install):
+    """A registry with the plugins that were written for allkit 0.2.0."""
+    for file in sorted(SAVED.glob("*.py")):
+        install(file.stem.replace("_", "-"), file.read_text(), "0.2.0")
+    with using(Registry()) as host:
+        yield host
+
+
+def test_plugins_of_version_1_of_the_contract_load_and_are_called_deprecated(saved):
+    state = {p.distribution: p for p in saved.plugins if p.distribution.startswith("saved-")}
+    assert set(state) == {"saved-augmentation", "saved-backbone", "saved-exporter", "saved-family"}
+    for one in state.values():
+        assert one.error is None
+        assert one.api_version == 1
+        assert "until 0.4" in one.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("saved-net", 8), ("saved:narrow", 4), ("saved:wide", 16)]
+)
+def test_backbones_of_version_1_build_and_compute(saved, name, width):
+    torch = pytest.importorskip("torch")
+    record = saved.get("backbone", name)
+    assert record.input.size == 32
+    assert record.build("none")(torch.zeros(2, 3, 32, 32)).shape == (2, width)
+
+
+def test_augmentations_of_version_1_apply(saved):
+    image = np.full((8, 8, 3), 100, np.uint8)
+    changed = saved.get("augmentation", "saved-strong").apply(image, np.random.default_rng(0))
+    assert changed.shape == image.shape
+    assert changed.dtype == np.uint8
+    assert (changed != image).any()
+    assert saved.get("backbone", "saved-net").license == "bsd-3-clause"
+
+
+@pytest.mark.slow
+def test_exporters_of_version_1_write_and_open(saved, tiny, drawn, tmp_path):
+    path = tmp_path / "model.saved"
+    record = saved.get("exporter", "saved")
+    record.write(tiny, path, precision="float32", calibration=None)
+    field = sorted(drawn.parent.rglob("*.png"))[0]
+    (answer,) = record.open(path).predict(field)
+    assert answer.label == tiny.predict(field)[0].label
+
+
 def test_a_registry_can_stand_in_for_the_installed_ones():
     host = Registry(discover=False)
     with using(host):
@@ -379,6 +614,7 @@ def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
 def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
     root = Path(__file__).parents[1]
     assert f"## `{hook_name}(" in (root / "docs" / "reference" / "hooks.md").read_text()
-    assert f"def test_hook_{hook_name}_" in Path(__file__).read_text()
+    tests = (root / "tests").glob("test_*.py")
+    assert any(f"def test_hook_{hook_name}_" in p.read_text() for p in tests)
     packages = root.glob("plugins/*/allkit_*.py")
     assert any(f"@hookimpl\ndef {hook_name}(" in p.read_text() for p in packages)

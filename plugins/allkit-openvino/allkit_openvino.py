@@ -2,6 +2,9 @@
 
 The file is a zip of OpenVINO's two files (`model.xml`, `model.bin`), not compressed; its comment
 holds the description and the SHA-256 of everything. The graph is the one of the ONNX export.
+
+A new format takes `allkit.exporting.write` and `FilePredictor`, which need none of what is below about
+zips and seals. This one is older, and its files are to open in every version.
 """
 
 from __future__ import annotations
@@ -38,20 +41,23 @@ def write(model: Any, path: Path, *, precision: str, calibration: list[Image] | 
 
     In float32, or int8 with images to calibrate it: the graph is that of the ONNX export.
     """
-    from allkit.plugins import registry
+    from allkit.exporting import onnx_graph
     from allkit.runtime.seal import describe, seal
 
     openvino = import_silent("openvino")
     with tempfile.TemporaryDirectory() as folder:
         graph = Path(folder) / "model.onnx"
-        registry().get("exporter", "onnx").write(
-            model, graph, precision=precision, calibration=calibration
-        )
+        graph.write_bytes(onnx_graph(model, precision=precision, calibration=calibration))
         # Read by the core, not by OpenVINO's converter, which reports its use.
         openvino.serialize(
             openvino.Core().read_model(graph), Path(folder) / "m.xml", Path(folder) / "m.bin"
         )
-        description = describe(model.info, format=format_of(model.info), precision=precision)
+        description = describe(
+            model.info,
+            format=format_of(model.info),
+            precision=precision,
+            exporter="allkit-openvino/openvino",
+        )
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as file:
             for name in ("m.xml", "m.bin"):

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from allkit import Backbone, InputSpec, hookimpl
 
 if TYPE_CHECKING:
@@ -21,13 +23,27 @@ if TYPE_CHECKING:
 
 api_version = 2
 
-SCALES, DIRECTIONS, SIDE = 4, 6, 7
+SIDE = 7  # pixels of a wavelet
 NOISE = 0.01  # of optical density: less than 8 bits show, and what engines round differently
 STAGES = ("density", "scattering", "pool")
 
 
-def build(weights: str | Path) -> nn.Module:
-    """Return the network, `(N, 3, 224, 224)` → `(N, 399)`, cut behind the wavelets."""
+class Settings(BaseModel):
+    """The settings of `scattering`; with the defaults it has 399 features."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scales: int = Field(
+        4,
+        ge=1,
+        le=5,
+        description="sizes of structures, each twice the one before: 4 is up to 8 pixels",
+    )
+    directions: int = Field(6, ge=2, le=16, description="directions in which structures lie")
+
+
+def build(weights: str | Path, *, settings: Settings) -> nn.Module:
+    """Return the network, `(N, 3, 224, 224)` → `(N, D)`, cut behind the wavelets."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -39,11 +55,11 @@ def build(weights: str | Path) -> nn.Module:
             return -torch.log10(pixels.clamp(1 / 255, 1.0))
 
     class Scattering(nn.Module):
-        """Channels `(N, 3, S, S)` → `(N, 399, S / 16, S / 16)`: averages of 1, |ψ| and ||ψ|ψ|."""
+        """Channels `(N, 3, S, S)` → `(N, D, S / 2ⁿ, S / 2ⁿ)`, n = scales: averages of 1, |ψ| and ||ψ|ψ|."""
 
         def __init__(self) -> None:
             super().__init__()
-            real, imaginary = _morlets(torch)
+            real, imaginary = _morlets(settings.directions)
             self.register_buffer("real", real)
             self.register_buffer("imaginary", imaginary)
 
@@ -52,12 +68,12 @@ def build(weights: str | Path) -> nn.Module:
             alone = maps.reshape(n * c, 1, h, w)
             real = functional.conv2d(alone, self.real, padding=SIDE // 2)
             imaginary = functional.conv2d(alone, self.imaginary, padding=SIDE // 2)
-            return torch.sqrt(real**2 + imaginary**2 + NOISE**2).reshape(n, c * DIRECTIONS, h, w)
+            return torch.sqrt(real**2 + imaginary**2 + NOISE**2).reshape(n, -1, h, w)
 
         def forward(self, maps: torch.Tensor) -> torch.Tensor:
             kept = []
             first: list[torch.Tensor] = []
-            for scale in range(SCALES):
+            for scale in range(settings.scales):
                 # What came out of finer scales is looked at again at this one.
                 kept += [self._shrunk(self.wavelets(finer), scale) for finer in first[-1:]]
                 first.append(self.wavelets(maps))
@@ -68,7 +84,7 @@ def build(weights: str | Path) -> nn.Module:
 
         @staticmethod
         def _shrunk(maps: torch.Tensor, scale: int) -> torch.Tensor:
-            return functional.avg_pool2d(maps, 2 ** (SCALES - scale))
+            return functional.avg_pool2d(maps, 2 ** (settings.scales - scale))
 
     class Pool(nn.Module):
         """The average over the field: `(N, C, h, w)` → `(N, C)`."""
@@ -84,8 +100,8 @@ def build(weights: str | Path) -> nn.Module:
     return net
 
 
-def _morlets(torch: object) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return real and imaginary part of the wavelets, each `(6, 1, 7, 7)`, of zero mean."""
+def _morlets(directions: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return real and imaginary part of the wavelets, each `(directions, 1, 7, 7)`, of zero mean."""
     import torch as t
 
     half = SIDE // 2
@@ -96,8 +112,8 @@ def _morlets(torch: object) -> tuple[torch.Tensor, torch.Tensor]:
     )
     envelope = t.exp(-(x**2 + y**2) / (2 * 1.6**2))
     rows = []
-    for direction in range(DIRECTIONS):
-        angle = math.pi * direction / DIRECTIONS
+    for direction in range(directions):
+        angle = math.pi * direction / directions
         phase = 0.75 * math.pi * (x * math.cos(angle) + y * math.sin(angle))
         wave = t.complex(t.cos(phase), t.sin(phase))
         wave = (wave - (wave * envelope).sum() / envelope.sum()) * envelope
@@ -118,5 +134,6 @@ def allkit_backbones() -> Iterable[Backbone]:
             stages=STAGES,
             license="none",
             summary="wavelet scattering: texture and sizes, nothing trained, no download",
+            settings=Settings,
         )
     ]

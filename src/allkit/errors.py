@@ -54,7 +54,8 @@ class ImageError(AllkitError):
 
     `code` is a stable word for programs: `missing`, `empty`, `not_an_image`, `truncated`,
     `corrupt`, `too_small`, `too_large`, `too_slow`, `animated`, `translucent`, `float`, `low_bit_depth`,
-    `mode`, `array`; `identity` for a DICOM with writing in its pixels.
+    `mode`, `array`; `identity` for a DICOM with writing in its pixels, `reader` for what the reader of a
+    plugin could not do, `tile` for a part of a whole slide where a field is wanted.
     """
 
     def __init__(self, message: str, *, code: str) -> None:

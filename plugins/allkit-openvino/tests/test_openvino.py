@@ -38,7 +38,7 @@ def test_int8_is_a_quarter_of_the_size_and_its_features_are_near(
     assert sizes["int8"] < 0.45 * sizes["float32"]
     found = record.open(path).outputs(allkit_images).features
     wanted = allkit_model.outputs(allkit_images).features
-    # Without VNNI instructions sums of products of 8 bits overflow (allkit.builtin.quantise), and the
+    # Without VNNI instructions sums of products of 8 bits overflow (allkit.exporting.quantise), and the
     # distance was 0.13 on the one such processor tried. Whether answers hold, the proof tells.
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     near = 0.03 if "vnni" in flags else 0.2

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from allkit import AllkitError
 from allkit.plugins import Registry
 from allkit.testing import conformance
 
@@ -42,3 +43,15 @@ def test_a_shifted_field_has_nearly_the_same_features_and_another_texture_has_no
     with torch.inference_mode():
         a, b, c = net(fine), net(fine.roll(5, dims=3)), net(coarse)
     assert float((a - b).norm()) < 0.2 * float((a - c).norm())
+
+
+def test_scales_and_directions_are_settings():
+    host = Registry()
+    small = host.get("backbone", {"scattering": {"scales": 2, "directions": 4}}).build("none")
+    usual = host.get("backbone", "scattering").build("none")
+    widths = [net(torch.rand(1, 3, 224, 224)).shape[1] for net in (small, usual)]
+    assert small.scattering.real.shape == (4, 1, 7, 7)
+    # Each colour, its wavelets at every scale, and those of the next finer scale once more.
+    assert widths == [3 + 2 * 12 + 48, 399]
+    with pytest.raises(AllkitError, match="directions = 1"):
+        host.get("backbone", {"scattering": {"directions": 1}})

@@ -16,14 +16,13 @@ import torch
 from allkit.errors import AllkitError, ExportError
 from allkit.network.around import ordinary
 from allkit.runtime.description import read_description
-from allkit.runtime.graph import GraphPredictor
+from allkit.runtime.graph import OUTPUTS, GraphPredictor
 from allkit.runtime.reading import parse_json
 from allkit.runtime.seal import read_sealed
 
 __all__ = ["ProgramPredictor"]
 
 TRUST = "trust"
-OUTPUTS = ("probabilities", "logits", "features")
 KNOWN = (
     "data/weights/weight_",
     "data/weights/model_weights_config.json",

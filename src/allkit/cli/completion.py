@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from allkit.records import Backbone
 
-__all__ = ["complete_backbone", "complete_config", "complete_exporter"]
+__all__ = ["complete_backbone", "complete_config", "complete_exporter", "complete_method"]
 
 
 def complete_backbone(incomplete: str) -> list[str]:
@@ -26,6 +26,13 @@ def complete_exporter(incomplete: str) -> list[str]:
     from allkit.plugins import registry
 
     return _beginning(registry().names("exporter"), incomplete)
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Return the ways to explain an answer whose name begins like this."""
+    from allkit.plugins import registry
+
+    return _beginning(["auto", "cells", *registry().names("explainer")], incomplete)
 
 
 def complete_config(incomplete: str) -> list[str]:

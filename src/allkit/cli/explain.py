@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
 
+from allkit.cli.completion import complete_method
 from allkit.cli.models import load_folder
-from allkit.cli.options import Device, Json, ModelFolder, Overwrite, spell_out
+from allkit.cli.options import Device, Json, ModelFolder, Overwrite
 from allkit.cli.progress import say
 from allkit.cli.reports import require_places, write_report
+from allkit.config.files import parse_yaml
 from allkit.errors import ConfigError
 from allkit.files import require_free
 
 __all__ = ["explain"]
 
-Method = Literal["auto", "hirescam", "gradcam", "occlusion", "cells"]
+METHODS = "auto | cells | EXPLAINER"
 
 
 def explain(
@@ -29,7 +31,12 @@ def explain(
         typer.Option("--class", help="the class to explain", show_default="the answer"),
     ] = None,
     method: Annotated[
-        Method, typer.Option(help="how the map is made", metavar=spell_out(Method))
+        str,
+        typer.Option(
+            help="how the map is made; see `allkit plugins`",
+            metavar=METHODS,
+            autocompletion=complete_method,
+        ),
     ] = "auto",
     data: Annotated[
         Path | None, typer.Option(help="the training images, to show the nearest of them")
@@ -43,6 +50,7 @@ def explain(
     Example:
     allkit explain model field.png --out map.png
     allkit explain model field.png --out map.png --data split.csv
+    allkit explain model field.png --out map.png --method "{integrated-gradients: {steps: 64}}"
     """
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; the explanation is written as a .png file.")
@@ -56,7 +64,7 @@ def explain(
 
         examples, cache = Dataset.open(data), FeatureCache()
     explanation = classifier.explain(
-        image, target=target, method=method, data=examples, cache=cache
+        image, target=target, method=_asked(method), data=examples, cache=cache
     )
     explanation.save(out, classifier.info.display_names)
     report = json.dumps(explanation.to_dict(), indent=1, ensure_ascii=False)
@@ -64,3 +72,15 @@ def explain(
     for line in explanation.lines(classifier.info.display_names):
         say(line)
     say(f"Saved {out}.")
+
+
+def _asked(method: str) -> Any:
+    """Return a method as it is given: a name, or, in braces, one with its settings as in YAML."""
+    if not method.startswith("{"):
+        return method
+    try:
+        return parse_yaml(method)
+    except ValueError as error:
+        raise ConfigError(
+            f"--method {method} is not NAME or {{NAME: {{SETTING: VALUE}}}}: {error}."
+        ) from None

@@ -12,6 +12,7 @@ from allkit.cli.data import open_data, open_part, training_parts
 from allkit.cli.models import load_folder
 from allkit.cli.options import ModelFolder, Overwrite
 from allkit.cli.progress import bars, put, say
+from allkit.config import override
 from allkit.errors import ConfigError
 from allkit.files import require_free
 
@@ -26,8 +27,18 @@ def export(
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[
         str,
-        typer.Option("--format", help="see `allkit plugins`", autocompletion=complete_exporter),
+        typer.Option(
+            "--format",
+            help="NAME or PACKAGE/NAME: see `allkit plugins`",
+            autocompletion=complete_exporter,
+        ),
     ] = "onnx",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="a setting of the format; the value is YAML"
+        ),
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="compute in 8-bit integers")] = False,
     calibrate: Annotated[
         Path | None, typer.Option(help="training images for --int8 (the parts train and val)")
@@ -81,15 +92,20 @@ def export(
     if calibrate is not None and not int8:
         raise ConfigError("--calibrate is for int8. Give --int8 too, or leave it out.")
     precision = "int8" if int8 else "float32"
+    assigned = override({}, settings or [])
     classifier = load_folder(model, "cpu" if distil is None else "auto")
     compared = open_part(data, "test") if data is not None else None
     calibration = open_part(calibrate, "train", "val") if calibrate is not None else None
     if distil is not None:
-        from allkit.model.export import chosen_exporter
+        from allkit.model.export import chosen_exporter, with_settings
 
         # To distil takes long: what can be wrong about the file is said before.
         chosen_exporter(
-            out, format=format_name, precision=precision, calibrated=int8, overwrite=overwrite
+            out,
+            format=with_settings(format_name, assigned),
+            precision=precision,
+            calibrated=int8,
+            overwrite=overwrite,
         )
         classifier = _student(classifier, distil, student, student_weights)
         if keep_model is not None:
@@ -99,6 +115,7 @@ def export(
         parity = classifier.export(
             out,
             format=format_name,
+            settings=assigned,
             precision=precision,
             calibration=calibration,
             check=compared,

@@ -58,11 +58,19 @@ def predict(
         typer.Option(help="where it is computed; ray is a cluster of machines"),
     ] = "local",
     device: Device = "auto",
+    reader: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="how a plugin's reader reads, as in 'whole-slide{\"side\":448}'; repeatable",
+            metavar="READER{SETTINGS}",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Answer for images: one row each, in order; with --by, one for each slide, case or folder.
 
     A table names the images in its column image; labels are not needed.
+    A whole slide, where a plugin reads it, has a row for each tile.
     Without --out the rows are JSON Lines on standard output.
     Exit status 1 when some images were unreadable.
 
@@ -72,6 +80,7 @@ def predict(
     """
     from allkit.data.left_out import left_out_text
     from allkit.files import model_hash
+    from allkit.images.readers import chosen
     from allkit.volume.inputs import Shard
     from allkit.volume.run import AnsweringRun, Identity
     from allkit.volume.tables import require_format
@@ -81,29 +90,32 @@ def predict(
     if out is not None:
         require_format(out)
         require_free(out, overwrite=overwrite)
-    rows, others = _rows(images, by, slide_pattern)
-    for folder, left in others.items():
-        say(f"{folder}: not taken: {left_out_text(left)}.")
-    rows = share.of(rows)
-    predictor = open_model(model, device)
-    answer: Answer = predictor.stream
-    if engine == "ray":
-        from allkit.volume.ray_data import stream
+    if reader and engine == "ray":
+        raise ConfigError("--reader holds for this process only. Leave out --engine ray.")
+    with chosen(reader or ()):
+        rows, others = _rows(images, by, slide_pattern)
+        for folder, left in others.items():
+            say(f"{folder}: not taken: {left_out_text(left)}.")
+        rows = share.of(rows)
+        predictor = open_model(model, device)
+        answer: Answer = predictor.stream
+        if engine == "ray":
+            from allkit.volume.ray_data import stream
 
-        answer = partial(stream, partial(open_model, model.resolve(), device), device)
-    if out is None:
-        unreadable = _print(rows, answer, predictor)
-    else:
-        identity = Identity(
-            model=model_hash(model),
-            classes=predictor.classes,
-            shard=str(share),
-            count=len(rows),
-            images=rows.fingerprint(),
-            by=by,
-        )
-        with AnsweringRun(out, identity, overwrite=overwrite) as run:
-            unreadable = _write(rows, answer, predictor, run)
+            answer = partial(stream, partial(open_model, model.resolve(), device), device)
+        if out is None:
+            unreadable = _print(rows, answer, predictor)
+        else:
+            identity = Identity(
+                model=model_hash(model),
+                classes=predictor.classes,
+                shard=str(share),
+                count=len(rows),
+                images=rows.fingerprint(),
+                by=by,
+            )
+            with AnsweringRun(out, identity, overwrite=overwrite) as run:
+                unreadable = _write(rows, answer, predictor, run)
     if unreadable:
         total = len(rows.images if isinstance(rows, Units) else rows)
         say(f"{unreadable:,} of {total:,} images were unreadable; their rows say why.")

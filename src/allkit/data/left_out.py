@@ -1,8 +1,9 @@
 """What is not taken from a folder or a zip, and why: one rule for every command.
 
-Taken are files with the suffix of an image. Hidden files and folders, and those of trash, thumbnails
-and the system, hold copies of images that nobody means, so they are not; links to folders are not
-followed, since a loop would never end. All of it is counted and said.
+Taken are files with the suffix of an image, also of one that an installed plugin reads. Hidden files
+and folders, and those of trash, thumbnails and the system, hold copies of images that nobody means,
+so they are not; links to folders are not followed, since a loop would never end. All of it is counted
+and said.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 from allkit.errors import DatasetError
-from allkit.images.decode import IMAGE_SUFFIXES
+from allkit.images.mistaken import package_for
+from allkit.images.own import IMAGE_SUFFIXES
+from allkit.images.readers import reader_suffixes
+from allkit.images.tiles import is_slide_name
 
 __all__ = [
     "METADATA",
@@ -23,10 +27,11 @@ __all__ = [
     "no_images",
     "walk",
     "why_left_out",
+    "why_no_image",
     "whys_of",
 ]
 
-Why = Literal["name", "hidden", "system", "link", "table", "unnamed"]
+Why = Literal["name", "slide", "reader", "hidden", "system", "link", "table", "unnamed"]
 """Why something is not taken; `left_out_text` has the words."""
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -34,6 +39,14 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 _WORDS: dict[Why, tuple[str, str]] = {
     "name": ("file is no image by its name", "files are no images by their names"),
+    "slide": (
+        "is a whole slide, not an image of one field (`allkit tiles`, of allkit-wsi, cuts it)",
+        "are whole slides, not images of one field (`allkit tiles`, of allkit-wsi, cuts them)",
+    ),
+    "reader": (
+        "is a DICOM, whose reader is not installed (pip install allkit-dicom)",
+        "are DICOM, whose reader is not installed (pip install allkit-dicom)",
+    ),
     "hidden": ("is hidden", "are hidden"),
     "system": (
         "is of the trash, thumbnails or the system",
@@ -75,7 +88,17 @@ _SHOWN = 3
 def is_image_name(name: str) -> bool:
     """Return whether a file is an image by its name; hidden files and junk are not."""
     path = PurePosixPath(name.replace("\\", "/"))
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    suffix = path.suffix.lower()
+    if not suffix or path.name.startswith("."):
+        return False
+    return suffix in IMAGE_SUFFIXES or path.name.lower().endswith(reader_suffixes())
+
+
+def why_no_image(name: str) -> Why:
+    """Return why a file that is no image by its name is not taken."""
+    if is_slide_name(name):
+        return "slide"
+    return "reader" if package_for(name) else "name"
 
 
 def why_left_out(name: str) -> Why | None:
@@ -99,7 +122,7 @@ def whys_of(paths: Iterable[str]) -> dict[Why, list[str]]:
             if parts and parts[-1] in METADATA
             else "unnamed"
             if is_image_name(path)
-            else "name"
+            else why_no_image(path)
         )
         found.setdefault(waste or named, []).append(path)
     return found
@@ -130,13 +153,15 @@ def no_images(place: str, found: Mapping[Why, int | Sequence[str]]) -> DatasetEr
 
 
 def walk(
-    root: str, unreadable: Callable[[OSError], None]
+    root: str,
+    unreadable: Callable[[OSError], None],
+    taken: Callable[[str], bool] = is_image_name,
 ) -> Iterator[tuple[str, Why | Literal["folder"] | None]]:
     """Yield everything below a folder in the order of names, and why it is not taken.
 
     Paths are relative to `root` and have `/`; that of a folder ends with it. `None` stands for an
-    image and `folder` for a folder that is entered. A folder that cannot be opened goes to
-    `unreadable`.
+    image, which is what is `taken` by its name, and `folder` for a folder that is entered. A folder that
+    cannot be opened goes to `unreadable`.
     """
     below = [("", _entries(root, "", unreadable))]
     while below:
@@ -154,7 +179,7 @@ def walk(
             yield path, "folder"
             below.append((path, _entries(root, path, unreadable)))
         else:
-            yield path, None if is_image_name(name) else "name"
+            yield path, None if taken(name) else why_no_image(name)
 
 
 def _entries(

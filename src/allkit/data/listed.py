@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from allkit.data.delimited import OWN, open_lines
-from allkit.data.left_out import Why, no_images, walk, whys_of
+from allkit.data.left_out import Why, is_image_name, no_images, walk, whys_of
 from allkit.data.missing import missing_text
 from allkit.data.sources import ZipSource, name_on_disk
 from allkit.data.values import (
@@ -27,6 +27,8 @@ from allkit.data.values import (
 from allkit.data.zips import image_members
 from allkit.errors import AllkitError, ConfigError, DatasetError
 from allkit.images.mistaken import pretender
+from allkit.images.readers import region_suffixes
+from allkit.images.tiles import is_slide_name, tiles_in
 from allkit.shown.text import shortened, unguarded
 
 __all__ = [
@@ -34,6 +36,8 @@ __all__ = [
     "ZIP",
     "folder_images",
     "found_path",
+    "images_of_file",
+    "is_slide_file",
     "is_table",
     "is_zip",
     "open_parquet",
@@ -223,20 +227,35 @@ def _require(path: Path, columns: list[str], wanted: list[str]) -> None:
 def folder_images(folder: str, left: dict[Why, int]) -> Iterator[str]:
     """Yield the images of a folder, at any depth, in the order of names, each with the folder's path.
 
-    Links to folders are not followed. What is not taken is counted in `left`, by why. Raises
-    `DatasetError` where a folder cannot be opened, and at the end where there were no images.
+    A whole slide that an installed plugin reads stands for its tiles. Links to folders are not
+    followed. What is not taken is counted in `left`, by why. Raises `DatasetError` where a folder cannot
+    be opened, and at the end where there were no images.
     """
     root = os.path.normpath(folder)
     prefix = "" if root == os.curdir else os.path.join(root, "")
     empty = True
-    for path, why in walk(root, _refuse):
+    for path, why in walk(root, _refuse, _is_taken):
         if why is None:
             empty = False
-            yield prefix + path.replace("/", os.sep)
+            yield from images_of_file(prefix + path.replace("/", os.sep))
         elif why != "folder":
             left[why] = left.get(why, 0) + 1
     if empty:
         raise no_images(folder, left)
+
+
+def images_of_file(path: str) -> list[str]:
+    """Return what a file stands for: itself, or the tiles of a whole slide that a plugin reads."""
+    return tiles_in(path) if is_slide_file(path) else [path]
+
+
+def is_slide_file(path: str) -> bool:
+    """Return whether a path is that of a whole slide for which a reader is installed."""
+    return is_slide_name(path) and path.lower().endswith(region_suffixes()) and os.path.isfile(path)
+
+
+def _is_taken(name: str) -> bool:
+    return is_image_name(name) or (is_slide_name(name) and name.lower().endswith(region_suffixes()))
 
 
 def _refuse(error: OSError) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from allkit.data.zips import first_bytes_of_member, read_member
+from allkit.images.hidden import DRAWN
 from allkit.images.regular import read_first, read_regular
 
 __all__ = [
@@ -25,8 +26,6 @@ __all__ = [
 
 HEAD = 1024
 """Bytes at the beginning of a file that may hold the text of drawn images."""
-DRAWN = ("Source", "Drawn by allkit. This is no photograph of a smear.")
-"""The keyword and the text that mark a drawn PNG file, before its pixels."""
 
 
 @dataclass(frozen=True, slots=True)

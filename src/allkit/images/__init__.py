@@ -1,6 +1,10 @@
 """One image: decoded, its white cells, its statistics, and whether two show the same field.
 
-decode        the only decoder: what is taken, what is refused
+decode        the door: what is given becomes pixels, by the reader of its format
+own           the formats that allkit reads itself
+readers       which reader takes a file, and whether what it gives is an image
+tiles         files that are never read whole: their tiles, by name
+hidden        what a file holds besides pixels, by name
 formats       the parts of PNG and TIFF files that make pixels
 jpeg          those of JPEG files, and the damage in them that can be known
 jpeg_end      whether the data of a JPEG ends where its pixels end

@@ -20,7 +20,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints is not taken for pixels
     from allkit.errors import ImageError
-    from allkit.images.decode import read_here
+    from allkit.images.own import read_here
 
     _limit()
     head = json.loads(sys.stdin.buffer.readline())

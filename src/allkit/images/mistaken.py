@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["MOST_TO_TELL", "mistaken_for", "pretender"]
+__all__ = ["MOST_TO_TELL", "SLIDES", "mistaken_for", "package_for", "pretender"]
 
 MOST_TO_TELL = 1024
 """As many bytes of the beginning tell what a file is."""
+
+SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+"""Ends of the names of whole slides, as scanners write them."""
+_PACKAGES = {".dcm": "allkit-dicom", ".dicom": "allkit-dicom"} | dict.fromkeys(
+    SLIDES, "'allkit-wsi[openslide]'"
+)
+"""Ends of names → the package whose reader takes such files, as pip is asked for it."""
 
 _ARCHIVES = {
     b"Rar!": "a RAR archive",
@@ -40,6 +47,17 @@ def mistaken_for(head: bytes, *, wanted: bytes = b"") -> str:
     if head[257:262] == b"ustar":
         return "is a tar archive by its content. Unpack it, and give the folder."
     return ""
+
+
+def package_for(name: str, data: bytes = b"") -> str:
+    """Return the package that reads a file, as pip is asked for it; empty where none is known.
+
+    `data` is its beginning: a DICOM is known by it whatever its name is.
+    """
+    if data[128:132] == b"DICM":
+        return _PACKAGES[".dcm"]
+    dot = name.rfind(".")
+    return _PACKAGES.get(name[dot:].lower(), "") if dot >= 0 else ""
 
 
 def pretender(data: bytes) -> str:

@@ -34,7 +34,7 @@ from allkit.features import FeatureCache
 from allkit.model.answering import Answering
 from allkit.model.explain import Explainer
 from allkit.model.explanation import Explanation
-from allkit.model.export import write_export
+from allkit.model.export import Format, with_settings, write_export
 from allkit.model.folder import write_model
 from allkit.model.info import ModelInfo
 from allkit.model.own import Given
@@ -290,7 +290,8 @@ class Classifier(Answering):
         self,
         path: str | Path,
         *,
-        format: str = "onnx",
+        format: Format = "onnx",
+        settings: Mapping[str, Any] | None = None,
         precision: str = "float32",
         calibration: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
         check: Dataset | Sequence[npt.NDArray[np.uint8]] | None = None,
@@ -300,7 +301,8 @@ class Classifier(Answering):
         """Write the model as one file of another format, and compare its answers with the model's.
 
         The file computes everything from uint8 RGB pixels to calibrated probabilities, and holds
-        the data of verdicts. `precision` is `float32`, or `int8` with training images as
+        the data of verdicts. `format` is `NAME` or `PACKAGE/NAME`, and `settings` are those of its exporter.
+        `precision` is `float32`, or `int8` with training images as
         `calibration` (at least 32; 128 are used). The `check` images are a set, or `(H, W, 3)` uint8
         arrays; without them drawn images are compared, for int8 held-out calibration images. The
         parity report is returned and kept in the file.
@@ -311,7 +313,7 @@ class Classifier(Answering):
         return write_export(
             self,
             Path(path),
-            format=format,
+            format=with_settings(format, settings or {}),
             precision=precision,
             calibration=calibration,
             check=check,

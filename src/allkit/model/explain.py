@@ -21,7 +21,8 @@ from allkit.model.maps import Mapper, by_cells, enlarge, share_on
 from allkit.network.modules import Network, Plain
 from allkit.network.standardise import Standardise
 from allkit.plugins import registry
-from allkit.records import Backbone
+from allkit.records import Backbone, Reference
+from allkit.records import Explainer as Record
 from allkit.report.pictures import Example
 from allkit.runtime.answers import answers
 from allkit.trust.space import signed_sqrt
@@ -75,7 +76,7 @@ class Explainer:
         image: Any,
         *,
         target: str | None,
-        method: str,
+        method: Any,
         check: bool,
         data: Dataset | None,
         cache: FeatureCache | None,
@@ -92,15 +93,18 @@ class Explainer:
             )
         index = model.classes.index(target)
         faithfulness: Faithfulness | None = None
-        notes = []
+        notes, needs_layer = [], False
         if outputs.cells is not None:
-            way, large = "cells", self._cell_map(outputs, index, method, pixels.shape[:2])
+            way, title = Reference("cells", "allkit"), "cell by cell"
+            large = self._cell_map(outputs, index, method, pixels.shape[:2])
             notes.append(
                 "The map shows how much the probability falls when a cell is left out."
                 + (" The field as a whole counts as well." if self._spec.bag == "both" else "")
             )
         else:
             way = self._mapper.choose(method)
+            record: Record = registry().get("explainer", way)
+            title, needs_layer = record.title or record.name, record.needs_layer
             inputs = self._standardise(torch.from_numpy(pixels[None]).to(self._device))
             small = self._mapper.map(inputs, index, way)
             large = enlarge(small, (pixels.shape[0], pixels.shape[1]))
@@ -109,16 +113,18 @@ class Explainer:
         cells = cell_mask(pixels)
         if not large.any():
             notes.append("The map is empty: no place speaks for this class.")
-        if method == "auto" and way == "occlusion":
+        if method == "auto" and way.name == "occlusion":
             notes.append("This backbone names no layer for maps, so squares were covered instead.")
         return Explanation(
             answer=answer,
             target=target,
-            method=way,
-            layer=None if way in ("occlusion", "cells") else self._mapper.layer,
+            method=way.name if way.package == "allkit" else way.qualified,
+            title=title,
+            settings=way.settings,
+            layer=self._mapper.layer if needs_layer else None,
             map=large,
             image=pixels,
-            on_cells=None if way == "cells" else share_on(large, cells),
+            on_cells=None if outputs.cells is not None else share_on(large, cells),
             cell_area=float(cells.mean()),
             check=faithfulness,
             neighbours=() if data is None else _neighbours(model, outputs, data, cache),
@@ -126,13 +132,13 @@ class Explainer:
         )
 
     def _cell_map(
-        self, outputs: Outputs, index: int, method: str, shape: tuple[int, ...]
+        self, outputs: Outputs, index: int, method: Any, shape: tuple[int, ...]
     ) -> Singles:
         """Return how much the log-probability of a class falls without each cell, as a map."""
         if method not in ("auto", "cells"):
             raise ConfigError(
-                f"This model looks at single cells, which {method} cannot show. Use `cells` or "
-                f"`auto`."
+                f"This model looks at single cells, which {Reference.of(method).qualified} cannot show. "
+                f"Use `cells` or `auto`."
             )
         (cells,) = outputs.cells or ()
         if not isinstance(self._frozen, BagPass) or not len(cells.centres):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Explanation", "Faithfulness"]
 
-NAMES = {
-    "hirescam": "HiResCAM",
-    "gradcam": "Grad-CAM",
-    "occlusion": "occlusion",
-    "cells": "cell by cell",
-}
-"""Names of the methods as they are shown."""
 ALIKE = 0.8
 """Correlation with the map of randomised weights above which a map does not show the model."""
 
@@ -81,8 +75,10 @@ class Faithfulness:
 class Explanation:
     """A map for one answer, `(H, W)` float32 from 0 to 1, with what is needed to judge it.
 
-    `target` is the class it explains. `on_cells` is the share of the map that lies on stained
-    cells (`None` where the map is of cells only), `cell_area` their share of the field.
+    `target` is the class it explains. `method` names the explainer, with its package where that is
+    not allkit, `settings` are those it had, and `title` is how pictures call it. `on_cells` is the
+    share of the map that lies on stained cells (`None` where the map is of cells only), `cell_area`
+    their share of the field.
     `neighbours` are the nearest training examples.
     """
 
@@ -97,6 +93,8 @@ class Explanation:
     check: Faithfulness | None
     neighbours: tuple[Example, ...] = ()
     notes: tuple[str, ...] = ()
+    title: str = field(kw_only=True)
+    settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __repr__(self) -> str:
         answer = self.answer
@@ -104,7 +102,7 @@ class Explanation:
         if self.check is not None:
             checked = "faithful" if self.check.faithful else "not to be relied on"
         return (
-            f"<Explanation of {answer.image!r}: what speaks for {self.target} ({NAMES[self.method]}), "
+            f"<Explanation of {answer.image!r}: what speaks for {self.target} ({self.title}), "
             f"{answer.verdict}, {checked}>"
         )
 
@@ -127,6 +125,7 @@ class Explanation:
             "answer": self.answer.to_dict(),
             "target": self.target,
             "method": self.method,
+            "settings": dict(self.settings),
             "layer": self.layer,
             "on_cells": self.on_cells,
             "cell_area": self.cell_area,
@@ -144,7 +143,7 @@ class Explanation:
             self.image,
             self.map,
             cell_mask(self.image),
-            title=f"What speaks for {names.get(self.target, self.target)} ({NAMES[self.method]})",
+            title=f"What speaks for {names.get(self.target, self.target)} ({self.title})",
             lines=self.lines(names),
             examples=self.neighbours,
             curves=self.check.curves if self.check else {},
@@ -167,9 +166,16 @@ class Explanation:
             )
         if self.check is not None:
             text.append(self.check.in_words())
+        if self.settings:
+            made = ", ".join(f"{name} {_shown(value)}" for name, value in self.settings.items())
+            text.append(f"The map was made with {made}.")
         return [*text, *self.notes]
 
     def save(self, path: str | Path, names: dict[str, str] | None = None) -> Path:
         """Write the picture, whole or not at all, and return its path."""
         write_whole(Path(path), self.to_png(names))
         return Path(path)
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import warnings
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from allkit.data.dataset import Dataset
-from allkit.errors import ExportError
+from allkit.errors import ExportError, PluginError
 from allkit.evaluation.parity import Answering, ParityReport, measure_parity
 from allkit.evaluation.parity_images import calibration_and_compared, hash_of, pixels_of
 from allkit.evaluation.repetition import answers_on_probes
 from allkit.files import require_free, whole_file
 from allkit.model.info import ModelInfo
 from allkit.plugins import registry
-from allkit.records import Exporter
-from allkit.runtime.seal import with_parity
+from allkit.records import Exporter, Predictor, Reference
+from allkit.runtime.opening import opened, own_suffix, same_exporter
+from allkit.runtime.seal import exporter_in, with_parity
 from allkit.runtime.signature import own_work
+from allkit.runtime.trailer import has_trailer
 from allkit.types import Pixels, Progress
 
-__all__ = ["Exported", "chosen_exporter", "write_export"]
+__all__ = ["Chosen", "Exported", "Format", "chosen_exporter", "with_settings", "write_export"]
 
 Images = Dataset | Sequence[Pixels]
+Format = str | Mapping[str, Any] | Reference
+"""How a format is asked for: `NAME`, `PACKAGE/NAME`, or one of these with settings, `{NAME: {…}}`."""
 
 
 class Exported(Answering, Protocol):
@@ -35,28 +41,61 @@ class Exported(Answering, Protocol):
         """Return a hash of everything that decides an answer."""
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """An exporter, its reference in full, and the precision that it is to write."""
+
+    exporter: Exporter
+    reference: Reference
+    precision: str
+
+    @property
+    def called(self) -> str:
+        """How messages name the format."""
+        return self.reference.name if self.own else self.reference.qualified
+
+    @property
+    def own(self) -> bool:
+        """Whether it is one of allkit's own."""
+        return self.reference.package == "allkit"
+
+
+def with_settings(format: Format, settings: Mapping[str, Any]) -> Reference:
+    """Return the reference of a format with these settings beside those that it has already."""
+    reference = Reference.of(format)
+    return reference._replace(settings={**reference.settings, **settings})
+
+
 def chosen_exporter(
-    path: Path, *, format: str, precision: str, calibrated: bool, overwrite: bool
-) -> Exporter:
+    path: Path, *, format: Format, precision: str, calibrated: bool, overwrite: bool
+) -> Chosen:
     """Return the exporter of a format; raise `ExportError` for what is wrong before any work is done.
 
-    `calibrated` says whether there are images to calibrate int8 on.
+    `calibrated` says whether there are images to calibrate int8 on. Raises `PluginError` for a format that
+    is not there, or whose suffix is that of another, and `ConfigError` for settings that it does not take.
     """
-    exporter: Exporter = registry().get("exporter", format)
-    if path.suffix != exporter.suffix:
+    host = registry()
+    exporter: Exporter = host.get("exporter", format)
+    chosen = Chosen(exporter, host.reference("exporter", format), precision)
+    if not path.name.endswith(exporter.suffix):
         raise ExportError(
-            f"A {format} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
+            f"A {chosen.called} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
+        )
+    if not chosen.own and own_suffix(path.name):
+        raise PluginError(
+            f"{host.provider('exporter', format).origin}: the exporter {exporter.name!r} writes files "
+            f"*{exporter.suffix}, which is the suffix of {own_suffix(path.name)}: that would open them, and "
+            f"not this exporter. Its author chooses another suffix."
         )
     require_free(path, overwrite=overwrite)
     if precision not in ("float32", "int8"):
         raise ExportError(f"The precision {precision!r} is not known. Use float32 or int8.")
     if precision not in exporter.precisions:
-        host = registry()
         others = [
-            n for n in host.names("exporter") if precision in host.get("exporter", n).precisions
+            offer.name for _, offer in host.offers("exporter") if precision in offer.precisions
         ]
         raise ExportError(
-            f"The {format} exporter writes {' and '.join(exporter.precisions)}, not {precision}. For "
+            f"The {chosen.called} exporter writes {' and '.join(exporter.precisions)}, not {precision}. For "
             f"{precision} take the format {' or '.join(others)}."
         )
     if (precision == "int8") != calibrated:
@@ -64,14 +103,14 @@ def chosen_exporter(
             "int8, and nothing else, needs images to calibrate it: give both --int8 and "
             "--calibrate, or neither."
         )
-    return exporter
+    return chosen
 
 
 def write_export(
     model: Exported,
     path: Path,
     *,
-    format: str,
+    format: Format,
     precision: str,
     calibration: Images | None,
     check: Images | None,
@@ -79,7 +118,7 @@ def write_export(
     progress: Progress | None,
 ) -> ParityReport:
     """Write `model` to `path`, as `Classifier.export` says; raise `ExportError` and leave no file."""
-    exporter = chosen_exporter(
+    chosen = chosen_exporter(
         path,
         format=format,
         precision=precision,
@@ -89,25 +128,18 @@ def write_export(
     to_calibrate, to_compare = calibration_and_compared(calibration, check)
     drawn = any(isinstance(images, Dataset) and images.drawn for images in (check, calibration))
     trained = set(model.info.data.images_sha256)
-    with whole_file(path, suffix=exporter.suffix) as part:
+    with whole_file(path, suffix=chosen.exporter.suffix) as part:
         pixels = pixels_of(to_calibrate) if to_calibrate else None
-        exporter.write(model, part, precision=precision, calibration=pixels)
-        try:
-            with own_work():
-                file = exporter.open(part)
-        except ExportError as error:
-            reason = str(error).replace(str(part), "it").removesuffix(" Export it again.")
-            raise ExportError(
-                f"The {format} file cannot be opened again after it was written, so it was not kept: "
-                f"{reason} Choose another format, and report this with the name of the backbone."
-            ) from None
+        with _alone(part, chosen):
+            chosen.exporter.write(model, part, precision=precision, calibration=pixels)
+        file = _opened_again(part, chosen)
         report = measure_parity(
             model, file, to_compare, precision=precision, drawn=drawn, progress=progress
         )
         reasons = report.shortfalls()
         if reasons:
             raise ExportError(
-                f"The {format} file does not answer like the model: {'; '.join(reasons)}. It "
+                f"The {chosen.called} file does not answer like the model: {'; '.join(reasons)}. It "
                 f"was not written."
             )
         report = replace(
@@ -119,14 +151,67 @@ def write_export(
             probes=answers_on_probes(file),
         )
         student = model.info.distillation
-        of_student = {} if student is None else student.in_file()
-        data = with_parity(part.read_bytes(), report.to_dict() | of_student)
-        if data is None:
-            warnings.warn(
-                f"The exporter {format!r} leaves no room for a parity report, so the file has none; "
-                f"`allkit verify` will need the model.",
-                stacklevel=2,
-            )
-        else:
-            part.write_bytes(data)
+        _finish(part, chosen, report.to_dict() | ({} if student is None else student.in_file()))
     return report
+
+
+def _finish(part: Path, chosen: Chosen, parity: Mapping[str, Any]) -> None:
+    """Write the parity into a file, and into a trailer also by what and with which settings it was made."""
+    data = part.read_bytes()
+    further: dict[str, Any] = {"settings": dict(chosen.reference.settings)}
+    if not exporter_in(data):
+        further["exporter"] = chosen.reference.qualified
+    finished = with_parity(data, parity, further)
+    if finished is None:
+        warnings.warn(
+            f"The exporter {chosen.called!r} leaves no room for a parity report, so the file has none; "
+            f"`allkit verify` will need the model. Its author writes the file with "
+            f"`allkit.exporting.write`.",
+            stacklevel=4,
+        )
+        return
+    part.write_bytes(finished)
+    if not chosen.own and not has_trailer(finished):
+        _opened_again(part, chosen)  # a checksum of its own may not agree with what was filled in
+
+
+def _opened_again(part: Path, chosen: Chosen) -> Predictor:
+    """Open what was written, as whoever uses it will; raise `ExportError` where it cannot be."""
+    named = exporter_in(part.read_bytes())
+    if named and not same_exporter(named, chosen.reference.package, chosen.reference.name):
+        raise ExportError(
+            f"The file says that {named} wrote it, and {chosen.reference.qualified} did, so it would be "
+            f"opened by another. Its author gives the name of this one to `allkit.exporting.write`."
+        )
+    try:
+        with own_work():
+            return opened(chosen.exporter, part)
+    except ExportError as error:
+        reason = str(error).replace(str(part), "it").removesuffix(" Export it again.")
+        raise ExportError(
+            f"The {chosen.called} file cannot be opened again after it was written, so it was not kept: "
+            f"{reason} Choose another format, and report this with the name of the backbone."
+        ) from None
+
+
+@contextlib.contextmanager
+def _alone(part: Path, chosen: Chosen) -> Iterator[None]:
+    """Have the block write one file and nothing beside it; what it leaves there is removed."""
+    stem = part.name.rpartition(".part")[0]  # which no other file has
+    try:
+        yield
+    finally:
+        beside = [one for one in part.parent.iterdir() if one.name.startswith(stem) and one != part]
+        for one in beside:
+            shutil.rmtree(one) if one.is_dir() else one.unlink(missing_ok=True)
+    if beside:
+        kinds = ", ".join(one.name.removeprefix(stem) for one in beside)
+        raise ExportError(
+            f"The exporter {chosen.called!r} wrote more than one file ({kinds}), of which only one would "
+            f"be kept. Its author packs them into one, or a format that needs several is no export."
+        )
+    if not part.is_file() or not part.stat().st_size:
+        raise ExportError(
+            f"The exporter {chosen.called!r} wrote nothing. Report this to its author, or choose another "
+            f"format."
+        )

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import copy
 import math
-import threading
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from allkit.errors import ConfigError, PluginError
+from allkit.errors import ConfigError, PluginError, did_you_mean
 from allkit.model.explanation import Faithfulness
-from allkit.records import Cell
+from allkit.network.covering import background, probability
+from allkit.plugins import registry
+from allkit.records import Cell, Explainer, MapRequest, Reference
 from allkit.types import Singles
 
-__all__ = ["METHODS", "Mapper", "Method", "by_cells", "enlarge", "share_on"]
+__all__ = ["Mapper", "by_cells", "enlarge", "share_on"]
 
-Method = Literal["hirescam", "gradcam", "occlusion", "cells"]
-METHODS = ("auto", "hirescam", "gradcam", "occlusion", "cells")
-
-GRID = 8  # positions of the occluding square on each axis
 STEPS = 8  # of the deletion and insertion curves
 RANDOM_ORDERS = 4
+LARGEST = 4096  # places a side of a map
 
 
 class MappedNetwork(Protocol):
@@ -41,41 +39,68 @@ class MappedNetwork(Protocol):
 class Mapper:
     """Makes maps with one network; safe to share between threads.
 
-    A hook is seen by every thread that runs the network. Each therefore listens only to the
-    thread that set it, and one map is made at a time.
+    An explainer is given modules of its own that share the weights of the network: the hooks that it
+    sets, the modes and the gradients concern nobody who answers with the network meanwhile.
     """
 
     def __init__(self, network: MappedNetwork, layer: str | None) -> None:
         self.network, self.layer = network, layer
-        self._lock = threading.Lock()
 
-    def choose(self, method: str) -> Method:
-        """Return the method to use; raise `ConfigError` when the backbone names no layer for it."""
-        if method not in METHODS:
-            raise ConfigError(f"Unknown method {method!r}. Choose one of: {', '.join(METHODS)}.")
-        if method == "cells":
+    def choose(self, method: Any) -> Reference:
+        """Return the explainer to use, in full; `method` is `auto`, or names one as in settings.
+
+        Raises `ConfigError` when there is none of that name, or the backbone names no layer for it.
+        """
+        asked = Reference.of(method)
+        if asked.text == "cells":
             raise ConfigError(
                 "The method cells is for models that look at cells, and this one looks at whole "
                 "fields. Use `auto`."
             )
-        if method == "auto":
-            return "hirescam" if self.layer else "occlusion"
-        if method != "occlusion" and self.layer is None:
+        if asked.text == "auto":
+            return Reference("hirescam" if self.layer else "occlusion", "allkit")
+        known = registry().names("explainer")
+        if asked.name not in known:
+            known = ["auto", "cells", *known]
             raise ConfigError(
-                f"This backbone names no layer for {method} maps. Take `occlusion`, or `auto`."
+                f"Unknown method {asked.qualified!r}.{did_you_mean(asked.name, known)} "
+                f"Choose one of: {', '.join(known)}."
             )
-        return cast(Method, method)
+        record: Explainer = registry().get("explainer", asked)
+        if record.needs_layer and self.layer is None:
+            raise ConfigError(
+                f"This backbone names no layer for {asked.name} maps. Take `occlusion`, or `auto`."
+            )
+        return registry().reference("explainer", asked)
 
-    def map(self, inputs: torch.Tensor, target: int, method: Method) -> Singles:
-        """Return the map of class `target` for inputs `(1, 3, S, S)`: `(h, w)` float32 ≥ 0."""
-        if method == "occlusion":
-            return occlusion(self.network, inputs, target)
-        with self._lock:
-            return cam(self.network, self._layers(), inputs, target, method=method)
+    def map(self, inputs: torch.Tensor, target: int, method: Any) -> Singles:
+        """Return the map of class `target` for inputs `(1, 3, S, S)`: `(h, w)` float32 ≥ 0.
 
-    def _layers(self) -> list[nn.Module]:
+        What an explainer says to speak against the class is 0. Raises `PluginError` that names it where
+        it fails, gives no map, or writes into the weights.
+        """
+        reference = Reference.of(method)
+        record: Explainer = registry().get("explainer", reference)
+        tensors = [*cast(nn.Module, self.network).parameters()]
+        before = [tensor._version for tensor in tensors]
+        with torch.inference_mode(False), torch.enable_grad():
+            network = _sharing(self.network)
+            layers = () if self.layer is None else tuple(self._layers(network))
+            given = inputs.detach().clone()
+            found = record.explain(MapRequest(cast(nn.Module, network), given, target, layers))
+        origin = (
+            f"{registry().provider('explainer', reference).origin}: the explainer {record.name!r}"
+        )
+        if [tensor._version for tensor in tensors] != before:
+            raise PluginError(
+                f"{origin} wrote into the weights of the network, which is another one now. Load the "
+                f"model again, and take another method."
+            )
+        return _checked(found, origin)
+
+    def _layers(self, network: MappedNetwork) -> list[nn.Module]:
         try:
-            return self.network.layers(str(self.layer))
+            return network.layers(str(self.layer))
         except AttributeError:
             raise PluginError(
                 f"The backbone has no layer {self.layer!r}, which its record names for maps. Its "
@@ -83,7 +108,7 @@ class Mapper:
             ) from None
 
     def check(
-        self, inputs: torch.Tensor, target: int, method: Method, strengths: Singles
+        self, inputs: torch.Tensor, target: int, method: Any, strengths: Singles
     ) -> Faithfulness:
         """Measure whether a map is faithful; see `Faithfulness`.
 
@@ -91,8 +116,8 @@ class Mapper:
         rng = np.random.default_rng(0)
         # Places of equal strength in random order: the image's own would favour its top.
         order = np.lexsort((rng.permutation(strengths.size), -strengths.ravel()))
-        cover = _background(inputs)
-        ends = _probability(self.network, torch.cat([inputs, cover.expand_as(inputs)]), target)
+        cover = background(inputs)
+        ends = probability(self.network, torch.cat([inputs, cover.expand_as(inputs)]), target)
         deletion, insertion = self._curves(inputs, target, order.reshape(strengths.shape), ends)
         random_orders = [
             rng.permutation(strengths.size).reshape(strengths.shape) for _ in range(RANDOM_ORDERS)
@@ -126,7 +151,7 @@ class Mapper:
         `order` `(h, w)` holds, read row by row, the places of the map in the order in which they are
         covered. `ends` `(2,)` are the probabilities of the whole field and of a covered one.
         """
-        cover = _background(inputs)
+        cover = background(inputs)
         rank = np.empty(order.size, dtype=np.int64)
         rank[order.ravel()] = np.arange(order.size)
         places = torch.from_numpy(rank.reshape(order.shape)).to(inputs.device)
@@ -139,12 +164,12 @@ class Mapper:
             [torch.where(mask, cover, inputs) for mask in covered]
             + [torch.where(mask, inputs, cover) for mask in covered]
         )
-        falling, rising = np.split(_probability(self.network, batch, target), 2)
+        falling, rising = np.split(probability(self.network, batch, target), 2)
         whole, nothing = ends
         return np.array([whole, *falling, nothing]), np.array([nothing, *rising, whole])
 
     def _random_weights(
-        self, inputs: torch.Tensor, target: int, method: Method, strengths: Singles
+        self, inputs: torch.Tensor, target: int, method: Any, strengths: Singles
     ) -> float:
         # A copy, so that other threads go on answering with the real weights.
         shuffled = copy.deepcopy(self.network)
@@ -160,86 +185,37 @@ class Mapper:
         return float(a @ b / norm) if norm > 0 and np.isfinite(norm) else 0.0
 
 
-def cam(
-    network: MappedNetwork,
-    layers: list[nn.Module],
-    inputs: torch.Tensor,
-    target: int,
-    *,
-    method: Method,
-) -> Singles:
-    """Return a class activation map from the output of one layer, or one of each member.
+def _sharing(network: MappedNetwork) -> MappedNetwork:
+    """Return a copy of a network's modules that has the weights of the original, not copies of them."""
+    module = cast(nn.Module, network)
+    shared: dict[int, Any] = {
+        id(weights): nn.Parameter(weights.detach(), requires_grad=weights.requires_grad)
+        for weights in module.parameters()
+    }
+    return cast(MappedNetwork, copy.deepcopy(module, shared))
 
-    HiResCAM (Draelos & Carin 2020): the positive part of Σ_c activation · gradient, which for a
-    linear head on averaged features is what each place adds to the logit. Grad-CAM (Selvaraju et
-    al. 2017): each channel weighted by its mean gradient.
+
+def _checked(found: object, origin: str) -> Singles:
+    """Return what an explainer gave as `(h, w)` float32 without negative values.
+
+    Raises `PluginError` where it is no map.
     """
-    mine = threading.get_ident()
-    outputs: list[torch.Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if threading.get_ident() == mine:
-            outputs.append(output)
-
-    handles = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        with torch.enable_grad():
-            logits = network(inputs.detach().clone().requires_grad_(True))
-        if not outputs or not all(isinstance(output, torch.Tensor) for output in outputs):
-            raise PluginError("The layer for maps gave no tensor; a map needs one.")
-        gradients = torch.autograd.grad(logits[0, target], outputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    total: torch.Tensor | None = None
-    for output, slope in zip(outputs, gradients, strict=True):
-        activation, gradient = _as_planes(output.detach()), _as_planes(slope)
-        # The head's square root has an infinite slope where a feature is zero; it adds zero there.
-        gradient = torch.nan_to_num(gradient, nan=0.0, posinf=0.0, neginf=0.0)
-        if method == "gradcam":
-            gradient = gradient.mean(dim=(2, 3), keepdim=True)
-        part = (activation * gradient).sum(dim=1)[0]
-        total = part if total is None else total + part
-    if total is None:
-        raise PluginError("The layer for maps was not run; a map needs its output.")
-    return cast(Singles, total.clamp(min=0).float().cpu().numpy())
-
-
-def _as_planes(values: torch.Tensor) -> torch.Tensor:
-    """Return `(1, C, h, w)`; tokens `(1, L, C)` are laid out as the square that they came from."""
-    if values.ndim == 4:
-        return values
-    if values.ndim == 3:
-        side = int(values.shape[1] ** 0.5)
-        tokens = values[:, values.shape[1] - side * side :]
-        return tokens.transpose(1, 2).reshape(1, values.shape[2], side, side)
-    raise PluginError(
-        f"The layer for maps gives {tuple(values.shape)}; a map needs (1, C, h, w) or (1, L, C)."
-    )
-
-
-def occlusion(network: MappedNetwork, inputs: torch.Tensor, target: int) -> Singles:
-    """Return how much the log-probability of `target` falls when a square is covered, `(8, 8)`.
-
-    Zeiler & Fergus 2014; the square is a quarter of the side and takes the background's colour.
-    """
-    side = inputs.shape[-1]
-    step, half = side / GRID, side / 8
-    cover = _background(inputs)
-    covered = []
-    for row in range(GRID):
-        for column in range(GRID):
-            y, x = (row + 0.5) * step, (column + 0.5) * step
-            image = inputs.clone()
-            rows = slice(max(0, round(y - half)), round(y + half))
-            columns = slice(max(0, round(x - half)), round(x + half))
-            image[..., rows, columns] = cover
-            covered.append(image)
-    whole = _probability(network, inputs, target)[0]
-    values = _probability(network, torch.cat(covered), target)
-    fall = np.log(max(whole, 1e-12)) - np.log(np.maximum(values, 1e-12))
-    result: Singles = np.maximum(fall, 0).reshape(GRID, GRID).astype(np.float32)
-    return result
+    if not isinstance(found, np.ndarray):
+        raise PluginError(
+            f"{origin} returned {type(found).__name__} in `explain`. It must return a NumPy array (h, w)."
+        )
+    if found.ndim != 2 or not 1 <= min(found.shape) <= max(found.shape) <= LARGEST:
+        raise PluginError(
+            f"{origin} returned an array {found.shape} in `explain`. It must return (h, w), with at most "
+            f"{LARGEST} places a side."
+        )
+    if found.dtype.kind != "f":
+        raise PluginError(
+            f"{origin} returned an array of {found.dtype} in `explain`. It must return float32."
+        )
+    if not np.isfinite(found).all():
+        raise PluginError(f"{origin} returned a map in `explain` that is not finite everywhere.")
+    return np.maximum(found, 0).astype(np.float32)
 
 
 def by_cells(places: Sequence[Cell], falls: Singles, shape: tuple[int, int]) -> Singles:
@@ -260,21 +236,6 @@ def by_cells(places: Sequence[Cell], falls: Singles, shape: tuple[int, int]) -> 
         inside = dy**2 + dx**2 <= radius**2
         part[inside] = np.maximum(part[inside], max(0.0, float(fall)))
     return result
-
-
-def _background(inputs: torch.Tensor) -> torch.Tensor:
-    """Return the colour of the background, `(1, 3, 1, 1)`: the 90 % quantile of each channel."""
-    return torch.quantile(inputs.flatten(2).float(), 0.9, dim=2)[:, :, None, None].to(inputs.dtype)
-
-
-def _probability(network: MappedNetwork, batch: torch.Tensor, target: int) -> npt.NDArray[Any]:
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(batch), 16):
-            part = batch[start : start + 16]
-            rows.append(torch.softmax(network(part).float(), dim=1)[:, target].cpu())
-    values: npt.NDArray[Any] = torch.cat(rows).numpy()
-    return values
 
 
 def enlarge(strengths: Singles, shape: tuple[int, int]) -> Singles:

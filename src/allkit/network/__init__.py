@@ -2,6 +2,7 @@
 
 standardise  from pixels to what a backbone is given; the views
 modules      heads, branches, pooling, the whole network
+covering     what covers a place while a map is made, and the answers then
 pipeline     from pixels to probabilities as one module, for exporters
 loading      the images of a set for the loaders of PyTorch
 weights      weights from a file

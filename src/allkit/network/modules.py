@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 import torch
@@ -240,8 +241,12 @@ class Plain(nn.Module):
         return self.network.layers(name)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`."""
-        return self.network.classify(self.network.backbone(inputs))
+        """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`, with gradients that are finite."""
+        features = self.network.backbone(inputs)
+        if features.requires_grad:
+            # The head's square root has an infinite slope where a feature is zero; it adds zero there.
+            features.register_hook(partial(torch.nan_to_num, nan=0.0, posinf=0.0, neginf=0.0))
+        return self.network.classify(features)
 
 
 @ordinary()

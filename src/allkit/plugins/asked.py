@@ -15,8 +15,17 @@ from allkit.records import Reference
 __all__ = ["FUNCTIONS", "bound", "checked_settings"]
 
 FUNCTIONS = (
-    "build", "apply", "find", "read", "regions", "explain", "write", "open", "run", "names",
-)  # fmt: skip
+    "build",
+    "apply",
+    "find",
+    "read",
+    "regions",
+    "explain",
+    "write",
+    "open",
+    "run",
+    "names",
+)
 """The fields of records that are called."""
 
 
@@ -76,6 +85,10 @@ def bound(record: Any, chosen: Any, origin: str, kind: str) -> Any:
         if chosen is not None and name in SETTINGS_GO_TO[type(record)]:
             function = partial(function, settings=chosen)
         given[name] = Guarded(
-            traced(function, origin, record.name, name), origin, kind, record.name, name
+            traced(function, origin, record.name, name),
+            origin=origin,
+            kind=kind,
+            name=record.name,
+            step=name,
         )
     return replace(record, **given)

@@ -20,6 +20,7 @@ import select
 import signal
 import sys
 import time
+import types
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,17 +29,23 @@ from functools import partial
 from importlib.metadata import EntryPoint
 from typing import IO, Any
 
+import allkit
 from allkit.plugins.distributions import GROUP
 from allkit.plugins.loading import Loaded, load
+from allkit.telemetry import setting
 
-__all__ = ["GRACE", "READY", "Took", "child", "outcome"]
+__all__ = ["READY", "Took", "child", "outcome"]
 
 READY = b"ready\n"
 GRACE = 1.0
 """Seconds beyond the limit after which a process is ended that did not end itself."""
-PRELOADED = ("pluggy", "pydantic", "numpy", "allkit.hookspecs", "allkit.records")
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What holds numpy to one thread: a process that is forked keeps no other."""
+AT_THE_START = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "ALLKIT_TRACE": "0",
+}
+"""What numpy is imported with: one thread, since a process that is forked keeps no other."""
 FROM_OUTSIDE = tuple(-number for number in (1, 2, 9, 15))
 """The statuses of a process that somebody ended, or the system, for want of memory."""
 LARGEST = 32 * 2**20
@@ -46,6 +53,7 @@ LARGEST = 32 * 2**20
 CANNOT_ANSWER = 113
 """The status of a process whose pipe is gone."""
 
+_PYTHON = os.path.dirname(os.__file__)
 _exit = os._exit  # a plugin may put another function in its place
 
 
@@ -93,9 +101,8 @@ def child(job: dict[str, Any]) -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
-    with contextlib.suppress(Exception), _held_to_one_thread():  # what is missing, a plugin says
-        for name in PRELOADED:
-            importlib.import_module(name)
+    with contextlib.suppress(Exception), setting(AT_THE_START, force=True):
+        _get_ready()
     answers.write(READY)
     if job["forks"]:
         for place, description in _ask_all(job, null):
@@ -107,18 +114,22 @@ def child(job: dict[str, Any]) -> None:
     _exit(0)
 
 
-@contextlib.contextmanager
-def _held_to_one_thread() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _get_ready() -> None:
+    """Import here what every plugin does, once: a process that is forked has it already."""
+    importlib.import_module("numpy")
+    for name in ("hookimpl", *allkit.records.__all__):
+        getattr(allkit, name, None)
+    from pydantic import BaseModel, Field
+
+    # Both look for what is installed when they are used first, which takes longer than to import them.
+    class Settings(BaseModel):
+        strength: float = Field(1.0, ge=0, description="an example")
+
+    record = allkit.Augmentation("example", lambda image, rng: image, settings=Settings)
+    plugin = types.SimpleNamespace(
+        api_version=2, allkit_augmentations=allkit.hookimpl(lambda: [record])
+    )
+    load("allkit", "allkit", lambda: plugin).describe()
 
 
 def _ask_all(job: dict[str, Any], null: int) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -245,8 +256,10 @@ def _place(text: str) -> str:
     # The thread that crashed; of one that hangs the first, which stands last.
     _, found, rest = text.rpartition("Current thread ")
     rest = rest if found else text.rpartition("Thread ")[2]
-    where = re.search(r'File "([^"]+)", line (\d+) in', rest)
-    return f", in {where[1]} line {where[2]}" if where else ""
+    frames = re.findall(r'File "([^"]+)", line (\d+) in', rest)
+    # Not the function of Python's own that it called, but where it called it.
+    own = [at for at in frames if not at[0].startswith(_PYTHON) or "-packages" in at[0]] or frames
+    return f", in {own[0][0]} line {own[0][1]}" if own else ""
 
 
 @dataclass(frozen=True)

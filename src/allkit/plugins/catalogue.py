@@ -163,7 +163,7 @@ class _Catalogue:
         for place, description in zip(todo, probe(asked, limit(), self._path), strict=True):
             kept = description.pop("kept", True)
             if description["error"]:
-                from allkit.plugins.problems import unmet_sentence
+                from allkit.plugins.requirements import unmet_sentence
 
                 description["error"] += unmet_sentence(self._found[place].package)
             self.descriptions[place] = description | {"around": self._around}
@@ -207,9 +207,15 @@ def _contract() -> list[Any]:
     """Return what changes when the contract between allkit and its plugins does."""
     package = Path(__file__).parents[1]
     names = (
-        "records/images.py", "records/naming.py", "records/network.py", "records/tools.py", "hookspecs.py",
-        "plugins/loading.py", "plugins/offers.py", "plugins/asking.py",
-    )  # fmt: skip
+        "records/images.py",
+        "records/naming.py",
+        "records/network.py",
+        "records/tools.py",
+        "hookspecs.py",
+        "plugins/loading.py",
+        "plugins/offers.py",
+        "plugins/asking.py",
+    )
     return [__version__, *((package / name).stat().st_mtime_ns for name in names)]
 
 

@@ -11,7 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from allkit.shown.text import one_line, shortened
@@ -99,7 +99,7 @@ def _of_one_name(folders: list[Path]) -> Iterator[Distribution]:
     package = whole[0].name
     for one in whole:
         what = f"Two versions of it are installed: {where}. {_AGAIN} {package}"
-        yield Distribution(one.folder, one.name, one.version, one.entries, what)
+        yield replace(one, damage=what)
 
 
 def _read(folder: Path) -> Distribution | None:
@@ -121,8 +121,13 @@ def _read(folder: Path) -> Distribution | None:
         wrong = wrong or f"{what}. {_AGAIN} {name}"
     elif wrong:
         wrong = f"{folder / 'entry_points.txt'}: {wrong} Update the plugin, or tell its author."
-    called = shown(head.get("Name") or name, 100), shown(head.get("Version") or version or "?", 100)
-    return Distribution(folder, *called, tuple(entries), wrong)
+    return Distribution(
+        folder,
+        name=shown(head.get("Name") or name, 100),
+        version=shown(head.get("Version") or version or "?", 100),
+        entries=tuple(entries),
+        damage=wrong,
+    )
 
 
 def _entries(text: str) -> tuple[list[tuple[str, str]], str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any
 
 from allkit.errors import AllkitError, PluginError
@@ -65,4 +66,10 @@ class Guarded:
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Call the function; raise `PluginError` for whatever it raises."""
         with calling(self.origin, self.kind, self.name, self.step):
-            return self.func(*arguments, **options)
+            result = self.func(*arguments, **options)
+        # What a function yields is made later, and fails later.
+        return self._each(result) if isinstance(result, GeneratorType) else result
+
+    def _each(self, results: Iterator[Any]) -> Iterator[Any]:
+        with calling(self.origin, self.kind, self.name, self.step):
+            yield from results

@@ -40,10 +40,29 @@ BUILT_IN: dict[Kind, str] = {
 }
 """The module of each kind of part, imported when the first of its kind is asked for."""
 OWN_COMMANDS = (
-    "demo", "doctor", "app", "check", "audit", "clean", "split", "train", "tune", "evaluate", "explain",
-    "adapt", "reproduce", "predict", "serve", "export", "verify", "sign", "benchmark", "clinic", "plugins",
+    "demo",
+    "doctor",
+    "app",
+    "check",
+    "audit",
+    "clean",
+    "split",
+    "train",
+    "tune",
+    "evaluate",
+    "explain",
+    "adapt",
+    "reproduce",
+    "predict",
+    "serve",
+    "export",
+    "verify",
+    "sign",
+    "benchmark",
+    "clinic",
+    "plugins",
     "cache",
-)  # fmt: skip
+)
 """The commands of allkit's own, which no plugin replaces."""
 
 
@@ -144,11 +163,6 @@ class Registry:
         """Every plugin: the built-in ones, then the installed and registered ones."""
         return [*(self._built_in(kind) for kind in BUILT_IN), *self._installed()]
 
-    @property
-    def found(self) -> list[catalogue.Found]:
-        """Where the installed plugins are that may be used."""
-        return [plugin.found for plugin in self._installed() if plugin.found]
-
     def problems(self) -> list[Problem]:
         """Return what is wrong with the plugins and their installations, and what to do.
 
@@ -157,7 +171,7 @@ class Registry:
         """
         from allkit.plugins.problems import problems
 
-        return problems(self)
+        return problems(self.plugins, self.conflicts())
 
     def _built_in(self, kind: Kind) -> Plugin:
         if kind not in self._own:

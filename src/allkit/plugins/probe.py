@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from typing import IO, Any
 
-from allkit.plugins.asking import GRACE, READY, Took, outcome
+from allkit.plugins.asking import READY, Took, outcome
 from allkit.plugins.distributions import GROUP
 from allkit.plugins.loading import Loaded, load
 from allkit.plugins.tracing import tracing
@@ -36,6 +36,8 @@ FORKS = hasattr(os, "fork") and sys.platform != "darwin"
 """Whether a process can be forked safely; on macOS the libraries of the system do not bear it."""
 START = 30.0
 """Seconds that a child may take to start, and beyond the limit until it says something."""
+PATIENCE = 5.0
+"""Seconds in which a child ends, and what it has started, when nobody waits for it any more."""
 _CHILD = (
     "import json, sys\n"
     "job = json.loads(sys.stdin.readline())\n"
@@ -116,7 +118,7 @@ def _one_child(
         with contextlib.suppress(OSError):
             process.stdin.close()  # by which it ends, and every process that it has started
         try:
-            process.wait(GRACE)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -149,17 +151,28 @@ def _line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
 
 def _each_by_itself(entries: Sequence[Entry], job: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """Return what children answer that are asked one plugin each; nothing for those without one."""
+    started: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(_at_once()) as pool:
-        answers = pool.map(lambda place: _by_itself(entries[place], job), range(len(entries)))
-        return {place: answer for place, answer in enumerate(answers) if answer is not None}
+        try:
+            waiting = [pool.submit(_by_itself, entry, job, started) for entry in entries]
+            answers = [future.result() for future in waiting]
+        except BaseException:  # nobody waits for them any more
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in started:
+                process.kill()
+            raise
+    return {place: answer for place, answer in enumerate(answers) if answer is not None}
 
 
-def _by_itself(entry: Entry, job: dict[str, Any]) -> dict[str, Any] | None:
+def _by_itself(
+    entry: Entry, job: dict[str, Any], started: list[subprocess.Popen[bytes]]
+) -> dict[str, Any] | None:
     token, limit = secrets.token_hex(16), job["limit"]
     with _file() as answers:
         process = _start(answers)
         if process is None or not process.stdin:
             return None
+        started.append(process)
         start = time.monotonic()
         with contextlib.suppress(OSError), process.stdin:
             whole = job | {"entries": [[0, *entry]], "token": token}

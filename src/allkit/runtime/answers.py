@@ -27,6 +27,7 @@ from allkit.trust.groups import ClassGroups
 from allkit.trust.reasons import (
     COLOUR_PROFILE,
     NOT_A_SMEAR,
+    TILE_OF_SLIDE,
     UNKNOWN_MAGNIFICATION,
     UNLIKE_TRAINING,
     UNREADABLE,
@@ -45,7 +46,7 @@ __all__ = [
     "stream",
     "unreadable",
     "whole_number",
-    "with_profile",
+    "with_notes",
 ]
 
 
@@ -152,17 +153,28 @@ def unreadable(image: str, error: ImageError) -> Prediction:
     )
 
 
-def with_profile(prediction: Prediction, profile: str) -> Prediction:
-    """Return an answer that says that a colour profile was not applied, where there is one.
+def with_notes(prediction: Prediction, read: Decoded) -> Prediction:
+    """Return an answer that says what has to be said of how its image was read.
 
-    The verdict stays what it is: the answer is about the numbers that are in the file.
+    That a colour profile was not applied changes no verdict: the answer is about the numbers that are in
+    the file. An answer about a tile of a whole slide is never accepted: models learnt from fields that
+    people chose, and nothing was measured on tiles.
     """
-    if not profile:
+    codes = (COLOUR_PROFILE,) * bool(read.profile) + (TILE_OF_SLIDE,) * read.tile
+    if not codes:
         return prediction
-    return replace(
+    noted = replace(
         prediction,
-        reasons=(*prediction.reasons, *texts_of((COLOUR_PROFILE,))),
-        reason_codes=(*prediction.reason_codes, COLOUR_PROFILE),
+        reasons=(*prediction.reasons, *texts_of(codes)),
+        reason_codes=(*prediction.reason_codes, *codes),
+    )
+    if not read.tile:
+        return noted
+    verdict, coarse = noted.verdict, noted.coarse_verdict
+    return replace(
+        noted,
+        verdict="review" if verdict == "accepted" else verdict,
+        coarse_verdict="review" if coarse == "accepted" else coarse,
     )
 
 
@@ -212,7 +224,7 @@ def _stream(
     batch_size: int,
 ) -> Iterator[Prediction]:
     def run(read: list[_Read]) -> Outputs | None:
-        pixels = [image.pixels for image in read if image.pixels is not None]
+        pixels = [image.read.pixels for image in read if image.read is not None]
         return network(pixels) if pixels else None
 
     with threads_named("allkit-model", 1) as model:
@@ -228,37 +240,35 @@ def _stream(
 
 
 class _Read(NamedTuple):
-    """What reading made of an image: its pixels, or the reason why not."""
+    """What reading made of an image, or the reason why not."""
 
     name: str
-    pixels: Pixels | None = None
-    profile: str = ""
+    read: Decoded | None = None
     error: ImageError | None = None
     mistake: ImageError | None = None
 
 
 def _weight(image: _Read) -> int:
-    return 0 if image.pixels is None else image.pixels.nbytes
+    return 0 if image.read is None else image.read.pixels.nbytes
 
 
 def _decided(read: list[_Read], outputs: Outputs | None, trust: Trust) -> Iterator[Prediction]:
-    named = [(image.name, image.pixels) for image in read if image.pixels is not None]
+    named = [(image.name, image.read.pixels) for image in read if image.read is not None]
     answered = iter(answers(named, outputs, trust) if outputs is not None else ())
     for image in read:
         if image.mistake is not None:
             raise image.mistake
         if image.error is not None:
             yield unreadable(image.name, image.error)
-        else:
-            yield with_profile(next(answered), image.profile)
+        elif image.read is not None:
+            yield with_notes(next(answered), image.read)
 
 
 def _read(image: Given) -> _Read:
     if image.mistake is not None:
         return _Read(image.name, mistake=image.mistake)
     try:
-        read = _decoded(image)
-        return _Read(image.name, read.pixels, read.profile)
+        return _Read(image.name, _decoded(image))
     except ImageError as error:
         return _Read(image.name, error=error)
 

@@ -9,8 +9,15 @@ import numpy as np
 
 from allkit.errors import DatasetError
 from allkit.records import CasePrediction, Prediction
-from allkit.runtime.coarse import FineAnswer, answer_coarsely, with_coarse
-from allkit.trust.reasons import FEW_ACCEPTED, FIELDS_DISAGREE, NO_FIELD, codes_of, texts_of
+from allkit.runtime.coarse import CoarseAnswer, FineAnswer, answer_coarsely, with_coarse
+from allkit.trust.reasons import (
+    FEW_ACCEPTED,
+    FIELDS_DISAGREE,
+    NO_FIELD,
+    TILE_OF_SLIDE,
+    codes_of,
+    texts_of,
+)
 from allkit.trust.verdict import Trust
 from allkit.types import Doubles
 
@@ -38,6 +45,8 @@ def combine(
     training. Fields for review count: on the slides that were left out this was measured to be safe.
     A class is then accepted only within an accepted group, and always where it is the group's only
     one. Fields that were accepted for different groups settle nothing.
+
+    A case with tiles of whole slides is never accepted, as no answer about a tile is.
 
     Raises `DatasetError` when there is no field at all.
     """
@@ -77,6 +86,8 @@ def combine(
     coarse = None if trust is None else answer_coarsely(readable, answer, trust)
     if coarse is not None:
         answer = with_coarse(answer, coarse)
+    if any(TILE_OF_SLIDE in p.reason_codes for p in readable):
+        answer, coarse = _of_tiles(answer, coarse)
     best = int(answer.probabilities.argmax())
     return CasePrediction(
         case=case,
@@ -101,6 +112,17 @@ def combine(
         coarse_probability=None if coarse is None else coarse.probability,
         coarse_verdict=None if coarse is None else coarse.verdict,
     )
+
+
+def _of_tiles(
+    answer: FineAnswer, coarse: CoarseAnswer | None
+) -> tuple[FineAnswer, CoarseAnswer | None]:
+    """Return the answers of a case as they may stand where tiles of whole slides are among its fields."""
+    (text,) = texts_of((TILE_OF_SLIDE,))
+    said = any(code == TILE_OF_SLIDE for _, code in answer.reasons)
+    reasons = [*answer.reasons, *([] if said else [(text, TILE_OF_SLIDE)])]
+    coarse = None if coarse is None else coarse._replace(verdict="review")
+    return answer._replace(verdict="review", reasons=reasons), coarse
 
 
 def _possible(mean: Doubles, classes: Sequence[str], trust: Trust | None) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ FORMAT = 3
 other pictures of cells than the 24 largest of each tile."""
 PROBES, HASH = 64, 80
 MOST_LIMITS = 1000
+EXPORTER = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._+:-]*$"
 
 
 def _no_formula(text: str) -> str:
@@ -105,6 +106,10 @@ class _Description(BaseModel):
     max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
     data: Hex = ""
+    exporter: Annotated[str, Field(strict=True, max_length=400, pattern=EXPORTER)] = "allkit/any"
+    """What wrote the file, `PACKAGE/NAME`; files of 0.2.0 and before do not say."""
+    settings: dict[Name, Any] = {}
+    """Those of the exporter that it was written with."""
     trust: Annotated[str, Field(strict=True, min_length=1)] = "-"
     """Base 64; not there in formats that keep it beside the description."""
     proof: dict[str, Any] | Annotated[str, Field(strict=True, pattern="^~+$")] = "~"
@@ -120,9 +125,11 @@ class _Description(BaseModel):
 
 
 def read_description(
-    path: Path, text: bytes | str | None, reader: str = "allkit"
+    path: Path, text: bytes | str | None, reader: str = "allkit", *, digest: str = ""
 ) -> dict[str, Any]:
     """Return what the description of an exported file holds, after it was checked.
+
+    `digest` is its `sha256` where that is kept beside it.
 
     Raises `ExportError` where it is none, of a newer format than this `reader` knows, or says what
     makes no sense.
@@ -138,6 +145,8 @@ def read_description(
         raise ExportError(
             f"{path} was not written by allkit. Export the model with `allkit export`."
         )
+    if digest:
+        info["sha256"] = digest
     if type(info["format"]) is int:
         require_format(path, info["format"], FORMAT, reader)
     check_description(path, info)
@@ -158,10 +167,11 @@ def check_description(path: Path, info: Mapping[str, Any]) -> None:
                 raise ExportError(
                     f"{path}: the probes of its parity report do not fit its classes."
                 )
+    for name, values in (("proof", parsed.proof), ("settings", parsed.settings)):
         try:
-            require_finite(parsed.proof)
+            require_finite(values)
         except ValueError as error:
-            raise ExportError(f"{path}: proof: {error}.") from None
+            raise ExportError(f"{path}: {name}: {error}.") from None
 
 
 def require_format(path: Path, version: int, newest: int, reader: str = "allkit") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FORMAT",
+    "OUTPUTS",
     "GraphPredictor",
+    "Images",
     "TooMuch",
     "feeds",
     "format_of",
@@ -36,6 +39,9 @@ __all__ = [
 
 KINDS = {"pixels": "uint8", "places": "float", "shares": "float"}
 """The inputs of a graph, with the kinds of their numbers."""
+
+OUTPUTS = ("probabilities", "logits", "features")
+"""The outputs of a graph, in their order."""
 
 Images = Sequence[npt.NDArray[np.uint8]]
 
@@ -137,7 +143,7 @@ class GraphPredictor(ABC):
         rows: list[Any] = [None] * len(images)
         for indices, feed in feeds(images, cells, self.selection):
             try:
-                columns = here._computed(feed, names)
+                columns = here._computed(feed, names, len(indices))
             except TooMuch as error:
                 if len(indices) == 1:
                     raise ExportError(
@@ -153,28 +159,51 @@ class GraphPredictor(ABC):
                 rows[index] = values
         return [np.stack(column) for column in zip(*rows, strict=True)]
 
-    def _computed(self, feed: Arrays, names: Sequence[str]) -> list[npt.NDArray[np.float32]]:
+    def _computed(
+        self, feed: Arrays, names: Sequence[str], rows: int
+    ) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs; raise `ExportError` where the graph gives none that can be these."""
         try:
-            columns = self.compute(feed, names)
+            columns = list(self.compute(feed, names))
         except (AllkitError, MemoryError, TooMuch):
             raise
-        except Exception as error:  # noqa: BLE001 - each engine raises its own types
-            reason = (str(error).splitlines() or [repr(error)])[0][:200]
-            raise ExportError(f"{self.path} cannot answer: {reason} Export it again.") from None
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - each engine raises its own types
+            raise ExportError(
+                f"{self.path} cannot answer: {self._failure(error)} Export it again."
+            ) from None
+        if len(columns) != len(names):
+            raise ExportError(
+                f"{self.path} cannot answer: of {', '.join(names)}, `compute` gave {len(columns)}."
+            )
         for name, values in zip(names, columns, strict=True):
-            self._require_answers(name, values)
+            self._require_answers(name, values, rows)
         return columns
 
-    def _require_answers(self, name: str, values: npt.NDArray[np.float32]) -> None:
+    def _failure(self, error: BaseException) -> str:
+        reason = (str(error).splitlines() or [repr(error)])[0][:200]
+        by = str(self.info.get("exporter", ""))
+        package, _, name = by.rpartition("/")
+        if package in ("", "allkit"):
+            return reason
+        from importlib import metadata
+
+        from allkit.plugins.guard import in_words
+
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            package = f"{package} {metadata.version(package)}"
+        return f"the exporter {name!r} of {package} failed in `compute`: {in_words(error)}"
+
+    def _require_answers(self, name: str, values: Any, rows: int) -> None:
         content = self.trust.content
         wanted = len(self.classes)
+        shape = getattr(values, "shape", type(values).__name__)
         if name == "features":
-            wanted = values.shape[-1] if content is None else len(content.mean)
-        if values.ndim != 2 or values.shape[1] != wanted or values.dtype != np.float32:
+            of_graph = shape[-1] if isinstance(shape, tuple) and shape else 0
+            wanted = of_graph if content is None else len(content.mean)
+        if shape != (rows, wanted) or values.dtype != np.float32:
             raise ExportError(
-                f"{self.path} cannot answer: its {name} have the shape {values.shape}, and {wanted} "
-                f"numbers an image are needed. Export it again."
+                f"{self.path} cannot answer: its {name} have the shape {shape}, and {wanted} "
+                f"numbers an image are needed, float32. Export it again."
             )
         if not np.isfinite(values).all():
             raise ExportError(

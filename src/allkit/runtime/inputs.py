@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from allkit.data.left_out import Why, is_image_name, left_out_text
-from allkit.data.listed import folder_images, is_table, is_zip, table_images, zip_images
+from allkit.data.listed import (
+    folder_images,
+    images_of_file,
+    is_slide_file,
+    is_table,
+    is_zip,
+    table_images,
+    zip_images,
+)
 from allkit.data.sources import name_on_disk
 from allkit.errors import DatasetError, ImageError
 from allkit.images.given import Given, given, is_one
+from allkit.images.tiles import tiles_in
 
 __all__ = ["Listed", "asked"]
 
@@ -36,7 +45,8 @@ def asked(images: Any) -> Listed:
 
     That is what `allkit.images.given` takes, and: the path of a folder, which stands for all images
     in it at any depth; a pattern such as `smears/*.png`; the path of a table (`.csv`, `.tsv`,
-    `.parquet`) with a column `image`, or of a `.zip`; a data frame of pandas with a column `image`.
+    `.parquet`) with a column `image`, or of a `.zip`; a data frame of pandas with a column `image`; and
+    the path of a whole slide, whose tiles are the images where a plugin reads it.
 
     Raises `ImageError` for anything that is no image and holds none, and `DatasetError` for a folder,
     pattern, zip or table without images.
@@ -71,15 +81,18 @@ def _of_path(path: str | os.PathLike[str]) -> Listed:
     if is_zip(text):
         members, left = zip_images(text)
         return _of_names(members, left_out_text(left))
+    if is_slide_file(text):
+        return _of_names(tiles_in(text), "")
     return Listed(given(path))
 
 
 def _of_pattern(pattern: str) -> Listed:
     found = sorted(path for path in glob.iglob(pattern, recursive=True) if os.path.isfile(path))
-    images = [path for path in found if is_image_name(os.path.basename(path))]
+    taken = [path for path in found if is_image_name(path) or is_slide_file(path)]
+    images = [image for path in taken for image in images_of_file(path)]
     if not images:
         raise DatasetError(f"No image matches {pattern}. Check the path.")
-    others = len(found) - len(images)
+    others = len(found) - len(taken)
     return _of_names(images, left_out_text({"name": others}) if others else "")
 
 

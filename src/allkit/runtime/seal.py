@@ -1,26 +1,39 @@
-"""What is written into an exported file after it was made, at places of a fixed size kept free.
+"""What is written into an exported file after it was made, so that it can be checked and proves itself.
 
 The *seal* is a hash, so that a single flipped bit is noticed before the file is parsed. The *parity*
-is what was found when the file was compared with its model; it stands under the key `proof`. Both
-are written over blanks of the same length, which works in every format that holds its description
-uncompressed.
+is what was found when the file was compared with its model; it stands under the key `proof`. Files of
+plugins keep both in a trailer (`allkit.exporting.write`). Those of allkit's own formats can be opened
+by other programs as well: there both are written over blanks of the same length, which works in
+formats that hold their description uncompressed and under no checksum of their own.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
-from allkit.runtime.reading import look_alike, read_plain
+from allkit.runtime.reading import look_alike, parse_json, read_plain
 from allkit.runtime.signature import doubt, require_trusted
+from allkit.runtime.trailer import has_trailer, parts_of, with_trailer
 
-__all__ = ["SEAL_BLANK", "bytes_of", "check_seal", "describe", "read_sealed", "seal", "with_parity"]
+__all__ = [
+    "SEAL_BLANK",
+    "bytes_of",
+    "check_seal",
+    "describe",
+    "exporter_in",
+    "read_sealed",
+    "seal",
+    "with_parity",
+]
 
 SEAL_BLANK = "0" * 64
 """What the metadata holds under `sha256` while the file is hashed."""
@@ -28,13 +41,15 @@ SEAL_BLANK = "0" * 64
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 _ROOM, _ROOM_PER_CLASS = 4096, 128  # bytes that the parity may take
 _BLANK = re.compile(rb'"proof": "(~+)"')
+_EXPORTER = re.compile(rb'"exporter": "([\w.-]{1,200}/[\w.+:-]{1,200})"', re.ASCII)
+INSTEAD = "Write it with `allkit.exporting.write`, which touches nothing in it."
 
 
 def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[str, Any]:
     """Return what every exported file says of itself; `info` is that of a `Classifier`.
 
-    `further` is what one format adds. It holds the blanks of parity and seal, so it goes into the
-    file before `seal`.
+    `further` is what one format adds, such as its `exporter`, `PACKAGE/NAME`. It holds the blanks of
+    parity and seal, so it goes into the file before `seal`.
     """
     return {
         "format": format,
@@ -57,11 +72,19 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
     }
 
 
-def with_parity(data: bytes, parity: Mapping[str, Any]) -> bytes | None:
+def with_parity(
+    data: bytes, parity: Mapping[str, Any], further: Mapping[str, Any] | None = None
+) -> bytes | None:
     """Return the bytes of a sealed file with its parity inside, sealed again.
 
-    `None` when the file keeps no room for one, since its exporter does not use `describe`.
+    In a trailer, what it says is replaced by `further` as well. `None` when the file keeps no room for a
+    parity, since its exporter uses neither `allkit.exporting.write` nor `describe`. Raises `ExportError`
+    where the file could then not be read back.
     """
+    if has_trailer(data):
+        parts = parts_of(data, "The exported file")
+        described = parse_json(parts.description) | dict(further or {}) | {"proof": dict(parity)}
+        return with_trailer(parts.payload, described)
     blanks = _BLANK.findall(data)
     if len(blanks) != 1 or not _PATTERN.search(data):
         return None
@@ -104,15 +127,63 @@ def bytes_of(path: Path) -> bytes:
 
 
 def seal(data: bytes) -> bytes:
-    """Return `data` with its one blank seal filled: the SHA-256 of `data` with the blank."""
+    """Return `data` with its one blank seal filled: the SHA-256 of `data` with the blank.
+
+    Raises `ExportError` where there is no blank, or the file could not be read back with the seal in it.
+    """
     blank = f'"sha256": "{SEAL_BLANK}"'.encode()
     if data.count(blank) != 1:
-        raise ExportError("The exported file holds no blank seal, so it cannot be sealed.")
-    return data.replace(blank, f'"sha256": "{hashlib.sha256(data).hexdigest()}"'.encode())
+        raise ExportError(
+            f"The exported file holds no blank seal, or several, so it cannot be sealed. {INSTEAD}"
+        )
+    filled = data.replace(blank, f'"sha256": "{hashlib.sha256(data).hexdigest()}"'.encode())
+    if len(_PATTERN.findall(filled)) != 1:
+        raise ExportError(
+            f"The exported file holds another file that is sealed already, and two seals in one file "
+            f"cannot be told apart. {INSTEAD}"
+        )
+    check_seal(filled, "The exported file")
+    if filled[:4] == b"PK\3\4":
+        _require_whole_zip(filled)
+    return filled
+
+
+def _require_whole_zip(data: bytes) -> None:
+    """Raise `ExportError` where a seal lies in a file of a zip, whose checksum is then another."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            broken = file.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError) as error:
+        raise ExportError(
+            f"The exported file is a zip that cannot be read back once it is sealed ({error}). {INSTEAD}"
+        ) from None
+    if broken is not None:
+        raise ExportError(
+            f"The seal would break the exported file: it lies in {broken[:100]!r}, a file of the zip, "
+            f"which has a checksum of its own. {INSTEAD}"
+        )
+
+
+def exporter_in(data: bytes) -> str:
+    """Return the exporter that a file names, `PACKAGE/NAME`; empty where it names none, or several.
+
+    Nothing is checked: it says who is to be asked to open the file, which then checks it.
+    """
+    if has_trailer(data):
+        try:
+            named = parse_json(parts_of(data, "").description).get("exporter")
+        except (ExportError, ValueError, AttributeError):
+            return ""
+        return named if isinstance(named, str) else ""
+    found = set(_EXPORTER.findall(data))
+    return found.pop().decode() if len(found) == 1 else ""
 
 
 def check_seal(data: bytes, name: str) -> None:
     """Raise `ExportError` unless the bytes of the file `name` are those that were sealed."""
+    if has_trailer(data):
+        parts_of(data, name)
+        return
     seals = _PATTERN.findall(data)
     if not seals:
         what = look_alike(data)

@@ -13,7 +13,7 @@ from fastapi import HTTPException, Request
 from allkit.images.batches import cores
 from allkit.images.decode import Decoded, decoded, read_info
 from allkit.records import Prediction
-from allkit.runtime.answers import with_profile
+from allkit.runtime.answers import with_notes
 from allkit.serving import bodies
 from allkit.serving.queue import Queue
 from allkit.serving.space import Full, Held
@@ -101,10 +101,7 @@ class Admission:
                 raise outcome
         done = [outcome for outcome in read if not isinstance(outcome, BaseException)]
         answers = await self.queue.answer([(name, image.pixels) for name, image in done])
-        return [
-            with_profile(answer, image.profile)
-            for answer, (_, image) in zip(answers, done, strict=True)
-        ]
+        return [with_notes(answer, image) for answer, (_, image) in zip(answers, done, strict=True)]
 
     async def _read(
         self, entered: Entered, name: str, image: bytes | Pixels

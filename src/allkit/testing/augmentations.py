@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from allkit.records import Augmentation
+from allkit.testing.alone import imports_quickly
 from allkit.testing.checks import require
 from allkit.testing.examples import sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
@@ -138,6 +139,7 @@ def is_quick(record: Augmentation) -> None:
 
 
 CHECKS = (
+    imports_quickly,
     keeps_shape_and_type,
     takes_blank_images,
     same_seed_gives_same_image,

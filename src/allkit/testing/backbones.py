@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 import tempfile
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +16,18 @@ from allkit.errors import AllkitError
 from allkit.network.modules import measure_width
 from allkit.network.standardise import Standardise, to_batches
 from allkit.records import Backbone
+from allkit.testing.alone import imports_quickly
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.examples import model_of, sample_images
+from allkit.testing.examples import host_of, kept, model_of, sample_images
 from allkit.testing.surroundings import changed, global_state, no_network
 
 __all__ = ["CHECKS"]
 
 BUILD_SECONDS = 60.0
-IMPORT_SECONDS = 1.0
 TOLERANCE = 1e-4
-HEAVY = ("torch", "timm", "albumentations", "tensorflow", "jax", "pandas", "matplotlib")
 
 
-@lru_cache(maxsize=1)  # one network at a time: some weigh gigabytes
+@kept
 def _net(record: Backbone) -> nn.Module:
     # The same random weights every time: a check must not pass today and fail tomorrow.
     with torch.random.fork_rng(devices=[]):
@@ -66,30 +62,6 @@ def states_its_licence(record: Backbone) -> None:
         record.license not in ("", "unknown"),
         f"Its license is {record.license!r}. State that of the weights, or 'none' without weights.",
     )
-
-
-def imports_quickly(record: Backbone) -> None:
-    """Its module is imported within a second, and leaves torch and timm for `build`."""
-    function: Any = record.build
-    while hasattr(function, "func"):
-        function = function.func
-    module = getattr(function, "__module__", "")
-    if not module or module == "__main__":
-        raise Skipped("it is not in a module that can be imported")
-    code = (
-        f"import sys; sys.path[:] = {sys.path!r}\nimport time, importlib, allkit\n"
-        f"from allkit import Backbone, hookimpl\nstart = time.perf_counter()\n"
-        f"importlib.import_module({module!r})\n"
-        f"print(time.perf_counter() - start, *[n for n in {HEAVY!r} if n in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
-    if done.returncode:
-        raise Skipped(f"{module} cannot be imported by its name")
-    seconds, *heavy = done.stdout.split()
-    require(
-        not heavy, f"Importing {module} imports {', '.join(heavy)}. Import them inside `build`."
-    )
-    require(float(seconds) <= IMPORT_SECONDS, f"Importing {module} takes {float(seconds):.1f} s.")
 
 
 def builds_quickly_and_without_network(record: Backbone) -> None:
@@ -226,7 +198,6 @@ def goes_through_the_model_folder(record: Backbone) -> None:
     """A classifier on it, saved and loaded, gives the same probabilities."""
     import allkit
     from allkit.plugins import using
-    from allkit.testing.examples import host_of
 
     images = list(sample_images())
     model = model_of(record)

@@ -10,17 +10,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from allkit.errors import AllkitError, ExportError
-from allkit.records import Exporter, Prediction, Predictor
+from allkit.plugins.asked import bound
+from allkit.plugins.guard import Guarded
+from allkit.records import Exporter, Prediction, Predictor, Reference
+from allkit.runtime.opening import same_exporter
+from allkit.runtime.seal import check_seal, exporter_in, with_parity
 from allkit.testing.checks import ConformanceError, Skipped, require
-from allkit.testing.examples import sample_images, tiny_model
+from allkit.testing.examples import sample_images, tiny_model, trained
 from allkit.testing.surroundings import changed, global_state
 from allkit.trust.reasons import codes_of
+
+if TYPE_CHECKING:
+    from allkit.model.classifier import Classifier
 
 __all__ = ["CHECKS"]
 
@@ -28,21 +35,43 @@ AGREEMENT = 1e-4
 TAKE = "Give what you are given to `allkit.runtime.answers.stream`, which knows what an image is."
 
 
-@cache
-def _written(record: Exporter) -> bytes:
-    """Return the bytes of the tiny model's file."""
+KIT = "Write the file with `allkit.exporting.write`."
+_files: list[tuple[Exporter, str, bytes]] = []
+"""What each record wrote last: it takes seconds. A record with settings has no hash."""
+
+
+def _write(record: Exporter, model: Any, path: Path, **options: Any) -> None:
+    """Write a model as the registry would have it written: with settings, which are the defaults."""
+    if record.settings is not None and not isinstance(record.write, Guarded):
+        record = bound(record, record.settings(), "unpackaged", "exporter")
+    record.write(model, path, **({"precision": "float32", "calibration": None} | options))
+
+
+def _written(record: Exporter, bag: str = "field") -> bytes:
+    """Return the bytes of the file of a tiny model."""
+    for known, of_bag, data in _files:
+        if known is record and of_bag == bag:
+            return data
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{record.suffix}"
-        record.write(tiny_model(), path, precision="float32", calibration=None)
+        _write(record, tiny_model() if bag == "field" else _model_with_cells(), path)
         require(path.is_file(), f"`write` left no file at {path.name}.")
         others = [p.name for p in Path(folder).iterdir() if p != path]
         require(not others, f"Beside {path.name} it wrote {', '.join(others)}; one file is wanted.")
-        return path.read_bytes()
+        data = path.read_bytes()
+    _files[:] = [*_files[-3:], (record, bag, data)]
+    return data
 
 
-def _opened(record: Exporter, folder: str) -> Predictor:
+@cache
+def _model_with_cells() -> Classifier:
+    """Return a classifier that is shown fields in tiles and the white cells in them."""
+    return trained("timm:test_resnet", bag="both")
+
+
+def _opened(record: Exporter, folder: str, bag: str = "field") -> Predictor:
     path = Path(folder) / f"model{record.suffix}"
-    path.write_bytes(_written(record))
+    path.write_bytes(_written(record, bag))
     return record.open(path)
 
 
@@ -61,17 +90,37 @@ def answers_like_the_model(record: Exporter) -> None:
             tuple(predictor.classes) == tiny_model().classes,
             f"Its classes are {predictor.classes}, the model's {tiny_model().classes}.",
         )
-        theirs, ours = predictor.probabilities(images), tiny_model().probabilities(images)
-        require(theirs.shape == ours.shape, f"It answered {theirs.shape} for {ours.shape}.")
-        difference = float(np.abs(theirs - ours).max())
-        require(difference <= AGREEMENT, f"Probabilities differ by up to {difference:.2g}.")
-        for mine, its in zip(tiny_model().predict(images), predictor.predict(images), strict=True):
-            codes = its.reason_codes or codes_of(its.reasons)
-            require(
-                (mine.label, mine.verdict, mine.reasons, mine.reason_codes)
-                == (its.label, its.verdict, its.reasons, codes),
-                f"The model says {mine.label}, {mine.verdict}; the file {its.label}, {its.verdict}.",
-            )
+        _require_alike(predictor, tiny_model(), images)
+
+
+def _require_alike(predictor: Predictor, model: Classifier, images: list[Any]) -> None:
+    theirs, ours = predictor.probabilities(images), model.probabilities(images)
+    require(theirs.shape == ours.shape, f"It answered {theirs.shape} for {ours.shape}.")
+    difference = float(np.abs(theirs - ours).max())
+    require(difference <= AGREEMENT, f"Probabilities differ by up to {difference:.2g}.")
+    for mine, its in zip(model.predict(images), predictor.predict(images), strict=True):
+        codes = its.reason_codes or codes_of(its.reasons)
+        require(
+            (mine.label, mine.verdict, mine.reasons, mine.reason_codes)
+            == (its.label, its.verdict, its.reasons, codes),
+            f"The model says {mine.label}, {mine.verdict}; the file {its.label}, {its.verdict}.",
+        )
+
+
+def answers_like_a_model_with_cells(record: Exporter) -> None:
+    """A model that is shown white cells, and large fields in tiles, is answered alike too."""
+    small = list(sample_images()[:2])
+    side = min(small[0].shape[:2])
+    large = np.tile(small[0][:side, :side], (-(-448 // side), -(-448 // side), 1))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            predictor = _opened(record, folder, "both")
+        except AllkitError as error:
+            raise ConformanceError(
+                f"A model with `bag: both` cannot be written: {error} Its graph takes `places` and "
+                f"`shares` beside `pixels`: see `allkit.exporting`."
+            ) from error
+        _require_alike(predictor, _model_with_cells(), [*small, large])
 
 
 def takes_any_number_of_images(record: Exporter) -> None:
@@ -235,7 +284,7 @@ def writes_every_precision_it_declares(record: Exporter) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"model{record.suffix}"
             try:
-                record.write(tiny_model(), path, precision=precision, calibration=images)
+                _write(record, tiny_model(), path, precision=precision, calibration=images)
             except ExportError as error:
                 require(False, f"It declares {precision} in `precisions`, but refuses it: {error}")
             require(path.is_file(), f"For {precision}, `write` left no file at {path.name}.")
@@ -290,15 +339,56 @@ def leaves_the_model_as_it_was(record: Exporter) -> None:
     with tempfile.TemporaryDirectory() as folder:
         before = global_state()
         path = Path(folder) / f"model{record.suffix}"
-        record.write(model, path, precision="float32", calibration=None)
+        _write(record, model, path)
         different = changed(before, global_state())
     require(not different, f"Writing changed: {', '.join(different)}.")
     require(np.array_equal(first, model.probabilities(images)), "Writing changed the model.")
 
 
+def its_file_is_sealed_and_names_its_exporter(record: Exporter) -> None:
+    """The file has a hash, says by which exporter it was written, and takes its parity report."""
+    data = _written(record)
+    try:
+        check_seal(data, "The file")
+        finished = with_parity(data, {"precision": "float32"})
+    except ExportError as error:
+        raise ConformanceError(f"{error} {KIT}") from error
+    require(finished is not None, f"It leaves no room for a parity report. {KIT}")
+    named = exporter_in(data)
+    require(named, f"It does not say by which exporter it was written. {KIT}")
+    package = getattr(record.open, "origin", "unpackaged").partition(" ")[0]
+    require(
+        same_exporter(named, package, record.name),
+        f"It says that {named} wrote it, and {Reference(record.name, package).qualified} did.",
+    )
+
+
+class _Failing:
+    """A model of which nothing can be made."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tiny_model(), name)
+
+    def pipeline(self) -> Any:
+        raise ExportError("This model is to fail, to see what is left of its file.")
+
+
+def an_error_leaves_no_file(record: Exporter) -> None:
+    """Where a model cannot be written, the error says so, and no half of a file is left."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            _write(record, _Failing(), Path(folder) / f"model{record.suffix}")
+        except AllkitError:
+            left = [path.name for path in Path(folder).iterdir()]
+            require(not left, f"After an error it left {', '.join(left)}. Write the file last.")
+            return
+    raise Skipped("it makes no use of `model.pipeline()`")
+
+
 CHECKS = (
     writes_one_file,
     answers_like_the_model,
+    answers_like_a_model_with_cells,
     takes_any_number_of_images,
     answers_unreadable_images_too,
     takes_one_image_in_every_form,
@@ -309,4 +399,6 @@ CHECKS = (
     opens_without_torch,
     may_be_shared_between_threads,
     leaves_the_model_as_it_was,
+    its_file_is_sealed_and_names_its_exporter,
+    an_error_leaves_no_file,
 )

@@ -29,6 +29,7 @@ __all__ = [
     "SENTENCES",
     "SUBTYPE_UNKNOWN",
     "TEXTS",
+    "TILE_OF_SLIDE",
     "TOO_FEW_EXAMPLES",
     "UNFAMILIAR_SLIDE",
     "UNKNOWN_MAGNIFICATION",
@@ -63,6 +64,7 @@ FEW_ACCEPTED = "few_accepted"
 PARTS_DISAGREE = "parts_disagree"
 COLOUR_PROFILE = "colour_profile"
 UNKNOWN_MAGNIFICATION = "unknown_magnification"
+TILE_OF_SLIDE = "tile_of_slide"
 OTHER = "other"
 
 UNUSUAL = {
@@ -115,6 +117,7 @@ TEXTS = {
     FEW_ACCEPTED: "fewer than half of the fields accepted",
     PARTS_DISAGREE: "parts of the field disagree",
     COLOUR_PROFILE: "a colour profile that was not applied",  # changes no verdict
+    TILE_OF_SLIDE: "a tile of a whole slide, not a field that a person chose",
     OTHER: "another reason",
 }
 """The code of every reason → what it says in words."""
@@ -144,6 +147,8 @@ SENTENCES = {
     LOW_CONFIDENCE: "The probability is too low to accept the answer.",
     COLOUR_PROFILE: "The file has a colour profile other than sRGB, which was not applied: the "
     "colours are not quite those that were meant.",
+    TILE_OF_SLIDE: "This is a tile of a whole slide that a program cut out. The model learnt from fields "
+    "that people chose, and nothing was measured on tiles: no answer about one is accepted.",
     TOO_FEW_EXAMPLES: "The model had too few examples of a class to rule it out.",
 }
 """The code of a reason → a sentence for clinicians, where its text needs one."""

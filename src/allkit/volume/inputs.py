@@ -13,6 +13,7 @@ from typing import Protocol, Self, TypeVar, overload
 from allkit.data.left_out import Why
 from allkit.data.listed import (
     folder_images,
+    images_of_file,
     is_table,
     is_zip,
     table_images,
@@ -21,6 +22,8 @@ from allkit.data.listed import (
 )
 from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError
+from allkit.images.readers import asked_for
+from allkit.images.tiles import file_of_tile
 
 __all__ = ["Paths", "Shard", "find_images"]
 
@@ -76,11 +79,11 @@ class Paths(Sequence[str]):
 
         It changes when an image is added, taken away, renamed, written again or moved.
         """
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(asked_for().encode())  # the readers decide how a slide is cut
         for path in self:
             member = zip_member(path)
             try:
-                status = os.stat(path if member is None else member.archive)
+                status = os.stat((file_of_tile(path) or path) if member is None else member.archive)
                 mark = f"{status.st_size} {status.st_mtime_ns}"
             except (OSError, ValueError):  # ValueError: a path with a null character
                 mark = "missing"
@@ -130,7 +133,8 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]
 
     Folders are read recursively, in the order of names; links to folders are not followed. A table
     (`.csv`, `.tsv`, `.parquet`) stands for the images of its column `image`, whose paths are
-    relative to it, and a `.zip` for its images. Anything else is taken as it is: a file that does
+    relative to it, and a `.zip` for its images. A whole slide that a plugin reads stands for its
+    tiles. Anything else is taken as it is: a file that does
     not exist becomes a row that says so. Raises `DatasetError` when a folder or zip holds no images
     or cannot be opened, and when a table has no column `image` or a gap in it.
     """
@@ -149,7 +153,8 @@ def find_images(inputs: Iterable[str]) -> tuple[Paths, dict[str, dict[Why, int]]
             for member in members:
                 paths.append(member)
         else:
-            paths.append(text)
+            for image in images_of_file(text):
+                paths.append(image)
         if left:
             others[text] = left
     return paths, others

@@ -12,10 +12,11 @@ from typing import Literal, overload
 import numpy as np
 
 from allkit.data.left_out import Why
-from allkit.data.listed import is_table, is_zip, table_images
+from allkit.data.listed import is_slide_file, is_table, is_zip, table_images
 from allkit.data.names import compiled_pattern
 from allkit.data.sources import name_on_disk
 from allkit.errors import ConfigError, DatasetError
+from allkit.images.tiles import file_of_tile
 from allkit.volume.inputs import Paths, find_images
 
 __all__ = ["By", "Units", "find_units"]
@@ -64,7 +65,8 @@ def find_units(
     """Return the units that `inputs` name, in order of first appearance, and other files by folder.
 
     By slide or case, `inputs` are tables with that column; with a `pattern`, slides are what its
-    first pair of brackets matches in the paths of any images, relative to their folder or table. By
+    first pair of brackets matches in the paths of any images, relative to their folder or table. A whole
+    slide is a slide, and a case, by itself, and so is each in a folder of nothing else. By
     folder, `inputs` are folders or zips, and a unit is a folder with images, called by its path
     relative to the input; images that lie in the input itself are a unit with the name of the input.
 
@@ -100,6 +102,8 @@ def _members(
         root = os.path.dirname(text)
         for image, value in table_images(text, by):
             yield os.path.join(root, name_on_disk(root, image)), ("", value)
+    elif slides := _of_slides(text, others):
+        yield from slides
     else:
         kind = "a folder" if os.path.isdir(text) else "a file"
         also = ", or --slide REGEX to take the slides from the paths" if by == "slide" else ""
@@ -107,6 +111,20 @@ def _members(
             f"--by {by} takes a table with the columns image and {by}; {text} is {kind}. Give a "
             f"table{also}."
         )
+
+
+def _of_slides(text: str, others: dict[str, dict[Why, int]]) -> list[tuple[str, Key]]:
+    """Return the tiles of a whole slide, or of those in a folder, each with its slide; else nothing."""
+    if not os.path.isdir(text) and not is_slide_file(text):
+        return []
+    images, left = find_images([text])
+    slides = [
+        (path, file_of_tile(path) or (path if is_slide_file(path) else "")) for path in images
+    ]
+    if not all(slide for _, slide in slides):
+        return []
+    others |= left
+    return [(path, ("", slide)) for path, slide in slides]
 
 
 def _of_folders(text: str, others: dict[str, dict[Why, int]]) -> Iterator[tuple[str, Key]]:

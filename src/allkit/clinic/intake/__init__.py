@@ -3,8 +3,5 @@
 sniff     what a file is, by its content
 unpack    each image and each order in a file, a folder or a zip, and what was refused
 incoming  an image as it will be stored: pixels only
-metadata  what a file of an image holds besides pixels, by name
-dicom     the only reader of DICOM
-dicom_pixels  its pixels
 watch     a watched folder
 """

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from allkit.clinic.intake.metadata import hidden_parts
 from allkit.clinic.records import sha256_of
 from allkit.data.sources import DRAWN, BytesSource, says_drawn
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 from allkit.images.formats import reduce_png
+from allkit.images.hidden import hidden_parts, says_tile
 from allkit.images.jpeg import reduce_jpeg
+from allkit.images.own import format_of
+from allkit.images.readers import raster_of
 from allkit.images.statistics import STATISTIC_NAMES, image_statistics
 from allkit.types import Pixels
 
-__all__ = ["STAIN", "Incoming", "Refused", "incoming_of", "png_of", "take_image"]
+__all__ = ["STAIN", "Incoming", "Refused", "incoming_of", "png_of", "take_dicom", "take_image"]
 
 
 STAIN = tuple(f"{part}_{colour}" for part in ("background", "cells") for colour in "rgb")
@@ -60,13 +62,22 @@ class Refused:
 
 
 def take_image(data: bytes, name: str) -> Incoming:
-    """Return a JPEG, PNG, TIFF or BMP as it will be stored. Raises `ImageError` as the reader does.
+    """Return an image as it will be stored. Raises `ImageError` as its reader does.
 
     A JPEG or PNG that holds pixels only is kept as it is. One that holds more is reduced to the parts
     that make pixels; where this would change a pixel (a photograph that has to be turned), and for all
     TIFF and BMP files, which no browser shows or which have room between their parts, the pixels are
-    written as a PNG.
+    written as a PNG. So are those of every format that a plugin reads; of what its reader says of them
+    the scale, the accession number and the names of what was left out are kept.
     """
+    if not format_of(data):
+        return _of_raster(data, name)
+    if says_tile(data):
+        raise ImageError(
+            f"{name} is a tile that a program cut out of a whole slide. A case is made of fields that a "
+            f"person chose: give photographs of those.",
+            code="tile",
+        )
     pixels = read_image(data, name=name)
     parts = hidden_parts(data)
     kept = data if data.startswith((b"\xff\xd8", b"\x89PNG")) else b""
@@ -75,6 +86,24 @@ def take_image(data: bytes, name: str) -> Incoming:
     if not kept:
         kept = png_of(pixels, drawn=says_drawn(BytesSource(data)))
     return incoming_of(kept, name, pixels, stripped=parts)
+
+
+def take_dicom(data: bytes, name: str) -> Incoming:
+    """Return a DICOM, with or without its preamble, as `take_image` does, whatever it is called.
+
+    Its reader is a plugin, allkit-dicom; without one the `ImageError` says what to install.
+    """
+    return _of_raster(data, name, suffix=".dcm")
+
+
+def _of_raster(data: bytes, name: str, *, suffix: str = "") -> Incoming:
+    raster = raster_of(data, name, suffix=suffix)
+    taken = incoming_of(png_of(raster.pixels), name, raster.pixels, stripped=raster.left_out)
+    return replace(
+        taken,
+        micrometres_per_pixel=raster.micrometres_per_pixel,
+        accession=raster.accession,
+    )
 
 
 def incoming_of(

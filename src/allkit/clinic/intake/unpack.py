@@ -15,8 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from allkit.clinic.intake.dicom import read_dicom
-from allkit.clinic.intake.incoming import Incoming, Refused, take_image
+from allkit.clinic.intake.incoming import Incoming, Refused, take_dicom, take_image
 from allkit.clinic.intake.sniff import sniff
 from allkit.clinic.orders import parse_orders
 from allkit.clinic.records import Order
@@ -146,7 +145,7 @@ def _of_bytes(name: str, data: bytes) -> Iterator[Unpacked]:
             orders = parse_orders(data)
         elif kind == "dicom":
             check_bytes(len(data), name)
-            yield read_dicom(data, name)
+            yield take_dicom(data, name)
             return
         else:
             yield take_image(data, name)

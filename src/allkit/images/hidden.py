@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import struct
 
-from allkit.data.sources import DRAWN
+__all__ = ["DRAWN", "TILE", "hidden_parts", "says_tile"]
 
-__all__ = ["hidden_parts"]
+DRAWN = ("Source", "Drawn by allkit. This is no photograph of a smear.")
+"""The keyword and the text that mark a drawn PNG file, before its pixels."""
+TILE = ("Source", "A tile of a whole slide, not a field that a person chose.")
+"""The same for a PNG file that a program cut out of a whole slide."""
 
 TIFF_PIXELS = {254, 255, *range(256, 260), 262, 266, *range(273, 275), *range(277, 280), 284, 292}
 TIFF_PIXELS |= {282, 283, 293, 296, 317, 318, 319, 320, *range(322, 326), 332, 338, 339, 347}
@@ -21,7 +24,7 @@ GPS = 34853
 PNG_PIXELS = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
 PNG_COLOURS = {b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs"}  # a few numbers of fixed size
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
-DRAWN_TEXT = "\0".join(DRAWN).encode("latin-1")
+DRAWN_TEXT, TILE_TEXT = ("\0".join(mark).encode("latin-1") for mark in (DRAWN, TILE))
 JPEG_SEGMENTS = (
     (0xE1, b"Exif\0", "EXIF"),
     (0xE1, b"http://ns.adobe.com/x", "XMP"),
@@ -48,6 +51,11 @@ def hidden_parts(data: bytes) -> tuple[str, ...]:
     else:
         found = []
     return tuple(dict.fromkeys(found))
+
+
+def says_tile(data: bytes) -> bool:
+    """Return whether the text in an image's file says that it is a tile of a whole slide."""
+    return data.startswith(b"\x89PNG") and b"tEXt" + TILE_TEXT in data[:1024]
 
 
 def _of_jpeg(data: bytes) -> list[str]:
@@ -86,7 +94,7 @@ def _of_png(data: bytes) -> list[str]:
         length, kind = struct.unpack_from(">I4s", data, at)
         body, at = data[at + 8 : at + 8 + length], at + 12 + length
         if kind in PNG_TEXTS:
-            if body != DRAWN_TEXT:  # the mark of drawn images has to stay
+            if body not in (DRAWN_TEXT, TILE_TEXT):  # these marks have to stay
                 found.append("XMP" if body.startswith(b"XML:com.adobe.xmp") else "comment")
         elif kind == b"eXIf":
             found += ["EXIF", *_gps(body)]

@@ -8,11 +8,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from allkit.clinic.intake.incoming import Incoming, incoming_of, png_of
-from allkit.errors import ImageError
+from allkit import ImageError, Raster
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -54,11 +52,11 @@ def _quiet() -> Iterator[None]:
             log.disabled = before
 
 
-def read_dicom(data: bytes, name: str) -> Incoming:
-    """Return the photograph in a DICOM file as a PNG, without any other attribute.
+def read_dicom(data: bytes, name: str) -> Raster:
+    """Return the photograph in a DICOM file, without any other attribute.
 
     Taken are single frames of the classes in `TAKEN`: uncompressed, RLE, or JPEG Baseline; RGB, YBR,
-    grey or palette; 8 bits, or up to 16 that are scaled to 8. `stripped` lists the keywords of the
+    grey or palette; 8 bits, or up to 16 that are scaled to 8. `left_out` lists the keywords of the
     attributes that held a value and were dropped (`PatientName`), never a value; `accession` is the
     accession number, `micrometres_per_pixel` comes from the pixel spacing where pixels are square.
     Raises `ImageError` for everything else, with what to do; its text quotes no attribute that could
@@ -88,22 +86,20 @@ def _refuse(name: str, what: str, code: str) -> NoReturn:
     raise ImageError(f"{name} {what}", code=code) from None
 
 
-def _read(data: bytes, name: str) -> Incoming:
+def _read(data: bytes, name: str) -> Raster:
     from pydicom import dcmread
 
-    from allkit.clinic.intake.dicom_pixels import rgb_of
+    from allkit_dicom.pixels import rgb_of
 
     dataset = dcmread(io.BytesIO(data), force=True)
     _check_kind(dataset, name)
     _check_unmarked(dataset, name)
     accession = _accession(dataset)
-    pixels = rgb_of(dataset, name)
-    taken = incoming_of(png_of(pixels), name, pixels)
-    return replace(
-        taken,
-        accession=accession,
+    return Raster(
+        rgb_of(dataset, name),
         micrometres_per_pixel=_spacing(dataset),
-        stripped=_dropped(dataset, accession),
+        left_out=_dropped(dataset, accession),
+        accession=accession,
     )
 
 

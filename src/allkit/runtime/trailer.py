@@ -1,0 +1,71 @@
+"""The trailer of an exported file: what it says of itself, behind a payload that is not touched.
+
+    payload | description, JSON | SHA-256 of all the rest, 32 bytes | length of the description, 8 bytes |
+    mark, 8 bytes
+
+The payload may be anything: an archive with checksums of its own, a database, another exported file.
+The trailer can be written anew, so that the parity report finds its place when the file is finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from allkit.errors import ExportError
+
+__all__ = ["Parts", "has_trailer", "parts_of", "with_trailer"]
+
+_TAIL = struct.Struct("<32sQ7sB")
+_MARK, _VERSION = b"\x89ALLKIT", 1
+_DIGEST = 32
+AGAIN = "Copy it again from where it was made, or export the model again."
+
+
+class Parts(NamedTuple):
+    """What a file with a trailer is made of; `digest` is its SHA-256 as text."""
+
+    payload: bytes
+    description: bytes
+    digest: str
+
+
+def has_trailer(data: bytes) -> bool:
+    """Say whether a file ends in a trailer; whether that is right, `parts_of` says."""
+    return len(data) >= _TAIL.size and data[-8:-1] == _MARK
+
+
+def with_trailer(payload: bytes, description: Mapping[str, Any]) -> bytes:
+    """Return a payload with its trailer."""
+    text = json.dumps(description).encode()
+    end = _TAIL.pack(b"", len(text), _MARK, _VERSION)[_DIGEST:]
+    whole = hashlib.sha256(payload)
+    whole.update(text)
+    whole.update(end)
+    return b"".join((payload, text, whole.digest(), end))
+
+
+def parts_of(data: bytes, name: str) -> Parts:
+    """Return the parts of the file `name`, which has a trailer.
+
+    Raises `ExportError` unless its bytes are those that were written, and for a newer kind of trailer.
+    """
+    digest, length, _, version = _TAIL.unpack(data[-_TAIL.size :])
+    if version > _VERSION:
+        raise ExportError(
+            f"{name} has a trailer of the kind {version}; this allkit reads up to {_VERSION}. Update "
+            f"allkit, or copy the file again if it was damaged."
+        )
+    view = memoryview(data)
+    end = len(data) - _TAIL.size
+    whole = hashlib.sha256(view[:end])
+    whole.update(view[end + _DIGEST :])
+    if whole.digest() != digest or length > end:
+        raise ExportError(
+            f"{name} was altered or damaged after it was exported: its hash does not match. {AGAIN}"
+        )
+    start = end - length
+    return Parts(bytes(view[:start]), bytes(view[start:end]), digest.hex())
