@@ -13,6 +13,8 @@ from allkit.testing import ConformanceError, checks_of, conformance
 
 installing = pytest.importorskip("installing", reason="tests/ is not on the path")
 
+pytestmark = pytest.mark.filterwarnings("ignore:The plugin .* has been importing")
+"""A busy machine is slow to import them."""
 OWN = ("cache-folder", "weights-folder", "site-key", "telemetry")
 HEAD = """
 from allkit import Finding, HealthCheck, hookimpl

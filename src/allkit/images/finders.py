@@ -68,7 +68,9 @@ def found_by(name: str, image: Pixels) -> Search:
     plugin = provider_of_kept("finder", meaning)
     if plugin is None:
         searched = image if found.image is None else found.image
-        return Search(searched, found.centres, found.diameters, found.scale, found.red_cell)
+        return Search(
+            searched, found.centres, found.diameters, scale=found.scale, red_cell=found.red_cell
+        )
     whose = f"{plugin.origin}: the finder {record.name!r}"
     if not isinstance(found, Found):
         raise PluginError(f"{whose} returned a {type(found).__name__} in `find`, no Found.")
