@@ -82,7 +82,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml $(PLUGINS)
-	$(BIN)/python -m pip install --quiet --editable ".[demo]" --editable ./plugins/allkit-efficientnet-lite
+	$(BIN)/python -m pip install --quiet --editable ".[demo]" --editable ./plugins/allkit-efficientnet-lite \
+	  --editable ./plugins/allkit-dicom
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml $(PLUGINS)

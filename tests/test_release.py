@@ -37,7 +37,7 @@ def copy(tmp_path):
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [0.2.0] - 2026-11-30\n")
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## [0.3.0] - 2026-11-30\n")
     return tmp_path
 
 
@@ -57,36 +57,36 @@ def test_a_release_needs_a_dated_heading(copy):
     (copy / "CHANGELOG.md").write_text("# Changelog\n\n## [Unreleased]\n")
     assert disagreements(copy, released=False) == []
     [said] = disagreements(copy, released=True)
-    assert "'[Unreleased]'; '[0.2.0] - 2026-11-30' is needed" in said
+    assert "'[Unreleased]'; '[0.3.0] - 2026-11-30' is needed" in said
 
 
 @pytest.mark.parametrize(
     ("file", "before", "after", "said"),
     [
-        ("src/allkit/__init__.py", '"0.2.0"', '"0.2.1"', "says 0.2.1, pyproject.toml 0.2.0"),
-        ("CITATION.cff", "version: 0.2.0", "version: 0.1.0", "CITATION.cff says 0.1.0"),
-        ("CHANGELOG.md", "0.2.0", "0.1.0", "'[0.1.0] - 2026-11-30'"),
+        ("src/allkit/__init__.py", '"0.3.0"', '"0.2.1"', "says 0.2.1, pyproject.toml 0.3.0"),
+        ("CITATION.cff", "version: 0.3.0", "version: 0.1.0", "CITATION.cff says 0.1.0"),
+        ("CHANGELOG.md", "0.3.0", "0.1.0", "'[0.1.0] - 2026-11-30'"),
         (
             "CITATION.cff",
             "date-released: ",
             "date-released: 1",
-            "'[0.2.0] - 12026-11-30' is needed",
+            "'[0.3.0] - 12026-11-30' is needed",
         ),
         (
             "plugins/allkit-stain/pyproject.toml",
-            "allkit>=0.2.0",
+            "allkit>=0.3.0",
             "allkit>=0.1.0",
-            "allkit-stain demands allkit>=0.1.0; allkit>=0.2.0 is needed.",
+            "allkit-stain demands allkit>=0.1.0; allkit>=0.3.0 is needed.",
         ),
         (
             "plugins/allkit-stain/pyproject.toml",
-            'version = "0.2.0"',
+            'version = "0.3.0"',
             'version = "0.1.0"',
-            "allkit-stain has the version 0.1.0, allkit 0.2.0.",
+            "allkit-stain has the version 0.1.0, allkit 0.3.0.",
         ),
         (
             "pyproject.toml",
-            "lite>=0.2.0",
+            "lite>=0.3.0",
             "lite>=0.1.0",
             "allkit demands allkit-efficientnet-lite>=",
         ),
@@ -175,7 +175,7 @@ def test_the_wheel_holds_what_it_must_and_nothing_else(built):
     assert content(built[1]) >= {
         "allkit/py.typed",
         "allkit/config/recipes/quick.yaml",
-        "allkit/plugins/template/pyproject.toml.jinja",
+        "allkit/plugins/template/common/pyproject.toml.jinja",
         "allkit/clinic/reports/fonts/DejaVuSans.ttf",
         "allkit/clinic/store/migrations/versions/m0001_first.py",
         "allkit/streamlit_app/app.py",

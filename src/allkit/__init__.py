@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from allkit.hookspecs import hookimpl as hookimpl
     from allkit.images.cells import find_cells as find_cells
     from allkit.images.decode import read_image as read_image
+    from allkit.images.decode import read_raster as read_raster
     from allkit.model.adaptation import Adaptation as Adaptation
     from allkit.model.classifier import Classifier as Classifier
     from allkit.model.distillation import Distillation as Distillation
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     from allkit.training.plan import Epoch as Epoch
     from allkit.trust.reasons import reason_sentence as reason_sentence
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOME = {
     "Adaptation": "allkit.model.adaptation",
@@ -135,6 +136,7 @@ _HOME = {
     "load_weights": "allkit.network.weights",
     "progress_bar": "allkit.shown.progress",
     "read_image": "allkit.images.decode",
+    "read_raster": "allkit.images.decode",
     "reason_sentence": "allkit.trust.reasons",
 }
 __all__ = sorted([*_HOME, "__version__"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_plugins", "offer_row"]
 
-Row = dict[str, Any]
+Listed = dict[str, Any]
 
 
 def list_plugins(
@@ -63,7 +63,7 @@ def _list_family(host: Registry, prefix: str) -> None:
     put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
-def _rows(host: Registry, kind: Kind | None) -> list[Row]:
+def _rows(host: Registry, kind: Kind | None) -> list[Listed]:
     """Return what is told of each plugin, with the keys of `--json`."""
     rows = []
     licences: dict[str, str] = {}
@@ -77,7 +77,7 @@ def _rows(host: Registry, kind: Kind | None) -> list[Row]:
     return rows
 
 
-def _row(plugin: Plugin, offers: Sequence[Offer]) -> Row:
+def _row(plugin: Plugin, offers: Sequence[Offer]) -> Listed:
     checked = None if plugin.built_in else kept_result(plugin)
     return {
         "plugin": plugin.name,
@@ -94,7 +94,7 @@ def _row(plugin: Plugin, offers: Sequence[Offer]) -> Row:
     }
 
 
-def offer_row(offer: Offer) -> Row:
+def offer_row(offer: Offer) -> Listed:
     """Return what is told of a record, as values of JSON."""
     return {
         "kind": offer.kind,
@@ -114,7 +114,7 @@ def offer_row(offer: Offer) -> Row:
     }
 
 
-def _text(rows: Sequence[Row]) -> str:
+def _text(rows: Sequence[Listed]) -> str:
     lines = []
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"
