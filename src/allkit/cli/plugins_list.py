@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from allkit.cli.options import AsJson
+from allkit.cli.options import AsJson, spell_out
 from allkit.cli.plugins_facts import licence_of
 from allkit.cli.plugins_results import in_words, kept_result
 from allkit.cli.progress import put, put_all, put_json, say
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["list_plugins", "offer_row"]
 
-Row = dict[str, Any]
+Shown = dict[str, Any]
 
 
 def list_plugins(
@@ -28,7 +28,7 @@ def list_plugins(
     family: Annotated[str | None, typer.Option(help="every name of a family: timm")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="ask every plugin again")] = False,
     kind: Annotated[
-        Kind | None, typer.Option(help="only what offers these", metavar="KIND")
+        Kind | None, typer.Option(help="what is offered", metavar=spell_out(Kind))
     ] = None,
 ) -> None:
     """Show every plugin: what it offers, what is wrong with it, what its checks said.
@@ -63,7 +63,7 @@ def _list_family(host: Registry, prefix: str) -> None:
     put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
-def _rows(host: Registry, kind: Kind | None) -> list[Row]:
+def _rows(host: Registry, kind: Kind | None) -> list[Shown]:
     """Return what is told of each plugin, with the keys of `--json`."""
     rows = []
     licences: dict[str, str] = {}
@@ -77,7 +77,7 @@ def _rows(host: Registry, kind: Kind | None) -> list[Row]:
     return rows
 
 
-def _row(plugin: Plugin, offers: Sequence[Offer]) -> Row:
+def _row(plugin: Plugin, offers: Sequence[Offer]) -> Shown:
     checked = None if plugin.built_in else kept_result(plugin)
     return {
         "plugin": plugin.name,
@@ -94,7 +94,7 @@ def _row(plugin: Plugin, offers: Sequence[Offer]) -> Row:
     }
 
 
-def offer_row(offer: Offer) -> Row:
+def offer_row(offer: Offer) -> Shown:
     """Return what is told of a record, as values of JSON."""
     return {
         "kind": offer.kind,
@@ -114,7 +114,7 @@ def offer_row(offer: Offer) -> Row:
     }
 
 
-def _text(rows: Sequence[Row]) -> str:
+def _text(rows: Sequence[Shown]) -> str:
     lines = []
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"
