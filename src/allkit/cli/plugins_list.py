@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["list_plugins", "offer_row"]
 
-Shown = dict[str, Any]
-
 
 def list_plugins(
     as_json: AsJson = False,
@@ -63,7 +61,7 @@ def _list_family(host: Registry, prefix: str) -> None:
     put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
-def _rows(host: Registry, kind: Kind | None) -> list[Shown]:
+def _rows(host: Registry, kind: Kind | None) -> list[dict[str, Any]]:
     """Return what is told of each plugin, with the keys of `--json`."""
     rows = []
     licences: dict[str, str] = {}
@@ -77,7 +75,7 @@ def _rows(host: Registry, kind: Kind | None) -> list[Shown]:
     return rows
 
 
-def _row(plugin: Plugin, offers: Sequence[Offer]) -> Shown:
+def _row(plugin: Plugin, offers: Sequence[Offer]) -> dict[str, Any]:
     checked = None if plugin.built_in else kept_result(plugin)
     return {
         "plugin": plugin.name,
@@ -94,7 +92,7 @@ def _row(plugin: Plugin, offers: Sequence[Offer]) -> Shown:
     }
 
 
-def offer_row(offer: Offer) -> Shown:
+def offer_row(offer: Offer) -> dict[str, Any]:
     """Return what is told of a record, as values of JSON."""
     return {
         "kind": offer.kind,
@@ -114,7 +112,7 @@ def offer_row(offer: Offer) -> Shown:
     }
 
 
-def _text(rows: Sequence[Shown]) -> str:
+def _text(rows: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"
