@@ -13,6 +13,8 @@ from PIL import Image
 import allkit
 from allkit.errors import CheckpointError, ConfigError, ExportError
 from allkit.images.cells import NO_CELLS, NO_SCALE, find_cells, shortcomings
+from allkit.plugins import Registry
+from allkit.plugins.host import BUILT_IN
 from allkit.runtime.onnx import OnnxPredictor
 
 LABELS = Path(__file__).parent / "labels" / "cells.csv"
@@ -210,8 +212,9 @@ def test_stages_are_not_trained_on_cells(drawn, tiny_settings):
 def test_another_finder_is_another_model(cells_model, tmp_path, monkeypatch):
     cells_model.save(tmp_path / "m")
     cells_model.export(tmp_path / "m.onnx")
-    monkeypatch.setattr("allkit.model.parts.FINDERS", {})
-    monkeypatch.setattr("allkit.images.cells.FINDERS", {})
+    # An allkit that has other finders.
+    monkeypatch.setitem(BUILT_IN, "finder", "allkit.builtin.views")
+    monkeypatch.setattr("allkit.plugins.host._instead", [Registry(discover=False)])
     with pytest.raises(CheckpointError, match="cell finder"):
         allkit.Classifier.load(tmp_path / "m")
     with pytest.raises(ExportError, match="cell finder"):

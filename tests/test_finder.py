@@ -162,7 +162,7 @@ def test_what_is_no_image_is_an_error(tmp_path):
 
 
 def test_a_finder_that_is_not_there_is_an_error_that_names_those_there_are(field):
-    with pytest.raises(ConfigError, match=r"allkit\.cells/9.*allkit\.cells/1, allkit\.cells/2"):
+    with pytest.raises(ConfigError, match=r"allkit\.cells/9.*cells-1, .*cells-2"):
         find_cells(field, "allkit.cells/9")
 
 

@@ -253,7 +253,7 @@ def test_a_backbone_that_fails_in_the_middle_is_named(data, settings, monkeypatc
         return x
 
     trainer = odd(settings, act, monkeypatch)
-    with pytest.raises(PluginError, match=r"'odd' failed in epoch .*the moon is full.*--resume"):
+    with pytest.raises(PluginError, match=r"'odd' failed in `forward`.*full.* epoch 2.*--resume"):
         trainer.fit(data, out=tmp_path / "m")
     assert not (tmp_path / "m").exists()
     trainer.fit(data, out=tmp_path / "m", resume=True)

@@ -511,7 +511,7 @@ def resealed(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda i: i.update(format=2), "format 2; this allkit reads up to 1. Update allkit"),
+        (lambda i: i.update(format=3), "format 3; this allkit reads up to 2. Update allkit"),
         (lambda i: i.pop("classes"), "classes"),
         (lambda i: i.update(classes=["Benign"]), "classes"),
         (

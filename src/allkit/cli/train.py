@@ -122,12 +122,11 @@ def train(
 
 def _require_plugins(settings: TrainConfig) -> None:
     """Raise what is wrong with names in the settings, before the data are read."""
-    from allkit.plugins import registry, resolve_weights
+    from allkit.plugins import resolve_weights
+    from allkit.training.own import NOTHING
 
-    registry().get("backbone", settings.backbone)
+    NOTHING.require_known(settings)
     resolve_weights(settings.backbone, settings.weights)
-    for name in settings.augment:
-        registry().get("augmentation", name)
 
 
 def _find(

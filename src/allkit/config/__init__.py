@@ -3,6 +3,7 @@
 settings   `TrainConfig`: every setting, its range and its default
 solver     what trains the head, and which settings exclude each other
 effect     which settings do nothing beside others
+part       the settings that name parts of plugins
 own        the names of what was given as an object
 spelling   how something is given in Python and on the command line
 elsewhere  what other tools call a setting

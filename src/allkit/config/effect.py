@@ -77,7 +77,9 @@ def _of_strategy(config: TrainConfig, stages: int) -> dict[str, str]:
 def _of_images(config: TrainConfig) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if config.bag == "field":
-        reasons |= dict.fromkeys(("cell_size", "max_cells"), "the bag is field, without cells")
+        reasons |= dict.fromkeys(
+            ("cell_size", "max_cells", "finder"), "the bag is field, without cells"
+        )
     if not config.copies:
         reasons["augment"] = "there are no augmented copies (copies = 0)"
     if not config.augment:

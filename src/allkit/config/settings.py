@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from allkit.config.elsewhere import nearest
 from allkit.config.own import Words
+from allkit.config.part import PartName
 from allkit.config.solver import OLDER_HEAD, contradiction, settle_solver
 from allkit.errors import ConfigError
 from allkit.records import Bag
@@ -144,20 +145,20 @@ class TrainConfig(Config):
         "seed": "the machine",
     }
 
-    backbone: str = Field(
+    backbone: PartName = Field(
         "vgg16",
-        description="name of a backbone, see `allkit plugins`; in Python also a module of torch, or a "
-        "record",
+        description="name of a backbone, see `allkit plugins`, or {NAME: {SETTING: VALUE}}; in Python also "
+        "a module of torch, or a record",
     )
     weights: str = Field(
         "default", description="`default` (pretrained), `none` (random), or a .safetensors file"
     )
-    view: str = Field(
+    view: PartName = Field(
         "haematoxylin",
         description="what the network is shown. haematoxylin: how much nuclear stain is where, "
         "without the colours, which on small sets are a shortcut; eosin, saturation: the same of "
         "other stains; rgb: the colours; normalised: each colour's density on a scale of "
-        "the image's own; masked: the colours without the corner of the scale bar",
+        "the image's own; masked: the colours without the corner of the scale bar; or a plugin's",
     )
     bag: Bag = Field(
         "both",
@@ -179,6 +180,9 @@ class TrainConfig(Config):
         description="white cells of a field that the network is shown, evenly from the largest to the "
         "smallest; of a large field: of each of its tiles",
     )
+    finder: PartName | None = Field(
+        None, description="what finds the white cells; null: allkit's newest, `cells-2`"
+    )
     strategy: Literal["head", "last", "full", "lora"] = Field(
         "head",
         description="what is trained. head: a head on features of the frozen backbone; last: then "
@@ -192,10 +196,10 @@ class TrainConfig(Config):
         description="how many of the last stages are trained after the head; 0: one for `last`, "
         "all for `full` and `lora`",
     )
-    augment: tuple[str, ...] = Field(
+    augment: tuple[PartName, ...] = Field(
         ("standard",),
-        description="augmentations of the training images, applied in this order; in Python also "
-        "functions, and transforms of albumentations",
+        description="augmentations of the training images, applied in this order, each a name or {NAME: "
+        "{SETTING: VALUE}}; in Python also functions, and transforms of albumentations",
     )
     copies: int = Field(
         0,
@@ -424,7 +428,9 @@ def _range(field: FieldInfo) -> str:
     )
     if choices:
         return "one of " + ", ".join(map(str, choices))
-    if get_origin(field.annotation) is tuple and get_origin(get_args(field.annotation)[0]):
+    if get_origin(field.annotation) is tuple and (
+        get_origin(get_args(field.annotation)[0]) is Literal
+    ):
         return "any of " + ", ".join(map(str, get_args(get_args(field.annotation)[0])))
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
     limits = (

@@ -8,6 +8,7 @@ import numpy as np
 
 from allkit.data.passes import Frame, Measure
 from allkit.images.cells import FIRST_FINDER, NO_CELLS, NO_SCALE, shortcomings
+from allkit.images.finders import mark_of_finder
 from allkit.images.statistics import STATISTICS_VERSION, image_statistics, statistics_at_scale
 from allkit.types import Singles
 
@@ -34,7 +35,8 @@ def statistics_by(finder: str) -> Measure:
     def take(frame: Frame) -> Singles:
         return statistics_at_scale(frame.cells(finder))
 
-    return Measure(f"statistics {STATISTICS_VERSION} at scale {finder}", take, cached=True)
+    name = f"statistics {STATISTICS_VERSION} at scale {mark_of_finder(finder)}"
+    return Measure(name, take, cached=True)
 
 
 def shortcomings_by(finder: str) -> Measure:
@@ -47,7 +49,7 @@ def shortcomings_by(finder: str) -> Measure:
         reasons = shortcomings(frame.cells(finder))
         return np.array([reason in reasons for reason in (NO_CELLS, NO_SCALE)], np.float32)
 
-    return Measure(f"shortcomings/2 {finder}", take, cached=True)
+    return Measure(f"shortcomings/2 {mark_of_finder(finder)}", take, cached=True)
 
 
 def as_reasons(rows: Sequence[Singles]) -> list[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from torch import nn
 from allkit.features.engines import BLOCK, CHECKED, FrozenPass
 from allkit.images.bags import bags, shown
 from allkit.images.cells import FINDER, FIRST_FINDER, Cells, find_cells
+from allkit.images.finders import mark_of_finder
 from allkit.images.selection import Selection
 from allkit.network.around import ordinary
 from allkit.network.standardise import Standardise
@@ -83,6 +84,7 @@ class BagPass:
     ) -> None:
         self.asked_for = engine
         self._finder, self._selection = finder, Selection.of(spec, tiles=tiled)
+        self._found_by = mark_of_finder(finder)
         # The cells are cut by the standardisation of the field, from which the view has its scale.
         self._standardise = Standardise(spec).to(device)
         of_a_cell = replace(spec, size=spec.cell_size, bag="field")
@@ -102,7 +104,7 @@ class BagPass:
         """
         field = self._field.signature if self._field else ()
         whole = () if self._selection.tiles or self._finder == FIRST_FINDER else ("whole",)
-        return (*field, *self._cells.signature, self._finder, *whole)
+        return (*field, *self._cells.signature, self._found_by, *whole)
 
     @property
     def settled(self) -> bool:

@@ -11,7 +11,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,10 @@ from torch import nn
 
 from allkit.errors import AllkitError, ConfigError
 from allkit.network.around import ordinary
+from allkit.network.calls import run
 from allkit.network.device import full_float32
 from allkit.network.standardise import Standardise, to_batches
+from allkit.plugins.kept import mark_of_kept
 from allkit.records import InputSpec
 from allkit.telemetry import import_silent, quiet_logging
 
@@ -69,8 +71,8 @@ class FrozenPass:
     PyTorch computes. What was chosen and why is in `account`, and logged once, when it is known. With
     the engine `openvino` a disagreement is a `ConfigError`.
 
-    `signature` names the engine, its version, device and precision: it belongs into the key of
-    whatever is kept.
+    `signature` names the engine, its version, device and precision, and the version of a view that a
+    plugin offers: it belongs into the key of whatever is kept.
     """
 
     @ordinary()
@@ -93,6 +95,7 @@ class FrozenPass:
         self.asked_for = engine
         """What was asked for, one of `ENGINES`; `engine` is what computes."""
         self.standardise = Standardise(spec).to(device)
+        self._view = mark_of_kept("view", spec.view)
         self._compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
         self._fitting = sys.maxsize  # images at once, once it was too many
         self.account = describe_engine(self.signature) if self.settled else ""
@@ -105,8 +108,9 @@ class FrozenPass:
 
     @property
     def signature(self) -> tuple[str, ...]:
-        """Engine, version, device and precision."""
-        return (self.engine, _version(self.engine), self.device.type, self.precision)
+        """Engine, version, device and precision, and what a plugin's view adds."""
+        engine = (self.engine, _version(self.engine), self.device.type, self.precision)
+        return (*engine, *self._view)
 
     @ordinary()
     @torch.inference_mode()
@@ -225,9 +229,9 @@ class FrozenPass:
         half = HALF.get(precision)
         if half is None:
             with full_float32(self.device):
-                return cast(torch.Tensor, self.module(inputs))
+                return run(self.module, inputs)
         with torch.autocast(self.device.type, half):
-            return cast(torch.Tensor, self.module(inputs))
+            return run(self.module, inputs)
 
 
 def describe_engine(signature: Sequence[str], note: str = "") -> str:

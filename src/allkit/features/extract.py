@@ -121,6 +121,7 @@ class Extractor:
         Where the bag holds cells, an image may be given as its `Cells`.
         """
         rows: npt.NDArray[np.float32] = self.frozen(images).numpy()
+        _require_finite(rows, ["an image"] * len(images), self.identity)
         return rows
 
     def extract(
@@ -236,8 +237,9 @@ def _require_finite(
 ) -> None:
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
-        raise AllkitError(
-            f"The backbone {identity[0]!r} gave features that are no numbers for "
+        name, package, version = identity[:3]
+        raise PluginError(
+            f"The backbone {name!r} of {package} {version} gave features that are no numbers for "
             f"{images[bad[0]]}. Its weights may be damaged; {setting('precision', 'float32')} may help "
             f"when they are not."
         )
@@ -246,8 +248,12 @@ def _require_finite(
 def _augmented(
     record: Augmentation, image: npt.NDArray[np.uint8], rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
+    whose = getattr(record.apply, "origin", "")
+    named = f"{whose}: the augmentation" if whose else "The augmentation"
     try:
         result = record.apply(image, rng)
+    except AllkitError:
+        raise
     except Exception as error:
         raise PluginError(
             f"The augmentation {record.name!r} failed: {type(error).__name__}: {error}"
@@ -259,7 +265,7 @@ def _augmented(
     ):
         got = f"{getattr(result, 'shape', type(result).__name__)} {getattr(result, 'dtype', '')}"
         raise PluginError(
-            f"The augmentation {record.name!r} returned {got} for {image.shape} uint8; it must "
+            f"{named} {record.name!r} returned {got} for {image.shape} uint8; it must "
             f"keep shape and type."
         )
     return result

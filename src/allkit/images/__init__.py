@@ -28,6 +28,7 @@ ruler         the diameter of the red cells, by which all is measured
 stain         how much stain is where
 regions       regions of a mask: holes, parts, peaks
 lobes         parts of a nucleus that belong to one cell
+finders       the finders by their names, and what they find, checked
 first_finder  the finder of version 1, for models that name it
 statistics    light, stain and sharpness in numbers
 same_field    signatures, search and comparison of images of one field

@@ -7,22 +7,18 @@ cells, so neither the stain of a laboratory nor the magnification of its microsc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from allkit.errors import ConfigError
-from allkit.images.finder import Search, search
-from allkit.images.first_finder import first_search
+from allkit.images.finders import found_by, kept_finder
 from allkit.images.given import one
 from allkit.records import Cell
 from allkit.types import Pixels, Singles
 
 __all__ = [
     "FINDER",
-    "FINDERS",
     "FIRST_FINDER",
     "NO_CELLS",
     "NO_SCALE",
@@ -36,11 +32,6 @@ __all__ = [
 FIRST_FINDER = "allkit.cells/1"
 FINDER = "allkit.cells/2"
 """Name and version of the finder, written into models and exported files."""
-FINDERS: Mapping[str, Callable[[Pixels], Search]] = {
-    FIRST_FINDER: first_search,
-    FINDER: search,
-}
-"""Every finder by its name: another version finds other cells, so a model keeps to its own."""
 
 NO_CELLS = "no_white_cells"
 NO_SCALE = "unknown_magnification"
@@ -118,21 +109,19 @@ class Cells:
         return tuple((row, column) for row in rows for column in columns)
 
 
-def find_cells(image: Any, finder: str = FINDER) -> Cells:
+def find_cells(image: Any, finder: Any = FINDER) -> Cells:
     """Return the white cells of one image of a smear, and the diameter of its red cells.
 
     `image` is a path, the bytes of an encoded file, a file object opened with `"rb"`, a Pillow
     image, or an `(H, W, 3)` uint8 RGB array (`(H, W)`: grey). The result has `cells` (x, y and
     diameter of each nucleus) and `red_cell` (a diameter, `None` where it cannot be measured), both
-    in pixels of the image, and the plain measurements `count` and `nucleus_ratio`. `finder` is the
-    version of the finder, which models name. Raises `ImageError` for what cannot be read, and
-    `ConfigError` for a finder that is not there.
+    in pixels of the image, and the plain measurements `count` and `nucleus_ratio`. `finder` is what
+    searches: the name of one, also of a plugin, with its settings as `{NAME: {SETTING: VALUE}}`, or
+    the text under which a model names its own. Raises `ImageError` for what cannot be read,
+    `ConfigError` for a finder that is not there, and `PluginError` for one that fails.
     """
-    if finder not in FINDERS:
-        raise ConfigError(
-            f"There is no cell finder {finder!r}. Those there are: {', '.join(FINDERS)}."
-        )
-    return Cells(**FINDERS[finder](one(image).read())._asdict(), finder=finder)
+    name = kept_finder(finder)
+    return Cells(**found_by(name, one(image).read())._asdict(), finder=name)
 
 
 def _parts(length: int) -> list[slice]:

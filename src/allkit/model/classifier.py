@@ -325,7 +325,9 @@ class Classifier(Answering):
         """Return a hash of everything that decides an answer: 32 hexadecimal digits."""
         digest = hashlib.sha256(self.trust.to_bytes())
         tiles = ("tiles",) if self.tiled else ()  # models of older versions keep their hash
-        form = (self.spec, self.info.backbone.finder, *tiles, *self.spec.of_cells)
+        chosen = self.info.backbone.reference.settings_text
+        further = (*tiles, *self.spec.of_cells, *((chosen,) if chosen else ()))
+        form = (self.spec, self.info.backbone.finder, *further)
         digest.update(repr(form).encode())
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())

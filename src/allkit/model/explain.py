@@ -68,7 +68,7 @@ class Explainer:
         self._network, self._frozen, self._device = network, frozen, device
         self._spec = info.backbone.input
         self._standardise = Standardise(self._spec).to(device)
-        self._mapper = Mapper(Plain(network), _layer_for_maps(info.backbone.name))
+        self._mapper = Mapper(Plain(network), _layer_for_maps(info.backbone.reference))
 
     def explain(
         self,
@@ -153,9 +153,9 @@ class Explainer:
         return falls / strongest if strongest > 0 else falls
 
 
-def _layer_for_maps(backbone: str) -> str | None:
+def _layer_for_maps(backbone: Reference) -> str | None:
     """Return the name of the layer that maps are made of; `None` where the backbone names none."""
-    if is_own(backbone):
+    if is_own(backbone.name):
         return None
     record: Backbone = registry().get("backbone", backbone)
     return record.cam_layer

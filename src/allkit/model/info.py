@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self, cast
 
@@ -17,11 +18,15 @@ from pydantic import (
 )
 
 from allkit.config import OLDER_HEAD, TrainConfig
+from allkit.config.own import is_own
+from allkit.config.part import PARTS
+from allkit.errors import PluginError
 from allkit.model.adaptation import Adaptation
 from allkit.model.distillation import Distillation
 from allkit.model.figures import require_figures
 from allkit.model.provenance import Provenance
-from allkit.records import Bag, InputSpec
+from allkit.plugins import registry
+from allkit.records import Bag, InputSpec, Reference
 from allkit.report.model_page import model_html
 from allkit.runtime.fields import (
     ClassNames,
@@ -37,9 +42,11 @@ from allkit.runtime.fields import (
     shortened,
 )
 
-__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo"]
+__all__ = ["FORMAT", "BackboneInfo", "DataInfo", "ModelInfo", "lowest_format"]
 
-FORMAT = 1
+FORMAT = 2
+"""The newest form of `model.json`. A model has the lowest that says all (`lowest_format`), so that versions
+of allkit that know no other read it: 2 is that of parts with settings, and of plugins' views and finders."""
 FINGERPRINT = 9
 """Numbers of a backbone's fingerprint."""
 _Deviation = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=100)]
@@ -95,6 +102,8 @@ class BackboneInfo(_Part):
     name: Name
     distribution: Name
     version: Name
+    settings: dict[Name, Any] = {}
+    """Every setting of the backbone with its value, where it has any."""
     width: Annotated[int, Field(strict=True, ge=1, le=2**20)]
     members: Annotated[int, Field(strict=True, ge=1, le=2500)]
     license: Text
@@ -148,18 +157,38 @@ class BackboneInfo(_Part):
             raise ValueError(f"fingerprint has {len(self.fingerprint)} numbers, not {FINGERPRINT}")
         return self
 
+    @field_validator("settings")
+    @classmethod
+    def _plain(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Refuse numbers that are none, and control characters."""
+        return cast(dict[str, Any], require_finite(values))
+
     @model_serializer(mode="wrap")
     def _flat(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Put the fields of `input` among the others, in its place."""
         flat: dict[str, Any] = {}
         for key, value in serialise(self).items():
-            flat |= value if key == "input" else {key: value}
+            if key != "settings" or value:
+                flat |= value if key == "input" else {key: value}
         return flat
 
     @property
+    def reference(self) -> Reference:
+        """The backbone in full: whichever packages offer one of its name, it is this one."""
+        return Reference(self.name, self.distribution, self.settings)
+
+    @property
     def identity(self) -> tuple[str, ...]:
-        """What distinguishes these features from all others, for the cache."""
-        identity = (self.name, self.distribution, self.version, self.weights_sha256)
+        """What distinguishes these features from all others, for the cache.
+
+        Of a plugin's backbone the version is that which is installed, since it is what computes.
+        """
+        version = self.version
+        if self.distribution != "allkit" and not is_own(self.name):
+            with contextlib.suppress(PluginError):  # it is not installed, and computes nothing
+                version = registry().provider("backbone", self.reference).mark
+        name = self.name + self.reference.settings_text
+        identity = (name, self.distribution, version, self.weights_sha256)
         return (*identity, "eight orientations") if self.orientations else identity
 
 
@@ -193,7 +222,7 @@ class ModelInfo(_Part):
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    format: Annotated[int, Field(strict=True, ge=1)] = FORMAT
+    format: Annotated[int, Field(strict=True, ge=1)] = 1
     allkit: Name
     created: Name
     classes: ClassNames
@@ -266,7 +295,10 @@ class ModelInfo(_Part):
             "passport" if key == "provenance" else key: value
             for key, value in serialise(self).items()
         }
-        return values | {"config": TrainConfig.with_names_of_0_1_0(values["config"])}
+        config = TrainConfig.with_names_of_0_1_0(values["config"])
+        if config.get("finder") is None:  # versions before knew no such setting
+            config.pop("finder", None)
+        return values | {"config": config}
 
     @model_validator(mode="before")
     @classmethod
@@ -282,6 +314,20 @@ class ModelInfo(_Part):
             "max_cells": 24,
             "head_decay": config.get("weight_decay", 1e-2),
             "refit": False,
+            "finder": None,
             **OLDER_HEAD,
         }
         return values | {"config": before | config}
+
+
+def lowest_format(backbone: BackboneInfo, config: TrainConfig) -> int:
+    """Return the lowest format of `model.json` that says all of a model."""
+    names = [getattr(config, setting) or "" for setting in PARTS]
+    texts = [text for name in names for text in ([name] if isinstance(name, str) else name)]
+    new = (
+        backbone.settings
+        or config.finder is not None
+        or Reference.of(backbone.input.view).package
+        or any("{" in text for text in texts)
+    )
+    return FORMAT if new else 1

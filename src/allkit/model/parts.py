@@ -14,15 +14,25 @@ import torch
 
 from allkit.config.own import is_own
 from allkit.errors import CheckpointError, ConfigError, PluginError
-from allkit.images.cells import FINDERS
+from allkit.images.finders import finder_meant
 from allkit.model.fit import unfit
 from allkit.model.folder import read_model
 from allkit.model.info import ModelInfo
-from allkit.model.own import Given, own_backbone, require_given, require_same, skeleton
+from allkit.model.own import (
+    OWN_PARTS,
+    Given,
+    own_backbone,
+    require_given,
+    require_same,
+    skeleton,
+)
 from allkit.network.around import ordinary
-from allkit.network.modules import Branches, Head, Network, cut, fingerprint
+from allkit.network.modules import Branches, Head, Network, build_backbone, cut, fingerprint
 from allkit.plugins import registry
-from allkit.records import Backbone
+from allkit.plugins.host import OWN
+from allkit.plugins.kept import meant
+from allkit.plugins.offers import Kind
+from allkit.records import Backbone, Reference
 from allkit.trust.arrays import PREFIXES
 from allkit.trust.verdict import Trust
 
@@ -81,14 +91,12 @@ def parts_of(
     if wrong:
         raise CheckpointError(f"{where}: {wrong}. Copy the model again, or train again.")
     record = _backbone_of(info, backbone)
-    if info.backbone.finder not in ("", *FINDERS):
-        raise CheckpointError(
-            f"{where} was trained with the cell finder {info.backbone.finder!r}, and this "
-            f"allkit has {', '.join(FINDERS)}, which find other cells. Install allkit {info.allkit}, "
-            f"or train again."
-        )
-    with torch.random.fork_rng(devices=[]):  # its first weights are random, and replaced
-        module = record.build("none")
+    _require_view_and_finder(info, where)
+    origin = OWN_PARTS
+    if not is_own(info.backbone.name):
+        origin = registry().provider("backbone", info.backbone.reference).origin
+    with torch.random.fork_rng(devices=[]):
+        module = build_backbone(record, "none", origin)  # its weights are random, and replaced
         if is_own(info.backbone.name):
             require_same(info.backbone.name, module, info.backbone.structure)
         network = _empty_network(where, module, info)
@@ -172,17 +180,56 @@ def _backbone_of(info: ModelInfo, given: Given | None) -> Backbone:
             f"This model has the backbone {info.backbone.name!r}, which comes with "
             f"{info.backbone.distribution}. Leave `backbone` out."
         )
-    try:
-        record: Backbone = registry().get("backbone", info.backbone.name)
-    except PluginError as error:
-        if info.backbone.distribution == "allkit":
-            raise
-        raise PluginError(
-            f"This model needs the backbone {info.backbone.name!r} of the plugin "
-            f"{info.backbone.distribution} {info.backbone.version}, which is not installed: install "
-            f"{info.backbone.distribution}=={info.backbone.version}. ({error})"
-        ) from None
+    record: Backbone = _part_of(info, "backbone", info.backbone.reference)
     return record
+
+
+def _require_view_and_finder(info: ModelInfo, where: object) -> None:
+    """Raise what is missing of what a network is shown, and warn of a plugin of another version."""
+    parts: list[tuple[Kind, Reference]] = [("view", meant("view", info.backbone.input.view))]
+    if info.backbone.finder:
+        parts.append(("finder", finder_meant(info.backbone.finder)))
+    for kind, reference in parts:
+        if reference.package in ("", OWN):
+            try:
+                registry().get(kind, reference)
+            except PluginError as error:
+                raise CheckpointError(
+                    f"{where} was trained with the {_NAMES[kind]} {reference.name!r}, which this allkit does "
+                    f"not have. Install allkit {info.allkit}, or train again. ({error})"
+                ) from None
+            continue
+        _part_of(info, kind, reference)
+        plugin = registry().provider(kind, reference)
+        before = info.plugins.get(reference.package, "")
+        if before not in ("", plugin.version):
+            warnings.warn(
+                f"This model was made with the {_NAMES[kind]} {reference.name!r} of {reference.package} "
+                f"{before}, and {plugin.origin} is installed: its answers may be others. Install "
+                f"{reference.package}=={before}, or judge the model again.",
+                stacklevel=5,
+            )
+
+
+_NAMES = {"backbone": "backbone", "view": "view", "finder": "cell finder"}
+
+
+def _part_of(info: ModelInfo, kind: Kind, reference: Reference) -> Any:
+    """Return a record that a model needs; `PluginError` says what to install where it is missing."""
+    try:
+        return registry().get(kind, reference)
+    except (PluginError, ConfigError) as error:
+        if reference.package == OWN:
+            raise
+        version = info.plugins.get(reference.package, "")
+        if kind == "backbone":
+            version = info.backbone.version
+        wanted = f"{reference.package}=={version}" if version else reference.package
+        why = "is not installed" if isinstance(error, PluginError) else "takes other settings today"
+        raise PluginError(
+            f"This model needs the {_NAMES[kind]} {reference.name!r} of the plugin {reference.package} "
+            f"{version}, which {why}: install {wanted}. ({error})"
+        ) from None
 
 
 def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
@@ -195,7 +242,7 @@ def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None
                 f"from the same weights: its forward pass is another. Give the one of the training."
             )
         return
-    today = registry().provider("backbone", saved.name)
+    today = registry().provider("backbone", saved.reference)
     if (today.distribution, today.version) == (saved.distribution, saved.version):
         return
     if saved.fingerprint and _computes_other(info, backbone):

@@ -8,5 +8,6 @@ loading      the images of a set for the loaders of PyTorch
 weights      weights from a file
 hashes       hashes of tensors
 device       the device that computes, by its name
+calls        the modules of plugins, called; their failures named
 around       the settings of the program around, put aside for a while
 """

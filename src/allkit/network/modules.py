@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import cast
 
 import torch
 from torch import nn
 
-from allkit.errors import AllkitError, CheckpointError, PluginError
+from allkit.config.own import is_own
+from allkit.errors import CheckpointError, PluginError
 from allkit.network.around import ordinary
+from allkit.network.calls import Maker, made_by, maker_of, run
+from allkit.plugins import calling
 from allkit.records import Backbone, Bag, InputSpec, Weights
 
 __all__ = [
@@ -25,6 +29,7 @@ __all__ = [
     "fingerprint",
     "joined",
     "measure_width",
+    "named",
     "pool",
     "signed_sqrt",
 ]
@@ -114,8 +119,8 @@ class Branches(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map `(N, 3, S, S)` float32 to `(N, M · D)`."""
-        shared = self.trunk(inputs)
-        return torch.cat([tail(shared) for tail in self.tails], dim=1)
+        shared = run(self.trunk, inputs)
+        return torch.cat([run(tail, shared) for tail in self.tails], dim=1)
 
 
 class Oriented(nn.Module):
@@ -132,10 +137,10 @@ class Oriented(nn.Module):
 
 def over_orientations(backbone: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Return the mean of `backbone` over the eight orientations of `inputs` `(N, 3, S, S)`."""
-    total = backbone(inputs) / ORIENTATIONS
+    total = run(backbone, inputs) / ORIENTATIONS
     for number in range(1, ORIENTATIONS):
-        total = total + backbone(oriented(inputs, number)) / ORIENTATIONS
-    return cast(torch.Tensor, total)
+        total = total + run(backbone, oriented(inputs, number)) / ORIENTATIONS
+    return total
 
 
 def oriented(inputs: torch.Tensor, number: int) -> torch.Tensor:
@@ -157,7 +162,8 @@ def cut(backbone: nn.Module, index: int) -> tuple[nn.Module, nn.Module]:
         return nn.Identity(), backbone
     if not isinstance(backbone, nn.Sequential):
         raise ValueError("only an nn.Sequential can be cut")
-    return backbone[:index], backbone[index:]
+    maker = maker_of(backbone, whole=False)
+    return made_by(backbone[:index], maker), made_by(backbone[index:], maker)
 
 
 def joined(trunk: nn.Module, tail: nn.Module) -> nn.Module:
@@ -165,7 +171,7 @@ def joined(trunk: nn.Module, tail: nn.Module) -> nn.Module:
     if isinstance(trunk, nn.Identity):
         return tail
     children = [*trunk.named_children(), *tail.named_children()]
-    return nn.Sequential(OrderedDict(children))
+    return made_by(nn.Sequential(OrderedDict(children)), maker_of(tail))
 
 
 class Network(nn.Module):
@@ -206,7 +212,7 @@ class Network(nn.Module):
         """Map inputs `(M, 3, S, S)` float32 to features `(M, D)`, orientations included."""
         if self.orientations:
             return over_orientations(self.backbone, inputs)
-        return cast(torch.Tensor, self.backbone(inputs))
+        return run(self.backbone, inputs)
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Map pooled features `(N, D)`, or `(N, M · D)` of branches, float32 to logits `(N, K)`."""
@@ -242,41 +248,71 @@ class Plain(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map inputs `(N, 3, S, S)` float32 to logits `(N, K)`, with gradients that are finite."""
-        features = self.network.backbone(inputs)
+        features = run(self.network.backbone, inputs)
         if features.requires_grad:
             # The head's square root has an infinite slope where a feature is zero; it adds zero there.
-            features.register_hook(partial(torch.nan_to_num, nan=0.0, posinf=0.0, neginf=0.0))
+            finite = partial(torch.nan_to_num, nan=0.0, posinf=0.0, neginf=0.0)
+            features.register_hook(finite)  # type: ignore[no-untyped-call]  # torch gives it no types
         return self.network.classify(features)
 
 
 @ordinary()
 def build_backbone(record: Backbone, weights: Weights, origin: str) -> nn.Module:
     """Return a backbone in evaluation mode; raise `PluginError`, naming `origin`, when it fails."""
-    try:
-        # Random weights come from the global generator, which is put back.
-        with torch.random.fork_rng(devices=[]):
-            torch.random.manual_seed(0)
-            return record.build(weights).eval()
-    except AllkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The backbone {record.name!r} of {origin} could not be built: "
-            f"{type(error).__name__}: {str(error)[:300]}"
-        ) from error
+    # Random weights come from the global generator, which is put back.
+    with (
+        calling(origin, "backbone", record.name, "build"),
+        torch.random.fork_rng(devices=[]),
+    ):
+        torch.random.manual_seed(0)
+        module = record.build(weights)
+        if not isinstance(module, nn.Module):
+            raise PluginError(
+                f"{origin}: the backbone {record.name!r} returned {module!r:.200} in `build`; it must "
+                f"return an nn.Module."
+            )
+        return module.eval() if is_own(record.name) else named(module.eval(), record.name, origin)
 
 
-def measure_width(backbone: nn.Module, spec: InputSpec, name: str) -> int:
-    """Return D, by running the backbone once; raise `PluginError` when it is no backbone."""
-    with torch.inference_mode():
-        output = backbone.eval()(torch.zeros(1, 3, spec.size, spec.size))
-    shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != 1:
+def named(backbone: nn.Module, name: str, origin: str) -> nn.Module:
+    """Return a backbone, whose failures from now on are named after the record and its package."""
+    return made_by(backbone, Maker(origin, "backbone", name))
+
+
+def measure_width(
+    backbone: nn.Module, spec: InputSpec, name: str, *, batches: Sequence[int] = (1,)
+) -> int:
+    """Return D, by running the backbone on black images, in batches of these sizes.
+
+    Raises `PluginError` when it is no backbone: it must give `(N, D)` finite numbers, the same D for
+    every N.
+    """
+    maker = maker_of(backbone)
+    whose = maker.named if maker else f"The backbone {name!r}"
+    widths = []
+    for count in batches:
+        with torch.inference_mode():
+            output = run(backbone.eval(), torch.zeros(count, 3, spec.size, spec.size))
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[0] != count:
+            raise PluginError(
+                f"{whose} returned {shape} for {count} image{'s' if count > 1 else ''}; it must return "
+                f"({count}, D). Its author has to pool the features."
+            )
+        if not bool(torch.isfinite(output).all()):
+            raise PluginError(
+                f"{whose} gave features that are no numbers for a black image. Its weights may be damaged."
+            )
+        widths.append(int(output.shape[1]))
+    if len(set(widths)) > 1:
+        told = ", ".join(f"({n}, {d})" for n, d in zip(batches, widths, strict=True))
         raise PluginError(
-            f"The backbone {name!r} returned {shape} for one image; it must return (1, D). Its "
-            f"author has to pool the features."
+            f"{whose} returned {told} in `forward` for batches of {', '.join(map(str, batches))} images; D "
+            f"must be the same for every batch."
         )
-    return int(output.shape[1])
+    if maker is not None:
+        made_by(backbone, replace(maker, width=widths[0]))
+    return widths[0]
 
 
 def fingerprint(backbone: nn.Module, spec: InputSpec) -> tuple[float, ...]:
@@ -290,7 +326,7 @@ def fingerprint(backbone: nn.Module, spec: InputSpec) -> tuple[float, ...]:
     pattern = torch.sin(0.37 * steps) + torch.sin(0.0123 * steps)
     inputs = pattern.float().view(1, 3, spec.size, spec.size).to(parameter.device)
     with torch.inference_mode():
-        features = backbone.eval()(inputs)[0].double().cpu()
+        features = run(backbone.eval(), inputs)[0].double().cpu()
     norm = float(features.norm())
     places = torch.arange(1, len(features) + 1, dtype=torch.float64)
     shares = [float((features * torch.cos(places * k)).sum()) / (norm or 1.0) for k in range(1, 9)]

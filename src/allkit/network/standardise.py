@@ -7,18 +7,23 @@ every exported graph: nothing has to be implemented again on the other side.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
+from allkit.errors import PluginError
 from allkit.images.batches import by_shape
+from allkit.network.calls import Maker, made_by, run
 from allkit.plugins import registry
-from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec
+from allkit.plugins.kept import meant, provider_of_kept
+from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
 
 __all__ = ["Stain", "Standardise", "seen_as", "to_batches"]
+
+ROUNDING = 1e-4
+"""By how much the values of a view may leave 0 to 1."""
 
 
 class Standardise(nn.Module):
@@ -45,7 +50,7 @@ class Standardise(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB to `(N, 3, S, S)` float32."""
         whole = self._resized(_scaled(pixels))
-        return self._normal(cast(torch.Tensor, self.view(whole, whole)))
+        return self._normal(run(self.view, whole, whole))
 
     def cells(self, pixels: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Map `(N, H, W, 3)` uint8 RGB and `(M, 3)` places to `(M, 3, C, C)` float32.
@@ -56,14 +61,14 @@ class Standardise(nn.Module):
         stain, and resampled to C = `cell_size` pixels; beyond the border it is white.
         """
         image = _scaled(pixels)
-        return self._cut(cast(torch.Tensor, self.view(image, self._resized(image))), places)
+        return self._cut(run(self.view, image, self._resized(image)), places)
 
     def both(self, pixels: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return what `forward` and `cells` give, in less time: the view is made once for both."""
         image = _scaled(pixels)
         whole = self._resized(image)
-        field = cast(torch.Tensor, self.view(whole, whole))
-        view = field if image is whole else cast(torch.Tensor, self.view(image, whole))
+        field = run(self.view, whole, whole)
+        view = field if image is whole else run(self.view, image, whole)
         return self._normal(field), self._cut(view, places)
 
     def _cut(self, view: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
@@ -98,10 +103,62 @@ def seen_as(view: str, size: int) -> nn.Module:
     """Return the module of a view: `(N, 3, H, W)` in 0–1 → `(N, 1 or 3, H, W)` in 0–1.
 
     Its second argument, `(N, 3, S, S)` with S = `size`, is the whole image, from which it takes
-    its scale.
+    its scale. `view` is the name under which models keep it. A plugin's is tried on drawn images; raises
+    `PluginError` that names package and view where it is none.
     """
-    module: nn.Module = registry().get("view", view).build(size)
+    record: View = registry().get("view", meant("view", view))
+    module: nn.Module = record.build(size)
+    plugin = provider_of_kept("view", view)
+    if plugin is None:
+        return module
+    maker = Maker(plugin.origin, "view", record.name)
+    if not isinstance(module, nn.Module):
+        raise PluginError(
+            f"{maker.named} returned {module!r:.200} in `build`; it must return an nn.Module."
+        )
+    made_by(module.eval().requires_grad_(False), maker)
+    _require_view(module, maker, size)
     return module
+
+
+@torch.no_grad()
+def _require_view(module: nn.Module, maker: Maker, size: int) -> None:
+    """Raise `PluginError` unless a module does what a view does, on two drawn images."""
+    whole = torch.stack([_drawn(size, size, phase) for phase in (0.0, 1.0)])
+    part = torch.stack([_drawn(40, 56, phase) for phase in (0.0, 1.0)])
+    for image in (whole, part):
+        seen = run(module, image, whole)
+        shape = tuple(image.shape)
+        wanted = [(2, channels, *shape[2:]) for channels in (1, 3)]
+        if tuple(seen.shape) not in wanted or seen.dtype != torch.float32:
+            raise PluginError(
+                f"{maker.named} returned {tuple(seen.shape)} {_dtype(seen)} in `forward` for {shape} "
+                f"float32; it must return {wanted[0]} or {wanted[1]} float32."
+            )
+        low, high = float(seen.min()), float(seen.max())
+        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):  # also where it is no number
+            raise PluginError(
+                f"{maker.named} returned values from {low:g} to {high:g} in `forward`; they must be numbers "
+                f"from 0 to 1."
+            )
+        alone = torch.cat([run(module, image[i : i + 1], whole[i : i + 1]) for i in range(2)])
+        if alone.shape != seen.shape or float((alone - seen).abs().max()) > 1e-4:
+            raise PluginError(
+                f"{maker.named} shows an image otherwise when another is beside it in the batch, or when it "
+                f"is shown again. It must look at each image by itself, without chance."
+            )
+
+
+def _drawn(height: int, width: int, phase: float) -> torch.Tensor:
+    """Return an image of stained discs `(3, H, W)`, which every view has something to see in."""
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None, :] / width
+    density = (torch.sin(9.0 * rows + phase) * torch.cos(7.0 * columns - phase)).clamp(min=0.0)
+    density = density * (1.0 - 0.5 * phase)
+    return torch.stack([0.95 - share * density for share in (0.6, 0.75, 0.3 + 0.1 * phase)])
+
+
+def _dtype(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 class Colours(nn.Module):

@@ -13,6 +13,7 @@ asking         what runs in these processes
 problems       what is wrong with what is installed
 requirements   what an installed package requires, and whether it is there
 tracing        ALLKIT_TRACE
+kept           the names under which models keep their parts
 weights        which weights a backbone is built with
 """
 

@@ -39,8 +39,10 @@ def label_suspects(
         raise DatasetError(f"Labels of {data.name} cannot be checked: {reason}.")
     record = registry().get("backbone", backbone)
     provider = registry().provider("backbone", backbone)
-    network = build_backbone(record, resolve_weights(backbone, weights), provider.origin)
-    identity = (record.name, provider.distribution, provider.version, weights_hash(network))
+    network = build_backbone(record, resolve_weights(record.name, weights), provider.origin)
+    chosen = registry().reference("backbone", backbone).settings_text
+    name = record.name + chosen
+    identity = (name, provider.distribution, provider.mark, weights_hash(network))
     import torch
 
     extractor = Extractor(

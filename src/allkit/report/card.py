@@ -11,6 +11,7 @@ from allkit.evaluation.coarse import VERDICTS, coarse_lines
 from allkit.evaluation.intervals import with_words
 from allkit.evaluation.probe_words import probe_words
 from allkit.evaluation.text import OF_CLASS, cautions_of
+from allkit.records import Reference
 from allkit.report.checklist import NOT_RUN, RUN, checklist, shown_to
 from allkit.report.promise import sets_without_promise
 from allkit.shown.text import how_many, one_line, printable
@@ -78,14 +79,15 @@ def model_card(info: Mapping[str, Any], trust: Mapping[str, Any] | None = None) 
         *_own(info),
         _not_measured(info),
         "## How it works",
-        f"Backbone `{backbone['name']}` from {backbone['distribution']} {backbone['version']} "
+        f"Backbone `{backbone['name']}`{_settings(backbone.get('settings'))} "
+        f"from {backbone['distribution']} {backbone['version']} "
         f"(weights: {'random' if config['weights'] == 'none' else backbone['license']}; "
         f"SHA-256 `{backbone['weights_sha256'][:16]}…`), "
         f"{_trained(info)}; "
-        f"{backbone['width']} features of {shown_to(backbone)}{VIEWS[backbone['view']]}; "
+        f"{backbone['width']} features of {shown_to(backbone)}{_view(backbone['view'])}; "
         f"{backbone['members']} linear head"
         f"{'' if backbone['members'] == 1 else 's, averaged'}. "
-        f"Augmentation: {', '.join(config['augment']) or 'none'}, {config['copies']} augmented "
+        f"Augmentation: {', '.join(map(_part, config['augment'])) or 'none'}, {config['copies']} augmented "
         f"cop{'y' if config['copies'] == 1 else 'ies'} of each training image. Seed {config['seed']}.",
         "## Made with",
         f"allkit {info['allkit']} on {info['created']}; "
@@ -235,6 +237,21 @@ def _table(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
         if evaluation.get(key) is not None and shown is not None:
             rows.append(f"| {label} | {evaluation[key]:.3f} | {shown} |")
     return "| metric | value | interval |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _part(name: str | Mapping[str, Any]) -> str:
+    """Return a part as the settings name it, in code where it has settings of its own."""
+    return name if isinstance(name, str) else f"`{Reference.of(name).text}`"
+
+
+def _settings(values: Mapping[str, Any] | None) -> str:
+    told = ", ".join(f"{name} = {value}" for name, value in (values or {}).items())
+    return f" ({printable(told)})" if told else ""
+
+
+def _view(name: str) -> str:
+    """Return how a network sees an image, as the end of a phrase; of a plugin's view its name in full."""
+    return VIEWS.get(name, f", seen as `{printable(name)}`")
 
 
 VIEWS = {

@@ -289,11 +289,18 @@ def require_ends(path: Path, inputs: Mapping[str, str], outputs: Iterable[str], 
 def _require_finder(path: Path, info: Mapping[str, Any]) -> None:
     if info.get("bag", "field") == "field":
         return
-    from allkit.images.cells import FINDERS
+    from allkit.images.finders import finder_meant
+    from allkit.plugins import registry
 
-    if info.get("finder") not in FINDERS:
+    name = str(info.get("finder"))
+    meaning = finder_meant(name)
+    try:
+        registry().get("finder", meaning)
+    except AllkitError as error:
+        version = str(info.get("finder_version", ""))
+        plugin = f"{meaning.package}=={version}" if version else meaning.package
+        what = f"allkit {info.get('allkit')}" if meaning.package in ("", "allkit") else plugin
         raise ExportError(
-            f"{path} was made with the cell finder {info.get('finder')!r}, and this allkit has "
-            f"{', '.join(FINDERS)}, which find other cells. Install allkit {info.get('allkit')}, or "
-            f"export the model again."
-        )
+            f"{path} was made with the cell finder {name!r}, and others find other cells. Install {what}, "
+            f"or export the model again. ({error})"
+        ) from None

@@ -62,6 +62,7 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "precision": precision,
         "bag": info.backbone.input.bag,
         "finder": info.backbone.finder,
+        **finder_version(info),
         "tiles": info.backbone.tiles,
         "max_cells": info.backbone.input.max_cells,
         "spread": info.backbone.input.spread,
@@ -70,6 +71,12 @@ def describe(info: Any, *, format: int, precision: str, **further: str) -> dict[
         "proof": "~" * (_ROOM + _ROOM_PER_CLASS * len(info.classes)),
         "sha256": SEAL_BLANK,
     }
+
+
+def finder_version(info: Any) -> dict[str, str]:
+    """Return the version of the package of a plugin's finder, which says what to install."""
+    package = info.backbone.finder.partition("/")[0]
+    return {"finder_version": info.plugins[package]} if package in info.plugins else {}
 
 
 def with_parity(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,12 +14,15 @@ from allkit.config import TrainConfig
 from allkit.config.own import is_own
 from allkit.errors import AllkitError, ConfigError, PluginError
 from allkit.features import AugmentedCopy
+from allkit.images.cells import FINDER
+from allkit.images.finders import kept_finder
 from allkit.model.own import OWN_PARTS, classifier_in
+from allkit.network.calls import maker_of
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import build_backbone, cut, measure_width
 from allkit.plugins import registry, resolve_weights
-from allkit.plugins.host import Plugin
-from allkit.records import Augmentation, Backbone, InputSpec
+from allkit.plugins.host import OWN, Plugin
+from allkit.records import Augmentation, Backbone, InputSpec, Reference
 from allkit.training.device import choose_precision
 from allkit.training.member import cut_index
 from allkit.training.memory import out_of_memory
@@ -47,6 +52,8 @@ class TrainingBackbone:
     augment_names: tuple[str, ...]
     """Names and versions of the augmentations, or their content; empty where that is not known."""
     own: OwnParts = NOTHING
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Every setting of the backbone with its value."""
 
     @property
     def input(self) -> InputSpec:
@@ -56,8 +63,15 @@ class TrainingBackbone:
     @property
     def identity(self) -> tuple[str, ...]:
         """What distinguishes the features of this backbone from all others."""
-        provider = self.provider
-        return (self.record.name, provider.distribution, provider.version, self.fingerprint)
+        name = self.record.name + Reference("", "", self.settings).settings_text
+        return (name, self.provider.distribution, self.provider.mark, self.fingerprint)
+
+    @property
+    def finder(self) -> str:
+        """The finder of white cells, as models name it; empty where the bag holds none."""
+        if self.input.bag == "field":
+            return ""
+        return FINDER if self.config.finder is None else kept_finder(self.config.finder)
 
     @property
     def copies(self) -> int:
@@ -76,9 +90,9 @@ class TrainingBackbone:
         return all(self.augment_names)
 
     @property
-    def plugins(self) -> list[str]:
-        """The distributions that the backbone and the augmentations come from."""
-        return sorted({plugin.distribution for plugin in self.own.plugins(self.config)})
+    def plugins(self) -> dict[str, str]:
+        """The distributions that the parts come from, each with what tells its code from others'."""
+        return {plugin.distribution: plugin.mark for plugin in self.own.plugins(self.config)}
 
     @property
     def keeps_activations(self) -> bool:
@@ -113,6 +127,7 @@ def load_backbone(
     built.
     """
     own.require(config)
+    config = own.in_full(config)
     record = own.record(config.backbone)
     if config.bag != "field" and config.strategy != "head":
         raise ConfigError(
@@ -135,7 +150,7 @@ def load_backbone(
     return TrainingBackbone(
         config=config,
         record=record,
-        provider=own.provider(record, module),
+        provider=own.provider(config.backbone, record, module),
         module=module,
         width=width,
         fingerprint=weights_hash(module),
@@ -144,31 +159,43 @@ def load_backbone(
         augment=augment,
         augment_names=tuple(marks),
         own=own,
+        settings=own.settings_of(config.backbone),
     )
 
 
 def _width(module: nn.Module, record: Backbone) -> int:
     """Return D of the features of an image, of its field and its cells together."""
     spec, name = record.input, record.name
+    # Allkit's own are tested; whether those of others depend on the batch is tried on the smaller input.
+    batches = (1,) if _built_in(module) else (1, 2, 3)
     width = 0
     if spec.bag != "cells":
-        width = _measured(module, spec, name)
+        width = _measured(module, spec, name, (1,) if spec.bag == "both" else batches)
     if spec.bag != "field":
+        of_a_cell = replace(spec, size=spec.cell_size)
         try:
-            cells = measure_width(module, replace(spec, size=spec.cell_size), name)
-        except (RuntimeError, AssertionError) as error:
+            cells = measure_width(module, of_a_cell, name, batches=batches)
+        except (RuntimeError, AssertionError, PluginError) as error:
+            cause = error.__cause__ if isinstance(error, PluginError) else error
+            if not isinstance(cause, (RuntimeError, AssertionError)):
+                raise
             raise ConfigError(
                 f"The backbone {name!r} cannot take pictures of single cells, {spec.cell_size} pixels "
-                f"a side: {str(error)[:200]} Choose `bag: field`, another `cell_size` or another backbone."
+                f"a side: {str(cause)[:200]} Choose `bag: field`, another `cell_size` or another backbone."
             ) from None
         width += cells
     return width
 
 
-def _measured(module: nn.Module, spec: InputSpec, name: str) -> int:
+def _built_in(module: nn.Module) -> bool:
+    maker = maker_of(module)
+    return maker is not None and maker.origin.partition(" ")[0] == OWN
+
+
+def _measured(module: nn.Module, spec: InputSpec, name: str, batches: Sequence[int]) -> int:
     """Return D of the features of a field; whatever is wrong with the module is told with its name."""
     try:
-        width = measure_width(module, spec, name)
+        width = measure_width(module, spec, name, batches=batches)
     except AllkitError:
         raise
     except Exception as error:

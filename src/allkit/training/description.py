@@ -23,10 +23,9 @@ from allkit.evaluation.coarse import coarse_metrics
 from allkit.evaluation.leakage import IMAGE_LEVEL, relations_hash
 from allkit.evaluation.result import Evaluation, by_fold, evaluate
 from allkit.evaluation.site_key import hide_groups
-from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.distillation import Distillation
-from allkit.model.info import FORMAT, BackboneInfo, DataInfo, ModelInfo
+from allkit.model.info import BackboneInfo, DataInfo, ModelInfo, lowest_format
 from allkit.model.own import structure_of
 from allkit.model.provenance import Provenance
 from allkit.network.hashes import weights_hash
@@ -110,6 +109,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         name=record.name,
         distribution=provider.distribution,
         version=provider.version,
+        settings=dict(backbone.settings),
         width=backbone.width,
         members=len(network.heads),
         license=record.license,
@@ -119,7 +119,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         trained=trained,
         orientations=network.orientations,
         input=record.input,
-        finder="" if record.input.bag == "field" else FINDER,
+        finder=backbone.finder,
         tiles=record.input.bag != "field",
         fingerprint=fingerprint(network.backbone, record.input),
         structure=structure_of(backbone.module) if is_own(record.name) else "",
@@ -142,7 +142,7 @@ def model_info(
     dataset = division.dataset
     return ModelInfo(
         allkit=__version__,
-        format=FORMAT,
+        format=lowest_format(backbone, config),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         classes=dataset.classes,
         display_names={name: display_name(name) for name in dataset.classes},

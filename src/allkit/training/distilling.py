@@ -20,7 +20,6 @@ from allkit.data.relations import SAME_FIELD
 from allkit.errors import CheckpointError, ConfigError, DatasetError, PluginError
 from allkit.evaluation.evaluate import Judged, require_labels
 from allkit.features import FeatureCache
-from allkit.images.cells import FINDER
 from allkit.model.classifier import Classifier
 from allkit.model.distillation import COUNTED, Distillation, Loss
 from allkit.network.around import ordinary
@@ -163,6 +162,7 @@ def student_settings(model: Classifier, backbone: str, weights: str) -> TrainCon
         weights=weights,
         view=model.spec.view,
         bag=model.spec.bag,
+        finder=of_model.finder,
         strategy="head",
         head_solver="lbfgs",
         augment=of_model.augment or ("standard",),
@@ -204,8 +204,9 @@ class _WithBackboneOf(Trainer):
         """Return whether a training of today shows the backbone what the model shows it."""
         of_model = self._model.info.backbone
         finds_cells = of_model.input.bag != "field"
-        same = self._backbone(self._model.device).input == of_model.input
-        return same and (not finds_cells or (of_model.finder == FINDER and of_model.tiles))
+        backbone = self._backbone(self._model.device)
+        same = backbone.input == of_model.input
+        return same and (not finds_cells or (of_model.finder == backbone.finder and of_model.tiles))
 
 
 class _LeftOut(NamedTuple):

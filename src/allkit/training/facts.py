@@ -35,7 +35,8 @@ def starting_facts(
         "own": list(backbone.own.told(config)),
         "device": accelerator.device.type,
         "threads": torch.get_num_threads(),
-        **{name: version(name) for name in ("allkit", "torch", "numpy", *backbone.plugins)},
+        **{name: version(name) for name in ("allkit", "torch", "numpy")},
+        **backbone.plugins,
     }
 
 

@@ -6,10 +6,12 @@ import platform
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from allkit.config import TrainConfig
+from allkit.config.part import PARTS
 from allkit.config.spelling import argument, flag
 from allkit.data.dataset import Dataset
 from allkit.errors import ConfigError
@@ -20,6 +22,7 @@ from allkit.model.info import ModelInfo
 from allkit.model.parts import read_parts
 from allkit.model.provenance import PACKAGES, division_hash, package_versions
 from allkit.network.hashes import weights_hash
+from allkit.records import Reference
 from allkit.training.backbone import untrained_backbone
 from allkit.training.division import divide, require_trainable, whole_set
 from allkit.training.own import NOTHING, OwnParts
@@ -110,7 +113,7 @@ def _differences(
             continue  # the division itself is compared
         if key not in info.config.model_fields_set:
             unsaid.append(key)
-        elif before[key] != value:
+        elif before[key] != value and not (key in PARTS and _short(value) == before[key]):
             yield f"{key} = {before[key]!r}, not {value!r}"
     if own.told(config) != info.own:
         yield f"the own parts {', '.join(info.own) or 'none'}"
@@ -130,6 +133,13 @@ def _differences(
         division = divide(config, whole, len(train))
         if division_hash(division.dataset.hashes, division.parts) != provenance.division:
             yield "other images kept for validation"
+
+
+def _short(value: Any) -> Any:
+    """Return the names of parts alone, as models of before contract version 2 held them."""
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return value if value is None else Reference.of(value).name
 
 
 def _other_images(model: Classifier, whole: Dataset, unsaid: list[str]) -> Iterator[str]:

@@ -28,6 +28,8 @@ from allkit.features import (
     row_key,
 )
 from allkit.images.arrays import large_array
+from allkit.images.cells import FINDER
+from allkit.network.calls import run
 from allkit.network.modules import Oriented
 from allkit.training.backbone import TrainingBackbone
 from allkit.training.device import autocast
@@ -101,6 +103,7 @@ class PreparedInputs:
                 precision=backbone.precision,
                 cache=self.cache,
                 engine=engine,
+                finder=backbone.finder or FINDER,
             )
             if self.extractor.frozen.settled:
                 log.info(describe_engine(self.extractor.frozen.signature))
@@ -143,6 +146,7 @@ class PreparedInputs:
             self.accelerator.device,
             precision=self.backbone.precision,
             cache=self.cache,
+            finder=self.backbone.finder or FINDER,
         )
         return self._extracted(
             extractor, images, progress=self.progress, label="eight orientations"
@@ -222,7 +226,7 @@ class PreparedInputs:
             progress("", 0, len(images))
         with torch.no_grad(), autocast(self.accelerator.device, self.backbone.precision):
             for _, rows in zip(requests, self.stages.stream(requests), strict=True):
-                share[done : done + len(rows)] = tail(rows).float().cpu().numpy()
+                share[done : done + len(rows)] = run(tail, rows).float().cpu().numpy()
                 done += len(rows)
                 if progress:
                     progress("", min(done * world, len(images)), len(images))

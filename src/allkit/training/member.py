@@ -11,6 +11,7 @@ from torch import nn
 
 from allkit.config import TrainConfig
 from allkit.errors import ConfigError, PluginError
+from allkit.network.calls import run
 from allkit.network.modules import Head
 from allkit.records import Backbone
 from allkit.telemetry import import_silent
@@ -32,7 +33,7 @@ class Member(nn.Module):
 
     def forward(self, inputs: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         """Map activations at the cut `(N, …)` to logits `(N, K)` float32; `keep` as for `Head`."""
-        logits: torch.Tensor = self.head(self.tail(inputs).float(), keep)
+        logits: torch.Tensor = self.head(run(self.tail, inputs).float(), keep)
         return logits
 
     def train(self, mode: bool = True) -> Member:

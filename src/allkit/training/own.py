@@ -19,12 +19,16 @@ from torch import nn
 
 from allkit.config import TrainConfig
 from allkit.config.own import is_own, own_name, own_parts, require_plain
+from allkit.config.part import part_text
 from allkit.errors import AllkitError, ConfigError, PluginError
+from allkit.images.finders import finder_meant, kept_finder
 from allkit.model.own import OWN_PARTS, Given, own_backbone, structure_of
 from allkit.network.modules import fingerprint
 from allkit.plugins import registry
 from allkit.plugins.host import Plugin
-from allkit.records import Augmentation, Backbone
+from allkit.plugins.kept import kept, provider_of_kept
+from allkit.plugins.offers import Kind
+from allkit.records import Augmentation, Backbone, Reference
 from allkit.training.memory import out_of_memory
 from allkit.training.own_augment import OwnAugmentation, own_augmentation
 from allkit.training.plan import Epoch
@@ -86,22 +90,68 @@ class OwnParts:
                         f"the function take `lr`."
                     )
 
+    def require_known(self, config: TrainConfig) -> None:
+        """Raise what is wrong with the names in the settings, and with settings of these parts.
+
+        `ConfigError` names the setting, the value and what is expected; `PluginError` a backbone or an
+        augmentation that is not there, or fails.
+        """
+        host = registry()
+        if self.backbone is None:
+            host.get("backbone", config.backbone)
+        for name in config.augment:
+            if name not in self.augment:
+                host.get("augmentation", name)
+        shown: list[tuple[Kind, Any]] = [("view", config.view)]
+        if config.finder is not None:
+            shown.append(("finder", finder_meant(config.finder)))
+        for kind, name in shown:
+            try:
+                host.provider(kind, name)
+            except PluginError as error:
+                raise ConfigError(f"{kind} = {getattr(config, kind)}: {error}") from None
+            host.get(kind, name)
+
+    def in_full(self, config: TrainConfig) -> TrainConfig:
+        """Return the settings with the name of every part as a model keeps it: in full.
+
+        With its package and all of its settings, so that it means the same wherever it is read; a part
+        that is built in and has no settings keeps its short name.
+        """
+        named: dict[str, Any] = {
+            "view": kept("view", config.view),
+            "augment": tuple(
+                name if name in self.augment else kept("augmentation", name)
+                for name in config.augment
+            ),
+        }
+        if self.backbone is None:
+            named["backbone"] = kept("backbone", config.backbone)
+        if config.finder is not None:
+            named["finder"] = kept_finder(config.finder)
+        changed = {key: value for key, value in named.items() if value != getattr(config, key)}
+        return config.model_copy(update=changed) if changed else config
+
     def record(self, name: str) -> Backbone:
         """Return the record of a backbone; raise `PluginError` when there is none of that name."""
         record: Backbone = self.backbone or registry().get("backbone", name)
         return record
 
-    def provider(self, record: Backbone, module: nn.Module) -> Plugin:
+    def provider(self, name: str, record: Backbone, module: nn.Module) -> Plugin:
         """Return what offers a backbone. The version of an own one says what it computes.
 
         A module may be changed and keep its name and its weights: features of the two must not meet
         in a cache.
         """
         if self.backbone is None:
-            return registry().provider("backbone", record.name)
+            return registry().provider("backbone", name)
         computed = [structure_of(module), fingerprint(module, record.input)]
         version = hashlib.sha256(repr(computed).encode()).hexdigest()[:16]
         return Plugin(OWN_PARTS, OWN_PARTS, version)
+
+    def settings_of(self, name: str) -> Mapping[str, Any]:
+        """Return every setting of a backbone with its value; none of an own one."""
+        return {} if self.backbone is not None else registry().reference("backbone", name).settings
 
     def augmentations(self, names: Sequence[str]) -> tuple[tuple[Augmentation, ...], Sequence[str]]:
         """Return the augmentations of those names, and what tells each from all others.
@@ -117,15 +167,22 @@ class OwnParts:
                 marks.append(f"{name} {own.content}" if own.content else "")
             else:
                 records.append(registry().get("augmentation", name))
-                marks.append(f"{name} {registry().provider('augmentation', name).origin}")
+                marks.append(registry().mark("augmentation", name))
         return tuple(records), marks
 
     def plugins(self, config: TrainConfig) -> list[Plugin]:
-        """Return the plugins that backbone and augmentations come from."""
+        """Return the plugins that backbone and augmentations come from, and a view or finder of others."""
         host = registry()
         names = [name for name in config.augment if not is_own(name)]
         backbone = [] if is_own(config.backbone) else [host.provider("backbone", config.backbone)]
-        return [*backbone, *(host.provider("augmentation", name) for name in names)]
+        shown = [provider_of_kept("view", config.view)]
+        if config.bag != "field" and config.finder is not None:
+            shown.append(provider_of_kept("finder", finder_meant(config.finder)))
+        return [
+            *backbone,
+            *(host.provider("augmentation", name) for name in names),
+            *(plugin for plugin in shown if plugin is not None),
+        ]
 
     def told(self, config: TrainConfig) -> tuple[str, ...]:
         """Return all own parts in words, for the description of the model."""
@@ -235,7 +292,7 @@ def taken(settings: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
     values = dict(settings)
     parts: dict[str, Any] = {"callbacks": _callbacks(values.pop("callbacks", ()))}
     backbone = values.get("backbone")
-    if backbone is not None and not isinstance(backbone, str):
+    if backbone is not None and not isinstance(backbone, (str, Mapping, Reference)):
         parts |= {"backbone": own_backbone(backbone), "given": backbone}
         values["backbone"] = parts["backbone"].name
     augment = values.get("augment")
@@ -302,8 +359,11 @@ def _augment(given: Any) -> tuple[tuple[str, ...], dict[str, OwnAugmentation]]:
     names: list[str] = []
     own: dict[str, OwnAugmentation] = {}
     for one in several:
-        if isinstance(one, str):
-            names.append(one)
+        if isinstance(one, (str, Mapping, Reference)):
+            try:
+                names.append(part_text(one))
+            except ValueError as error:
+                raise ConfigError(f"augment: {error}.") from None
             continue
         require_plain("augment", one)
         name = called = own_name(one)

@@ -30,7 +30,6 @@ from allkit.network.around import ordinary
 from allkit.network.device import choose_device
 from allkit.network.hashes import arrays_hash
 from allkit.network.modules import Network
-from allkit.plugins import registry
 from allkit.shown.progress import Asked, progress_of
 from allkit.training.backbone import TrainingBackbone, load_backbone
 from allkit.training.calibrating import further_held_out
@@ -38,7 +37,6 @@ from allkit.training.description import (
     HeldOut,
     backbone_info,
     model_info,
-    used_plugins,
     validation_of,
 )
 from allkit.training.device import processes, threads
@@ -116,10 +114,7 @@ class Trainer:
         values = (config.model_dump(exclude_unset=True) if config else {}) | settings
         self.config = TrainConfig.parse(values, source="the settings of Trainer")
         self.own.require(self.config)
-        if self.own.backbone is None:
-            registry().provider(
-                "backbone", self.config.backbone
-            )  # a name that is none is said at once
+        self.own.require_known(self.config)  # a name that is none is said at once
         self.cache = FeatureCache() if isinstance(cache, str) else cache
         self.progress = progress
         self.recorder = recorder
@@ -165,6 +160,7 @@ class Trainer:
         with progress_of(self.progress) as told:
             trainer = copy.copy(self)
             trainer.progress = told
+            trainer.config = self.own.in_full(self.config)  # as the model keeps them
             return trainer._fit(train, val, out=out, resume=resume, overwrite=overwrite)
 
     def _fit(
@@ -389,6 +385,7 @@ class Trainer:
                 backbone_info(prepared.backbone, network).identity,
                 prepared.accelerator.device,
                 cache=self.cache,
+                finder=prepared.backbone.finder or FINDER,
             )
             features = extractor.extract(
                 dataset, progress=self._told, label="features of the finished model"
@@ -432,7 +429,7 @@ class Trainer:
             weights=prepared.backbone.fingerprint,
             engine=prepared.signature,
             device=accelerator.device,
-            plugins=used_plugins(self.config, self.own),
+            plugins=prepared.backbone.plugins,
             processes=accelerator.num_processes,
         )
         return provenance.model_copy(update={"result": arrays_hash(network.state_dict())})
@@ -440,4 +437,4 @@ class Trainer:
 
 def _statistics_of(backbone: TrainingBackbone) -> Measure:
     """Return the statistics that verdicts of a model of this backbone rest on."""
-    return statistics_by("" if backbone.input.bag == "field" else FINDER)
+    return statistics_by(backbone.finder)
