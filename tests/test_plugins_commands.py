@@ -224,7 +224,7 @@ def test_several_packages_are_checked_and_the_results_are_in_a_file(install, tol
     lamp, many = json.loads(file.read_text())["packages"]
     assert (lamp["package"], lamp["version"], lamp["contract"]) == ("acme-lamp", "1.2", 2)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", lamp["date"])
-    assert {"allkit", "python", "next"} <= set(fade)
+    assert {"allkit", "python", "next"} <= set(lamp)
     assert {check["state"] for check in lamp["checks"]} == {"passed"}
     assert [check["state"] for check in many["checks"]] == ["skipped"]
     # The list and the page of a package tell it from then on.

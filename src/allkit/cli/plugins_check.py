@@ -51,7 +51,7 @@ def check_plugin(
 ) -> None:
     """Run the conformance checks.
 
-    Exit status 1 when one fails. What was skipped is told at the end: it was not checked.
+    Exit status 1 when one fails. What was skipped, and why, is told at the end.
 
     Example:
     allkit plugins check allkit-mine

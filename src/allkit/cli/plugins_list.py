@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from allkit.cli.options import AsJson
+from allkit.cli.options import AsJson, spell_out
 from allkit.cli.plugins_facts import licence_of
 from allkit.cli.plugins_results import in_words, kept_result
 from allkit.cli.progress import put, put_all, put_json, say
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["list_plugins", "offer_row"]
 
+<<<<<<< HEAD
 Listed = dict[str, Any]
 
+=======
+>>>>>>> authors
 
 def list_plugins(
     as_json: AsJson = False,
     family: Annotated[str | None, typer.Option(help="every name of a family: timm")] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="ask every plugin again")] = False,
     kind: Annotated[
-        Kind | None, typer.Option(help="only what offers these", metavar="KIND")
+        Kind | None, typer.Option(help="what is offered", metavar=spell_out(Kind))
     ] = None,
 ) -> None:
     """Show every plugin: what it offers, what is wrong with it, what its checks said.
@@ -63,7 +66,11 @@ def _list_family(host: Registry, prefix: str) -> None:
     put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
+<<<<<<< HEAD
 def _rows(host: Registry, kind: Kind | None) -> list[Listed]:
+=======
+def _rows(host: Registry, kind: Kind | None) -> list[dict[str, Any]]:
+>>>>>>> authors
     """Return what is told of each plugin, with the keys of `--json`."""
     rows = []
     licences: dict[str, str] = {}
@@ -77,7 +84,11 @@ def _rows(host: Registry, kind: Kind | None) -> list[Listed]:
     return rows
 
 
+<<<<<<< HEAD
 def _row(plugin: Plugin, offers: Sequence[Offer]) -> Listed:
+=======
+def _row(plugin: Plugin, offers: Sequence[Offer]) -> dict[str, Any]:
+>>>>>>> authors
     checked = None if plugin.built_in else kept_result(plugin)
     return {
         "plugin": plugin.name,
@@ -94,7 +105,11 @@ def _row(plugin: Plugin, offers: Sequence[Offer]) -> Listed:
     }
 
 
+<<<<<<< HEAD
 def offer_row(offer: Offer) -> Listed:
+=======
+def offer_row(offer: Offer) -> dict[str, Any]:
+>>>>>>> authors
     """Return what is told of a record, as values of JSON."""
     return {
         "kind": offer.kind,
@@ -114,7 +129,11 @@ def offer_row(offer: Offer) -> Listed:
     }
 
 
+<<<<<<< HEAD
 def _text(rows: Sequence[Listed]) -> str:
+=======
+def _text(rows: Sequence[dict[str, Any]]) -> str:
+>>>>>>> authors
     lines = []
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"

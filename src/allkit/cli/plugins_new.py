@@ -25,7 +25,7 @@ def new_plugin(
         str | None, typer.Argument(help="of the package: allkit-mine", metavar="NAME")
     ] = None,
     kind: Annotated[
-        Kind, typer.Option(help="what it offers", metavar=spell_out(Kind))
+        Kind, typer.Option(help="what is offered", metavar=spell_out(Kind))
     ] = "backbone",
     out: Annotated[
         Path | None, typer.Option(help="the folder to write", show_default="NAME")
@@ -37,7 +37,8 @@ def new_plugin(
 ) -> None:
     """Write a complete package for a plugin of your own, with tests.
 
-    With --update, files that you never changed are renewed; beside others lies FILE.new.
+    With --update, files that you never changed are renewed; beside the others,
+    what is new is written as FILE.new.
 
     Example:
     allkit plugins new allkit-mine --kind augmentation
