@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["list_plugins", "offer_row"]
 
-<<<<<<< HEAD
-Listed = dict[str, Any]
-
-=======
->>>>>>> authors
 
 def list_plugins(
     as_json: AsJson = False,
@@ -66,11 +61,7 @@ def _list_family(host: Registry, prefix: str) -> None:
     put_all(f"{prefix}:{name}\n" for name in family.names())
 
 
-<<<<<<< HEAD
-def _rows(host: Registry, kind: Kind | None) -> list[Listed]:
-=======
 def _rows(host: Registry, kind: Kind | None) -> list[dict[str, Any]]:
->>>>>>> authors
     """Return what is told of each plugin, with the keys of `--json`."""
     rows = []
     licences: dict[str, str] = {}
@@ -84,11 +75,7 @@ def _rows(host: Registry, kind: Kind | None) -> list[dict[str, Any]]:
     return rows
 
 
-<<<<<<< HEAD
-def _row(plugin: Plugin, offers: Sequence[Offer]) -> Listed:
-=======
 def _row(plugin: Plugin, offers: Sequence[Offer]) -> dict[str, Any]:
->>>>>>> authors
     checked = None if plugin.built_in else kept_result(plugin)
     return {
         "plugin": plugin.name,
@@ -105,11 +92,7 @@ def _row(plugin: Plugin, offers: Sequence[Offer]) -> dict[str, Any]:
     }
 
 
-<<<<<<< HEAD
-def offer_row(offer: Offer) -> Listed:
-=======
 def offer_row(offer: Offer) -> dict[str, Any]:
->>>>>>> authors
     """Return what is told of a record, as values of JSON."""
     return {
         "kind": offer.kind,
@@ -129,11 +112,7 @@ def offer_row(offer: Offer) -> dict[str, Any]:
     }
 
 
-<<<<<<< HEAD
-def _text(rows: Sequence[Listed]) -> str:
-=======
 def _text(rows: Sequence[dict[str, Any]]) -> str:
->>>>>>> authors
     lines = []
     for row in rows:
         origin = f"{row['distribution']} {row['version']}"
