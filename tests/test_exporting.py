@@ -24,7 +24,7 @@ from allkit import Exporter, exporting, hookimpl
 from allkit.errors import ConfigError, ExportError, PluginError
 from allkit.plugins import Registry, using
 from allkit.runtime import signature
-from allkit.runtime.opening import suffix_conflicts
+from allkit.plugins.suffixes import suffix_conflicts
 from allkit.runtime.seal import SEAL_BLANK, describe, read_sealed, seal
 from allkit.testing import ConformanceError, checks_of, run_checks
 

@@ -26,13 +26,14 @@ def export(
     model: ModelFolder,
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             help="NAME or PACKAGE/NAME: see `allkit plugins`",
+            show_default="the one with the suffix of the file",
             autocompletion=complete_exporter,
         ),
-    ] = "onnx",
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -91,6 +92,10 @@ def export(
         )
     if calibrate is not None and not int8:
         raise ConfigError("--calibrate is for int8. Give --int8 too, or leave it out.")
+    if format_name is None:
+        from allkit.model.export import format_of_name
+
+        format_name = format_of_name(out.name)
     precision = "int8" if int8 else "float32"
     assigned = override({}, settings or [])
     classifier = load_folder(model, "cpu" if distil is None else "auto")

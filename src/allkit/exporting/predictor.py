@@ -13,6 +13,7 @@ import numpy.typing as npt
 from allkit.errors import AllkitError, ExportError
 from allkit.exporting.files import read
 from allkit.plugins.guard import in_words
+from allkit.plugins.requirements import missing_module
 from allkit.runtime.graph import GraphPredictor
 from allkit.trust.arrays import Arrays
 
@@ -41,10 +42,10 @@ class FilePredictor(GraphPredictor):
             raise
         # Each engine raises its own types.
         except (Exception, SystemExit) as error:
-            raise ExportError(
-                f"{path} cannot be opened by {info.get('exporter') or type(self).__name__}: "
-                f"{in_words(error)} Export it again."
-            ) from error
+            by = str(info.get("exporter") or type(self).__name__)
+            missing = missing_module(error, by.partition("/")[0])
+            why = missing or f"{in_words(error)} Export it again."
+            raise ExportError(f"{path} cannot be opened by {by}: {why}") from error
 
     @abstractmethod
     def open_payload(self, payload: bytes) -> None:

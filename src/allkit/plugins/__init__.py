@@ -11,6 +11,7 @@ sources        the files of a plugin that change without an installation
 probe          asking plugins in processes of their own
 asking         what runs in these processes
 problems       what is wrong with what is installed
+suffixes       files that several parts claim
 requirements   what an installed package requires, and whether it is there
 tracing        ALLKIT_TRACE
 kept           the names under which models keep their parts

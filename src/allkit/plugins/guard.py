@@ -32,9 +32,10 @@ def calling(origin: str, kind: str, name: str, step: str) -> Iterator[None]:
     except BaseException as error:
         if type(error).__name__ == "OutOfMemoryError" or stopped(error):  # the former is torch's
             raise
-        raise PluginError(
-            f"{origin}: the {kind} {name!r} failed in `{step}`: {in_words(error)}"
-        ) from error
+        from allkit.plugins.requirements import missing_module
+
+        why = missing_module(error, origin.partition(" ")[0]) or in_words(error)
+        raise PluginError(f"{origin}: the {kind} {name!r} failed in `{step}`: {why}") from error
 
 
 def stopped(error: BaseException) -> bool:

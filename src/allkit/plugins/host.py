@@ -166,12 +166,13 @@ class Registry:
     def problems(self) -> list[Problem]:
         """Return what is wrong with the plugins and their installations, and what to do.
 
-        Broken plugins, damaged installations, requirements that are not met, names that several offer,
-        and, as notes, plugins that offer nothing or are written for an old version of the contract.
+        Broken plugins, damaged installations, requirements that are not met, names and files that several
+        claim, and, as notes, plugins that offer nothing or are written for an old version of the contract.
         """
         from allkit.plugins.problems import problems
+        from allkit.plugins.suffixes import suffix_conflicts
 
-        return problems(self.plugins, self.conflicts())
+        return problems(self.plugins, self.conflicts(), suffix_conflicts(self))
 
     def _built_in(self, kind: Kind) -> Plugin:
         if kind not in self._own:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
+from allkit.runtime.description import EXPORTER
 from allkit.runtime.reading import look_alike, parse_json, read_plain
 from allkit.runtime.signature import doubt, require_trusted
 from allkit.runtime.trailer import has_trailer, parts_of, with_trailer
@@ -181,7 +182,7 @@ def exporter_in(data: bytes) -> str:
             named = parse_json(parts_of(data, "").description).get("exporter")
         except (ExportError, ValueError, AttributeError):
             return ""
-        return named if isinstance(named, str) else ""
+        return named if isinstance(named, str) and re.fullmatch(EXPORTER, named) else ""
     found = set(_EXPORTER.findall(data))
     return found.pop().decode() if len(found) == 1 else ""
 

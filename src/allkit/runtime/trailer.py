@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from allkit.errors import ExportError
 
-__all__ = ["Parts", "has_trailer", "parts_of", "with_trailer"]
+__all__ = ["Parts", "broken_trailer", "has_trailer", "parts_of", "with_trailer"]
 
 _TAIL = struct.Struct("<32sQ7sB")
 _MARK, _VERSION = b"\x89ALLKIT", 1
 _DIGEST = 32
+_NAMED = re.compile(rb'"exporter": "([\w.-]{1,200}/[\w.+:-]{1,200})"', re.ASCII)
 AGAIN = "Copy it again from where it was made, or export the model again."
 
 
@@ -36,6 +38,22 @@ class Parts(NamedTuple):
 def has_trailer(data: bytes) -> bool:
     """Say whether a file ends in a trailer; whether that is right, `parts_of` says."""
     return len(data) >= _TAIL.size and data[-8:-1] == _MARK
+
+
+def broken_trailer(data: bytes) -> str:
+    """Return what became of the trailer that a file had, and what to do; empty where no trace of one is.
+
+    The text goes on a sentence that begins with the name of the file. Of a file that is cut in its payload
+    no trace is left; one that ends in a trailer may still have been altered, which `parts_of` says.
+    """
+    if has_trailer(data):
+        return ""
+    named = _NAMED.findall(data)
+    # What is written by older exporters names itself too, and has its seal beside the name.
+    if _MARK not in data and (not named or b'"sha256": "' in data):
+        return ""
+    by = f"was written by the exporter {named[-1].decode()}, and " if named else ""
+    return f"{by}was cut off or has bytes behind its trailer. {AGAIN}"
 
 
 def with_trailer(payload: bytes, description: Mapping[str, Any]) -> bytes:
