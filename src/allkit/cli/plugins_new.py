@@ -27,6 +27,10 @@ def new_plugin(
     kind: Annotated[
         Kind, typer.Option(help="what is offered", metavar=spell_out(Kind))
     ] = "backbone",
+    part: Annotated[
+        str | None,
+        typer.Option(help="the name of what is offered", show_default="NAME without `allkit-`"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="the folder to write", show_default="NAME")
     ] = None,
@@ -47,13 +51,15 @@ def new_plugin(
     if importlib.util.find_spec("jinja2") is None:
         raise ConfigError("This needs jinja2. Type: pip install 'allkit[author]'")
     if renew is not None:
-        if name is not None or out is not None:
-            raise ConfigError("--update takes a folder that is there, and neither NAME nor --out.")
+        if name is not None or out is not None or part is not None:
+            raise ConfigError(
+                "--update takes a folder that is there, and neither NAME nor --out nor --part."
+            )
         _update(renew)
         return
     if name is None:
         raise ConfigError("Name the package, as in: allkit plugins new allkit-mine")
-    answers = _checked(name, kind)
+    answers = _checked(name, kind, part or "")
     target = out or Path(name)
     if target.exists():
         raise ConfigError(f"{target} exists already. Name another folder with --out.")
@@ -69,18 +75,22 @@ def new_plugin(
 
 def _update(folder: Path) -> None:
     answers = answers_of(folder)
-    _checked(answers.name, answers.kind)
+    _checked(answers.name, answers.kind, answers.part)
     for line in update(folder, answers):
         say(line)
 
 
-def _checked(name: str, kind: Kind) -> Answers:
-    """Return what a package is made of; raise `ConfigError` where its name is none."""
+def _checked(name: str, kind: Kind, part: str) -> Answers:
+    """Return what a package is made of; raise `ConfigError` where a name is none."""
     if re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name) is None or len(name) > 60:
         raise ConfigError(
             f"{name!r:.100} is no name for a package. Use small letters, digits and hyphens: allkit-mine."
         )
-    answers = Answers(name, kind)
+    if part and (re.fullmatch(r"[a-z0-9][a-z0-9._-]*", part) is None or len(part) > 60):
+        raise ConfigError(
+            f"--part {part!r:.100} is no name for a part. Use small letters, digits and . _ -: mine."
+        )
+    answers = Answers(name, kind, part)
     if answers.module == "allkit" or answers.module in sys.stdlib_module_names:
         raise ConfigError(f"{name!r} is taken by another module. Choose another name.")
     return answers
