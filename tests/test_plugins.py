@@ -351,11 +351,31 @@ def test_problems_tell_of_an_offer_of_nothing_an_old_contract_and_a_conflict(ins
     }
     assert "offers nothing" in found["acme 1.2", "note"]
     assert "Deprecated: it is written for version 1" in found["crux 1.2", "note"]
-    assert "bolt/net, crux/net" in found["bolt 1.2 and crux 1.2", "problem"]
+    assert "bolt/net, crux/net" in found["bolt 1.2 and crux 1.2", "conflict"]
     both = [
         what for (where, state), what in found.items() if state == "note" and " and bolt" in where
     ]
     assert "allkit's own is used" in both[0]
+
+
+READS = """
+from allkit import Reader, hookimpl
+def read(data, name): 1 / 0
+api_version = 2
+@hookimpl
+def allkit_readers(): return [Reader("{0}", {1}, read, magic=((0, b"MINE"),))]
+"""
+
+
+def test_files_that_two_readers_claim_and_those_that_never_come_to_one_are_told(install):
+    install("acme", READS.format("a", '(".mine", ".acme")'))
+    install("bolt", READS.format("b", '(".mine", ".png")'))
+    found = {p.what: p.state for p in Registry().problems() if "bolt" in p.where}
+    suffix, magic, png = sorted(found, key=lambda what: (found[what], "4d494e45" in what))
+    assert "The readers acme/a and bolt/b claim .mine. Such a file is refused until one" in suffix
+    assert "claim files with 4d494e45 at byte 0. Such a file is refused" in magic
+    assert "The reader bolt/b claims .png: such files are read by allkit itself" in png
+    assert [found[what] for what in (suffix, magic, png)] == ["conflict", "conflict", "note"]
 
 
 def test_nothing_is_wrong_with_what_comes_with_allkit():
@@ -607,7 +627,7 @@ def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
     assert "RuntimeError: at import" in out
     assert "took longer than 1 seconds, in " in out
     assert "must return Backbone" in out
-    assert "Conflict: the backbone 'net' is claimed by one 1.2 and two 1.2" in err
+    assert "Conflict: the backbone 'net' is offered by one 1.2 and two 1.2" in err
 
 
 @pytest.mark.parametrize("hook_name", [name for name, _, _ in HOOKS.values()])
