@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import subprocess
 import sys
@@ -609,6 +610,28 @@ def test_the_fixtures_are_there_for_a_plugin_of_any_author(tmp_path):
         cwd=tmp_path,
     )
     assert "14 passed" in done.stdout, done.stdout[-2000:]
+
+
+SLOW = """
+import time
+from allkit import Augmentation
+begin = time.process_time()
+while time.process_time() - begin < {0}: pass
+def fade(image, rng): return image
+"""
+
+
+def test_a_slow_import_is_blamed_for_its_own_work_and_not_for_a_busy_machine(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "working.py").write_text(SLOW.format(0.3))
+    (tmp_path / "waiting.py").write_text(SLOW.format(0) + "time.sleep(0.3)\n")
+    working, waiting = map(importlib.import_module, ("working", "waiting"))
+    monkeypatch.setattr("allkit.testing.alone.IMPORT_SECONDS", 0.25)
+    run(Augmentation("fade", waiting.fade), "imports_quickly")
+    with pytest.raises(
+        ConformanceError, match=r"working takes 0\.3 s .*best of three.* 0\.25 s is"
+    ):
+        run(Augmentation("fade", working.fade), "imports_quickly")
 
 
 def test_the_pytest_plugin_brings_nothing_heavy():

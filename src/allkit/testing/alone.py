@@ -53,7 +53,7 @@ def imports_quickly(record: Any) -> None:
     require(
         False,
         f"Importing {module} takes {min(taken):.1f} s of a processor, at best of three times; at most "
-        f"{IMPORT_SECONDS:.0f} s is allowed. Import what is slow inside `{step}`.",
+        f"{IMPORT_SECONDS:g} s is allowed. Import what is slow inside `{step}`.",
     )
 
 
