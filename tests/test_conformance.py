@@ -571,7 +571,7 @@ def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatc
     status, out, err = cli("plugins", "check", "flip")
     assert (status, err) == (0, "")
     assert "ok       same_seed_gives_same_image" in out
-    assert out.rstrip().endswith("10 passed.")
+    assert out.rstrip().endswith("10 checks passed.")
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 1

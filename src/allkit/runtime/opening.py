@@ -119,9 +119,7 @@ def _chosen(path: Path, offered: Offered) -> Exporter:
     if len(of_file) == 1:
         return _record(*of_file[0])
     if named and not of_file:
-        others = _names(offered)
-        rival = f" {others}, which has the suffix, did not write it." if offered else ""
-        raise ExportError(f"{path} {broken_trailer(data) or _whose(named) + rival}")
+        raise ExportError(f"{path} {broken_trailer(data) or _whose(named)}")
     what = _wrong_with(data) or (not offered and _mistaken(path, data))
     if what:
         raise ExportError(f"{path} {what}")
