@@ -576,7 +576,7 @@ def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatc
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 1
     assert "FAILED   is_quick" in out
-    assert "9 passed, 1 failed." in out
+    assert "1 FAILED, 9 passed." in out
     status, _, err = cli("plugins", "check", "nothing")
     assert status == 2
     assert "is called 'nothing'" in err

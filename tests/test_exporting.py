@@ -55,7 +55,7 @@ def test_the_exporter_of_the_page_passes_every_check(ort):
     checks = [check for check in checks_of(record_of(ort)) if check.name != CELLS]
     for check in checks:
         check()
-    assert len(checks) == 15
+    assert len(checks) == 17
 
 
 @pytest.mark.nightly
