@@ -140,14 +140,12 @@ def test_the_choices_are_those_of_the_library():
     from allkit.adaptation.refit import STRENGTHS
     from allkit.config import TrainConfig
     from allkit.data.dividing import KeptWhole
-    from allkit.model.maps import METHODS
     from allkit.plugins.offers import Kind
     from allkit.training.trials import METRICS
 
     strategies = typing.get_args(TrainConfig.model_fields["strategy"].annotation)
     assert choices("allkit train", "--strategy") == strategies
     assert choices("allkit tune", "--metric") == tuple(METRICS)
-    assert choices("allkit explain", "--method") == tuple(METHODS)
     assert choices("allkit adapt", "--strength") == tuple(STRENGTHS)
     assert choices("allkit split", "--by") == typing.get_args(KeptWhole)
     assert choices("allkit plugins new", "--kind") == typing.get_args(Kind)

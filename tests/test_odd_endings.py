@@ -75,7 +75,7 @@ def test_a_working_folder_that_was_removed_is_said(tiny_onnx, picture, tmp_path)
         "from allkit.cli import main; main()"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code, "predict", tiny_onnx, picture],
+        [sys.executable, "-c", code, "predict", tiny_onnx, "field.png"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
