@@ -448,6 +448,10 @@ def test_a_good_reader_passes_every_check_with_files_and_skips_most_without(fiel
     with using_files([tmp_path / "a.myf"], identity=[IDENTITY]):
         outcomes = run_checks(reader())
     assert [outcome.message for outcome in outcomes if outcome.state != "passed"] == []
+    with using_files([tmp_path / "a.myf"]):
+        skipped = {o.check: o.message for o in run_checks(reader()) if o.state == "skipped"}
+    assert skipped.keys() == {"quotes_nothing_of_a_file", "identity_stays_behind"}
+    assert all("--identity WORD" in message for message in skipped.values())
     states = [outcome.state for outcome in run_checks(reader())]
     assert (states.count("passed"), states.count("skipped")) == (3, len(CHECKS) - 3)
 
@@ -455,6 +459,10 @@ def test_a_good_reader_passes_every_check_with_files_and_skips_most_without(fiel
 def leaky(data, name):
     raster = read(data, name)
     return Raster(raster.pixels, 0.5, {"patient": data[4:20].decode().strip()})
+
+
+def lettered(data, name):
+    return Raster(read(data, name).pixels, 0.5, {}, (f"label of {IDENTITY.upper()}",))
 
 
 def quoting(data, name):
@@ -473,6 +481,7 @@ def chancy(data, name):
     ("function", "check"),
     [
         (leaky, "identity_stays_behind"),
+        (lettered, "identity_stays_behind"),
         (quoting, "quotes_nothing_of_a_file"),
         (crash, "refuses_what_is_no_such_file"),
         (chancy, "same_file_gives_same_image"),
