@@ -47,9 +47,7 @@ def check_plugin(
     ] = None,
     identity: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="WORD", help="what says in those files whose they are; repeatable"
-        ),
+        typer.Option(metavar="WORD", help="what says in those files whose they are; repeatable"),
     ] = None,
     upcoming: Annotated[bool, typer.Option("--next", help="what is deprecated fails too")] = False,
     out: Annotated[Path | None, typer.Option(help="the file of results to write: .json")] = None,
