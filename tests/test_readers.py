@@ -24,6 +24,7 @@ from allkit.features import FeatureCache
 from allkit.images.decode import decoded, read_info
 from allkit.images.hidden import TILE
 from allkit.images.readers import asked_for, chosen
+from allkit.images.tiles import tiles_in
 from allkit.plugins import Registry
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.testing import run_checks
@@ -435,6 +436,16 @@ def test_a_tile_is_an_image_by_its_name(offer, strip, tmp_path):
     assert decoded(name).tile
     assert read_raster(name).micrometres_per_pixel == 0.5
     assert refusal(allkit.read_image, f"{strip}#x=1,y=1").code == "missing"
+
+
+def test_a_photograph_that_is_named_as_a_slide_is_called_what_it_is(offer, fields, tmp_path):
+    offer(slides())
+    for name in ("a.svs", "a.strip"):
+        Image.fromarray(fields[0]).save(tmp_path / name, "png")
+        error = refusal(allkit.read_image, tmp_path / name)
+        assert "is a PNG by its content. Rename it: its name ends with .png" in str(error)
+        (answer,) = tiles_in(str(tmp_path / name))
+        assert answer == str(tmp_path / name)
 
 
 def test_a_slide_is_no_image_of_a_set_and_none_by_itself(offer, strip, fields):
