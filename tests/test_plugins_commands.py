@@ -252,6 +252,19 @@ def test_a_failing_reader_shows_nobodys_name_and_what_was_skipped_is_said_once(
     assert "Jane" not in out
 
 
+def test_the_examples_of_a_reader_give_it_its_settings(install, told):
+    from allkit.plugins.written import part_of
+
+    install("acme-cam", CAMERA)
+    (package,) = json.loads(told("plugins", "show", "cam", "--json")[1])
+    examples = package["parts"][0]["examples"]
+    *_, option, word = shlex.split(examples["command"])
+    assert option == "--reader"
+    assert f"with chosen([{part_of(word, '--reader').plain!r}]):" in examples["Python"]
+    assert part_of(word, "").settings == {"order": "bgr"}
+    assert shlex.split(examples["all commands"]) == ["export", f"ALLKIT_READERS={word}"]
+
+
 def test_several_packages_are_checked_and_the_results_are_in_a_file(install, told, tmp_path):
     install("acme-lamp", LAMP)
     install("acme-many", FAMILY)

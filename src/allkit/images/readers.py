@@ -231,7 +231,7 @@ def _record(found: list[_Candidate], name: str) -> Reader:
         origins = " and ".join(dict.fromkeys(one.origin for one in found))
         raise ImageError(
             f"{name} is claimed by the readers of {origins}. Uninstall one, leave it out with "
-            f"ALLKIT_PLUGINS, or choose: --reader {found[0].qualified}.",
+            f"ALLKIT_PLUGINS, or choose: {VARIABLE}={found[0].qualified}.",
             code="reader",
         )
     try:
