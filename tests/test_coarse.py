@@ -91,6 +91,24 @@ def test_to_name_a_group_of_one_class_is_to_name_the_class():
     assert sum(case.probabilities.values()) == pytest.approx(1)
 
 
+def test_many_tiles_of_a_slide_make_nothing_surer_than_they_are_on_average():
+    tiles = [
+        dataclasses.replace(one, reason_codes=(reasons.TILE_OF_SLIDE,)) for one in several(-0.8, 10)
+    ]
+    tiles += [
+        dataclasses.replace(field(3.0 + n / 10), reason_codes=(reasons.TILE_OF_SLIDE,))
+        for n in range(3)
+    ]
+    case = allkit.combine(tiles, "a.svs", trust=trust_of())
+    expected = np.mean([tile.probabilities["Benign"] for tile in tiles])
+    assert (case.label, case.coarse, case.verdict) == ("Benign", "benign", "review")
+    assert case.probability == pytest.approx(expected)
+    assert case.coarse_probability == pytest.approx(expected)
+    assert (case.coarse_verdict, case.fields_needed) == ("review", None)
+    fields = [dataclasses.replace(tile, reason_codes=()) for tile in tiles[:10]]
+    assert allkit.combine(fields, trust=trust_of()).coarse_probability > 0.8
+
+
 def test_fields_of_which_nobody_says_how_unlike_the_training_they_are_settle_nothing():
     unknown = [dataclasses.replace(one, ood_score=None) for one in several(2.5, 5)]
     case = allkit.combine(unknown, trust=trust_of())

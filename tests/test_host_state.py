@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from allkit import files
 from allkit.errors import AllkitError
 from allkit.plugins import catalogue, probe
 from attacks import host
+from installing import put
 
 SRC = Path(allkit.__file__).parents[1]
 HOOK = "import allkit\n@allkit.hookimpl\ndef allkit_backbones():\n    return []\n"
@@ -109,7 +111,7 @@ def test_what_lies_in_the_working_folder_is_not_imported_by_the_probe(tmp_path, 
     monkeypatch.syspath_prepend("")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.syspath_prepend(str(plugin))
-    told = list(probe.probe([("a 1", "a", "a_plugin")], 15, probe.search_path()))
+    told = list(probe.probe([("a 1", "a", "a_plugin")], 15, catalogue.search_path()))
     assert [(t["error"], t.get("kept", True)) for t in told] == [(None, True)]
 
 
@@ -118,10 +120,37 @@ def test_a_folder_that_pythonpath_names_is_searched_also_as_the_working_folder(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert str(tmp_path) not in probe.search_path()
-    assert probe.search_path([str(tmp_path)])[-1] == str(tmp_path)  # a plugin lies there
+    assert str(tmp_path) not in catalogue.search_path()
+    assert catalogue.search_path([str(tmp_path)])[-1] == str(tmp_path)  # a plugin lies there
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert probe.search_path()[0] == str(tmp_path)
+    assert catalogue.search_path()[0] == str(tmp_path)
+
+
+def test_a_plugin_is_whole_in_the_folder_where_it_is_edited(tmp_path):
+    folder = tmp_path / "allkit-mine"
+    folder.mkdir()
+    (folder / "allkit_mine.py").write_text(HOOK)
+    (folder / "numpy.py").write_text("raise SystemExit('not for you')\n")
+    (tmp_path / "link").symlink_to(folder)
+    venv.create(tmp_path / "venv")
+    site = next((tmp_path / "venv").glob("lib/python*/site-packages"))
+    put(site, "allkit-mine", "")
+    (site / "allkit_mine.py").unlink()
+    (site / "mine.pth").write_text(f"{folder}\n")  # what `pip install --editable .` leaves
+    others = [p for p in sys.path if "site-packages" in p]
+    code = (
+        f"import sys; sys.path += {[str(SRC), *others]}\n"
+        "from allkit.plugins import Registry\n"
+        "(found,) = [p for p in Registry().plugins if p.distribution == 'allkit-mine']\n"
+        "print(found.error)"
+    )
+    for here in (folder, tmp_path / "link", tmp_path):
+        done = subprocess.run(
+            [tmp_path / "venv/bin/python", "-P", "-c", code],
+            capture_output=True, text=True, cwd=here, timeout=60,
+            env=environment(ALLKIT_CACHE=str(tmp_path / here.name), PYTHONPATH=""),
+        )  # fmt: skip
+        assert (done.stdout, done.returncode) == ("None\n", 0), done.stderr
 
 
 def test_a_probe_that_cannot_begin_says_nothing_about_plugins(monkeypatch):
@@ -138,7 +167,7 @@ def test_a_probe_that_cannot_begin_says_nothing_about_plugins(monkeypatch):
 def test_a_plugin_that_was_killed_from_outside_is_asked_again(tmp_path, monkeypatch):
     (tmp_path / "victim.py").write_text("import os\nos.kill(os.getpid(), 9)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    (told,) = probe.probe([("victim 1", "victim", "victim")], 15, probe.search_path())
+    (told,) = probe.probe([("victim 1", "victim", "victim")], 15, catalogue.search_path())
     assert "ended" in told["error"] or "crashed" in told["error"]
     assert told["kept"] is False
 

@@ -255,6 +255,57 @@ def test_skipped_checks_are_told_at_the_end_with_their_reasons(install, told):
     assert out.endswith("acme-many 1.2: 0 checks passed, but 1 was skipped.\n")
 
 
+CAMERA = """
+import numpy as np
+from pydantic import BaseModel
+from allkit import Raster, Reader, hookimpl
+
+api_version = 2
+
+class Settings(BaseModel):
+    order: str = "bgr"
+
+def read(data, name, *, settings):
+    if data.startswith(b"CAM1"):
+        raise ValueError(f"the scan of {data[4:12].decode()} is odd")
+    raise SystemExit(data)
+
+@hookimpl
+def allkit_readers():
+    return [Reader("cam", (".cam",), read, magic=((0, b"CAM1"),), settings=Settings)]
+"""
+
+
+def test_a_failing_reader_shows_nobodys_name_and_what_was_skipped_is_said_once(
+    install, told, tmp_path
+):
+    install("acme-cam", CAMERA)
+    status, out, _ = told("plugins", "check", "acme-cam")
+    assert status == 1
+    assert out.count("There is no file to check on") == 1
+    assert "Name one: `--file FILE`" in out
+    file = tmp_path / "a.cam"
+    file.write_bytes(b"CAM1Jane Doe" + bytes(90))
+    given = ("--file", str(file), "--identity", "Jane Doe")
+    status, out, _ = told("plugins", "check", "acme-cam", *given)
+    assert status == 1
+    assert "It raised ValueError. What that says is not shown" in out
+    assert "Jane" not in out
+
+
+def test_the_examples_of_a_reader_give_it_its_settings(install, told):
+    from allkit.plugins.written import part_of
+
+    install("acme-cam", CAMERA)
+    (package,) = json.loads(told("plugins", "show", "cam", "--json")[1])
+    examples = package["parts"][0]["examples"]
+    *_, option, word = shlex.split(examples["command"])
+    assert option == "--reader"
+    assert f"with chosen([{part_of(word, '--reader').plain!r}]):" in examples["Python"]
+    assert part_of(word, "").settings == {"order": "bgr"}
+    assert shlex.split(examples["all commands"]) == ["export", f"ALLKIT_READERS={word}"]
+
+
 def test_several_packages_are_checked_and_the_results_are_in_a_file(install, told, tmp_path):
     install("acme-lamp", LAMP)
     install("acme-many", FAMILY)
@@ -336,6 +387,7 @@ def test_a_setting_says_what_it_does_and_has_a_default_or_an_example(install):
     [
         (["no-such-package"], "No package and no record is called 'no-such-package'"),
         (["allkit-stain", "--file", "nothing.dcm"], "is not a file"),
+        (["allkit-stain", "--identity", "Jane"], "Give the file too: --file FILE"),
         (["allkit-stain", "--expect", "no_such=why"], "There is no check 'no_such'"),
         (["allkit-stain", "--expect", "is_quick"], "lacks its reason"),
         (["allkit-stain", "--out", "no/such/folder/x.json"], "there is no folder"),

@@ -18,10 +18,13 @@ import allkit
 from allkit import Dataset, ImageError, Raster, Reader, Region, hookimpl
 from allkit.clinic.intake.unpack import unpack
 from allkit.data.drawn import draw_smears
+from allkit.data.passes import Measure
 from allkit.errors import ConfigError, PluginError
+from allkit.features import FeatureCache
 from allkit.images.decode import decoded, read_info
 from allkit.images.hidden import TILE
-from allkit.images.readers import chosen
+from allkit.images.readers import asked_for, chosen
+from allkit.images.tiles import tiles_in
 from allkit.plugins import Registry
 from allkit.runtime.onnx import OnnxPredictor
 from allkit.testing import run_checks
@@ -249,15 +252,69 @@ def test_no_plugin_takes_a_format_of_allkit_or_the_name_of_a_table(offer, fields
     assert outcomes["claims_nothing_of_allkit"] == "failed"
 
 
+class Darker(BaseModel):
+    darker: int = 0
+
+
+def darkened(data, name, *, settings):
+    return Raster(read(data, name).pixels // (1 + settings.darker))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['myf{"darker":1}', "{acme/myf: {darker: 1}}", "myf{darker: 1}; ", "; {myf: {darker: 1}}"],
+)
+def test_a_setting_in_the_environment_holds_for_everything_that_reads(
+    offer, fields, tmp_path, monkeypatch, text
+):
+    offer(reader(darkened, settings=Darker))
+    (tmp_path / "a.myf").write_bytes(packed(fields[0]))
+    monkeypatch.setenv("ALLKIT_READERS", text)
+    assert asked_for() == 'acme/myf{"darker":1}'
+    assert (Dataset.unlabelled(tmp_path).read(0) == fields[0] // 2).all()
+    assert (allkit.read_image(tmp_path / "a.myf") == fields[0] // 2).all()
+    with chosen([{"myf": {"darker": 0}}]):  # what is said to a command goes first
+        assert (allkit.read_image(tmp_path / "a.myf") == fields[0]).all()
+
+
+@pytest.mark.parametrize("text", ["{myf: 1}", "nobody", "myf{", 'myf{"lighter": 1}', "png"])
+def test_a_mistake_in_the_environment_is_said_and_nothing_is_read(offer, fields, monkeypatch, text):
+    offer(reader(darkened, settings=Darker))
+    monkeypatch.setenv("ALLKIT_READERS", text)
+    with pytest.raises(ConfigError, match=r"^ALLKIT_READERS: "):
+        allkit.read_image(packed(fields[0]))
+
+
+def test_what_was_computed_of_files_as_another_reader_read_them_is_not_taken(
+    offer, fields, tmp_path, monkeypatch
+):
+    offer(reader(darkened, settings=Darker))
+    (tmp_path / "a.myf").write_bytes(packed(fields[0]))
+    Image.fromarray(fields[1]).save(tmp_path / "b.png")
+    cache = FeatureCache(tmp_path / "cache")
+
+    def means():
+        data, looked = Dataset.unlabelled(tmp_path), []
+
+        def mean(frame):
+            looked.append(frame.sha256)
+            return np.array([frame.pixels.mean()], np.float32)
+
+        (column,) = data.passes.measure([Measure("mean 1", mean, cached=True)], cache=cache)
+        return data, [round(float(column[i][0]), 1) for i in range(2)], len(looked)
+
+    _, (first, plain), computed = means()
+    assert (computed, means()[2]) == (2, 0)
+    monkeypatch.setenv("ALLKIT_READERS", "{myf: {darker: 1}}")
+    data, (second, same), computed = means()
+    assert (computed, same) == (1, plain)
+    assert second < 0.6 * first
+    assert data.passes.readers == {"acme/myf": '1.0 chosen {"darker":1}'}
+    assert data.passes.keys[1] == data.hashes[1]
+
+
 def test_settings_of_a_reader_are_chosen_for_a_block(offer, fields):
-    class Settings(BaseModel):
-        darker: int = 0
-
-    def darkened(data, name, *, settings):
-        raster = read(data, name)
-        return Raster(raster.pixels // (1 + settings.darker))
-
-    offer(reader(darkened, settings=Settings))
+    offer(reader(darkened, settings=Darker))
     plain = allkit.read_image(packed(fields[0]))
     with chosen([{"myf": {"darker": 1}}]):
         assert (allkit.read_image(packed(fields[0])) == plain // 2).all()
@@ -381,6 +438,16 @@ def test_a_tile_is_an_image_by_its_name(offer, strip, tmp_path):
     assert refusal(allkit.read_image, f"{strip}#x=1,y=1").code == "missing"
 
 
+def test_a_photograph_that_is_named_as_a_slide_is_called_what_it_is(offer, fields, tmp_path):
+    offer(slides())
+    for name in ("a.svs", "a.strip"):
+        Image.fromarray(fields[0]).save(tmp_path / name, "png")
+        error = refusal(allkit.read_image, tmp_path / name)
+        assert "is a PNG by its content. Rename it: its name ends with .png" in str(error)
+        (answer,) = tiles_in(str(tmp_path / name))
+        assert answer == str(tmp_path / name)
+
+
 def test_a_slide_is_no_image_of_a_set_and_none_by_itself(offer, strip, fields):
     offer(slides())
     assert "allkit predict" in str(refusal(allkit.read_image, strip))
@@ -448,6 +515,10 @@ def test_a_good_reader_passes_every_check_with_files_and_skips_most_without(fiel
     with using_files([tmp_path / "a.myf"], identity=[IDENTITY]):
         outcomes = run_checks(reader())
     assert [outcome.message for outcome in outcomes if outcome.state != "passed"] == []
+    with using_files([tmp_path / "a.myf"]):
+        skipped = {o.check: o.message for o in run_checks(reader()) if o.state == "skipped"}
+    assert skipped.keys() == {"quotes_nothing_of_a_file", "identity_stays_behind"}
+    assert all("--identity WORD" in message for message in skipped.values())
     states = [outcome.state for outcome in run_checks(reader())]
     assert (states.count("passed"), states.count("skipped")) == (3, len(CHECKS) - 3)
 
@@ -455,6 +526,10 @@ def test_a_good_reader_passes_every_check_with_files_and_skips_most_without(fiel
 def leaky(data, name):
     raster = read(data, name)
     return Raster(raster.pixels, 0.5, {"patient": data[4:20].decode().strip()})
+
+
+def lettered(data, name):
+    return Raster(read(data, name).pixels, 0.5, {}, (f"label of {IDENTITY.upper()}",))
 
 
 def quoting(data, name):
@@ -473,6 +548,7 @@ def chancy(data, name):
     ("function", "check"),
     [
         (leaky, "identity_stays_behind"),
+        (lettered, "identity_stays_behind"),
         (quoting, "quotes_nothing_of_a_file"),
         (crash, "refuses_what_is_no_such_file"),
         (chancy, "same_file_gives_same_image"),

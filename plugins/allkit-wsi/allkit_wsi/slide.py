@@ -106,8 +106,9 @@ class Slide:
             across = down = math.nan
         if not (SCALES[0] <= across <= SCALES[1] and abs(across - down) <= 0.01 * across):
             raise ImageError(
-                f"{self.path} does not say how large its pixels are. Give it: "
-                "{whole-slide: {stated_micrometres_per_pixel: 0.25}}.",
+                f"{self.path} does not say how large its pixels are. Where a pixel is 0.25 micrometres: "
+                """`allkit predict --reader '{whole-slide: {stated_micrometres_per_pixel: 0.25}}'`, or """
+                "`allkit tiles --stated 0.25`.",
                 code="mode",
             )
         return across

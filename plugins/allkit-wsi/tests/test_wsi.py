@@ -24,6 +24,7 @@ tifffile = pytest.importorskip("tifffile")
 
 from allkit_wsi.slide import BLOCK, Slide, density_of  # noqa: E402 - needs openslide
 
+WHOSE = "Jane Doe"  # made up
 GLASS = (238, 236, 240)
 SIDE, FIELDS = 2304, (4, 3)
 CORNER = (896, 448)
@@ -59,6 +60,7 @@ def write(path, image, *, levels=2, scale=0.25):
                 compression="adobe_deflate",
                 subfiletype=int(level > 0),
                 metadata=None,
+                extratags=[(315, "s", 0, WHOSE, True)],
                 **resolution,
             )
     return path
@@ -76,7 +78,7 @@ def slide(image, tmp_path_factory):
 
 @conformance("allkit-wsi")
 def test_conformance(check, slide):
-    with using_files([slide]):
+    with using_files([slide], identity=[WHOSE]):
         check()
 
 
@@ -150,7 +152,10 @@ def refusal(path, **settings):
 
 def test_a_slide_of_unknown_scale_is_refused_until_it_is_given(image, slide, tmp_path):
     path = write(tmp_path / "silent.svs", image, scale=None)
-    assert "does not say how large its pixels are" in refusal(path)
+    said = refusal(path)
+    assert "does not say how large its pixels are" in said
+    for advice in ("{whole-slide: {stated_micrometres_per_pixel: 0.25}}", "tiles --stated 0.25"):
+        assert advice in said
     assert places(path, stated_micrometres_per_pixel=0.25) == places(slide)
 
 

@@ -21,7 +21,7 @@ __all__ = ["doctor"]
 
 PACKAGES = ("numpy", "pillow", "onnxruntime", "torch", "timm", "streamlit")
 """The distributions whose version is shown."""
-VARIABLES = ("ALLKIT_WEIGHTS", "ALLKIT_CACHE", "ALLKIT_MODELS", "ALLKIT_PLUGINS")
+VARIABLES = ("ALLKIT_WEIGHTS", "ALLKIT_CACHE", "ALLKIT_MODELS", "ALLKIT_PLUGINS", "ALLKIT_READERS")
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -80,7 +80,8 @@ def _failed(origin: str, message: str) -> Finding:
 
 
 def _elsewhere(plugin: Plugin, name: str) -> Examined:
-    job = {"path": search_path(), "package": plugin.distribution, "name": name}
+    roots = [str(plugin.found.package.root)] if plugin.found else []
+    job = {"path": search_path(roots), "package": plugin.distribution, "name": name}
     origin = plugin.origin
 
     def ended(how: str) -> Examined:

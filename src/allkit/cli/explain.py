@@ -13,9 +13,9 @@ from allkit.cli.models import load_folder
 from allkit.cli.options import Device, Json, ModelFolder, Overwrite
 from allkit.cli.progress import say
 from allkit.cli.reports import require_places, write_report
-from allkit.config.files import parse_yaml
 from allkit.errors import ConfigError
 from allkit.files import require_free
+from allkit.plugins.written import part_of
 
 __all__ = ["explain"]
 
@@ -63,24 +63,11 @@ def explain(
         from allkit.features import FeatureCache
 
         examples, cache = Dataset.open(data), FeatureCache()
-    explanation = classifier.explain(
-        image, target=target, method=_asked(method), data=examples, cache=cache
-    )
+    asked: Any = part_of(method, "--method").plain
+    explanation = classifier.explain(image, target=target, method=asked, data=examples, cache=cache)
     explanation.save(out, classifier.info.display_names)
     report = json.dumps(explanation.to_dict(), indent=1, ensure_ascii=False)
     write_report(json_file, report + "\n")
     for line in explanation.lines(classifier.info.display_names):
         say(line)
     say(f"Saved {out}.")
-
-
-def _asked(method: str) -> Any:
-    """Return a method as it is given: a name, or, in braces, one with its settings as in YAML."""
-    if not method.startswith("{"):
-        return method
-    try:
-        return parse_yaml(method)
-    except ValueError as error:
-        raise ConfigError(
-            f"--method {method} is not NAME or {{NAME: {{SETTING: VALUE}}}}: {error}."
-        ) from None

@@ -15,6 +15,7 @@ from allkit.cli.progress import bars, put, say
 from allkit.config import override
 from allkit.errors import ConfigError
 from allkit.files import require_free
+from allkit.plugins.written import part_of
 
 if TYPE_CHECKING:
     from allkit.model.classifier import Classifier
@@ -98,6 +99,7 @@ def export(
         format_name = format_of_name(out.name)
     precision = "int8" if int8 else "float32"
     assigned = override({}, settings or [])
+    asked = part_of(format_name, "--format").plain
     classifier = load_folder(model, "cpu" if distil is None else "auto")
     compared = open_part(data, "test") if data is not None else None
     calibration = open_part(calibrate, "train", "val") if calibrate is not None else None
@@ -107,7 +109,7 @@ def export(
         # To distil takes long: what can be wrong about the file is said before.
         chosen_exporter(
             out,
-            format=with_settings(format_name, assigned),
+            format=with_settings(asked, assigned),
             precision=precision,
             calibrated=int8,
             overwrite=overwrite,
@@ -119,7 +121,7 @@ def export(
     with bars() as progress:
         parity = classifier.export(
             out,
-            format=format_name,
+            format=asked,
             settings=assigned,
             precision=precision,
             calibration=calibration,

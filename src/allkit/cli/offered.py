@@ -160,7 +160,12 @@ def as_command(made: Any, name: str) -> Any:
         )
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name, context_settings={"help_option_names": ["-h", "--help"]})(made)
-    return typer.main.get_command(app)
+    try:
+        return typer.main.get_command(app)
+    except NameError as error:
+        raise NameError(
+            f"{error}; import what annotations name at the top of the module"
+        ) from error
 
 
 class _OfClick(typer.core.TyperCommand):

@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +50,10 @@ def check_plugin(
     file: Annotated[
         list[Path] | None, typer.Option(help="a file for the checks of a reader; repeatable")
     ] = None,
+    identity: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="what says in those files whose they are; repeatable"),
+    ] = None,
     upcoming: Annotated[bool, typer.Option("--next", help="what is deprecated fails too")] = False,
     out: Annotated[Path | None, typer.Option(help="the file of results to write: .json")] = None,
     as_json: AsJson = False,
@@ -61,6 +65,7 @@ def check_plugin(
     Example:
     allkit plugins check allkit-mine
     allkit plugins check vgg16 --data smears
+    allkit plugins check allkit-mine --file field.mine --identity "Jane Doe"
     allkit plugins check allkit-mine --next --out results.json
     """
     reasons = _expected_failures(expect or [])
@@ -74,7 +79,7 @@ def check_plugin(
         if any(kind in TRAIN_FIRST for _, _, kinds in subjects for kind in kinds):
             require_training_packages()
         images = _sample_images(data, SAMPLES) if data else []
-        with _files(file or []):
+        with _files(file or [], identity or []):
             found = [
                 (name, plugin, _run(name, reasons, images, upcoming=upcoming, quiet=as_json))
                 for name, plugin, _ in subjects
@@ -102,8 +107,10 @@ def check_plugin(
     raise typer.Exit(int(any(outcome.state == "failed" for outcome in outcomes)))
 
 
-def _files(files: Sequence[Path]) -> AbstractContextManager[None]:
-    """Let the checks of readers look at these files."""
+def _files(files: Sequence[Path], identity: Sequence[str]) -> AbstractContextManager[None]:
+    """Let the checks of readers look at these files, and for these words in what comes of them."""
+    if identity and not files:
+        raise ConfigError("--identity names words in a file. Give the file too: --file FILE.")
     for path in files:
         if not path.is_file():
             raise ConfigError(
@@ -113,7 +120,7 @@ def _files(files: Sequence[Path]) -> AbstractContextManager[None]:
         return nullcontext()
     from allkit.testing.readers import using_files
 
-    return using_files(files)
+    return using_files(files, identity=identity)
 
 
 def _is_package(name: str, plugin: Plugin) -> bool:
@@ -175,7 +182,8 @@ def _run(
         if outcome.subject != subject:
             subject = outcome.subject
             put(f"{subject}\n")
-        put(line(outcome) + "\n")
+        told = replace(outcome, message="") if outcome.state == "skipped" else outcome
+        put(line(told) + "\n")  # why something was skipped is told at the end, once
         flush_streams()
 
     given: Any = {"expected_failures": reasons, "images": images, "upcoming": upcoming}
@@ -191,7 +199,10 @@ def _end(name: str, plugin: Plugin, outcomes: Sequence[Outcome]) -> str:
         those = [outcome for outcome in outcomes if outcome.state == state]
         if those:
             lines.append(f"{len(those)} {title}:")
-            lines += [f"  {one.subject}  {one.check}: {one.message}" for one in those]
+            alike: dict[tuple[str, str], list[str]] = {}
+            for one in those:
+                alike.setdefault((one.subject, one.message), []).append(one.check)
+            lines += [f"  {whose}  {', '.join(c)}: {why}" for (whose, why), c in alike.items()]
     subject = plugin.origin if _is_package(name, plugin) else f"{name} of {plugin.origin}"
     return "".join(f"{line}\n" for line in [*lines, f"{subject}: {summary(outcomes)}."])
 

@@ -45,7 +45,14 @@ def examples_of(offer: Offer, reference: Reference) -> dict[str, str]:
         }
     if offer.kind == "reader":
         file = f"image{offer.suffixes[0]}"
-        return {"command": f"allkit predict MODEL {file}", "Python": f"model.predict({file!r})"}
+        if not reference.settings:
+            return {"command": f"allkit predict MODEL {file}", "Python": f"model.predict({file!r})"}
+        return {
+            "command": f"allkit predict MODEL {file} --reader {_word(reference)}",
+            "all commands": f"export ALLKIT_READERS={_word(reference)}",
+            "Python": "from allkit.images.readers import chosen\n"
+            f"with chosen([{reference.plain!r}]):\n    model.predict({file!r})",
+        }
     if offer.kind == "command":
         return {"command": f"allkit {reference.qualified} --help"}
     return {"command": "allkit doctor"}

@@ -61,7 +61,8 @@ def predict(
     reader: Annotated[
         list[str] | None,
         typer.Option(
-            help="how a plugin's reader reads, as in 'whole-slide{\"side\":448}'; repeatable",
+            help="how a plugin's reader reads, as in '{whole-slide: {side: 448}}'; repeatable. "
+            "ALLKIT_READERS says it to all commands",
             metavar="READER{SETTINGS}",
         ),
     ] = None,
@@ -80,7 +81,8 @@ def predict(
     """
     from allkit.data.left_out import left_out_text
     from allkit.files import model_hash
-    from allkit.images.readers import chosen
+    from allkit.images.readers import asked_for, chosen
+    from allkit.plugins.written import part_of
     from allkit.volume.inputs import Shard
     from allkit.volume.run import AnsweringRun, Identity
     from allkit.volume.tables import require_format
@@ -90,9 +92,11 @@ def predict(
     if out is not None:
         require_format(out)
         require_free(out, overwrite=overwrite)
-    if reader and engine == "ray":
-        raise ConfigError("--reader holds for this process only. Leave out --engine ray.")
-    with chosen(reader or ()):
+    with chosen(part_of(text, "--reader") for text in reader or ()):
+        if engine == "ray" and asked_for():
+            raise ConfigError(
+                "--reader and ALLKIT_READERS hold for this machine only. Leave out --engine ray."
+            )
         rows, others = _rows(images, by, slide_pattern)
         for folder, left in others.items():
             say(f"{folder}: not taken: {left_out_text(left)}.")

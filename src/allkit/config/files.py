@@ -11,10 +11,11 @@ from typing import Any
 import yaml
 
 from allkit.errors import ConfigError, did_you_mean
+from allkit.plugins.written import parse_yaml
 
-__all__ = ["load_config", "override", "parse_yaml", "recipes", "yaml_problem"]
+__all__ = ["load_config", "override", "parse_yaml", "recipes"]
 
-MOST_BYTES, DEEPEST = 2**20, 12
+MOST_BYTES = 2**20
 FORM = "`TrainConfig().to_yaml()` shows the form, and so does `allkit train DATA --print-config`."
 
 
@@ -71,55 +72,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise ConfigError(f"{path} must hold `key: value` lines. {FORM}")
     return values
-
-
-class _Plain(yaml.SafeLoader):
-    """Reads values as they stand: no references, no key twice, nothing deep."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise ValueError("it refers to itself (*name), which settings need not")
-        # The stubs give it no types.
-        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if getattr(event, "tag", None) not in (None, "!"):
-            raise ValueError("it holds a tag (!name), which settings need not")
-        self.depth = getattr(self, "depth", 0) + 1
-        if self.depth > DEEPEST:
-            raise ValueError("it is nested too deeply")
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise ValueError(f"the key {twice[0]!r} is in it twice")
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: str) -> Any:
-    """Return the value of a YAML text of settings.
-
-    Raises `ValueError` that says what is wrong with it, tags of other programs among it.
-    """
-    try:
-        return yaml.load(text, _Plain)
-    except yaml.YAMLError as error:
-        raise ValueError(yaml_problem(error)) from None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    except (TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"a value cannot be read ({str(error)[:100]})") from None
-
-
-def yaml_problem(error: yaml.YAMLError) -> str:
-    """Return what is wrong with a YAML text, with its line, in one sentence without its full stop."""
-    problem = str(getattr(error, "problem", None) or str(error).splitlines()[0])[:150]
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-    return (
-        problem if mark is None else f"{problem} in line {mark.line + 1}, column {mark.column + 1}"
-    )
 
 
 def override(values: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -12,10 +14,11 @@ import numpy.typing as npt
 
 from allkit.data.columns import Column, Store, VectorStore
 from allkit.data.rows import Sample, unreadable_error
-from allkit.data.sources import digest
 from allkit.errors import ImageError
 from allkit.images.batches import read_ahead
 from allkit.images.decode import read_image
+from allkit.images.own import format_of
+from allkit.images.readers import reading
 from allkit.images.same_field import DuplicatePair
 from allkit.types import Indices, Ints, Pixels, Progress, Singles
 
@@ -92,6 +95,8 @@ class Measured:
 
     count: int
     hashes: tuple[str, ...] | None = None
+    foreign: frozenset[str] = frozenset()
+    """Those of files that are of no format of allkit's own, once `hashes` are there."""
     values: dict[str, Column] = field(default_factory=dict)
     duplicates: tuple[DuplicatePair, ...] | None = None
 
@@ -101,7 +106,8 @@ class Measured:
         return Measured(
             len(indices),
             None if hashes is None else tuple(hashes[i] for i in indices),
-            {name: column.at(indices) for name, column in self.values.items()},
+            foreign=self.foreign,
+            values={name: column.at(indices) for name, column in self.values.items()},
         )
 
     def same(self) -> Measured:
@@ -118,7 +124,8 @@ class Measured:
             name: self.column(name).and_then(other.column(name))
             for name in dict.fromkeys((*self.values, *other.values))
         }
-        return Measured(self.count + other.count, hashes, values)
+        foreign = self.foreign | other.foreign
+        return Measured(self.count + other.count, hashes, foreign=foreign, values=values)
 
     def has(self, measure: Measure) -> bool:
         """Say whether a measure was taken of every image on which it has to be."""
@@ -168,9 +175,29 @@ class ImagePasses:
     def hashes(self) -> tuple[str, ...]:
         """SHA-256 of each file, as hexadecimal digits; nothing is decoded."""
         if self.measured.hashes is None:
-            files = self.samples
-            self.measured.hashes = tuple(self.each(lambda index: digest(files[index].source)))
+            found = self.each(self._hashed)
+            self.measured.hashes = tuple(digest for digest, _ in found)
+            self.measured.foreign = frozenset(digest for digest, own in found if not own)
         return self.measured.hashes
+
+    def _hashed(self, index: int) -> tuple[str, bool]:
+        file = self.samples[index].source.read()
+        return hashlib.sha256(file).hexdigest(), bool(format_of(file))
+
+    @cached_property
+    def readers(self) -> dict[str, str]:
+        """The readers of plugins that make images of some of these files; empty where none has to."""
+        found = self.hashes and self.measured.foreign
+        return reading() if found else {}
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """What a cache knows each image by: the hash of its file, and with what a plugin reads it."""
+        if not self.readers:
+            return self.hashes
+        rest = json.dumps(self.readers, sort_keys=True)
+        foreign = self.measured.foreign
+        return tuple(f"{one} {rest}" if one in foreign else one for one in self.hashes)
 
     def each(
         self, function: Callable[[int], T], progress: Callable[[int, int], None] | None = None
@@ -282,7 +309,7 @@ class ImagePasses:
         self._give_to_twins(measures)
 
     def _key(self, measure: Measure, index: int) -> bytes:
-        return hashlib.sha256(f"{measure.name} {self.hashes[index]}".encode()).digest()
+        return hashlib.sha256(f"{measure.name} {self.keys[index]}".encode()).digest()
 
     def _lacking(
         self, measures: Sequence[Measure], cache: VectorCache | None

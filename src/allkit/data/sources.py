@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import unicodedata
@@ -19,7 +18,6 @@ __all__ = [
     "FileSource",
     "Source",
     "ZipSource",
-    "digest",
     "name_on_disk",
     "says_drawn",
 ]
@@ -90,11 +88,6 @@ class BytesSource:
 
 
 Source = FileSource | ZipSource | BytesSource
-
-
-def digest(source: Source) -> str:
-    """Return the SHA-256 of the source's bytes, as 64 hexadecimal digits."""
-    return hashlib.sha256(source.read()).hexdigest()
 
 
 def says_drawn(source: Source) -> bool:

@@ -112,7 +112,7 @@ class Extractor:
 
     def missing(self, dataset: Dataset, copy: AugmentedCopy | None = None) -> int:
         """Return how many images of a set have to be computed, because the cache lacks them."""
-        keys = {self.key(digest, copy) for digest in dataset.hashes}
+        keys = {self.key(digest, copy) for digest in dataset.passes.keys}
         return len(keys) - (self.cache.count(list(keys)) if self.cache else 0)
 
     def compute(self, images: list[Any]) -> npt.NDArray[np.float32]:
@@ -143,7 +143,7 @@ class Extractor:
         total = len(dataset)
         if not total:
             raise ValueError(f"{dataset.name} holds no images")
-        keys = [self.key(digest, copy) for digest in dataset.hashes]
+        keys = [self.key(digest, copy) for digest in dataset.passes.keys]
         rows, there = self._from_cache(keys)
         if there.any():
             # Work inside other work has no progress of its own, and is not told by itself.

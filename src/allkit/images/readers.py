@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple, NoReturn, TypeGuard, TypeVar, cast
 
 import numpy as np
@@ -21,8 +23,9 @@ from allkit.images.mistaken import package_for, pretender
 from allkit.images.own import IMAGE_SUFFIXES, format_of
 from allkit.images.refusal import check_bytes, check_size
 from allkit.images.regular import TAKEN
-from allkit.plugins import registry
+from allkit.plugins import Registry, registry
 from allkit.plugins.offers import Offer
+from allkit.plugins.written import parts_of
 from allkit.records import Raster, Reader, Reference
 from allkit.types import Pixels
 
@@ -36,6 +39,7 @@ __all__ = [
     "is_scale",
     "raster_of",
     "reader_suffixes",
+    "reading",
     "region_reader",
     "region_suffixes",
     "settled",
@@ -43,6 +47,8 @@ __all__ = [
 
 RESERVED = {".csv", ".tsv", ".parquet", ".json", ".jsonl", ".zip", ".txt", ".yaml", ".yml", ".md"}
 """Ends of names that mean something else to allkit; no reader gets them by the name."""
+VARIABLE = "ALLKIT_READERS"
+"""The environment variable that names readers with their settings, `;` between them."""
 MOST_ENTRIES = 100
 LONGEST = 200
 """Characters of a text in the metadata."""
@@ -82,13 +88,10 @@ def chosen(readers: Iterable[Any]) -> Iterator[None]:
 
     Each is asked for as every record is: `PACKAGE/NAME`, or `{NAME: {SETTING: VALUE}}`. Raises
     `PluginError` for one that is not installed and `ConfigError` for settings that it does not take.
-    It holds for the whole process.
+    It holds for the whole process, and goes before ALLKIT_READERS.
     """
     global _asked
-    wanted = tuple(registry().reference("reader", reader) for reader in readers)
-    for reference in wanted:
-        if reference.package == "allkit":
-            raise ConfigError(f"{reference.name} is read by allkit itself. Leave it out.")
+    wanted = _meant(readers)
     before, _asked = _asked, (*wanted, *_asked)
     try:
         yield
@@ -96,9 +99,47 @@ def chosen(readers: Iterable[Any]) -> Iterator[None]:
         _asked = before
 
 
+def _meant(readers: Iterable[Any]) -> tuple[Reference, ...]:
+    wanted = tuple(registry().reference("reader", reader) for reader in readers)
+    for reference in wanted:
+        if reference.package == "allkit":
+            raise ConfigError(f"{reference.name} is read by allkit itself. Leave it out.")
+    return wanted
+
+
+def _all_chosen() -> tuple[Reference, ...]:
+    """Return the readers of `chosen`, and after them those that ALLKIT_READERS names."""
+    text = os.environ.get(VARIABLE, "")
+    return (*_asked, *_of_text(text, registry())) if text.strip() else _asked
+
+
+@lru_cache(maxsize=8)
+def _of_text(text: str, _: Registry) -> tuple[Reference, ...]:
+    try:
+        return _meant(parts_of(text, VARIABLE))
+    except (ConfigError, PluginError) as error:
+        message = str(error).removeprefix(f"{VARIABLE} ")
+        raise ConfigError(f"{VARIABLE}: {message}") from error
+
+
 def asked_for() -> str:
-    """Return the readers of `chosen`, with their settings, as a text; empty where there are none."""
-    return " ".join(reference.text for reference in _asked)
+    """Return the readers that were chosen, with their settings, as a text; empty where there are none."""
+    return " ".join(reference.text for reference in _all_chosen())
+
+
+def reading() -> dict[str, str]:
+    """Return what makes images of files that allkit does not read itself, for keys of caches.
+
+    Every reader of a plugin, `PACKAGE/NAME`, with what tells its code from that of other versions and the
+    settings that were chosen. No plugin is imported for one that was not.
+    """
+    settings = {r.qualified: f" chosen {r.settings_text}" for r in reversed(_all_chosen())}
+    names = [
+        (plugin, f"{plugin.distribution}/{offer.name}")
+        for plugin, offer in registry().offers("reader")
+        if not plugin.built_in and "regions" not in offer.details
+    ]
+    return {name: plugin.mark + settings.get(name, "") for plugin, name in names}
 
 
 def reader_suffixes() -> tuple[str, ...]:
@@ -183,14 +224,14 @@ def _ends(offer: Offer) -> tuple[str, ...]:
 
 def _record(found: list[_Candidate], name: str) -> Reader:
     """Return the reader that is meant: one that was chosen, or the only one."""
-    for reference in _asked:
+    for reference in _all_chosen():
         if any(reference.qualified == one.qualified for one in found):
             return cast(Reader, registry().get("reader", reference))
     if len({one.origin for one in found}) > 1:
         origins = " and ".join(dict.fromkeys(one.origin for one in found))
         raise ImageError(
             f"{name} is claimed by the readers of {origins}. Uninstall one, leave it out with "
-            f"ALLKIT_PLUGINS, or choose: --reader {found[0].qualified}.",
+            f"ALLKIT_PLUGINS, or choose: {VARIABLE}={found[0].qualified}.",
             code="reader",
         )
     try:

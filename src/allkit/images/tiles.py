@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from allkit.errors import ImageError
 from allkit.images.mistaken import SLIDES, package_for
-from allkit.images.own import IMAGE_SUFFIXES
+from allkit.images.own import FORMATS, IMAGE_SUFFIXES, format_of
 from allkit.images.readers import (
     Giver,
     asked_for,
@@ -119,8 +119,10 @@ def tile_named(name: str) -> Tile | None:
 
 def refuse_slide(path: str, name: str) -> None:
     """Raise `ImageError` that says why a whole slide, or a name that ends like one, is not read."""
-    if os.path.isfile(path) and region_reader(path) is not None:
-        tiles_of(path)  # what is wrong with it goes first
+    if os.path.isfile(path):
+        _refuse_other(path, name)
+        if region_reader(path) is not None:
+            tiles_of(path)  # what is wrong with it goes first
     package = package_for(name)
     if region_reader(name) is not None or not package:
         way = "`allkit predict SLIDE` answers for each of its tiles, and `allkit tiles` saves them"
@@ -131,8 +133,22 @@ def refuse_slide(path: str, name: str) -> None:
     )
 
 
+def _refuse_other(path: str, name: str) -> None:
+    """Raise `ImageError` where a file is an image by its content, and a whole slide by its name only."""
+    with open(path, "rb") as file:
+        kind = format_of(file.read(32))
+    scanned = kind == "tiff" or (kind == "jpeg" and path.lower().endswith(".mrxs"))
+    if kind and not scanned:
+        raise ImageError(
+            f"{name} is named as a whole slide, and is a {kind.upper()} by its content. Rename it: its name "
+            f"ends with {FORMATS[kind].suffixes[0]}.",
+            code="not_an_image",
+        )
+
+
 def _tiles(path: str) -> dict[str, Tile]:
     try:
+        _refuse_other(path, path)
         status = os.stat(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -16,6 +16,7 @@ requirements   what an installed package requires, and whether it is there
 tracing        ALLKIT_TRACE
 kept           the names under which models keep their parts
 weights        which weights a backbone is built with
+written        what a person writes by hand: YAML of settings, parts with their settings
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache as once
 from pathlib import Path
@@ -26,6 +26,7 @@ from allkit.plugins.sources import changing, content, state
 
 __all__ = ["Found", "installed", "known", "offers_of", "plain"]
 
+SITES = ("site-packages", "dist-packages")
 KEPT = 1000
 LIMIT = 15.0
 HOLDS = {"offers", "error", "seconds", "api_version", "notes"}
@@ -122,7 +123,8 @@ def search_path(needed: Sequence[str] = ()) -> list[str]:
     """Return where the child looks for modules: as here, but not in the working folder.
 
     That is on the path of every notebook and every `python -m`, whatever lies in it. It stays where
-    PYTHONPATH names it in full; where it is one of the folders `needed`, it comes last.
+    PYTHONPATH names it in full. It comes last, so that what happens to lie in it replaces no other module,
+    where it is one of the folders `needed`, or was installed for editing, so that a `.pth` names it.
     """
     here = os.path.realpath(os.curdir)
     named = {
@@ -130,8 +132,21 @@ def search_path(needed: Sequence[str] = ()) -> list[str]:
         for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep)
         if os.path.isabs(entry)
     }
-    kept = [entry for entry in sys.path if here in named or os.path.realpath(entry) != here]
-    return [*kept, *([here] if here in map(os.path.realpath, needed) and here not in named else [])]
+    if here in named:
+        return list(sys.path)
+    kept = [entry for entry in sys.path if os.path.realpath(entry) != here]
+    last = here in map(os.path.realpath, [*needed, *_edited(kept)])
+    return [*kept, here] if last else kept
+
+
+def _edited(path: Sequence[str]) -> Iterator[str]:
+    """Yield the folders that editable installations have put on the path."""
+    for site in path:
+        if os.path.basename(site) in SITES and os.path.isdir(site):
+            for file in sorted(Path(site).glob("*.pth")):
+                with contextlib.suppress(OSError, ValueError):
+                    lines = file.read_text(encoding="utf-8-sig").splitlines()
+                    yield from (os.path.join(site, line.strip()) for line in lines if line.strip())
 
 
 class _Catalogue:
@@ -221,7 +236,7 @@ def _contract() -> list[Any]:
 
 def _around(path: Sequence[str]) -> list[Any]:
     """Return what changes when a package is installed or removed, or modules are sought elsewhere."""
-    folders = [p for p in path if Path(p).name in ("site-packages", "dist-packages")]
+    folders = [p for p in path if Path(p).name in SITES]
     return [[p, os.stat(p).st_mtime_ns] for p in folders if os.path.isdir(p)] + [list(path)]
 
 

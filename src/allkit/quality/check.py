@@ -21,6 +21,7 @@ from allkit.data.passes import Measured
 from allkit.data.relations import REDUCED, SIGNATURE
 from allkit.data.rows import Table
 from allkit.errors import DatasetError, ImageError
+from allkit.images.own import format_of
 from allkit.images.profiles import foreign_profile
 from allkit.images.same_field import (
     closed_pairs,
@@ -162,6 +163,8 @@ class _Seen:
     sizes: Counter[str] = field(default_factory=Counter)
     errors: dict[int, str] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
+    foreign: set[str] = field(default_factory=set)
+    """The hashes of files that plugins read."""
 
     def measured(self, readable: Sequence[int]) -> Measured:
         """Return hashes and signatures of the images that could be read."""
@@ -170,7 +173,7 @@ class _Seen:
             SIGNATURE.name: self.signatures.at(readable),
             REDUCED.name: self.reduced.at(readable),
         }
-        return Measured(len(readable), tuple(hashes), values)
+        return Measured(len(readable), tuple(hashes), frozenset(self.foreign), values)
 
 
 def check(
@@ -297,6 +300,8 @@ def _look(data: Dataset, progress: Progress | None) -> _Seen:
         with lock:
             if profile:
                 seen.profiles[index] = profile
+            if not format_of(file):
+                seen.foreign.add(seen.hashes[index] or "")
             seen.sizes[f"{image.shape[1]} × {image.shape[0]}"] += 1
             if float(image.std(axis=(0, 1)).max()) < _BLANK:
                 seen.blank.append(index)

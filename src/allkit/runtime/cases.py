@@ -9,7 +9,13 @@ import numpy as np
 
 from allkit.errors import DatasetError
 from allkit.records import CasePrediction, Prediction
-from allkit.runtime.coarse import CoarseAnswer, FineAnswer, answer_coarsely, with_coarse
+from allkit.runtime.coarse import (
+    CoarseAnswer,
+    FineAnswer,
+    answer_coarsely,
+    coarse_by_class,
+    with_coarse,
+)
 from allkit.trust.reasons import (
     FEW_ACCEPTED,
     FIELDS_DISAGREE,
@@ -46,7 +52,9 @@ def combine(
     A class is then accepted only within an accepted group, and always where it is the group's only
     one. Fields that were accepted for different groups settle nothing.
 
-    A case with tiles of whole slides is never accepted, as no answer about a tile is.
+    A case with tiles of whole slides is never accepted, as no answer about a tile is. Its probabilities are
+    the mean of those of the tiles, also for the groups: tiles beside each other show the same smear, so that
+    many of them make nothing surer, and how sure several fields are was measured on chosen fields only.
 
     Raises `DatasetError` when there is no field at all.
     """
@@ -72,7 +80,8 @@ def combine(
         )
     classes = list(used[0].probabilities)
     table = np.array([[p.probabilities[name] for name in classes] for p in used])
-    mean = _mean(table, logits=logits)
+    tiles = any(TILE_OF_SLIDE in p.reason_codes for p in readable)
+    mean = _mean(table, logits=logits and not tiles)
     votes: Mapping[str, int] = Counter(str(p.label) for p in used)
     codes = []
     if 2 * len(accepted) < len(predictions) - len(unreadable):
@@ -83,11 +92,11 @@ def combine(
     if not accepted:
         reasons += sorted({reason for p in used for reason in _reasons(p)})
     answer = FineAnswer(mean, classes, "review" if reasons else "accepted", reasons)
-    coarse = None if trust is None else answer_coarsely(readable, answer, trust)
-    if coarse is not None:
+    coarse = None
+    if tiles:
+        answer, coarse = _of_tiles(answer, trust)
+    elif trust is not None and (coarse := answer_coarsely(readable, answer, trust)):
         answer = with_coarse(answer, coarse)
-    if any(TILE_OF_SLIDE in p.reason_codes for p in readable):
-        answer, coarse = _of_tiles(answer, coarse)
     best = int(answer.probabilities.argmax())
     return CasePrediction(
         case=case,
@@ -114,14 +123,12 @@ def combine(
     )
 
 
-def _of_tiles(
-    answer: FineAnswer, coarse: CoarseAnswer | None
-) -> tuple[FineAnswer, CoarseAnswer | None]:
+def _of_tiles(answer: FineAnswer, trust: Trust | None) -> tuple[FineAnswer, CoarseAnswer | None]:
     """Return the answers of a case as they may stand where tiles of whole slides are among its fields."""
     (text,) = texts_of((TILE_OF_SLIDE,))
     said = any(code == TILE_OF_SLIDE for _, code in answer.reasons)
     reasons = [*answer.reasons, *([] if said else [(text, TILE_OF_SLIDE)])]
-    coarse = None if coarse is None else coarse._replace(verdict="review")
+    coarse = None if trust is None else coarse_by_class(answer, trust, TILE_OF_SLIDE)
     return answer._replace(verdict="review", reasons=reasons), coarse
 
 

@@ -21,7 +21,7 @@ from allkit.trust.reasons import (
 from allkit.trust.verdict import Trust
 from allkit.types import Doubles
 
-__all__ = ["CoarseAnswer", "FineAnswer", "answer_coarsely", "with_coarse"]
+__all__ = ["CoarseAnswer", "FineAnswer", "answer_coarsely", "coarse_by_class", "with_coarse"]
 
 Reasons = Sequence[tuple[str, str]]
 """Reasons as (text, code)."""
@@ -70,11 +70,9 @@ def answer_coarsely(
     if groups is None or any(set(p.coarse_evidence) != set(groups.names) for p in fields):
         return None
 
-    by_class = groups.probabilities(fine.probabilities[None])[0]
     if trust.slides is None:
-        best = int(by_class.argmax())
-        unknown = _for_review(trust.classes, groups, best)
-        return unknown._replace(probability=float(by_class[best]), code=NOT_CALIBRATED_FOR_SLIDES)
+        return coarse_by_class(fine, trust, NOT_CALIBRATED_FOR_SLIDES)
+    by_class = groups.probabilities(fine.probabilities[None])[0]
     evidence, scores = _of_each_picture(fields, groups)
     slide = trust.slides.slide(evidence, scores)
     uncertain = _for_review(trust.classes, groups, slide.group)._replace(
@@ -96,6 +94,19 @@ def answer_coarsely(
     if alike and slide.accepted and trust.calibrated and trust.offset is None:
         return accepted
     return uncertain._replace(fields_needed=slide.fields_needed or None)
+
+
+def coarse_by_class(fine: FineAnswer, trust: Trust, code: str) -> CoarseAnswer | None:
+    """Return the group with the most probable classes, for review; `None` without groups.
+
+    It rests on nothing that was measured of several fields; `code` says why.
+    """
+    if trust.groups is None:
+        return None
+    by_class = trust.groups.probabilities(fine.probabilities[None])[0]
+    best = int(by_class.argmax())
+    answer = _for_review(trust.classes, trust.groups, best)
+    return answer._replace(probability=float(by_class[best]), code=code)
 
 
 def _of_each_picture(fields: Sequence[Prediction], groups: ClassGroups) -> tuple[Doubles, Doubles]:

@@ -62,12 +62,17 @@ def require(condition: object, message: str) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """One check of one record: calling it passes, or raises `ConformanceError` or `Skipped`."""
+    """One check of one record: calling it passes, or raises `ConformanceError` or `Skipped`.
+
+    With `quotes` a failure says what an error says; without only its type, for a reader's may quote
+    what stands in a file of a patient.
+    """
 
     name: str
     subject: str
     summary: str
     run: Callable[[], None]
+    quotes: bool = True
 
     def __call__(self) -> None:
         """Run the check."""
@@ -77,7 +82,13 @@ class Check:
             raise
         # A plugin may also try to end the program.
         except (Exception, SystemExit) as error:
-            raise ConformanceError(in_words(error)) from error
+            if self.quotes:
+                raise ConformanceError(in_words(error)) from error
+            cause = error.__cause__ if isinstance(error, PluginError) else None
+            kind = type(cause or error).__name__
+            raise ConformanceError(
+                f"It raised {kind}. What that says is not shown, for it may quote the file; pytest shows it."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -109,7 +120,8 @@ def checks_of(subject: str | Record, *, upcoming: bool = False) -> list[Check]:
 
 
 def _checks(record: Record) -> list[Check]:
-    functions = importlib.import_module(_HOMES[kind_of(record)]).CHECKS
+    kind = kind_of(record)
+    functions = importlib.import_module(_HOMES[kind]).CHECKS
     if getattr(record, "settings", None) is not None:
         functions = (*importlib.import_module("allkit.testing.settings").CHECKS, *functions)
     return [
@@ -118,6 +130,7 @@ def _checks(record: Record) -> list[Check]:
             record.name,
             (function.__doc__ or "").splitlines()[0],
             partial(function, record),
+            quotes=kind != "reader",
         )
         for function in functions
     ]

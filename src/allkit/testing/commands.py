@@ -121,6 +121,10 @@ def _command_of(record: Command) -> Any:
         app.command(record.name)(made)
     try:
         return typer.main.get_command(app)
+    except NameError as error:
+        raise PluginError(
+            f"typer cannot read its annotations: {error}. Import what they name at the top of the module."
+        ) from error
     except RuntimeError as error:  # of typer, about a signature that it cannot read
         raise PluginError(f"typer cannot take it: {error}") from error
 
@@ -131,6 +135,7 @@ def _ran(record: Command, *arguments: str) -> subprocess.CompletedProcess[str]:
     module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
     if not module or module == "__main__" or not name.isidentifier() or find_spec(module) is None:
         raise Skipped("Its `build` is no function of a module that another process can import.")
+    package, _, version = getattr(record.build, "origin", "unpackaged 0").rpartition(" ")
     code = (
         "import importlib, sys, types\n"
         "from allkit import Command, hookimpl\n"
@@ -139,9 +144,9 @@ def _ran(record: Command, *arguments: str) -> subprocess.CompletedProcess[str]:
         f"record = Command({record.name!r}, build)\n"
         "plugin = types.SimpleNamespace(api_version=2, allkit_commands=hookimpl(lambda: [record]))\n"
         "host = Registry(discover=False)\n"
-        "host.register(plugin, name='checked')\n"
+        f"host.register(plugin, name='checked', distribution={package!r}, version={version!r})\n"
         "from allkit.cli import main\n"
-        f"sys.argv = ['allkit', 'unpackaged/{record.name}', *sys.argv[1:]]\n"
+        f"sys.argv = ['allkit', '{package}/{record.name}', *sys.argv[1:]]\n"
         "with using(host): main()\n"
     )
     environment = os.environ | {

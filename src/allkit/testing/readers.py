@@ -19,7 +19,7 @@ import os
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +72,8 @@ def using_files(
 ) -> Iterator[None]:
     """Check readers on these files, of which each takes those with its suffixes.
 
-    `identity` are words that are in the files and say whose they are: none may come out again.
+    `identity` are words that are in the files and say whose they are: none may come out again. Without
+    them it is not checked whether a reader tells whose an image is, and that check is skipped.
     """
     global _given
     before, _given = _given, _Given(tuple(map(Path, files)), tuple(identity))
@@ -90,17 +91,39 @@ def _samples(record: Reader) -> list[tuple[str, bytes]]:
     if record.name in FORMATS and record.suffixes == FORMATS[record.name].suffixes:
         return [(f"drawn{record.suffixes[0]}", _encoded(record.name))]
     raise Skipped(
-        f"There is no file to check on. Give some with `using_files`, or `--data FOLDER` with files that "
-        f"end with {' or '.join(record.suffixes)}."
+        f"There is no file to check on that ends with {' or '.join(record.suffixes)}. Name one: `--file "
+        f"FILE`, or in a test `using_files`."
     )
 
 
 def _encoded(kind: str) -> bytes:
+    """Return a drawn image in one of allkit's formats, which holds `PLANTED` beside its pixels."""
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
-    stream = io.BytesIO()
-    Image.fromarray(sample_images()[0]).save(stream, kind)
-    return stream.getvalue()
+    stream, text = io.BytesIO(), PngInfo()
+    text.add_text("Author", PLANTED)
+    beside = {"pnginfo": text, "comment": PLANTED.encode(), "description": PLANTED}
+    Image.fromarray(sample_images()[0]).save(stream, kind, **beside)
+    return stream.getvalue() + (PLANTED.encode() if kind == "bmp" else b"")
+
+
+def _words(record: Reader) -> tuple[str, ...]:
+    """Return what the files hold that says whose they are; raise `Skipped` where nobody said it."""
+    if _given.identity:
+        return _given.identity
+    if record.name in FORMATS and not any(p.name.endswith(record.suffixes) for p in _given.files):
+        return (PLANTED,)
+    raise Skipped(
+        "Nobody said which words in the files tell whose they are, so they were not looked for. Name "
+        "them: `--identity WORD`, or in a test `using_files(…, identity=[…])`."
+    )
+
+
+def _require_quiet(text: str, words: Sequence[str], what: str) -> None:
+    """Fail where a text holds one of the words, which are not said again."""
+    said = [str(i) for i, word in enumerate(words, 1) if word.casefold() in text.casefold()]
+    require(not said, f"{what} tells whose it is: word {', '.join(said)} of those that were named.")
 
 
 def _images(record: Reader, data: bytes, name: str) -> list[Pixels]:
@@ -136,7 +159,7 @@ def _broken(record: Reader, data: bytes) -> str:
         except ImageError as error:
             require(
                 path.name in str(error),
-                f"A message does not name the file: {str(error)!r:.200}. Begin it with `name`.",
+                "A message does not name the file. Begin it with `name`.",
             )
             return str(error)
         except Skipped:
@@ -145,8 +168,8 @@ def _broken(record: Reader, data: bytes) -> str:
             cause = error.__cause__ or error
             require(
                 False,
-                f"For a damaged file of {len(data):,} bytes it raised {type(cause).__name__} "
-                f"({str(cause)!r:.100}). Raise allkit.ImageError for whatever cannot be read.",
+                f"For a damaged file of {len(data):,} bytes it raised {type(cause).__name__}. Raise "
+                f"allkit.ImageError for whatever cannot be read.",
             )
         for pixels in images:
             _require_pixels(pixels)
@@ -185,6 +208,12 @@ def quotes_nothing_of_a_file(record: Reader) -> None:
     for head in [b""] + [bytes(at) + magic for at, magic in record.magic]:
         message = _broken(record, head + words)
         require(PLANTED not in message, f"A message quotes the file: {message!r:.200}.")
+    if not _given.files:
+        return
+    for name, data in _samples(record)[:2]:
+        for part in range(1, 7):
+            message = _broken(record, data[: len(data) * part // 7])
+            _require_quiet(message, _words(record), f"A message about a part of {name}")
 
 
 def gives_images(record: Reader) -> None:
@@ -234,31 +263,34 @@ def survives_damage(record: Reader) -> None:
     rng = np.random.default_rng(1)
     for name, data in _samples(record)[:2]:
         for length in rng.integers(0, len(data), 12):
-            _quiet(_broken(record, data[:length]), name)
+            _broken(record, data[:length])
         for _ in range(24):
             broken = bytearray(data)
             for place in rng.integers(0, min(len(data), 100_000), 3):
                 broken[place] = rng.integers(256)
-            _quiet(_broken(record, bytes(broken)), name)
-
-
-def _quiet(message: str, name: str) -> None:
-    said = [word for word in _given.identity if word in message]
-    require(not said, f"A message about damage in {name} says {', '.join(said)}.")
+            message = _broken(record, bytes(broken))
+            _require_quiet(message, _given.identity, f"A message about damage in {name}")
 
 
 def identity_stays_behind(record: Reader) -> None:
-    """Metadata and the names of what was left out say nothing of whose an image is."""
+    """Metadata, names of regions and of what was left out say nothing of whose an image is."""
     for name, data in _samples(record):
+        for metadata, text in _told(record, data, name):
+            telling = [k for k in metadata if any(part in k.lower() for part in TELLING)]
+            require(
+                not telling,
+                f"The metadata have {', '.join(telling)}, which may say whose it is. Name it in left_out.",
+            )
+            _require_quiet(text, _words(record), f"What it says of {name}")
+
+
+def _told(record: Reader, data: bytes, name: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Yield what a reader says beside pixels: the metadata, and all of it as a text."""
+    if record.read is None:
+        yield {}, " ".join(region.name for region in _regions(record, name))
+    else:
         raster = _raster(record, data, name)
-        telling = [k for k in raster.metadata if any(part in k.lower() for part in TELLING)]
-        require(
-            not telling,
-            f"The metadata have {', '.join(telling)}, which may say whose it is. Name it in left_out.",
-        )
-        text = f"{dict(raster.metadata)!r} {raster.left_out!r}"
-        said = [word for word in _given.identity if word in text]
-        require(not said, f"Of {name} it lets out {', '.join(said)}.")
+        yield raster.metadata, f"{dict(raster.metadata)!r} {raster.left_out!r}"
 
 
 def ignores_and_keeps_global_state(record: Reader) -> None:

@@ -28,7 +28,7 @@ def starting_facts(
     settings["weights"] = Path(config.weights).name  # its content counts, not its place
     return {
         "config": settings,
-        "images": _digest([dataset.hashes, dataset.labels.tolist()]),
+        "images": _digest([dataset.passes.keys, dataset.labels.tolist()]),
         "backbone": backbone.fingerprint,
         "precision": backbone.precision,
         "processes": accelerator.num_processes,

@@ -277,7 +277,7 @@ class PreparedInputs:
         )
 
         def key(image: int, copy: int) -> bytes:
-            digest = self.dataset.hashes[image]
+            digest = self.dataset.passes.keys[image]
             augmented = backbone.copy(copy)
             return row_key(digest, identity, backbone.input, signature, copy=augmented)
 

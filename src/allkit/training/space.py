@@ -11,9 +11,9 @@ import yaml
 from allkit.config import TrainConfig
 from allkit.config.effect import without_effect
 from allkit.config.elsewhere import nearest
-from allkit.config.files import yaml_problem
 from allkit.errors import ConfigError
 from allkit.plugins import registry
+from allkit.plugins.written import yaml_problem
 
 __all__ = ["Space", "default_space", "end_of", "read_space"]
 

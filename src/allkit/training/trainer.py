@@ -429,7 +429,7 @@ class Trainer:
             weights=prepared.backbone.fingerprint,
             engine=prepared.signature,
             device=accelerator.device,
-            plugins=prepared.backbone.plugins,
+            plugins=prepared.backbone.plugins | dataset.passes.readers,
             processes=accelerator.num_processes,
         )
         return provenance.model_copy(update={"result": arrays_hash(network.state_dict())})
