@@ -68,7 +68,9 @@ class Reference(NamedTuple):
             raise PluginError(
                 f"{value!r:.200} has no package before its slash. Write PACKAGE/NAME."
             )
-        if not slash or not valid_package(package):  # `timm:hf-hub:owner/model` is a member of a family
+        if not slash or not valid_package(
+            package
+        ):  # `timm:hf-hub:owner/model` is a member of a family
             name, package = named.strip(), ""
         return cls(name, package, _settings(brace + rest, value) if brace else {})
 
