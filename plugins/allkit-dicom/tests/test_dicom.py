@@ -110,23 +110,20 @@ def refused(data):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("kind", [b"UI", b"UN"])
-@pytest.mark.parametrize("filling", [0, 6000])
-def test_a_deflated_file_is_refused_wherever_it_says_so(filling, kind):
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    inflated = element(0x7FE1, 0x1001, b"OB", bytes(300_000_000))
-    packed = packer.compress(inflated) + packer.flush()
+def test_a_deflated_file_is_refused_wherever_it_says_so():
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = packer.compress(element(0x7FE1, 0x1001, b"OB", bytes(200_000_000))) + packer.flush()
     assert len(packed) < 1e6
-    del inflated
-    data = begun(b"1.2.840.10008.1.2.1.99", bytes(filling), kind) + packed
-    assert "deflated" in refused(data)
+    for kind in (b"UI", b"UN"):
+        for filling in (0, 6000):
+            data = begun(b"1.2.840.10008.1.2.1.99", bytes(filling), kind) + packed
+            assert "deflated" in refused(data)
 
 
 def test_a_file_of_millions_of_attributes_is_refused():
     attributes = b"".join(
-        struct.pack("<HH2sH", 0x0009 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0) for n in range(400_000)
+        struct.pack("<HH2sH", 0x0009 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0) for n in range(310_000)
     )
-    # Objects of Python for all of them would take a hundred bytes for each of these.
     with pytest.raises(ImageError, match="more attributes than a photograph"):
         raster_of(begun(b"1.2.840.10008.1.2.1") + attributes, "a.dcm")
 

@@ -41,8 +41,8 @@ SCALES = (0.05, 4.0)
 LONGEST = OVERVIEW * BLOCK
 """Most pixels of a side of a slide; scanners make a few hundred thousand."""
 MOST_TILES = 500_000
-MOST_READ = 2**33
-"""Most pixels of the level of which the overview is made: of 90,000 a side, which takes minutes."""
+MOST_READ = 2**32
+"""Most pixels of the level of which the overview is made: 65,000 a side take a quarter of an hour."""
 MOST_AT_ONCE = 8192
 """Most pixels of a side of what is read for one tile, and of the parts in which a file holds its pixels."""
 MARGIN = 1.1
