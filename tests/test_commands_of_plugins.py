@@ -73,6 +73,33 @@ def build_group():
 def build_nothing():
     return 42
 
+def build_none():
+    return None
+
+async def late():
+    print("never")
+
+def build_late():
+    return late
+
+def build_yielding():
+    def yielding():
+        yield print("never")
+    return yielding
+
+def build_late_group():
+    import typer
+
+    group = typer.Typer()
+    group.callback()(lambda: None)
+    group.command()(late)
+    return group
+
+def build_late_click():
+    import click
+
+    return click.command()(late)
+
 @hookimpl
 def allkit_commands():
     return [RECORDS]
@@ -233,6 +260,18 @@ def test_what_is_no_command_is_named(install, run):
     status, _, err = run("nothing")
     assert status == 2
     assert "The command 'nothing' was built as 42" in err
+
+
+def test_a_command_that_would_do_nothing_is_refused_and_its_package_named(install, run):
+    builds = ("build_late", "build_yielding", "build_late_group", "build_late_click", "build_none")
+    install("acme", ", ".join(f'Command("late{n}", {build})' for n, build in enumerate(builds)))
+    said = ["of 'late', which is async or yields"] * 5
+    said[1] = "of 'yielding', which is async or yields"
+    said[4] = "as None"
+    for number, words in enumerate(said):
+        status, out, err = run(f"late{number}")
+        assert (status, out) == (2, "")
+        assert f"acme 1.2: The command 'late{number}' was built {words}" in err
 
 
 def test_an_unknown_command_is_answered_with_the_nearest_and_with_what_is_broken(install, run):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -347,6 +348,31 @@ def test_a_folder_is_checked_as_the_package_that_is_in_it(install, told, tmp_pat
     assert (status, "acme-fade 1.2: " in out) == (0, True)
     project.write_text("[tool]\n")
     assert "names no package" in told("plugins", "check", folder)[2]
+
+
+def test_damaged_results_are_none_and_nothing_checked_is_not_a_pass(install, told):
+    install("acme-lamp", LAMP)
+    assert told("plugins", "check", "acme-lamp")[0] == 0
+    (file,) = (Path(os.environ["ALLKIT_CACHE"]) / "plugin-checks").glob("*.json")
+    whole = file.read_text()
+
+    def damaged(change):
+        held = json.loads(whole)
+        change(held["packages"][0])
+        file.write_text(json.dumps(held))
+
+    for change in (
+        lambda result: result["checks"][0].pop("subject"),
+        lambda result: result["checks"][0].update(message=None),
+        lambda result: result.update(checks=[]),
+        lambda result: result.update(checks={}),
+        lambda result: result.update(date=7),
+    ):
+        damaged(change)
+        assert "not checked" in told("plugins")[1]
+        assert told("plugins", "show", "acme-lamp")[0] == 0
+    damaged(lambda result: None)
+    assert "not checked" not in told("plugins")[1]
 
 
 def test_what_is_deprecated_fails_against_the_next_version(install, told):

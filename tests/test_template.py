@@ -143,7 +143,14 @@ def test_a_part_may_be_called_otherwise_than_its_package_everywhere(new, cli, tm
 def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
     assert "no name for a package" in cli("plugins", "new", "My Plugin")[2]
     assert "is not one of 'backbone'" in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
-    assert "taken by another module" in cli("plugins", "new", "json")[2]
+    for taken in ("json", "numpy", "test", "plugin", "allkit", "pytest"):
+        assert "taken by another module" in cli("plugins", "new", taken)[2]
+    for own in ("allkit-doctor", "train"):
+        err = cli("plugins", "new", own, "--kind", "command", "--out", tmp_path / own)[2]
+        assert (
+            f"is a command of allkit's own, and stays so. Choose another name, as in {own}-mine"
+            in err
+        )
     assert "Name the package" in cli("plugins", "new")[2]
     (tmp_path / "allkit-x").mkdir()
     status, _, err = cli("plugins", "new", "allkit-x", "--out", tmp_path / "allkit-x")
@@ -220,6 +227,19 @@ def test_ends_of_lines_of_another_system_are_no_change(new, cli, request):
     readme.write_bytes(readme.read_bytes().replace(b"\n", b"\r\n"))
     request.getfixturevalue("later")
     assert "README.md is renewed" in cli("plugins", "new", "--update", folder)[2]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [("allkit-mine", "allkit-other"), ('kind = "view"', 'kind = "finder"')]
+)
+def test_an_update_makes_no_other_package_of_one(was, now, new, cli):
+    folder = new("view")
+    mark = folder / ".allkit-template.toml"
+    mark.write_text(mark.read_text().replace(was, now, 1))
+    before = contents(folder)
+    status, _, err = cli("plugins", "new", "--update", folder)
+    assert (status, "name and kind stay as they are" in err) == (2, True)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(

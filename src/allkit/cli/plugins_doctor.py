@@ -21,7 +21,7 @@ __all__ = ["doctor_plugins"]
 def doctor_plugins(as_json: AsJson = False) -> None:
     """Show what is wrong with the plugins, with what to do.
 
-    Exit status 1 when something is broken; a conflict, or what you only should know, is a note.
+    Exit status 1 when something is broken, 0 when there are notes only.
 
     Example:
     allkit plugins doctor

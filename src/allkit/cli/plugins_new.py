@@ -15,9 +15,13 @@ from allkit.cli.plugins_template import Answers, answers_of, rendered, update
 from allkit.cli.progress import say
 from allkit.errors import ConfigError
 from allkit.files import whole_folder
+from allkit.plugins import OWN_COMMANDS
 from allkit.plugins.offers import Kind
 
 __all__ = ["new_plugin"]
+
+TAKEN = {"plugin", "plugins", "test", "tests"}
+"""Names that many folders have, so that now one of them is imported and now the other."""
 
 
 def new_plugin(
@@ -63,6 +67,7 @@ def new_plugin(
     target = out or Path(name)
     if target.exists():
         raise ConfigError(f"{target} exists already. Name another folder with --out.")
+    _require_free(answers)
     with whole_folder(target) as building:
         for path, text in rendered(answers).items():
             written = building / path
@@ -94,3 +99,17 @@ def _checked(name: str, kind: Kind, part: str) -> Answers:
     if answers.module == "allkit" or answers.module in sys.stdlib_module_names:
         raise ConfigError(f"{name!r} is taken by another module. Choose another name.")
     return answers
+
+
+def _require_free(answers: Answers) -> None:
+    """Raise `ConfigError` where a new package would hide a module, or its command could not be called."""
+    module, record = answers.module, answers.values["record"]
+    if module in TAKEN or importlib.util.find_spec(module) is not None:
+        raise ConfigError(
+            f"{answers.name!r} is taken by another module, {module}. Choose another name."
+        )
+    if answers.kind == "command" and record in OWN_COMMANDS:
+        raise ConfigError(
+            f"`allkit {record}` is a command of allkit's own, and stays so. Choose another name, as in "
+            f"{answers.name}-mine."
+        )

@@ -182,6 +182,7 @@ def update(folder: Path, answers: Answers) -> Iterator[str]:
     held = _made_from(folder)
     files = rendered(answers)
     mark = files.pop(MARK)
+    _require_its_own(folder, answers, held["files"])
     yield f"{folder}: made from the template of allkit {held.get('template')}, now {allkit.__version__}."
     changes = 0
     for path, text in files.items():
@@ -198,6 +199,21 @@ def update(folder: Path, answers: Answers) -> Iterator[str]:
     write_whole(folder / MARK, mark)
     if not changes:
         yield "  Nothing is new."
+
+
+def _require_its_own(folder: Path, answers: Answers, held: Mapping[str, str]) -> None:
+    """Raise `ConfigError` where the mark of a package has another name or kind than it was made with."""
+    module = f"{answers.module}.py"
+    try:
+        text = (folder / module).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    other = held.get(module) == _hash(text) and HOOKS[answers.kind][0] not in text
+    if module not in held or other:
+        raise ConfigError(
+            f"{folder / MARK} says {answers.kind} {answers.name}, and the package was made as another one. "
+            f"Put back what it said: name and kind stay as they are."
+        )
 
 
 def _updated(folder: Path, path: str, was: str | None, text: str) -> Iterator[str]:

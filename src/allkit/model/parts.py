@@ -33,6 +33,7 @@ from allkit.plugins.host import OWN
 from allkit.plugins.kept import meant
 from allkit.plugins.offers import Kind
 from allkit.records import Backbone, Reference
+from allkit.records.naming import to_install, valid_package
 from allkit.trust.arrays import PREFIXES
 from allkit.trust.verdict import Trust
 
@@ -206,7 +207,7 @@ def _require_view_and_finder(info: ModelInfo, where: object) -> None:
             warnings.warn(
                 f"This model was made with the {_NAMES[kind]} {reference.name!r} of {reference.package} "
                 f"{before}, and {plugin.origin} is installed: its answers may be others. Install "
-                f"{reference.package}=={before}, or judge the model again.",
+                f"{to_install(reference.package, before)}, or judge the model again.",
                 stacklevel=5,
             )
 
@@ -217,6 +218,11 @@ _NAMES = {"backbone": "backbone", "view": "view", "finder": "cell finder"}
 def _part_of(info: ModelInfo, kind: Kind, reference: Reference) -> Any:
     """Return a record that a model needs; `PluginError` says what to install where it is missing."""
     try:
+        if not valid_package(reference.package):
+            raise CheckpointError(
+                f"This model needs the {_NAMES[kind]} {reference.name!r} of {reference.package!r}, which is "
+                f"no name of a package: its description is damaged or altered. Copy the model again."
+            )
         return registry().get(kind, reference)
     except (PluginError, ConfigError) as error:
         if reference.package == OWN:
@@ -224,11 +230,12 @@ def _part_of(info: ModelInfo, kind: Kind, reference: Reference) -> Any:
         version = info.plugins.get(reference.package, "")
         if kind == "backbone":
             version = info.backbone.version
-        wanted = f"{reference.package}=={version}" if version else reference.package
+        wanted = to_install(reference.package, version)
+        plugin = f"{reference.package} {version}".rstrip()
         why = "is not installed" if isinstance(error, PluginError) else "takes other settings today"
         raise PluginError(
-            f"This model needs the {_NAMES[kind]} {reference.name!r} of the plugin {reference.package} "
-            f"{version}, which {why}: install {wanted}. ({error})"
+            f"This model needs the {_NAMES[kind]} {reference.name!r} of the plugin {plugin}, which "
+            f"{why}: install {wanted}. ({error})"
         ) from None
 
 
@@ -249,7 +256,7 @@ def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None
         warnings.warn(
             f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
             f"other features from the same weights, so its metrics are no longer valid. Install "
-            f"{saved.distribution}=={saved.version}, or train again.",
+            f"{to_install(saved.distribution, saved.version)}, or train again.",
             stacklevel=4,
         )
 

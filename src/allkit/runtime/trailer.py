@@ -3,7 +3,8 @@
     payload | description, JSON | SHA-256 of all the rest, 32 bytes | length of the description, 8 bytes |
     mark, 8 bytes
 
-The payload may be anything: an archive with checksums of its own, a database, another exported file.
+The payload may be anything but a file that ends in a trailer itself: an archive with checksums of its
+own, a database, a file of allkit's own formats.
 The trailer can be written anew, so that the parity report finds its place when the file is finished.
 """
 
@@ -24,6 +25,7 @@ _TAIL = struct.Struct("<32sQ7sB")
 _MARK, _VERSION = b"\x89ALLKIT", 1
 _DIGEST = 32
 _NAMED = re.compile(rb'"exporter": "([\w.-]{1,200}/[\w.+:-]{1,200})"', re.ASCII)
+_TWICE = "ends in a trailer of allkit already"
 AGAIN = "Copy it again from where it was made, or export the model again."
 
 
@@ -57,7 +59,9 @@ def broken_trailer(data: bytes) -> str:
 
 
 def with_trailer(payload: bytes, description: Mapping[str, Any]) -> bytes:
-    """Return a payload with its trailer."""
+    """Return a payload with its trailer; raise `ExportError` where it has one already."""
+    if has_trailer(payload):
+        raise ExportError(f"The payload of an exported file {_TWICE}. Write what lies before it.")
     text = json.dumps(description).encode()
     end = _TAIL.pack(b"", len(text), _MARK, _VERSION)[_DIGEST:]
     whole = hashlib.sha256(payload)
@@ -69,7 +73,8 @@ def with_trailer(payload: bytes, description: Mapping[str, Any]) -> bytes:
 def parts_of(data: bytes, name: str) -> Parts:
     """Return the parts of the file `name`, which has a trailer.
 
-    Raises `ExportError` unless its bytes are those that were written, and for a newer kind of trailer.
+    Raises `ExportError` unless its bytes are those that were written, and for a newer kind of trailer or
+    a second one.
     """
     digest, length, _, version = _TAIL.unpack(data[-_TAIL.size :])
     if version > _VERSION:
@@ -86,4 +91,8 @@ def parts_of(data: bytes, name: str) -> Parts:
             f"{name} was altered or damaged after it was exported: its hash does not match. {AGAIN}"
         )
     start = end - length
+    if has_trailer(data[max(0, start - _TAIL.size) : start]):
+        raise ExportError(
+            f"{name} {_TWICE}, and of two the outer one would vouch for the inner one. {AGAIN}"
+        )
     return Parts(bytes(view[:start]), bytes(view[start:end]), digest.hex())
