@@ -276,9 +276,9 @@ def test_a_command_that_would_do_nothing_is_refused_and_its_package_named(instal
 
 def test_an_unknown_command_is_answered_with_the_nearest_and_with_what_is_broken(install, run):
     install("acme")
-    status, _, err = run("slics")
+    status, _, err = run("slicess")
     assert status == 2
-    assert "No such command 'slics'. Did you mean 'slices'?" in err
+    assert "No such command 'slicess'. Did you mean 'slices'?" in err
     install("bolt", "1 / 0", known=False)
     assert Registry().plugins
     err = run("unheard-of")[2]
@@ -287,7 +287,7 @@ def test_an_unknown_command_is_answered_with_the_nearest_and_with_what_is_broken
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"), [("allkit ti", "slices"), ("allkit slices a.svs --si", "--size")]
+    ("words", "wanted"), [("allkit sli", "slices"), ("allkit slices a.svs --si", "--size")]
 )
 def test_a_shell_is_offered_commands_of_plugins_and_their_options(
     install, run, monkeypatch, words, wanted

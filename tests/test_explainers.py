@@ -74,7 +74,7 @@ def inputs(seed=0):
         ('allkit-mine/mine{"side":4}', 4),
     ],
 )
-def test_an_installed_one_is_asked_for_by_name_package_and_settings(method, side):
+def test_hook_allkit_explainers_offers_one_by_name_package_and_settings(method, side):
     mapper = Mapper(Net().eval(), None)
     with using(offered(GOOD)):
         chosen = mapper.choose(method)

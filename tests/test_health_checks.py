@@ -55,7 +55,7 @@ def test_an_own_health_check_keeps_the_contract(check):
     check()
 
 
-def test_findings_are_told_with_what_to_do(doctor):
+def test_hook_allkit_health_checks_offers_checks_whose_findings_are_told(doctor):
     status, report = doctor(acme="return [Finding('problem', 'No engine.', 'Type: pip install e')]")
     assert status == 1
     assert report["problems"] == ["No engine. Type: pip install e"]

@@ -636,5 +636,5 @@ def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
     assert f"## `{hook_name}(" in (root / "docs" / "reference" / "hooks.md").read_text()
     tests = (root / "tests").glob("test_*.py")
     assert any(f"def test_hook_{hook_name}_" in p.read_text() for p in tests)
-    packages = root.glob("plugins/*/allkit_*.py")
+    packages = [*root.glob("plugins/*/allkit_*.py"), *root.glob("plugins/*/allkit_*/__init__.py")]
     assert any(f"@hookimpl\ndef {hook_name}(" in p.read_text() for p in packages)

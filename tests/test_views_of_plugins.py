@@ -45,7 +45,7 @@ def ended(image, whole):
         (ended, r"SystemExit: 0"),
     ],
 )
-def test_a_view_that_is_none_is_named_with_its_package(act, message):
+def test_hook_allkit_views_offers_a_view_in_training_model_and_export(act, message):
     with using(of(act)), pytest.raises(PluginError, match=message) as error:
         seen_as("acme/odd", 64)
     assert str(error.value).startswith("acme 1.2: the view 'odd'")

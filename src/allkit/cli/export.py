@@ -12,7 +12,6 @@ from allkit.cli.data import open_data, open_part, training_parts
 from allkit.cli.models import load_folder
 from allkit.cli.options import ModelFolder, Overwrite
 from allkit.cli.progress import bars, put, say
-from allkit.config import override
 from allkit.errors import ConfigError
 from allkit.files import require_free
 from allkit.plugins.written import part_of
@@ -98,6 +97,8 @@ def export(
 
         format_name = format_of_name(out.name)
     precision = "int8" if int8 else "float32"
+    from allkit.config import override
+
     assigned = override({}, settings or [])
     asked = part_of(format_name, "--format").plain
     classifier = load_folder(model, "cpu" if distil is None else "auto")
