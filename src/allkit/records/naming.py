@@ -82,7 +82,15 @@ class Reference(NamedTuple):
         """The settings as JSON with sorted keys; empty where there are none."""
         if not self.settings:
             return ""
-        return json.dumps(dict(self.settings), sort_keys=True, separators=(",", ":"), default=str)
+        try:
+            return json.dumps(
+                dict(self.settings), sort_keys=True, separators=(",", ":"), allow_nan=False
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PluginError(
+                f"The settings of {self.qualified!r} cannot be written as JSON ({error}). Give finite "
+                f"numbers, texts, true, false, lists, and mappings of texts to such."
+            ) from None
 
     @property
     def plain(self) -> str | dict[str, dict[str, Any]]:
@@ -92,13 +100,25 @@ class Reference(NamedTuple):
 
 def _settings(text: str, whole: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refused, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise PluginError(
             f"The settings in {whole!r:.200} are not JSON. In YAML write {{NAME: {{SETTING: VALUE}}}}."
         )
+    return values
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a mapping; of a name that is there twice one value would be lost."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name is there twice")
     return values
 
 
