@@ -64,11 +64,14 @@ def calling(
         raise (PluginError(told) if failed is None else failed(words)) from error
 
 
-def each(results: Iterator[Any], origin: str, kind: str, name: str, step: str) -> Iterator[Any]:
-    """Yield what an iterator of a plugin yields; raise `PluginError` for whatever it raises meanwhile."""
+def each(results: Iterator[Any], place: tuple[str, str, str, str]) -> Iterator[Any]:
+    """Yield what an iterator of a plugin yields; raise `PluginError` for whatever it raises meanwhile.
+
+    `place` is what `calling` is given: origin, kind, name and step.
+    """
     try:
         while True:
-            with calling(origin, kind, name, step):
+            with calling(*place):
                 try:
                     result = next(results)
                 except StopIteration:
@@ -77,7 +80,7 @@ def each(results: Iterator[Any], origin: str, kind: str, name: str, step: str) -
     finally:
         close = getattr(results, "close", None)
         if close is not None:
-            with calling(origin, kind, name, step):
+            with calling(*place):
                 close()
 
 
@@ -148,4 +151,4 @@ class Guarded:
         with calling(*place):
             result = self.func(*arguments, **options)
         # What a function yields is made later, and fails later.
-        return each(result, *place) if type(result) is GeneratorType else result
+        return each(result, place) if type(result) is GeneratorType else result

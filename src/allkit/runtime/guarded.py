@@ -50,7 +50,7 @@ class GuardedPredictor:
         """Yield one answer an image, as `Predictor` says."""
         with self._step("stream"):
             answers = iter(self.predictor.stream(images, batch_size=batch_size))
-        return each(answers, self.origin, "exporter", self.name, "stream")
+        return each(answers, (self.origin, "exporter", self.name, "stream"))
 
     def _step(self, step: str) -> Any:
         return calling(self.origin, "exporter", self.name, step)
