@@ -415,7 +415,18 @@ def test_an_edited_editable_plugin_gives_other_results_another_mark(install, tmp
     installed = site / "acme-1.2.dist-info"
     (installed / "direct_url.json").unlink()
     (installed / "RECORD").write_text("acme/__init__.py,sha256=a,1\n")
-    assert mark() == "net acme 1.2"
+    third = mark()
+    assert "acme 1.2+" in third
+    # The same version once more, with other code.
+    (installed / "RECORD").write_text("acme/__init__.py,sha256=b,1\nacme/a.pyc,,\n../bin/a,x,1\n")
+    fourth = mark()
+    (installed / "RECORD").write_text("acme/__init__.py,sha256=b,1\nacme-1.2.dist-info/x,y,1\n")
+    assert mark() == fourth != third
+    # As uv writes it.
+    (installed / "direct_url.json").write_text('{"url":"file:///x","dir_info":{"editable":true}}')
+    edited = mark()
+    (package / "__init__.py").write_text(offering("net") + "# edited again\n")
+    assert mark() != edited
 
 
 def test_what_a_stranger_writes_is_shown_as_one_short_line(install, cli):
@@ -589,6 +600,8 @@ def test_another_version_warns_when_it_computes_other_features_and_only_then(
         settings = {"weights": "none", "epochs": 1, "val": 0.0, "cache": None}
         folder = allkit.Trainer(backbone="scaled", **settings).fit(data).save(tmp_path / "model")
     for version, source, warned in [
+        ("1.0", scaled("1", "+ 0"), False),
+        ("1.0", scaled("3"), True),
         ("1.1", scaled("1", "+ 0"), False),
         ("1.2", scaled("2"), True),
         ("1.3", scaled("1", ".flip(1)"), True),

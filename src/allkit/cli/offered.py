@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
+from allkit.cli.ending import Stopped
 from allkit.cli.progress import say
 from allkit.errors import AllkitError, PluginError, did_you_mean
 
@@ -234,7 +235,12 @@ def _end(origin: str, name: str, error: BaseException) -> NoReturn:
     if isinstance(error, Mistake) and not isinstance(error, Misuse):
         say(f"Error: {error.format_message()}")
         raise typer.Exit(error.exit_code) from None
-    if isinstance(error, (SystemExit, typer.Exit, Misuse, BrokenPipeError)):
+    if isinstance(error, SystemExit) and not isinstance(error, Stopped):  # a command may end so
+        if isinstance(error.code, int | None):
+            raise typer.Exit(error.code or 0) from None
+        say(str(error.code))
+        raise typer.Exit(1) from None
+    if isinstance(error, (typer.Exit, Misuse, BrokenPipeError)):
         raise error
     with calling(origin, "command", name, "run"):
         raise error

@@ -89,7 +89,15 @@ class Reference(NamedTuple):
         """The settings as JSON with sorted keys; empty where there are none."""
         if not self.settings:
             return ""
-        return json.dumps(dict(self.settings), sort_keys=True, separators=(",", ":"), default=str)
+        try:
+            return json.dumps(
+                dict(self.settings), sort_keys=True, separators=(",", ":"), allow_nan=False
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PluginError(
+                f"The settings of {self.qualified!r} cannot be written as JSON ({error}). Give finite "
+                f"numbers, texts, true, false, lists, and mappings of texts to such."
+            ) from None
 
     @property
     def plain(self) -> str | dict[str, dict[str, Any]]:
@@ -99,7 +107,7 @@ class Reference(NamedTuple):
 
 def _settings(text: str, whole: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refused, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
@@ -117,6 +125,18 @@ def valid_package(name: str) -> bool:
 def to_install(package: str, version: str) -> str:
     """Return what is to be installed, `PACKAGE==VERSION`; a version that is none is left out."""
     return f"{package}=={version}" if _VERSION.fullmatch(version) else package
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a mapping; of a name that is there twice one value would be lost."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name is there twice")
+    return values
 
 
 def require_name(kind: str, name: object) -> None:
