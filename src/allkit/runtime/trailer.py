@@ -24,7 +24,7 @@ __all__ = ["Parts", "broken_trailer", "has_trailer", "parts_of", "with_trailer"]
 _TAIL = struct.Struct("<32sQ7sB")
 _MARK, _VERSION = b"\x89ALLKIT", 1
 _DIGEST = 32
-_NAMED = re.compile(rb'"exporter": "([\w.-]{1,200}/[\w.+:-]{1,200})"', re.ASCII)
+_NAMED = re.compile(rb'"exporter": "([A-Za-z0-9][\w.-]{0,99}/[A-Za-z0-9][\w.+:-]{0,99})"', re.ASCII)
 _TWICE = "ends in a trailer of allkit already"
 AGAIN = "Copy it again from where it was made, or export the model again."
 
