@@ -545,7 +545,7 @@ def test_the_command_takes_failures_that_are_expected_and_images_of_ones_own(
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip", "--expect", "is_quick=a slow disk")
     assert status == 0
-    assert "9 passed, 1 expected." in out
+    assert "9 checks passed, 1 failed as announced." in out
     status, _, err = cli("plugins", "check", "flip", "--expect", "is_quick")
     assert (status, "lacks its reason" in err) == (2, True)
     seen = []
@@ -657,5 +657,5 @@ def test_skipping_is_not_failing(cli, monkeypatch):
     monkeypatch.setattr("allkit.testing.augmentations.CHECKS", (nothing_to_do,))
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 0
-    assert "skipped  nothing_to_do" in out
-    assert out.rstrip().endswith("1 skipped.")
+    assert "flip  nothing_to_do: there is nothing to check" in out
+    assert out.rstrip().endswith("0 checks passed, but 1 was skipped.")

@@ -19,7 +19,7 @@ from allkit.testing import ConformanceError, checks_of, run_checks
 
 
 class Grid(BaseModel):
-    side: int = Field(8, ge=2, le=64)
+    side: int = Field(8, ge=2, le=64, description="places of the map on a side")
 
 
 USUAL = Grid()
