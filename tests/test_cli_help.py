@@ -84,6 +84,7 @@ def test_a_help_is_shown_with_its_example_on_lines_of_their_own(cli, path, monke
 
 def test_the_commands_stand_in_groups_in_the_order_of_the_work(cli, monkeypatch):
     monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    monkeypatch.setenv("ALLKIT_PLUGINS", "")  # commands of plugins stand in a group of their own
     _, out, _ = cli("--help")
     titles = re.findall(r"^╭─ (\w+) ─", out, re.M)
     assert titles == ["Options", "Start", "Images", "Models", "Use", "Extend"]
@@ -119,6 +120,8 @@ OF_ONE_COMMAND = {
     "--why": "`clinic read` asks for it only against an accepted answer",
     "--to": "a case or a patient",
     "--remove": "a target, or what a person may",
+    "--set": "of a training, or of a file format",
+    "--part": "of a case, or the name of a plugin's part",
 }
 """The options whose text may differ, with the reason."""
 
@@ -140,14 +143,12 @@ def test_the_choices_are_those_of_the_library():
     from allkit.adaptation.refit import STRENGTHS
     from allkit.config import TrainConfig
     from allkit.data.dividing import KeptWhole
-    from allkit.model.maps import METHODS
     from allkit.plugins.offers import Kind
     from allkit.training.trials import METRICS
 
     strategies = typing.get_args(TrainConfig.model_fields["strategy"].annotation)
     assert choices("allkit train", "--strategy") == strategies
     assert choices("allkit tune", "--metric") == tuple(METRICS)
-    assert choices("allkit explain", "--method") == tuple(METHODS)
     assert choices("allkit adapt", "--strength") == tuple(STRENGTHS)
     assert choices("allkit split", "--by") == typing.get_args(KeptWhole)
     assert choices("allkit plugins new", "--kind") == typing.get_args(Kind)
@@ -178,7 +179,6 @@ WRONG = (
     ("train d --find", "learning-rate, batch-size"),
     ("tune d --out o --metric", "val_loss, accuracy, balanced_accuracy, macro_f1"),
     ("evaluate m d --part", "all, train, val, test"),
-    ("explain m i --out o.png --method", "auto, hirescam, gradcam, occlusion, cells"),
     ("adapt m d --out o --strength", "unchanged, weak, medium, strong"),
     ("split d --out s.csv --by", "group, slide, image"),
     ("split d --out s.csv --scheme", "random, leave-one-group-out"),

@@ -21,11 +21,11 @@ from allkit import Command, hookimpl
 
 api_version = 2
 
-def build_tiles():
+def build_slices():
     import typer
 
-    def tiles(slide: str, size: int = 224):
-        """Cut a slide into tiles."""
+    def slices(slide: str, size: int = 224):
+        """Cut a slide into slices."""
         print(f"{slide} in {size}")
         if size == 1: raise ValueError("too small")
         if size == 2: raise typer.Exit(7)
@@ -35,7 +35,7 @@ def build_tiles():
         if size == 6: raise KeyboardInterrupt
         return size
 
-    return tiles
+    return slices
 
 def build_click():
     import click
@@ -73,14 +73,41 @@ def build_group():
 def build_nothing():
     return 42
 
+def build_none():
+    return None
+
+async def late():
+    print("never")
+
+def build_late():
+    return late
+
+def build_yielding():
+    def yielding():
+        yield print("never")
+    return yielding
+
+def build_late_group():
+    import typer
+
+    group = typer.Typer()
+    group.callback()(lambda: None)
+    group.command()(late)
+    return group
+
+def build_late_click():
+    import click
+
+    return click.command()(late)
+
 @hookimpl
 def allkit_commands():
     return [RECORDS]
 '''
-TILES = 'Command("tiles", build_tiles, "cut a slide [bold]into[/] tiles")'
+TILES = 'Command("slices", build_slices, "cut a slide [bold]into[/] slices")'
 ALL = (
     f'{TILES}, Command("clicked", build_click, "show a slide"), Command("slides", build_group, "all about '
-    'slides"), Command("nothing", build_nothing), Command("train", build_tiles, "not ours")'
+    'slides"), Command("nothing", build_nothing), Command("train", build_slices, "not ours")'
 )
 
 
@@ -131,12 +158,12 @@ def run(cli):
 
 def test_hook_allkit_commands_adds_a_command_with_arguments_and_options(install, run):
     install("acme")
-    assert run("tiles", "a.svs", "--size", "96") == (0, "a.svs in 96\n", "")
-    assert run("acme/tiles", "a.svs")[:2] == (0, "a.svs in 224\n")
-    status, out, _ = run("tiles", "--help")
+    assert run("slices", "a.svs", "--size", "96") == (0, "a.svs in 96\n", "")
+    assert run("acme/slices", "a.svs")[:2] == (0, "a.svs in 224\n")
+    status, out, _ = run("slices", "--help")
     assert status == 0
-    assert "Cut a slide into tiles." in out
-    assert "allkit tiles [OPTIONS]" in out
+    assert "Cut a slide into slices." in out
+    assert "allkit slices [OPTIONS]" in out
 
 
 def test_the_help_lists_what_plugins_add_and_imports_none_of_them(install, run):
@@ -144,7 +171,7 @@ def test_the_help_lists_what_plugins_add_and_imports_none_of_them(install, run):
     status, out, _ = run("--help")
     assert status == 0
     assert "─ Plugins ─" in out
-    assert "cut a slide [bold]into[/] tiles (acme 1.2)" in out
+    assert "cut a slide [bold]into[/] slices (acme 1.2)" in out
     assert "show a slide (acme 1.2)" in out
     assert "plugin_acme" not in sys.modules
 
@@ -153,8 +180,8 @@ def test_the_help_asks_nobody_and_says_who_was_not_asked(install, run):
     install("acme", known=False)
     out = run("--help")[1]
     assert "Not asked yet what they offer: acme 1.2" in out
-    assert "tiles" not in out
-    assert run("tiles", "a.svs")[0] == 0  # which asks
+    assert "slices" not in out
+    assert run("slices", "a.svs")[0] == 0  # which asks
     assert "Not asked" not in run("--help")[1]
 
 
@@ -172,30 +199,30 @@ def test_a_command_of_ours_is_never_replaced_and_the_other_is_reached_in_full(in
 def test_two_of_one_name_are_named_and_each_is_reached_in_full(install, run):
     install("acme")
     install("bolt")
-    status, _, err = run("tiles", "a.svs")
+    status, _, err = run("slices", "a.svs")
     assert status == 2
-    assert "acme 1.2 and bolt 1.2. Name one in full: acme/tiles or bolt/tiles." in err
-    assert run("bolt/tiles", "a.svs")[:2] == (0, "a.svs in 224\n")
+    assert "acme 1.2 and bolt 1.2. Name one in full: acme/slices or bolt/slices." in err
+    assert run("bolt/slices", "a.svs")[:2] == (0, "a.svs in 224\n")
     out = run("--help")[1]
-    assert "acme/tiles" in out
-    assert "bolt/tiles" in out
+    assert "acme/slices" in out
+    assert "bolt/slices" in out
 
 
 @pytest.mark.parametrize(
     ("size", "status", "message"),
     [
-        (1, 2, "Error: acme 1.2: the command 'tiles' failed in `run`: ValueError: too small.\n"),
+        (1, 2, "Error: acme 1.2: the command 'slices' failed in `run`: ValueError: too small.\n"),
         (2, 7, ""),
         (3, 8, ""),
         (4, 1, "Stopped.\n"),
-        (5, 2, "Error: Invalid value: five is no size. See: allkit tiles --help\n"),
+        (5, 2, "Error: Invalid value: five is no size. See: allkit slices --help\n"),
         (6, 130, "Stopped.\n"),
         ("x", 2, "Error: Invalid value for '--size': "),
     ],
 )
 def test_a_command_ends_as_it_wants_and_its_failures_are_named(install, run, size, status, message):
     install("acme")
-    ended, _, err = run("tiles", "a.svs", "--size", size)
+    ended, _, err = run("slices", "a.svs", "--size", size)
     assert ended == status
     assert err.startswith(message)
     assert bool(err) == bool(message)
@@ -235,20 +262,32 @@ def test_what_is_no_command_is_named(install, run):
     assert "The command 'nothing' was built as 42" in err
 
 
+def test_a_command_that_would_do_nothing_is_refused_and_its_package_named(install, run):
+    builds = ("build_late", "build_yielding", "build_late_group", "build_late_click", "build_none")
+    install("acme", ", ".join(f'Command("late{n}", {build})' for n, build in enumerate(builds)))
+    said = ["of 'late', which is async or yields"] * 5
+    said[1] = "of 'yielding', which is async or yields"
+    said[4] = "as None"
+    for number, words in enumerate(said):
+        status, out, err = run(f"late{number}")
+        assert (status, out) == (2, "")
+        assert f"acme 1.2: The command 'late{number}' was built {words}" in err
+
+
 def test_an_unknown_command_is_answered_with_the_nearest_and_with_what_is_broken(install, run):
     install("acme")
-    status, _, err = run("tils")
+    status, _, err = run("slicess")
     assert status == 2
-    assert "No such command 'tils'. Did you mean 'tiles'?" in err
+    assert "No such command 'slicess'. Did you mean 'slices'?" in err
     install("bolt", "1 / 0", known=False)
     assert Registry().plugins
     err = run("unheard-of")[2]
     assert "Plugins that failed to load: bolt 1.2; see `allkit plugins`" in err
-    assert "The package crux" in run("crux/tiles")[2]
+    assert "The package crux" in run("crux/slices")[2]
 
 
 @pytest.mark.parametrize(
-    ("words", "wanted"), [("allkit ti", "tiles"), ("allkit tiles a.svs --si", "--size")]
+    ("words", "wanted"), [("allkit sli", "slices"), ("allkit slices a.svs --si", "--size")]
 )
 def test_a_shell_is_offered_commands_of_plugins_and_their_options(
     install, run, monkeypatch, words, wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 import subprocess
 import sys
@@ -544,7 +545,7 @@ def test_the_command_takes_failures_that_are_expected_and_images_of_ones_own(
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip", "--expect", "is_quick=a slow disk")
     assert status == 0
-    assert "9 passed, 1 expected." in out
+    assert "9 checks passed, 1 failed as announced." in out
     status, _, err = cli("plugins", "check", "flip", "--expect", "is_quick")
     assert (status, "lacks its reason" in err) == (2, True)
     seen = []
@@ -570,12 +571,12 @@ def test_the_command_reports_every_check_and_fails_when_one_does(cli, monkeypatc
     status, out, err = cli("plugins", "check", "flip")
     assert (status, err) == (0, "")
     assert "ok       same_seed_gives_same_image" in out
-    assert out.rstrip().endswith("10 passed.")
+    assert out.rstrip().endswith("10 checks passed.")
     monkeypatch.setattr("allkit.testing.augmentations.SECONDS", -1)
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 1
     assert "FAILED   is_quick" in out
-    assert "9 passed, 1 failed." in out
+    assert "1 FAILED, 9 passed." in out
     status, _, err = cli("plugins", "check", "nothing")
     assert status == 2
     assert "is called 'nothing'" in err
@@ -611,6 +612,28 @@ def test_the_fixtures_are_there_for_a_plugin_of_any_author(tmp_path):
     assert "14 passed" in done.stdout, done.stdout[-2000:]
 
 
+SLOW = """
+import time
+from allkit import Augmentation
+begin = time.process_time()
+while time.process_time() - begin < {0}: pass
+def fade(image, rng): return image
+"""
+
+
+def test_a_slow_import_is_blamed_for_its_own_work_and_not_for_a_busy_machine(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "working.py").write_text(SLOW.format(0.3))
+    (tmp_path / "waiting.py").write_text(SLOW.format(0) + "time.sleep(0.3)\n")
+    working, waiting = map(importlib.import_module, ("working", "waiting"))
+    monkeypatch.setattr("allkit.testing.alone.IMPORT_SECONDS", 0.25)
+    run(Augmentation("fade", waiting.fade), "imports_quickly")
+    with pytest.raises(
+        ConformanceError, match=r"working takes 0\.3 s .*best of three.* 0\.25 s is"
+    ):
+        run(Augmentation("fade", working.fade), "imports_quickly")
+
+
 def test_the_pytest_plugin_brings_nothing_heavy():
     code = (
         "import sys, allkit.testing.pytest_plugin;"
@@ -634,5 +657,5 @@ def test_skipping_is_not_failing(cli, monkeypatch):
     monkeypatch.setattr("allkit.testing.augmentations.CHECKS", (nothing_to_do,))
     status, out, _ = cli("plugins", "check", "flip")
     assert status == 0
-    assert "skipped  nothing_to_do" in out
-    assert out.rstrip().endswith("1 skipped.")
+    assert "flip  nothing_to_do: there is nothing to check" in out
+    assert out.rstrip().endswith("0 checks passed, but 1 was skipped.")

@@ -377,7 +377,7 @@ def test_what_is_wrong_with_the_command_is_said_before_anything_is_trained(
     assert "Give --distil DATA too" in err
     status, _, err = cli("export", tiny_folder, "--distil", drawn, "--out", "m.bin")
     assert status == 2
-    assert "named *.onnx" in err
+    assert "onnx (.onnx)" in err
     status, _, err = cli(
         "export", tiny_folder, "--distil", drawn, "--out", "m.onnx", "--keep-model", tiny_folder
     )

@@ -260,7 +260,7 @@ def test_features_that_are_no_numbers_stop_the_training_and_name_the_image(drawn
 
     data = allkit.Dataset.open(drawn).subset(range(4))
     with pytest.raises(AllkitError, match=r"no numbers for .*drawn-00000"):
-        Extractor(Broken(), SPEC, ("broken",), CPU).extract(data)
+        Extractor(Broken(), SPEC, ("broken", "allkit-broken", "1.0"), CPU).extract(data)
 
 
 def test_an_image_gets_the_same_bits_whichever_others_are_computed_with_it(drawn):

@@ -19,7 +19,7 @@ from allkit.testing import ConformanceError, checks_of, run_checks
 
 
 class Grid(BaseModel):
-    side: int = Field(8, ge=2, le=64)
+    side: int = Field(8, ge=2, le=64, description="places of the map on a side")
 
 
 USUAL = Grid()
@@ -74,7 +74,7 @@ def inputs(seed=0):
         ('allkit-mine/mine{"side":4}', 4),
     ],
 )
-def test_an_installed_one_is_asked_for_by_name_package_and_settings(method, side):
+def test_hook_allkit_explainers_offers_one_by_name_package_and_settings(method, side):
     mapper = Mapper(Net().eval(), None)
     with using(offered(GOOD)):
         chosen = mapper.choose(method)
@@ -168,24 +168,21 @@ def test_whatever_it_does_to_the_network_concerns_nobody_else():
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-def test_it_shares_the_weights_and_one_that_writes_into_them_is_found():
+def test_one_that_writes_into_the_weights_changes_no_answer():
     network = Net().eval()
-    places = []
-
-    def look(request):
-        places.extend(p.data_ptr() for p in request.network.parameters())
-        return np.ones((4, 4), np.float32)
+    before = network(inputs())
 
     def write(request):
         with torch.no_grad():
             next(request.network.parameters()).mul_(2)
+        for parameter in request.network.parameters():
+            parameter.data.add_(1.0)  # torch does not count this one
+        request.network.body[1].running_mean.add_(100.0)
         return np.ones((4, 4), np.float32)
 
-    with using(offered(Explainer("look", look), Explainer("write", write))):
-        Mapper(network, None).map(inputs(), 0, "look")
-        assert places == [p.data_ptr() for p in network.parameters()]
-        with pytest.raises(PluginError, match=r"allkit-mine 1.2.*'write' wrote into the weights"):
-            Mapper(network, None).map(inputs(), 0, "write")
+    with using(offered(Explainer("write", write))):
+        Mapper(network, None).map(inputs(), 0, "write")
+    assert torch.equal(network(inputs()), before)
 
 
 def test_gradients_are_there_and_finite_where_a_feature_is_zero():

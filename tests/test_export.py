@@ -106,7 +106,7 @@ def test_an_export_that_disagrees_is_not_kept(tiny, tmp_path, monkeypatch):
 
 
 def test_wrong_suffix_existing_file_and_unknown_format_are_told(tiny, exported, tmp_path):
-    with pytest.raises(ExportError, match=r"named \*\.onnx"):
+    with pytest.raises(ExportError, match=r"ends in \.onnx"):
         tiny.export(tmp_path / "m.bin")
     with pytest.raises(ConfigError, match="exists already"):
         tiny.export(exported)

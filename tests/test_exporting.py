@@ -24,7 +24,6 @@ from allkit import Exporter, exporting, hookimpl
 from allkit.errors import ConfigError, ExportError, PluginError
 from allkit.plugins import Registry, using
 from allkit.runtime import signature
-from allkit.runtime.opening import suffix_conflicts
 from allkit.runtime.seal import SEAL_BLANK, describe, read_sealed, seal
 from allkit.testing import ConformanceError, checks_of, run_checks
 
@@ -56,7 +55,7 @@ def test_the_exporter_of_the_page_passes_every_check(ort):
     checks = [check for check in checks_of(record_of(ort)) if check.name != CELLS]
     for check in checks:
         check()
-    assert len(checks) == 14
+    assert len(checks) == 17
 
 
 @pytest.mark.nightly
@@ -154,12 +153,13 @@ def test_every_changed_bit_and_every_cut_is_noticed(file):
         file.write_bytes(data)
         with pytest.raises(ExportError):
             exporting.read(file)
+    cut = r"is empty|no trailer|by the exporter allkit-fake/fake, and was cut off"
     for length in (0, 1, 40, len(original) // 2, len(original) - 1):
         file.write_bytes(original[:length])
-        with pytest.raises(ExportError, match=r"is empty|no trailer"):
+        with pytest.raises(ExportError, match=cut):
             exporting.read(file)
     file.write_bytes(original + b"\n")
-    with pytest.raises(ExportError, match="no trailer"):
+    with pytest.raises(ExportError, match="has bytes behind its trailer"):
         exporting.read(file)
 
 
@@ -370,19 +370,17 @@ def test_a_built_in_format_is_opened_whatever_is_installed(site, tiny, tiny_onnx
         with pytest.raises(PluginError, match=r"allkit-early 1.0.*the suffix of allkit/onnx"):
             tiny.export(tmp_path / "m.onnx", format="aaa")
         assert host.conflicts() == []
-        (said,) = suffix_conflicts()
-        assert "allkit-early/aaa" in said
-        assert "allkit's own" in said
+        said = [p for p in host.problems() if "allkit-early/aaa claims .onnx" in p.what]
+        assert [(p.state, "allkit's own" in p.what) for p in said] == [("problem", True)]
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_the_name_in_the_file_decides_between_two_of_one_suffix(three, tiny, tmp_path):
-    with using(Registry()):
+    with using(Registry()) as host:
         for path, module in zip(three, ("allkit_one", "allkit_two"), strict=True):
             assert type(allkit.load(path)).__module__ == module
-        (said,) = suffix_conflicts()
-        assert "allkit-one/npz" in said
-        assert "allkit-two/npz" in said
+        (said,) = [p for p in host.problems() if p.state == "conflict" and ".npz" in p.what]
+        assert "allkit-one/npz and allkit-two/npz claim .npz" in said.what
         (tmp_path / "old.npz").write_bytes(b"nothing of allkit")
         with pytest.raises(
             ExportError, match=r"allkit-one/npz and allkit-two/npz.*ALLKIT_PLUGINS="
@@ -396,6 +394,108 @@ def test_the_name_in_the_file_decides_between_two_of_one_suffix(three, tiny, tmp
         (tmp_path / "m.other").write_bytes(b"something")
         with pytest.raises(ExportError, match=r"no exporter has.*allkit-broken 1.0"):
             allkit.load(tmp_path / "m.other")
+        for content, said in (
+            (b"", "is empty"),
+            (three[0].read_bytes()[:-1], "npz, and was cut off"),
+        ):
+            (tmp_path / "cut.npz").write_bytes(content)
+            with pytest.raises(ExportError, match=said):
+                allkit.load(tmp_path / "cut.npz")
+
+
+def said_of(path):
+    with pytest.raises(ExportError) as error:
+        allkit.load(path)
+    return str(error.value)
+
+
+def test_what_is_wrong_with_a_file_whose_payload_is_a_zip_is_what_is_told(
+    site, tiny, tmp_path, monkeypatch
+):
+    file = tmp_path / "m.onnxzip"
+    by = "was written by the exporter allkit-zipped/onnxzip"
+    exporting.write(file, packed(), tiny, exporter="allkit-zipped/onnxzip", precision="float32")
+    whole = file.read_bytes()
+
+    def all_damaged():
+        for data in (whole[:-1], whole[:-20], whole + b"\r\n"):
+            file.write_bytes(data)
+            assert f"{by}, and was cut off or has bytes behind its trailer. Copy it" in said_of(
+                file
+            )
+        file.write_bytes(whole[: len(packed()) // 2])
+        assert "was cut off" in said_of(file)
+        altered = bytearray(whole)
+        altered[9] ^= 1
+        file.write_bytes(altered)
+        assert "altered or damaged" in said_of(file)
+        file.write_bytes(whole)
+
+    with using(Registry(discover=False)):  # the package is not installed
+        all_damaged()
+        assert said_of(file).endswith(
+            f"{by}, which is not installed here. Type: pip install allkit-zipped"
+        )
+    site("allkit-zipped", CONSTANT.format("allkit-zipped", "onnxzip", ".onnxzip"))
+    with using(Registry()):
+        all_damaged()
+        assert allkit.load(file).classes == tiny.classes
+        for name in ("m.bin", "m.zip", "m.onnx"):
+            (tmp_path / name).write_bytes(whole)
+            assert f"{by}, whose files end in .onnxzip. Give it that end" in said_of(
+                tmp_path / name
+            )
+    monkeypatch.setenv("ALLKIT_PLUGINS", "")
+    with using(Registry()):
+        assert said_of(file).endswith(
+            f"{by}, which ALLKIT_PLUGINS leaves out here. Add allkit-zipped to it."
+        )
+    monkeypatch.setenv("ALLKIT_PLUGINS", "allkit-zipped")
+    (tmp_path / "site" / "allkit_zipped.py").write_text(BROKEN)
+    with using(Registry(fresh=True)):
+        assert f"{by}, which is installed but broken: ImportError" in said_of(file)
+
+
+def test_an_engine_that_is_not_there_is_named_with_what_to_install(site, tiny, tmp_path):
+    file = tmp_path / "m.npz"
+    exporting.write(file, b"x", tiny, exporter="allkit-one/npz", precision="float32")
+    needs = CONSTANT.replace(
+        "        self.width", "        import engine_of_one.core\n        self.width"
+    )
+    site("allkit-one", needs.format("allkit-one", "npz", ".npz"))
+    metadata = tmp_path / "site" / "allkit_one-1.0.dist-info" / "METADATA"
+    lacks = "the module engine_of_one, which allkit-one needs, is not installed."
+    for required, what in (
+        ("", "allkit-one does not require it: tell its author"),
+        ("Requires-Dist: no-such-package>=2\n", "Type: pip install 'no-such-package>=2'"),
+        (
+            "Requires-Dist: engine-of-one>=1; extra == 'run'\n",
+            r"Type: pip install 'allkit-one[run]'",
+        ),
+    ):
+        metadata.write_text(f"Name: allkit-one\nVersion: 1.0\n{required}")
+        with using(Registry()):
+            assert f"{lacks} {what}" in said_of(file)
+
+
+def test_an_export_without_a_format_takes_the_one_of_the_suffix(
+    three, tiny_folder, tmp_path, cli, site
+):
+    site("allkit-three", CONSTANT.format("allkit-three", "three", ".three"))
+    with using(Registry()):
+        # Its answers are not those of the model, so it is not kept; but it was asked.
+        assert (
+            "allkit-three/three file does not answer"
+            in cli("export", tiny_folder, "--out", tmp_path / "m.three")[2]
+        )
+        several = cli("export", tiny_folder, "--out", tmp_path / "m.npz")[2]
+        assert "--format allkit-one/npz or allkit-two/npz" in several
+        none = cli("export", tiny_folder, "--out", tmp_path / "m.bin")[2]
+        assert "No format has the suffix of 'm.bin'" in none
+        assert "onnx (.onnx)" in none
+        assert "allkit-three/three (.three)" in none
+        other = cli("export", tiny_folder, "--out", tmp_path / "m.bin", "--format", "onnx")[2]
+        assert "a file of the format onnx ends in .onnx, and 'm.bin' does not" in other
 
 
 # ── settings ──────────────────────────────────────────────────────────────────────────────────

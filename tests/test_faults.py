@@ -348,7 +348,7 @@ def test_a_damaged_list_of_plugins_is_made_again(tmp_path, data):
 def test_an_altered_list_of_plugins_does_not_count(tmp_path):
     file = tmp_path / "plugins.json"
     entry = {"offers": [{"kind": "backbone", "name": "vgg16"}], "error": None, "seconds": 1.0,
-             "api_version": 1}  # fmt: skip
+             "api_version": 1, "notes": []}  # fmt: skip
     catalogue._write(file, {"k": entry})
     assert catalogue._read(file) == {"k": entry}
     file.write_text(file.read_text().replace("vgg16", "vgg17", 1))

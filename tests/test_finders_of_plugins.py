@@ -37,7 +37,7 @@ def test_allkits_own_finders_come_through_the_same_door():
         assert find_cells(FIELD, "allkit.cells/2").finder == "allkit.cells/2"
 
 
-def test_a_finder_is_asked_for_by_name_and_with_settings():
+def test_hook_allkit_finders_offers_a_finder_by_name_and_with_settings():
     with using(host()):
         few = find_cells(FIELD, "diagonal")
         many = find_cells(FIELD, {"acme/diagonal": {"cells": 5}})

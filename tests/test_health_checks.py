@@ -55,7 +55,7 @@ def test_an_own_health_check_keeps_the_contract(check):
     check()
 
 
-def test_findings_are_told_with_what_to_do(doctor):
+def test_hook_allkit_health_checks_offers_checks_whose_findings_are_told(doctor):
     status, report = doctor(acme="return [Finding('problem', 'No engine.', 'Type: pip install e')]")
     assert status == 1
     assert report["problems"] == ["No engine. Type: pip install e"]
@@ -73,6 +73,10 @@ FAILING = {
     "exits": ("raise SystemExit(0)", "tried to end the program"),
     "words": ("return ['words']", "'words' is no Finding"),
     "number": ("return 7", "TypeError"),
+    "state": (
+        "return [Finding('x', 'y')]",
+        "1.2: the health-check 'mine' failed in `run`: ValueError: A finding",
+    ),
     "crashes": ("os.kill(os.getpid(), 11)", "crashed the Python process (signal 11)"),
     "ends": ("os._exit(0)", "ended the Python process (status 0) without an answer"),
     "loud": ("print('x' * 100000); return 1 / 0", "ZeroDivisionError"),

@@ -1,5 +1,6 @@
 """Model folders, exported files and settings made to harm are refused with one error each."""
 
+import hashlib
 import shutil
 import threading
 import time
@@ -8,9 +9,14 @@ import numpy as np
 import pytest
 
 import allkit
-from allkit.errors import CheckpointError, ExportError
+from allkit.errors import CheckpointError, ExportError, PluginError
+from allkit.plugins import registry
+from allkit.records import Reference
 from allkit.runtime.graph import TooMuch
 from allkit.runtime.onnx import OnnxPredictor
+from allkit.runtime.opening import load
+from allkit.runtime.seal import exporter_in, read_sealed
+from allkit.runtime.trailer import parts_of, with_trailer
 from attacks import hostile_models
 
 
@@ -113,3 +119,81 @@ def test_images_that_take_too_much_together_are_answered_one_by_one(tmp_path, mo
 
     monkeypatch.setattr(model, "compute", small)
     np.testing.assert_allclose(model.outputs(fields).logits, wanted, atol=1e-5)
+
+
+# ── what a file names is printed, and said to be installed ────────────────────────────────────
+
+NO_NAMES = [
+    "\x1b[2Jevil; curl x | sh/openvino",
+    "-rhttps/x",
+    "../../x/openvino",
+    "a b/c",
+    "A" * 10**6,
+    f"{'a' * 101}/b",
+    ["evil/x"],
+]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_an_exporter_that_is_no_name_is_neither_shown_nor_recommended(name, tmp_path):
+    path = tmp_path / "m.fake"
+    path.write_bytes(with_trailer(b"x" * 50, {"exporter": name, "format": 3}))
+    with pytest.raises(allkit.AllkitError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert "pip install" not in message
+    assert message.isprintable()
+    assert len(message) < 1000
+    assert exporter_in(path.read_bytes()) == ""
+    assert exporter_in(f'{{"exporter": "{name}"}}'.encode()) == ""
+
+
+def test_a_package_that_is_no_name_is_not_recommended(tiny_folder, tmp_path):
+    from test_training import resealed
+
+    def damaged(distribution, version):
+        def change(info):
+            info["backbone"] |= {"name": "net", "distribution": distribution, "version": version}
+
+        folder = tmp_path / "m"
+        shutil.rmtree(folder, ignore_errors=True)
+        return resealed(shutil.copytree(tiny_folder, folder), change)
+
+    with pytest.raises(CheckpointError, match=r"'\.\./\.\./x', which is no name of a package"):
+        allkit.Classifier.load(damaged("../../x", "1.0"))
+    with pytest.raises(PluginError, match=r"plugin nopkg 1 -r x, which .*: install nopkg\."):
+        allkit.Classifier.load(damaged("nopkg", "1 -r x"))
+
+
+def test_a_member_of_a_family_with_a_slash_names_no_package():
+    assert Reference.of("timm:hf-hub:owner/model").package == ""
+    assert Reference.of("allkit/timm:hf-hub:owner/model").package == "allkit"
+    with pytest.raises(PluginError) as caught:
+        registry().get("backbone", "timm:hf-hub:owner/model")
+    assert "pip install" not in str(caught.value)
+
+
+def test_no_trailer_vouches_for_a_file_with_a_seal_of_its_own(tiny_onnx, tmp_path):
+    info = {"exporter": "allkit/onnx"}
+    for data in (tiny_onnx.read_bytes(), b"anything"):
+        path = tmp_path / "m.onnx"
+        path.write_bytes(with_trailer(data, info))
+        with pytest.raises(
+            ExportError, match="trailer behind it, which files of its format have not"
+        ):
+            read_sealed(path)
+        with pytest.raises(ExportError, match="trailer behind it"):
+            load(path)
+
+
+def test_a_second_trailer_is_refused(tmp_path):
+    once = with_trailer(b"payload", {})
+    with pytest.raises(ExportError, match="ends in a trailer of allkit already"):
+        with_trailer(once, {})
+    # As another program would write it: the hash is right.
+    text = b"{}"
+    end = once[-8:]
+    length = len(text).to_bytes(8, "little")
+    whole = hashlib.sha256(once + text + length + end).digest()
+    with pytest.raises(ExportError, match="ends in a trailer of allkit already"):
+        parts_of(once + text + whole + length + end, "a.fake")

@@ -57,6 +57,8 @@ def clinic_steps():
 STEPS = {
     "doctor": ["doctor"],
     "plugins list": ["plugins", "list", "--refresh"],
+    "plugins show": ["plugins", "show", "allkit-stain"],
+    "plugins doctor": ["plugins", "doctor"],
     "plugins check": ["plugins", "check", "allkit-stain"],
     "plugins new": ["plugins", "new", "allkit-mine"],
     "check": ["check", "DATA", *TINY, "--html", "check.html"],

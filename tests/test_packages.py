@@ -32,10 +32,15 @@ def test_a_package_is_named_like_its_folder_and_says_its_licence_and_what_it_nee
 def test_its_entry_point_is_a_module_of_its_wheel_with_a_hook_for_the_newest_contract(folder):
     settings = project(folder)
     modules = settings["project"]["entry-points"]["allkit"].values()
-    packed = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    assert sorted(packed) == sorted(path.name for path in folder.glob("allkit_*.py"))
+    wheel = settings["tool"]["hatch"]["build"]["targets"]["wheel"]
+    packed = [*wheel.get("only-include", ()), *wheel.get("packages", ())]
+    assert sorted(packed) == sorted(
+        path.name for path in folder.glob("allkit_*") if path.suffix in ("", ".py")
+    )
     for module in modules:
-        tree = ast.parse((folder / f"{module}.py").read_text(encoding="utf-8"))
+        file = folder / f"{module}.py"
+        file = file if file.exists() else folder / module / "__init__.py"
+        tree = ast.parse(file.read_text(encoding="utf-8"))
         functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
         assert functions & set(HOOKS)
         versions = [

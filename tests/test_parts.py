@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ import allkit
 from allkit.config import TrainConfig, override
 from allkit.errors import ConfigError, ExportError, PluginError
 from allkit.plugins import Registry, registry, using
-from allkit.records import Backbone
+from allkit.records import Backbone, View
 from allkit.training.backbone import load_backbone
-from parts_of_others import INPUT, RECORDS, SETTINGS, Net, host, module
+from parts_of_others import INPUT, RECORDS, SETTINGS, Exponent, Gamma, Net, host, module
 
 CELLS = {"bag": "both", "finder": {"diagonal": {"cells": 3}}, "cell_size": 32}
 CHOSEN = {
@@ -170,6 +171,16 @@ def test_a_plugin_of_another_version_is_told(folder):
     text = " ".join(str(one.message) for one in told)
     assert "view 'gamma' of acme 1.2, and acme 1.3 is installed" in text
     assert "cell finder 'diagonal' of acme 1.2, and acme 1.3 is installed" in text
+
+
+def test_a_view_with_other_code_of_the_same_version_is_told(folder):
+    views = [View("gamma", lambda size, settings: Gamma(2 * settings.gamma), settings=Exponent)]
+    told = pytest.warns(UserWarning, match=r"view 'gamma' of acme 1\.2.*another than then")
+    with using(host(**RECORDS | {"allkit_views": views})), told:
+        allkit.Classifier.load(folder)
+    with using(host()), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        allkit.Classifier.load(folder)
 
 
 @pytest.mark.parametrize("format", ["onnx", pytest.param("pt2", marks=pytest.mark.nightly)])

@@ -351,11 +351,31 @@ def test_problems_tell_of_an_offer_of_nothing_an_old_contract_and_a_conflict(ins
     }
     assert "offers nothing" in found["acme 1.2", "note"]
     assert "Deprecated: it is written for version 1" in found["crux 1.2", "note"]
-    assert "bolt/net, crux/net" in found["bolt 1.2 and crux 1.2", "problem"]
+    assert "bolt/net, crux/net" in found["bolt 1.2 and crux 1.2", "conflict"]
     both = [
         what for (where, state), what in found.items() if state == "note" and " and bolt" in where
     ]
     assert "allkit's own is used" in both[0]
+
+
+READS = """
+from allkit import Reader, hookimpl
+def read(data, name): 1 / 0
+api_version = 2
+@hookimpl
+def allkit_readers(): return [Reader("{0}", {1}, read, magic=((0, b"MINE"),))]
+"""
+
+
+def test_files_that_two_readers_claim_and_those_that_never_come_to_one_are_told(install):
+    install("acme", READS.format("a", '(".mine", ".acme")'))
+    install("bolt", READS.format("b", '(".mine", ".png")'))
+    found = {p.what: p.state for p in Registry().problems() if "bolt" in p.where}
+    suffix, magic, png = sorted(found, key=lambda what: (found[what], "4d494e45" in what))
+    assert "The readers acme/a and bolt/b claim .mine. Such a file is refused until one" in suffix
+    assert "claim files with 4d494e45 at byte 0. Such a file is refused" in magic
+    assert "The reader bolt/b claims .png: such files are read by allkit itself" in png
+    assert [found[what] for what in (suffix, magic, png)] == ["conflict", "conflict", "note"]
 
 
 def test_nothing_is_wrong_with_what_comes_with_allkit():
@@ -395,7 +415,18 @@ def test_an_edited_editable_plugin_gives_other_results_another_mark(install, tmp
     installed = site / "acme-1.2.dist-info"
     (installed / "direct_url.json").unlink()
     (installed / "RECORD").write_text("acme/__init__.py,sha256=a,1\n")
-    assert mark() == "net acme 1.2"
+    third = mark()
+    assert "acme 1.2+" in third
+    # The same version once more, with other code.
+    (installed / "RECORD").write_text("acme/__init__.py,sha256=b,1\nacme/a.pyc,,\n../bin/a,x,1\n")
+    fourth = mark()
+    (installed / "RECORD").write_text("acme/__init__.py,sha256=b,1\nacme-1.2.dist-info/x,y,1\n")
+    assert mark() == fourth != third
+    # As uv writes it.
+    (installed / "direct_url.json").write_text('{"url":"file:///x","dir_info":{"editable":true}}')
+    edited = mark()
+    (package / "__init__.py").write_text(offering("net") + "# edited again\n")
+    assert mark() != edited
 
 
 def test_what_a_stranger_writes_is_shown_as_one_short_line(install, cli):
@@ -569,6 +600,8 @@ def test_another_version_warns_when_it_computes_other_features_and_only_then(
         settings = {"weights": "none", "epochs": 1, "val": 0.0, "cache": None}
         folder = allkit.Trainer(backbone="scaled", **settings).fit(data).save(tmp_path / "model")
     for version, source, warned in [
+        ("1.0", scaled("1", "+ 0"), False),
+        ("1.0", scaled("3"), True),
         ("1.1", scaled("1", "+ 0"), False),
         ("1.2", scaled("2"), True),
         ("1.3", scaled("1", ".flip(1)"), True),
@@ -607,7 +640,7 @@ def test_a_host_of_bad_plugins_trains_predicts_and_says_what_is_wrong(
     assert "RuntimeError: at import" in out
     assert "took longer than 1 seconds, in " in out
     assert "must return Backbone" in out
-    assert "Conflict: the backbone 'net' is claimed by one 1.2 and two 1.2" in err
+    assert "Conflict: the backbone 'net' is offered by one 1.2 and two 1.2" in err
 
 
 @pytest.mark.parametrize("hook_name", [name for name, _, _ in HOOKS.values()])
@@ -616,5 +649,5 @@ def test_a_hook_has_documentation_a_test_and_a_real_package(hook_name):
     assert f"## `{hook_name}(" in (root / "docs" / "reference" / "hooks.md").read_text()
     tests = (root / "tests").glob("test_*.py")
     assert any(f"def test_hook_{hook_name}_" in p.read_text() for p in tests)
-    packages = root.glob("plugins/*/allkit_*.py")
+    packages = [*root.glob("plugins/*/allkit_*.py"), *root.glob("plugins/*/allkit_*/__init__.py")]
     assert any(f"@hookimpl\ndef {hook_name}(" in p.read_text() for p in packages)

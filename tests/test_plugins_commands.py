@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -132,6 +133,47 @@ def test_show_tells_everything_of_a_package(install, told):
     ):
         assert words in out
     assert "left-out" not in out
+
+
+PACK = """
+from allkit import Exporter, hookimpl
+from pydantic import BaseModel, Field
+from typing import Literal
+api_version = 2
+class Settings(BaseModel):
+    optimise: Literal["basic", "extended"] = Field("extended", description="how far")
+    mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="of each colour")
+def write(model, path, *, precision, calibration, settings): 1 / 0
+def opens(path): 1 / 0
+@hookimpl
+def allkit_exporters():
+    return [Exporter("pack", "{0}", write, opens, settings=Settings)]
+"""
+
+
+def test_an_exporter_is_shown_as_its_page_says_and_nothing_is_told_twice(install, told):
+    install("acme-pack", PACK.format(".pack"))
+    out = told("plugins", "show", "acme-pack")[1]
+    for words in (
+        'optimise: how far (one of basic, extended, default "extended")',
+        "mean: of each colour (3 numbers, default [0.5, 0.5, 0.5])",
+        "--out model.pack --format acme-pack/pack --set optimise=extended --set 'mean=[0.5, 0.5, 0.5]'",
+        "model.export('model.pack', format='acme-pack/pack', settings={'optimise': 'extended', 'mean'",
+    ):
+        assert words in out
+
+
+def test_an_exporter_with_a_suffix_of_allkits_own_fails_its_check_and_the_doctor(install, told):
+    install("acme-pack", PACK.format(".onnx"))
+    status, out, _ = told("plugins", "doctor")
+    assert (status, "PROBLEM  acme-pack 1.2: The exporter acme-pack/pack claims .onnx" in out) == (
+        1,
+        True,
+    )
+    with using(Registry()):
+        checks = {check.name: check for check in checks_of("acme-pack")}
+        with pytest.raises(ConformanceError, match="are those of allkit/onnx"):
+            checks["has_a_suffix_of_its_own"]()
 
 
 @pytest.mark.parametrize("name", ["fade", "acme-fade/fade", "acme_fade"])
@@ -293,6 +335,46 @@ def test_results_of_other_code_are_not_shown(install, told):
     assert "checked: " not in told("plugins")[1]
 
 
+def test_a_folder_is_checked_as_the_package_that_is_in_it(install, told, tmp_path):
+    folder = tmp_path / "work"
+    folder.mkdir()
+    project = folder / "pyproject.toml"
+    project.write_text("[project]\nname = 'acme-fade'\n")
+    status, _, err = told("plugins", "check", folder)
+    assert (status, "is the folder of acme-fade, which is not installed" in err) == (2, True)
+    assert f"pip install --editable {folder}" in err
+    install("acme-fade", FADE)
+    status, out, _ = told("plugins", "check", folder)
+    assert (status, "acme-fade 1.2: " in out) == (0, True)
+    project.write_text("[tool]\n")
+    assert "names no package" in told("plugins", "check", folder)[2]
+
+
+def test_damaged_results_are_none_and_nothing_checked_is_not_a_pass(install, told):
+    install("acme-lamp", LAMP)
+    assert told("plugins", "check", "acme-lamp")[0] == 0
+    (file,) = (Path(os.environ["ALLKIT_CACHE"]) / "plugin-checks").glob("*.json")
+    whole = file.read_text()
+
+    def damaged(change):
+        held = json.loads(whole)
+        change(held["packages"][0])
+        file.write_text(json.dumps(held))
+
+    for change in (
+        lambda result: result["checks"][0].pop("subject"),
+        lambda result: result["checks"][0].update(message=None),
+        lambda result: result.update(checks=[]),
+        lambda result: result.update(checks={}),
+        lambda result: result.update(date=7),
+    ):
+        damaged(change)
+        assert "not checked" in told("plugins")[1]
+        assert told("plugins", "show", "acme-lamp")[0] == 0
+    damaged(lambda result: None)
+    assert "not checked" not in told("plugins")[1]
+
+
 def test_what_is_deprecated_fails_against_the_next_version(install, told):
     install("acme-fade", LATE)
     status, out, _ = told("plugins", "check", "acme-fade", "--next")
@@ -384,6 +466,17 @@ def test_the_doctor_of_plugins_fails_for_what_is_broken_and_not_for_notes(instal
     status, out, _ = told("doctor")
     assert status == 1
     assert "PROBLEM          Plugin bolt 1.2: RuntimeError: at import." in out
+
+
+def test_a_name_of_two_packages_is_a_conflict_and_breaks_nothing(install, told):
+    install("acme-fade", FADE)
+    install("crux", FADE)
+    status, out, _ = told("plugins", "doctor")
+    assert status == 0
+    assert "note     acme-fade 1.2 and crux 1.2: Conflict: the augmentation 'fade'" in out
+    assert "2 packages with plugins: nothing is broken, 1 conflict." in out
+    status, out, _ = told("doctor")
+    assert "acme-fade 1.2 and crux 1.2: Conflict" in out.partition("PROBLEM")[0]
 
 
 # ── the page ──────────────────────────────────────────────────────────────────────────────────

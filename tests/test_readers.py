@@ -95,7 +95,7 @@ def refusal(call, *arguments):
 # ── a format of a plugin is taken where a PNG is ──────────────────────────────────────────────
 
 
-def test_a_file_is_known_by_its_content_and_by_its_name(offer, fields, tmp_path):
+def test_hook_allkit_readers_offers_a_format_known_by_content_and_by_name(offer, fields, tmp_path):
     offer(reader())
     for name in ("a.myf", "a.MYF", "a.png", "a"):
         (tmp_path / name).write_bytes(packed(fields[0]))

@@ -117,10 +117,40 @@ def test_the_readme_of_a_package_shows_settings_that_a_training_takes(new):
         assert TrainConfig.parse(parse_yaml(settings), source="the README")
 
 
+def test_a_part_may_be_called_otherwise_than_its_package_everywhere(new, cli, tmp_path):
+    folder = tmp_path / "here"
+    words = ("plugins", "new", "allkit-mine", "--kind", "exporter", "--out", folder)
+    status, _, err = cli(*words, "--part", "packed")
+    assert status == 0, err
+    readme = (folder / "README.md").read_text()
+    given = "--format allkit-mine/packed --set level=9"
+    assert f"allkit export MODEL --out model.packed {given}\n" in readme
+    assert (
+        'model.export("model.packed", format="allkit-mine/packed", settings={"level": 9})' in readme
+    )
+    test = "test_the_readme_names_what_the_package_offers"
+    assert run(folder, "pytest", "-q", "-p", "no:cacheprovider", "-k", test).returncode == 0
+    module = folder / "allkit_mine.py"
+    module.write_text(module.read_text().replace('"packed"', '"other"'))
+    done = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "-k", test)
+    assert (done.returncode, "'other' in" in done.stdout) == (1, True)
+    assert "no name for a part" in cli(*words[:-1], tmp_path / "x", "--part", "My part")[2]
+    before = contents(folder)
+    assert cli("plugins", "new", "--update", folder)[0] == 0
+    assert contents(folder) == before
+
+
 def test_a_new_package_is_refused_where_it_cannot_be(cli, tmp_path):
     assert "no name for a package" in cli("plugins", "new", "My Plugin")[2]
     assert "is not one of 'backbone'" in cli("plugins", "new", "allkit-x", "--kind", "hook")[2]
-    assert "taken by another module" in cli("plugins", "new", "json")[2]
+    for taken in ("json", "numpy", "test", "plugin", "allkit", "pytest"):
+        assert "taken by another module" in cli("plugins", "new", taken)[2]
+    for own in ("allkit-doctor", "train"):
+        err = cli("plugins", "new", own, "--kind", "command", "--out", tmp_path / own)[2]
+        assert (
+            f"is a command of allkit's own, and stays so. Choose another name, as in {own}-mine"
+            in err
+        )
     assert "Name the package" in cli("plugins", "new")[2]
     (tmp_path / "allkit-x").mkdir()
     status, _, err = cli("plugins", "new", "allkit-x", "--out", tmp_path / "allkit-x")
@@ -181,8 +211,12 @@ def test_new_text_never_takes_the_place_of_a_file_that_is_there(new, cli, reques
     folder = new("augmentation")
     (folder / "CHANGELOG.md").write_text("# Mine\n")
     (folder / "CHANGELOG.md.new").write_text("notes of mine\n")
+    (folder / ".github/workflows/test.yml.new").write_text("of an earlier update\n")
     request.getfixturevalue("later")
-    assert cli("plugins", "new", "--update", folder)[0] == 0
+    status, _, err = cli("plugins", "new", "--update", folder)
+    assert status == 0
+    assert f"to compare: diff {folder}/CHANGELOG.md {folder}/CHANGELOG.md.new2" in err
+    assert ".github/workflows/test.yml.new is there from an earlier update" in err
     assert (folder / "CHANGELOG.md.new").read_text() == "notes of mine\n"
     assert "New in the template." in (folder / "CHANGELOG.md.new2").read_text()
 
@@ -193,6 +227,19 @@ def test_ends_of_lines_of_another_system_are_no_change(new, cli, request):
     readme.write_bytes(readme.read_bytes().replace(b"\n", b"\r\n"))
     request.getfixturevalue("later")
     assert "README.md is renewed" in cli("plugins", "new", "--update", folder)[2]
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [("allkit-mine", "allkit-other"), ('kind = "view"', 'kind = "finder"')]
+)
+def test_an_update_makes_no_other_package_of_one(was, now, new, cli):
+    folder = new("view")
+    mark = folder / ".allkit-template.toml"
+    mark.write_text(mark.read_text().replace(was, now, 1))
+    before = contents(folder)
+    status, _, err = cli("plugins", "new", "--update", folder)
+    assert (status, "name and kind stay as they are" in err) == (2, True)
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(

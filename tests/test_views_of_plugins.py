@@ -64,7 +64,7 @@ def test_views_that_are_built_in_are_not_tried_again(monkeypatch):
             Standardise(InputSpec(64, view=name))
 
 
-def test_the_setting_of_a_view_changes_what_is_seen():
+def test_hook_allkit_views_offers_one_whose_setting_changes_what_is_seen():
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with using(host()):
         light, dark = (

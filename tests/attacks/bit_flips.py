@@ -181,7 +181,7 @@ def _plugins(folder: Path) -> tuple[list[Path], Judge]:
 
     file = folder / "plugins.json"
     entry = {"offers": [{"kind": "backbone", "name": "x"}], "error": None, "seconds": 0.5}
-    catalogue._write(file, {"key": entry | {"api_version": 1}})
+    catalogue._write(file, {"key": entry | {"api_version": 1, "notes": []}})
     good = catalogue._read(file)
     assert good
 

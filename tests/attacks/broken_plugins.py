@@ -116,6 +116,10 @@ AT_IMPORT = {
     "no-modules": Broken("import sys; [sys.modules.pop(n) for n in ('json', 'ast')]", "removes modules"),
     "deaf": Broken("import signal; signal.signal(2, signal.SIG_IGN)", "takes over Ctrl-C"),
     "exact": Broken("import numpy; numpy.seterr(all='raise')", "what NumPy does with numbers"),
+    "never-ends": Broken(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()",
+        "starts a thread that keeps the program from ending",
+    ),
     "becomes-another": Broken("import os; os.execv('/bin/true', ['true'])", rf"{ENDED} \(status 0\)"),
     "becomes-a-sleeper": Broken("import os; os.execv('/bin/sleep', ['sleep', '99'])", HANGS),
     "daemon": Broken("import os\nif os.fork(): os._exit(0)", rf"{ENDED} \(status 0\)"),
@@ -281,7 +285,7 @@ ODD = {
     "garbage": "import os\nfor fd in range(3, 20):\n try: os.write(fd, b'\\0garbage {}\\n' * 99)\n except OSError: pass",
     "forked": "import os\nos.fork()",
     "leaves-a-process": "import os, time\nif not os.fork(): time.sleep(99)",
-    "leaves-a-thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(99,)).start()",
+    "leaves-a-thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
     "leaves-an-exit": "import atexit\natexit.register(lambda: 1 / 0)",
     "quick-alarm": "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from allkit.errors import ImageError
 from allkit.images.decode import read_image
 from allkit.images.jpeg import reduce_jpeg
-from allkit.images.refusal import check_depth, check_size, refuse
+from allkit.images.refusal import MAX_MEMORY, MAX_PARTS, check_depth, check_size, refuse
 from allkit.types import Pixels
 
 if TYPE_CHECKING:
@@ -27,11 +28,17 @@ WINDOWS = ("WindowCenter", "VOILUTSequence", "ModalityLUTSequence", "Presentatio
 COLOURS = ("Red", "Green", "Blue")
 ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 EXPORT = "Export it as 8-bit RGB"
+ITEM = b"\xfe\xff\x00\xe0"
+"""What begins each part of compressed pixels."""
+MOST_REPEATED = 64
+"""How many times its size a part of RLE becomes, at most: two bytes stand for 128."""
 
 
 def rgb_of(dataset: Dataset, name: str) -> Pixels:
     """Return the one frame of a data set, `(H, W, 3)` uint8 RGB. Raises `ImageError`."""
     colours, bits = _check_layout(dataset, name)
+    if _syntax(dataset) in {RLE} | JPEG and dataset.PixelData.count(ITEM) > MAX_PARTS:
+        refuse(name, "too_slow", "its pixels are in thousands of parts")
     if _syntax(dataset) in JPEG:
         return _of_jpeg(dataset, name, colours)
     return _of_values(dataset, name, colours, bits)
@@ -102,6 +109,8 @@ def _of_values(dataset: Dataset, name: str, colours: str, bits: int) -> Pixels:
     dataset.file_meta.TransferSyntaxUID = UID(_syntax(dataset))
     if _syntax(dataset) != RLE and len(dataset.PixelData) < get_expected_length(dataset):
         refuse(name, "truncated")
+    if _syntax(dataset) == RLE:
+        _check_runs(dataset, name)
     if 8 < bits < 16:
         _check_unused(dataset, name, bits)
     values = dataset.pixel_array  # YBR is converted to RGB
@@ -113,6 +122,30 @@ def _of_values(dataset: Dataset, name: str, colours: str, bits: int) -> Pixels:
         values = _scaled(values, name, bits)
     grey = np.stack([values] * 3, axis=-1) if values.ndim == 2 else values
     return np.array(grey, np.uint8, order="C")
+
+
+def _check_runs(dataset: Dataset, name: str) -> None:
+    """Refuse RLE of which a plane becomes more than its pixels, before pydicom unpacks it."""
+    from pydicom.encaps import get_frame
+
+    frame = get_frame(dataset.PixelData, 0, number_of_frames=1)
+    plane = _number(dataset, "Rows", 0) * _number(dataset, "Columns", 0)
+    count, *offsets = struct.unpack_from("<16L", frame)
+    for begin, end in pairwise([*offsets[:count], len(frame)]):
+        size = end - begin
+        long = size * MOST_REPEATED > MAX_MEMORY
+        if size > 2 * plane + 1024 or (long and _unpacked(frame[begin:end], 2 * plane) > 2 * plane):
+            refuse(name, "corrupt", "its RLE becomes more than its pixels")
+
+
+def _unpacked(runs: bytes, most: int) -> int:
+    """Return how many bytes a part of RLE becomes; beyond `most` it is not counted on."""
+    at = length = 0
+    while at < len(runs) and length <= most:
+        head = runs[at]
+        length += head + 1 if head < 128 else 257 - head if head > 128 else 0
+        at += head + 2 if head < 128 else 2 if head > 128 else 1
+    return length
 
 
 def _check_unused(dataset: Dataset, name: str, bits: int) -> None:
@@ -129,7 +162,8 @@ def _scaled(values: npt.NDArray[Any], name: str, bits: int) -> npt.NDArray[Any]:
     """Return values of up to 16 bits as 8 bits; the range is the one that the file states."""
     if bits == 16:
         check_depth(int(values.max()), 16, name)
-    return np.asarray(np.rint(values * (255.0 / (2**bits - 1))))
+    # By a table, since a float for each value takes eight times the memory.
+    return np.rint(np.arange(2**bits) * (255.0 / (2**bits - 1))).astype(np.uint8)[values]
 
 
 def _of_palette(colours: npt.NDArray[Any], name: str) -> Pixels:

@@ -24,7 +24,9 @@ TAKEN |= {SECONDARY, f"{SECONDARY}.2", f"{SECONDARY}.3", f"{SECONDARY}.4"}
 """VL microscopic, VL slide-coordinates microscopic, VL photographic; secondary capture, also as the
 kinds of several frames where there is one frame."""
 WHOLE_SLIDE = f"{MICROSCOPIC}6"
-DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_READS = 300_000
+"""Pieces that a file is read in: a photograph has hundreds. A file of tiny attributes would take fifty
+times its size as objects of Python."""
 # Attributes outside group 0028 that identify nobody and are no loss: how the file is written.
 PLAIN = {"SpecificCharacterSet", "SOPClassUID", "PixelData", "LossyImageCompression"}
 # In group 0028, beside those that say how pixels are stored.
@@ -62,9 +64,6 @@ def read_dicom(data: bytes, name: str) -> Raster:
     Raises `ImageError` for everything else, with what to do; its text quotes no attribute that could
     hold identity.
     """
-    if DEFLATED in data[:4096]:
-        message = f"{name} is a deflated DICOM, which is not read. Export it uncompressed."
-        raise ImageError(message, code="mode")
     with _quiet():
         try:
             return _read(data, name)
@@ -82,6 +81,28 @@ def read_dicom(data: bytes, name: str) -> Raster:
         raise ImageError(message, code="too_large")
 
 
+class _Source(io.BytesIO):
+    """The bytes of a file as pydicom reads them, piece by piece.
+
+    It asks for all the rest at once only to inflate it, whatever way it came to know that the file is
+    deflated: a megabyte becomes gigabytes then. `ImageError` for that, and for too many pieces.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self._name, self._left = name, MOST_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            what = "is a deflated DICOM, which is not read. Export it uncompressed."
+            _refuse(self._name, what, "mode")
+        self._left -= 1
+        if self._left < 0:
+            what = "holds more attributes than a photograph has. Export the image itself."
+            _refuse(self._name, what, "too_large")
+        return super().read(size)
+
+
 def _refuse(name: str, what: str, code: str) -> NoReturn:
     raise ImageError(f"{name} {what}", code=code) from None
 
@@ -91,7 +112,7 @@ def _read(data: bytes, name: str) -> Raster:
 
     from allkit_dicom.pixels import rgb_of
 
-    dataset = dcmread(io.BytesIO(data), force=True)
+    dataset = dcmread(_Source(data, name), force=True)
     _check_kind(dataset, name)
     _check_unmarked(dataset, name)
     accession = _accession(dataset)

@@ -1,17 +1,26 @@
 """DICOM through the door for readers; what is read and refused in full: tests/test_clinic_dicom.py."""
 
+import struct
+import tracemalloc
+import zlib
+
 import numpy as np
 import pytest
 
 pytest.importorskip("pydicom")
 
-from allkit import Dataset, read_image
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID
+
+from allkit import Dataset, ImageError, read_image
 from allkit.images.decode import read_raster
+from allkit.images.readers import raster_of
 from allkit.testing import conformance
 from allkit.testing.readers import using_files
 from test_clinic_dicom import (
     IDENTITY,
     JPEG,
+    RLE,
     dataset,
     file_of,
     jpeg_of,
@@ -69,3 +78,62 @@ def test_the_name_decides_only_for_a_file_without_a_preamble(tmp_path):
 def test_the_syntax_of_the_second_file_is_jpeg(files):
     # So that both ways of the reader, values and JPEG, are among the files that are checked.
     assert JPEG.encode() in files[0].read_bytes()[:1024]
+
+
+# ── files that are small and become large ────────────────────────────────────────────────────
+
+
+def element(group, number, kind, value):
+    value += bytes(len(value) % 2)
+    long = kind in (b"OB", b"UN")
+    length = struct.pack("<HI", 0, len(value)) if long else struct.pack("<H", len(value))
+    return struct.pack("<HH2s", group, number, kind) + length + value
+
+
+def begun(syntax, filling=b"", kind=b"UI"):
+    """Return the beginning of a DICOM up to where its attributes begin."""
+    first = element(2, 1, b"OB", b"\0\1" + filling)
+    meta = first + element(2, 0x10, kind, syntax)
+    return bytes(128) + b"DICM" + element(2, 0, b"UL", struct.pack("<I", len(meta))) + meta
+
+
+def refused(data):
+    """Return why a file is refused; it takes no more memory than a few times its size."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError) as caught:
+            raster_of(data, "a.dcm")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 60e6
+    return str(caught.value)
+
+
+def test_a_deflated_file_is_refused_wherever_it_says_so():
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    packed = packer.compress(element(0x7FE1, 0x1001, b"OB", bytes(200_000_000))) + packer.flush()
+    assert len(packed) < 1e6
+    for kind in (b"UI", b"UN"):
+        for filling in (0, 6000):
+            data = begun(b"1.2.840.10008.1.2.1.99", bytes(filling), kind) + packed
+            assert "deflated" in refused(data)
+
+
+def test_a_file_of_millions_of_attributes_is_refused():
+    attributes = b"".join(
+        struct.pack("<HH2sH", 0x0009 + 2 * (n >> 16), n & 0xFFFF, b"LO", 0) for n in range(310_000)
+    )
+    with pytest.raises(ImageError, match="more attributes than a photograph"):
+        raster_of(begun(b"1.2.840.10008.1.2.1") + attributes, "a.dcm")
+
+
+@pytest.mark.parametrize(("side", "pairs"), [(50, 2_000_000), (1900, 3_500_000)])
+def test_runs_that_become_more_than_the_pixels_are_refused(side, pairs):
+    part = b"\x81\x00" * pairs  # two bytes that stand for 128
+    head = struct.pack("<16L", 3, 64, 64 + len(part), 64 + len(part), *[0] * 12)
+    made = dataset(Rows=side, Columns=side)
+    made.file_meta.TransferSyntaxUID = UID(RLE)
+    made.PixelData = encapsulate([head + 2 * part])
+    made["PixelData"].is_undefined_length = True
+    assert "more than its pixels" in refused(file_of(made))

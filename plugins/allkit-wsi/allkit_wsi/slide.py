@@ -38,6 +38,13 @@ WHITE, BLACK = 200.0, 40
 STAINED = (200, 120, 190)
 SCALES = (0.05, 4.0)
 """The micrometres per pixel that are believed."""
+LONGEST = OVERVIEW * BLOCK
+"""Most pixels of a side of a slide; scanners make a few hundred thousand."""
+MOST_TILES = 500_000
+MOST_READ = 2**32
+"""Most pixels of the level of which the overview is made: 65,000 a side take a quarter of an hour."""
+MOST_AT_ONCE = 8192
+"""Most pixels of a side of what is read for one tile, and of the parts in which a file holds its pixels."""
 MARGIN = 1.1
 """A slide may be so much coarser than the tiles; beyond that, enlarging would invent detail."""
 
@@ -61,8 +68,12 @@ class Slide:
         self._lock = threading.Lock()
         self._openslide = self._library()
         self._handle = self._opened()
-        self.size: tuple[int, int] = self._handle.dimensions
-        """Width and height in pixels of the slide as it was scanned."""
+        try:
+            self.size: tuple[int, int] = self._handle.dimensions
+            """Width and height in pixels of the slide as it was scanned."""
+            self._levels = self._honest_levels()
+        except self._openslide.OpenSlideError:
+            self._refuse_damaged()
 
     def _library(self) -> Any:
         try:
@@ -90,6 +101,43 @@ class Slide:
         raise ImageError(
             f"{self.path} is a damaged whole slide. Copy it again from its source.", code="corrupt"
         ) from None
+
+    def _refuse_large(self, what: str) -> NoReturn:
+        raise ImageError(f"{self.path} {what}", code="too_large")
+
+    def _honest_levels(self) -> list[tuple[int, float]]:
+        """Return the levels with how much smaller they are; without those that are so in one direction only.
+
+        Refuses a slide that is too large, or holds its pixels in parts too large, to be read in pieces.
+        """
+        width, height = self.size
+        if max(self.size) > LONGEST:
+            self._refuse_large(
+                f"states {width:,} × {height:,} pixels, which no scanner makes. Export it again."
+            )
+        for axis in ("width", "height"):
+            stated = self._handle.properties.get(f"openslide.level[0].tile-{axis}", "0")
+            if not stated.isdecimal() or int(stated) > MOST_AT_ONCE:
+                self._refuse_large(
+                    f"is not in tiles that can be read one by one. Export it with tiles of at most "
+                    f"{MOST_AT_ONCE:,} pixels a side."
+                )
+        levels = [(0, 1.0)]
+        for number in range(1, self._handle.level_count):
+            across, down = self._handle.level_dimensions[number]
+            step = float(self._handle.level_downsamples[number])
+            spare = 2 * step  # a side is rounded to whole pixels
+            if (
+                step > levels[-1][1]
+                and abs(across * step - width) <= 0.05 * width + spare
+                and abs(down * step - height) <= 0.05 * height + spare
+            ):
+                levels.append((number, step))
+        return levels
+
+    def _level_for(self, factor: float) -> tuple[int, float]:
+        """Return the smallest level that is at most so much smaller than the scan, and how much it is."""
+        return [one for one in self._levels if one[1] <= max(factor, 1.0)][-1]
 
     def close(self) -> None:
         """Close the file."""
@@ -123,6 +171,11 @@ class Slide:
                 code="too_small",
             )
         side = settings.side * settings.micrometres_per_pixel / scale
+        if side / self._level_for(side / settings.side * 1.01)[1] > MOST_AT_ONCE:
+            self._refuse_large(
+                f"has no level near {settings.micrometres_per_pixel:.3g} micrometres per pixel, so that each "
+                f"tile takes more than {MOST_AT_ONCE:,} pixels a side. Ask for smaller tiles."
+            )
         places = self._places(side, settings.least_tissue)
         if settings.most_tiles is not None and len(places) > settings.most_tiles:
             chosen = np.linspace(0, len(places) - 1, settings.most_tiles).round().astype(int)
@@ -144,6 +197,11 @@ class Slide:
             raise ImageError(
                 f"{self.path} is {width} × {height} pixels, smaller than one tile of {side:.0f}.",
                 code="too_small",
+            )
+        if columns * rows > MOST_TILES:
+            self._refuse_large(
+                f"would be cut into {columns * rows:,} tiles; the limit is {MOST_TILES:,}. Ask for "
+                f"larger ones."
             )
         # The sum over every rectangle from the corner, so that each part of a tile takes four look-ups.
         density = density_of(self.overview(side / (4 * PARTS)))  # four pixels for each part
@@ -167,10 +225,13 @@ class Slide:
 
     def overview(self, factor: float = 1.0) -> Pixels:
         """Return the slide made small by a factor, `(h, w, 3)` uint8, at most `OVERVIEW` pixels a side."""
-        factor = max(factor, max(self.size) / OVERVIEW)
-        level = self._handle.get_best_level_for_downsample(factor)
+        factor = min(BLOCK, max(factor, max(self.size) / OVERVIEW))
+        level, step = self._level_for(factor)
         across, down = self._handle.level_dimensions[level]
-        step = self._handle.level_downsamples[level]
+        if across * down > MOST_READ:
+            self._refuse_large(
+                "has no small level, by which tissue is found. Export it as a pyramidal TIFF."
+            )
         shrink = max(1, math.ceil(factor / step))
         block = max(1, BLOCK // shrink) * shrink
         unread: ImageError | None = None
@@ -194,8 +255,8 @@ class Slide:
 
     def tile(self, x: int, y: int, side: float, pixels: int) -> Pixels:
         """Return the square at (x, y) of `side` pixels of the scan, `(pixels, pixels, 3)` uint8."""
-        level = self._handle.get_best_level_for_downsample(side / pixels * 1.01)
-        count = max(1, round(side / self._handle.level_downsamples[level]))
+        level, step = self._level_for(side / pixels * 1.01)
+        count = max(1, round(side / step))
         image = self._read((x, y), level, (count, count))
         if count != pixels:
             image = image.resize(

@@ -1,6 +1,9 @@
 """Whole slides: the right tiles at the right scale, little memory, and nothing quiet about it."""
 
+import contextlib
 import csv
+import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,6 +24,7 @@ from allkit_wsi.settings import Tiling
 
 openslide = pytest.importorskip("openslide")
 tifffile = pytest.importorskip("tifffile")
+resource = pytest.importorskip("resource", reason="Windows tells the memory in another way")
 
 from allkit_wsi.slide import BLOCK, Slide, density_of  # noqa: E402 - needs openslide
 
@@ -195,6 +199,66 @@ def test_one_damaged_tile_does_not_end_the_others(image, tmp_path, levels):
     intact = [t for t in tiles if int(t.region.name.split(",")[0][2:]) > CORNER[0]]
     assert len(intact) >= 6
     assert all(tile.read().shape == (224, 224, 3) for tile in intact)
+
+
+def claim(path, *levels, tile=8192):
+    """Write a tiled TIFF that claims levels of these sizes, and holds none of their tiles."""
+    data, link = bytearray(b"II*\0" + bytes(4)), 4
+    for number, (width, height) in enumerate(levels):
+        tiles = -(-width // tile) * -(-height // tile)
+        at = len(data)
+        data += bytes(4 * tiles + 8 * tiles) + struct.pack("<2L", 40_000, 1)  # 4 px in a micrometre
+        tags = [
+            (254, 4, 1, int(number > 0)), (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8),
+            (259, 3, 1, 8), (262, 3, 1, 2), (277, 3, 1, 3), (282, 5, 1, len(data) - 8),
+            (283, 5, 1, len(data) - 8), (284, 3, 1, 1), (296, 3, 1, 3), (322, 4, 1, tile),
+            (323, 4, 1, tile), (324, 4, tiles, at if tiles > 1 else 0),
+            (325, 4, tiles, at if tiles > 1 else 0),
+        ]  # fmt: skip
+        struct.pack_into("<L", data, link, len(data))
+        data += struct.pack("<H", len(tags))
+        for tag in tags:
+            data += struct.pack("<HHLL", *tag)
+        link = len(data)
+        data += bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("levels", "tile", "said"),
+    [
+        ([(5_000_000, 5_000_000)], 65536, "which no scanner makes"),
+        ([(1_000_000, 1_000_000)], 8192, "4,981,824 tiles; the limit is 500,000"),
+        ([(200_000, 200_000)], 8192, "has no small level"),
+        ([(200_000, 200_000), (200_000, 50)], 8192, "has no small level"),
+        ([(200_000, 200_000), (50, 2_000_000_000)], 65536, "tiles that can be read"),
+        ([(100_000, 100_000)], 100_000, "tiles that can be read"),
+    ],
+)
+def test_a_slide_that_claims_too_much_is_refused_at_once(levels, tile, said, tmp_path):
+    path = claim(tmp_path / "claims.svs", *levels, tile=tile)
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    assert said in refusal(path)
+    assert time.monotonic() - start < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kilobytes
+
+
+def test_a_level_that_lies_is_left_out(tmp_path):
+    path = claim(tmp_path / "lies.svs", (20_000, 20_000), (20_000, 1_500), (1_000, 1_000))
+    slide = Slide(path)
+    assert [step for _, step in slide._levels] == [1.0, 20.0]
+    assert slide.regions(Tiling(least_tissue=0))[0].read().shape == (224, 224, 3)
+
+
+def test_a_slide_cut_anywhere_is_refused_or_gives_tiles_or_refusals(slide, tmp_path):
+    data, path = slide.read_bytes(), tmp_path / "cut.svs"
+    for length in (0, 3, 8, 100, len(data) // 3, len(data) - 100, len(data) - 3):
+        path.write_bytes(data[:length])
+        with contextlib.suppress(ImageError):
+            for region in Slide(path).regions(Tiling()):
+                with contextlib.suppress(ImageError):
+                    assert region.read().shape == (224, 224, 3)
 
 
 def test_threads_read_one_slide_together(slide):

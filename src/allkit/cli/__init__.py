@@ -26,6 +26,11 @@ def main() -> None:
         except (KeyboardInterrupt, Stopped) as stop:
             _say(f"Stopped.{notes_of(stop)}")
             status = int(stop.code or 0) if isinstance(stop, Stopped) else STOPPED
+        except SystemExit as end:
+            if end.code or _by_typer(end):  # typer ends so what it answers itself, as completions
+                raise
+            _say("Error: something in the middle of the command ended the program (SystemExit).")
+            status = 1
         except BrokenPipeError:  # `allkit predict … | head`
             status = 1
         except Exception as error:
@@ -66,11 +71,19 @@ def _run() -> int:
         _show_mistake(error)
         return 2
     except AllkitError as error:
-        _say(f"Error: {error}")
+        _say(f"Error: {error}{notes_of(error)}")
         return 2
     except typer.Abort:  # a question was answered with no, or could not be asked
         _say("Stopped: it was not confirmed; nothing was changed.")
         return 1
+
+
+def _by_typer(error: BaseException) -> bool:
+    """Say whether an error was raised in the code of typer, or of click."""
+    place, where = error.__traceback__, ""
+    while place is not None:
+        where, place = place.tb_frame.f_globals.get("__name__", ""), place.tb_next
+    return where.partition(".")[0] in ("typer", "click")
 
 
 def _say(text: str) -> None:

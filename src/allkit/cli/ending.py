@@ -11,6 +11,8 @@ import time
 import types
 from collections.abc import Iterator
 
+from allkit.plugins.guard import Stopped
+
 __all__ = ["Stopped", "explained", "notes_of", "stoppable"]
 
 PATIENCE = 5.0
@@ -31,10 +33,6 @@ NO_MEMORY = (
 )
 """What libraries say, in their own errors, when the memory does not suffice."""
 NO_THREADS = ("can't start new thread", "thread creation failed", "pthread_create")
-
-
-class Stopped(SystemExit):
-    """A person (Ctrl-C) or the system (SIGTERM) ends the command; notes say what is kept."""
 
 
 @contextlib.contextmanager

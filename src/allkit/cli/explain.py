@@ -19,7 +19,7 @@ from allkit.plugins.written import part_of
 
 __all__ = ["explain"]
 
-METHODS = "auto | cells | EXPLAINER"
+METHODS = "METHOD"
 
 
 def explain(
@@ -33,7 +33,8 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="how the map is made; see `allkit plugins`",
+            help="how the map is made: auto, cells, or an installed explainer, also with its settings: "
+            "{NAME: {SETTING: VALUE}}",
             metavar=METHODS,
             autocompletion=complete_method,
         ),
@@ -50,7 +51,7 @@ def explain(
     Example:
     allkit explain model field.png --out map.png
     allkit explain model field.png --out map.png --data split.csv
-    allkit explain model field.png --out map.png --method "{integrated-gradients: {steps: 64}}"
+    allkit explain model field.png --out map.png --method integrated-gradients
     """
     if out.suffix.lower() != ".png":
         raise ConfigError(f"--out is {out}; the explanation is written as a .png file.")

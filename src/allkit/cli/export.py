@@ -12,7 +12,6 @@ from allkit.cli.data import open_data, open_part, training_parts
 from allkit.cli.models import load_folder
 from allkit.cli.options import ModelFolder, Overwrite
 from allkit.cli.progress import bars, put, say
-from allkit.config import override
 from allkit.errors import ConfigError
 from allkit.files import require_free
 from allkit.plugins.written import part_of
@@ -27,13 +26,14 @@ def export(
     model: ModelFolder,
     out: Annotated[Path, typer.Option(help="the file to write")],
     format_name: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             help="NAME or PACKAGE/NAME: see `allkit plugins`",
+            show_default="the one with the suffix of the file",
             autocompletion=complete_exporter,
         ),
-    ] = "onnx",
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,7 +92,13 @@ def export(
         )
     if calibrate is not None and not int8:
         raise ConfigError("--calibrate is for int8. Give --int8 too, or leave it out.")
+    if format_name is None:
+        from allkit.model.export import format_of_name
+
+        format_name = format_of_name(out.name)
     precision = "int8" if int8 else "float32"
+    from allkit.config import override
+
     assigned = override({}, settings or [])
     asked = part_of(format_name, "--format").plain
     classifier = load_folder(model, "cpu" if distil is None else "auto")

@@ -7,13 +7,16 @@ command is run.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, NoReturn
 
 import typer
 import typer.core
 
+from allkit.cli.ending import Stopped
 from allkit.cli.progress import say
 from allkit.errors import AllkitError, PluginError, did_you_mean
 
@@ -22,6 +25,11 @@ __all__ = ["Commands", "as_command"]
 PANEL = "Plugins"
 PLUGIN = "allkit.plugin"
 """Where a context of the command line holds the package and the name of the command that runs."""
+LATER = (
+    inspect.iscoroutinefunction,
+    inspect.isgeneratorfunction,
+    inspect.isasyncgenfunction,
+)
 # typer brings a click of its own since version 0.26; before, these are click's.
 Command: Any = typer.core.TyperCommand.__mro__[1]
 Mistake: Any = typer.BadParameter.__mro__[2]
@@ -116,8 +124,11 @@ class Commands(typer.core.TyperGroup):
             return None
         origin = host.provider("command", name).origin
         made = host.get("command", name).build()
-        with calling(origin, "command", name, "build"):
-            command = as_command(made, name)
+        try:
+            with calling(origin, "command", name, "build"):
+                command = as_command(made, name)
+        except PluginError as error:
+            raise PluginError(f"{origin}: {str(error).removeprefix(f'{origin}: ')}") from error
         ctx.meta[PLUGIN] = origin, name
         return command
 
@@ -146,7 +157,31 @@ class Commands(typer.core.TyperGroup):
 
 
 def as_command(made: Any, name: str) -> Any:
-    """Return what a plugin built as a command of typer; raise `PluginError` where it is none."""
+    """Return what a plugin built as a command of typer; raise `PluginError` where it is none.
+
+    What begins only when it is waited for would do nothing: functions of `async def`, and those that yield.
+    """
+    command = _as_command(made, name)
+    for function in _functions(getattr(command, "of_click", command)):
+        inner = inspect.unwrap(function)
+        if any(begins(inner) for begins in LATER):
+            raise PluginError(
+                f"The command {name!r} was built of {getattr(inner, '__name__', inner)!r:.100}, which is "
+                f"async or yields, so that calling it does nothing. Its author calls it in a plain function "
+                f"(asyncio.run, or a loop)."
+            )
+    return command
+
+
+def _functions(command: Any) -> Iterator[Any]:
+    """Yield the functions that a command calls, and those below it."""
+    if command.callback is not None:
+        yield command.callback
+    for below in getattr(command, "commands", {}).values():
+        yield from _functions(below)
+
+
+def _as_command(made: Any, name: str) -> Any:
     if isinstance(made, typer.Typer):
         return typer.main.get_command(made)
     if isinstance(made, Command):
@@ -173,15 +208,15 @@ class _OfClick(typer.core.TyperCommand):
 
     def __init__(self, command: Any, name: str) -> None:
         super().__init__(name, help=getattr(command, "help", None), add_help_option=False)
-        self._command = command
+        self.of_click = command
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.args = list(args)
         return []
 
     def invoke(self, ctx: Any) -> None:
-        with self._command.make_context(ctx.command_path, list(ctx.args)) as inner:
-            self._command.invoke(inner)
+        with self.of_click.make_context(ctx.command_path, list(ctx.args)) as inner:
+            self.of_click.invoke(inner)
 
 
 def _end(origin: str, name: str, error: BaseException) -> NoReturn:
@@ -200,7 +235,12 @@ def _end(origin: str, name: str, error: BaseException) -> NoReturn:
     if isinstance(error, Mistake) and not isinstance(error, Misuse):
         say(f"Error: {error.format_message()}")
         raise typer.Exit(error.exit_code) from None
-    if isinstance(error, (SystemExit, typer.Exit, Misuse, BrokenPipeError)):
+    if isinstance(error, SystemExit) and not isinstance(error, Stopped):  # a command may end so
+        if isinstance(error.code, int | None):
+            raise typer.Exit(error.code or 0) from None
+        say(str(error.code))
+        raise typer.Exit(1) from None
+    if isinstance(error, (typer.Exit, Misuse, BrokenPipeError)):
         raise error
     with calling(origin, "command", name, "run"):
         raise error

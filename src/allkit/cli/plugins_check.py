@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import tomllib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
@@ -33,7 +35,10 @@ TRAIN_FIRST = ("backbone", "view", "explainer", "exporter")
 
 def check_plugin(
     names: Annotated[
-        list[str], typer.Argument(help="packages, parts, or PACKAGE/PART", metavar="NAME…")
+        list[str],
+        typer.Argument(
+            help="packages, parts, PACKAGE/PART, or the folder of a package", metavar="NAME…"
+        ),
     ],
     expect: Annotated[
         list[str] | None,
@@ -69,7 +74,8 @@ def check_plugin(
     from allkit.plugins import Registry, using
 
     with using(Registry(fresh=True)) as host:
-        subjects = [(name, *_meant(host, name)) for name in dict.fromkeys(names)]
+        named = dict.fromkeys(_of_folder(host, name) for name in names)
+        subjects = [(name, *_meant(host, name)) for name in named]
         if any(kind in TRAIN_FIRST for _, _, kinds in subjects for kind in kinds):
             require_training_packages()
         images = _sample_images(data, SAMPLES) if data else []
@@ -121,6 +127,23 @@ def _is_package(name: str, plugin: Plugin) -> bool:
     from allkit.plugins.catalogue import plain
 
     return plain(name) == plain(plugin.distribution)
+
+
+def _of_folder(host: Registry, name: str) -> str:
+    """Return the package whose sources lie in the folder `name`, which has to be installed; else `name`."""
+    project = Path(name) / "pyproject.toml"
+    if any(_is_package(name, plugin) for plugin in host.plugins) or not project.is_file():
+        return name
+    try:
+        package = str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{project} names no package. Name the package itself.") from None
+    if not any(_is_package(package, plugin) for plugin in host.plugins):
+        raise ConfigError(
+            f"{name} is the folder of {package}, which is not installed here, or has no plugin. Type: pip "
+            f"install --editable {shlex.quote(str(Path(name).absolute()))}"
+        )
+    return package
 
 
 def _meant(host: Registry, name: str) -> tuple[Plugin, set[str]]:

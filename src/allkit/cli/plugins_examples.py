@@ -30,10 +30,13 @@ def examples_of(offer: Offer, reference: Reference) -> dict[str, str]:
     if offer.kind in SETTING_OF:
         return _of_training(SETTING_OF[offer.kind], reference)
     if offer.kind == "exporter":
-        file = f"model{offer.suffixes[0]}"
+        file, format = f"model{offer.suffixes[0]}", reference.qualified
+        given = [f"{key}={_yaml(value)}" for key, value in reference.settings.items()]
+        words = "".join(f" --set {shlex.quote(text)}" for text in given)
+        settings = f", settings={dict(reference.settings)!r}" if given else ""
         return {
-            "command": f"allkit export MODEL --out {file} --format {_word(reference)}",
-            "Python": f"model.export({file!r}, format={reference.plain!r})",
+            "command": f"allkit export MODEL --out {file} --format {format}{words}",
+            "Python": f"model.export({file!r}, format={format!r}{settings})",
         }
     if offer.kind == "explainer":
         return {
@@ -60,13 +63,19 @@ def _of_training(setting: str, reference: Reference) -> dict[str, str]:
 
     value: Any = [reference.plain] if setting == "augment" else reference.plain
     lines = yaml.safe_dump({setting: value}, sort_keys=False, default_flow_style=False, width=1000)
-    flow = yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=1000)
-    text = flow.removesuffix("...\n").strip()
     return {
         "YAML": lines.rstrip(),
-        "--set": f"--set {shlex.quote(f'{setting}={text}')}",
+        "--set": f"--set {shlex.quote(f'{setting}={_yaml(value)}')}",
         "Python": f"allkit.Trainer({setting}={value!r})",
     }
+
+
+def _yaml(value: Any) -> str:
+    """Return a value as YAML of one line."""
+    import yaml
+
+    flow = yaml.safe_dump(value, sort_keys=False, default_flow_style=True, width=1000)
+    return flow.removesuffix("...\n").strip()
 
 
 def _word(reference: Reference) -> str:

@@ -24,7 +24,8 @@ __all__ = ["in_words", "keep_result", "kept_result", "read_results", "result_of"
 FORMAT = 1
 STATES = ("passed", "failed", "skipped", "expected")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-_NEEDED = ("package", "version", "allkit", "python", "date", "checks")
+_NEEDED = ("package", "version", "allkit", "python", "date")
+_OF_CHECK = ("check", "subject", "message")
 _LARGEST = 10_000_000
 
 
@@ -82,9 +83,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         held = json.loads(path.read_text(encoding="utf-8"))
         results = held["packages"]
         whole = held["format"] == FORMAT and all(
-            all(isinstance(result[name], str) for name in _NEEDED[:-1])
+            all(isinstance(result[name], str) for name in _NEEDED)
+            and isinstance(result["checks"], list)
             and all(
-                check["state"] in STATES and isinstance(check["message"], str)
+                check["state"] in STATES and all(isinstance(check[n], str) for n in _OF_CHECK)
                 for check in result["checks"]
             )
             for result in results
@@ -113,16 +115,19 @@ def keep_result(result: Mapping[str, Any]) -> None:
 
 
 def kept_result(plugin: Plugin) -> dict[str, Any] | None:
-    """Return what came of the last checks of exactly this package, where they were run here."""
+    """Return what came of the last checks of exactly this package, where they were run here.
+
+    `None` where none are kept, where what is kept is damaged, and where nothing was checked.
+    """
     file = _kept(plugin.distribution)
-    if file is None or not file.is_file():
+    if file is None:
         return None
     try:
         (result,) = read_results(file)
     except (AllkitError, ValueError):
         return None
     same = result["version"] == plugin.version and result.get("mark") == plugin.mark
-    return result if same else None
+    return result if same and result["checks"] else None
 
 
 def _kept(package: str) -> Path | None:

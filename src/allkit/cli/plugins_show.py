@@ -35,6 +35,14 @@ _BOUNDS = (
     ("pattern", "of the form {}"),
 )
 
+_NOUNS = {
+    "number": "numbers",
+    "integer": "whole numbers",
+    "string": "texts",
+    "boolean": "yes or no",
+}
+"""What a list of a fixed length holds, by the type of JSON."""
+
 
 def show_plugin(
     name: Annotated[str, typer.Argument(help="a package, a part, or PACKAGE/PART", metavar="NAME")],
@@ -173,8 +181,21 @@ def _allowed(schema: Mapping[str, Any]) -> str:
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
-        return str(schema["const"])
+        return f"only {schema['const']}"
+    if counted := _counted(schema):
+        return counted
     return ", ".join(words.format(schema[key]) for key, words in _BOUNDS if key in schema)
+
+
+def _counted(schema: Mapping[str, Any]) -> str:
+    """Return "3 numbers" for a list of a fixed length; empty for any other."""
+    count = schema.get("minItems")
+    if count is None or count != schema.get("maxItems"):
+        return ""
+    each = schema.get("prefixItems") or [schema.get("items") or {}]
+    kinds = {one.get("type", "") for one in each}
+    noun = _NOUNS.get(kinds.pop(), "values") if len(kinds) == 1 else "values"
+    return f"{count} {noun}"
 
 
 def _text(shown: Mapping[str, Any]) -> str:
@@ -223,7 +244,11 @@ def _part_lines(part: Mapping[str, Any]) -> Iterator[str]:
 
 def _setting(setting: Mapping[str, Any]) -> str:
     default = f"default {setting['default']}" if setting["default"] else "has to be given"
-    facts = ", ".join(text for text in (setting["type"], setting["allowed"], default) if text)
+    allowed = setting["allowed"]
+    type_ = (
+        "" if allowed.startswith(("one of ", "only ")) or allowed[:1].isdigit() else setting["type"]
+    )
+    facts = ", ".join(text for text in (type_, allowed, default) if text)
     return f"{setting['name']}: {setting['description'] or 'not described'} ({facts})"
 
 

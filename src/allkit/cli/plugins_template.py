@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from typing import Any, get_args
 import allkit
 from allkit.errors import ConfigError
 from allkit.files import write_whole
-from allkit.plugins.offers import Kind
+from allkit.plugins.offers import HOOKS, Kind
 from allkit.records import API_VERSION
 
 __all__ = ["MARK", "Answers", "answers_of", "rendered", "update"]
@@ -47,10 +49,14 @@ _WHAT = {
 
 @dataclass(frozen=True)
 class Answers:
-    """What the template is filled with: the name of the package, and the kind of its part."""
+    """What the template is filled with: the name of the package, and its part.
+
+    Without a name of its own the part is called as the package is, but for `allkit-`.
+    """
 
     name: str
     kind: Kind
+    part: str = ""
 
     @property
     def module(self) -> str:
@@ -60,7 +66,7 @@ class Answers:
     @property
     def values(self) -> dict[str, Any]:
         """The names that stand in the template."""
-        record = self.name.removeprefix("allkit-")
+        record = self.part or self.name.removeprefix("allkit-")
         part = {f"{self.name}/{record}": _EXAMPLE.get(self.kind, {})}
         setting = _SETTING.get(self.kind, "")
         value = [part] if setting == "augment" else part
@@ -71,6 +77,9 @@ class Answers:
             "kind": self.kind,
             "label": label,
             "record": record,
+            "hook": HOOKS[self.kind][0],
+            "settings": _EXAMPLE.get(self.kind, {}),
+            "dumped": _dumped,
             "title": f"The {label} {record}",
             "what": _WHAT[self.kind],
             "setting": setting,
@@ -80,6 +89,10 @@ class Answers:
             "allkit_version": allkit.__version__,
             "api_version": API_VERSION,
         }
+
+
+def _dumped(value: Any) -> str:
+    return _yaml(value, flow=True).removesuffix("\n...").strip()
 
 
 def _yaml(value: Any, *, flow: bool) -> str:
@@ -120,6 +133,7 @@ def _mark(answers: Answers, files: Mapping[str, str]) -> str:
         f"template = {json.dumps(allkit.__version__)}",
         f"name = {json.dumps(answers.name)}",
         f"kind = {json.dumps(answers.kind)}",
+        *([f"part = {json.dumps(answers.part)}"] if answers.part else []),
         "",
         "[files]",
         *(f"{json.dumps(path)} = {json.dumps(_hash(text))}" for path, text in files.items()),
@@ -137,7 +151,8 @@ def _made_from(folder: Path) -> dict[str, Any]:
     try:
         held = tomllib.loads(file.read_text(encoding="utf-8"))
         files = held["files"]
-        if held["kind"] in get_args(Kind) and isinstance(held["name"], str):
+        texts = isinstance(held["name"], str) and isinstance(held.get("part", ""), str)
+        if held["kind"] in get_args(Kind) and texts:
             return {**held, "files": {str(path): str(text) for path, text in files.items()}}
     except FileNotFoundError:
         raise ConfigError(
@@ -154,7 +169,7 @@ def _made_from(folder: Path) -> dict[str, Any]:
 def answers_of(folder: Path) -> Answers:
     """Return what the package in `folder` was made of; raise `ConfigError` where that is not known."""
     held = _made_from(folder)
-    return Answers(held["name"], held["kind"])
+    return Answers(held["name"], held["kind"], held.get("part", ""))
 
 
 def update(folder: Path, answers: Answers) -> Iterator[str]:
@@ -167,12 +182,16 @@ def update(folder: Path, answers: Answers) -> Iterator[str]:
     held = _made_from(folder)
     files = rendered(answers)
     mark = files.pop(MARK)
+    _require_its_own(folder, answers, held["files"])
     yield f"{folder}: made from the template of allkit {held.get('template')}, now {allkit.__version__}."
     changes = 0
     for path, text in files.items():
-        for line in _updated(folder / path, held["files"].get(path), text):
+        earlier = _beside(folder, path)
+        for line in _updated(folder, path, held["files"].get(path), text):
             changes += 1
             yield f"  {line}"
+        for name in earlier:
+            yield f"  {name} is there from an earlier update: take over what you want of it, and delete it."
     for path in held["files"]:
         if path not in files and (folder / path).is_file():
             changes += 1
@@ -182,8 +201,24 @@ def update(folder: Path, answers: Answers) -> Iterator[str]:
         yield "  Nothing is new."
 
 
-def _updated(file: Path, was: str | None, text: str) -> Iterator[str]:
+def _require_its_own(folder: Path, answers: Answers, held: Mapping[str, str]) -> None:
+    """Raise `ConfigError` where the mark of a package has another name or kind than it was made with."""
+    module = f"{answers.module}.py"
+    try:
+        text = (folder / module).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    other = held.get(module) == _hash(text) and HOOKS[answers.kind][0] not in text
+    if module not in held or other:
+        raise ConfigError(
+            f"{folder / MARK} says {answers.kind} {answers.name}, and the package was made as another one. "
+            f"Put back what it said: name and kind stay as they are."
+        )
+
+
+def _updated(folder: Path, path: str, was: str | None, text: str) -> Iterator[str]:
     """Renew one file of a package, `was` being the hash of what the template once made."""
+    file = folder / path
     try:
         there = file.read_text(encoding="utf-8") if file.is_file() else None
     except (OSError, UnicodeDecodeError):
@@ -192,25 +227,35 @@ def _updated(file: Path, was: str | None, text: str) -> Iterator[str]:
         if was is None:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, text)
-            yield f"{file.name} is new."
+            yield f"{path} is new."
         elif was != _hash(text):
-            yield f"{file.name} was deleted, and stays so, though the template has changed it."
+            yield f"{path} was deleted, and stays so, though the template has changed it."
     elif _hash(there) == _hash(text):
         return
     elif _hash(there) == was:
         write_whole(file, text)
-        yield f"{file.name} is renewed: you had not changed it."
+        yield f"{path} is renewed: you had not changed it."
     elif was != _hash(text):
-        beside = _free(file)
-        write_whole(beside, text)
-        yield f"{file.name} was changed by you, and stays. What the template has now is in {beside.name}."
+        new = _free(folder, path)
+        write_whole(folder / new, text)
+        yield (
+            f"{path} was changed by you, and stays. What the template has now is in {new}; to compare: "
+            f"diff {shlex.quote(str(file))} {shlex.quote(str(folder / new))}"
+        )
 
 
-def _free(file: Path) -> Path:
-    """Return a name beside a file that is not taken yet: FILE.new, FILE.new2."""
+def _beside(folder: Path, path: str) -> list[str]:
+    """Return what lies beside a file with what the template had for it."""
+    file = folder / path
+    names = sorted(one.name for one in file.parent.glob(f"{glob.escape(file.name)}.new*"))
+    return [(Path(path).parent / name).as_posix() for name in names]
+
+
+def _free(folder: Path, path: str) -> str:
+    """Return a path beside a file that is not taken yet: FILE.new, FILE.new2."""
     number = 1
     while True:
-        beside = file.with_name(f"{file.name}.new{number if number > 1 else ''}")
-        if not beside.exists():
+        beside = f"{path}.new{number if number > 1 else ''}"
+        if not (folder / beside).exists():
             return beside
         number += 1

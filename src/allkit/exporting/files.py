@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from allkit.errors import ExportError
 from allkit.runtime.description import EXPORTER, read_description
 from allkit.runtime.graph import format_of
-from allkit.runtime.reading import look_alike
+from allkit.runtime.reading import PACKED, ZIP, look_alike
 from allkit.runtime.seal import bytes_of, describe
 from allkit.runtime.signature import doubt, require_trusted
-from allkit.runtime.trailer import AGAIN, has_trailer, parts_of, with_trailer
+from allkit.runtime.trailer import AGAIN, broken_trailer, has_trailer, parts_of, with_trailer
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -89,10 +89,11 @@ def read(path: str | Path, *, exporter: str = "") -> Content:
     content = hashlib.sha256(data).hexdigest()
     require_trusted(path, content)
     if not has_trailer(data):
-        what = look_alike(data)
+        what = broken_trailer(data) or look_alike(data)
+        # The payload may be an archive itself, and half of one tells nothing of the file.
         raise ExportError(
             f"{path} {what}"
-            if what
+            if what not in ("", ZIP, PACKED)
             else f"{path} has no trailer of allkit at its end: it was cut off, or "
             f"not written by `allkit export`. {AGAIN}"
         )

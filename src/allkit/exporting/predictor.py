@@ -10,9 +10,10 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from allkit.errors import AllkitError, ExportError
+from allkit.errors import ExportError
 from allkit.exporting.files import read
-from allkit.plugins.guard import in_words
+from allkit.plugins.guard import calling
+from allkit.plugins.requirements import missing_module
 from allkit.runtime.graph import GraphPredictor
 from allkit.trust.arrays import Arrays
 
@@ -35,16 +36,20 @@ class FilePredictor(GraphPredictor):
         path = Path(path)
         payload, info, trust = read(path, exporter=self.exporter)
         super().__init__(path, info, trust)
-        try:
-            self.open_payload(payload)
-        except (AllkitError, MemoryError):
-            raise
-        # Each engine raises its own types.
-        except (Exception, SystemExit) as error:
-            raise ExportError(
-                f"{path} cannot be opened by {info.get('exporter') or type(self).__name__}: "
-                f"{in_words(error)} Export it again."
-            ) from error
+        by = info.get("exporter") or type(self).__name__
+
+        def failed(words: str) -> ExportError:
+            return ExportError(f"{path} cannot be opened by {by}: {words} Export it again.")
+
+        # Who opens it, `Exporter.open`, is named already.
+        with calling("", "exporter", str(by), "open_payload", failed=failed):
+            try:
+                self.open_payload(payload)
+            except ImportError as error:
+                missing = missing_module(error, str(by).partition("/")[0])
+                if missing:
+                    raise ExportError(f"{path} cannot be opened by {by}: {missing}") from error
+                raise
 
     @abstractmethod
     def open_payload(self, payload: bytes) -> None:

@@ -17,12 +17,13 @@ from torch import nn
 from allkit.config.spelling import setting
 from allkit.data.dataset import Dataset
 from allkit.data.passes import Frame, Measure
-from allkit.errors import AllkitError, PluginError
+from allkit.errors import PluginError
 from allkit.features.bags import pass_through
 from allkit.features.cache import FeatureCache
 from allkit.features.engines import BLOCK
 from allkit.images.arrays import large_array
 from allkit.images.cells import FINDER, Cells
+from allkit.plugins import calling
 from allkit.records import Augmentation, InputSpec
 from allkit.types import Pixels, Progress
 
@@ -250,14 +251,12 @@ def _augmented(
 ) -> npt.NDArray[np.uint8]:
     whose = getattr(record.apply, "origin", "")
     named = f"{whose}: the augmentation" if whose else "The augmentation"
-    try:
-        result = record.apply(image, rng)
-    except AllkitError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"The augmentation {record.name!r} failed: {type(error).__name__}: {error}"
-        ) from error
+    # A record of the registry names itself; a user's own function is named here.
+    own = f"The augmentation {record.name!r} failed: "
+    given = image.view()
+    given.flags.writeable = not whose  # who writes into the image changes it for others
+    with calling("", "augmentation", record.name, "apply", failed=lambda w: PluginError(own + w)):
+        result = record.apply(given, rng)
     if (
         not isinstance(result, np.ndarray)
         or result.dtype != np.uint8
@@ -268,4 +267,5 @@ def _augmented(
             f"{named} {record.name!r} returned {got} for {image.shape} uint8; it must "
             f"keep shape and type."
         )
-    return result
+    # One that gives back what it was given gives what nobody may write to.
+    return result if result.flags.writeable else result.copy()

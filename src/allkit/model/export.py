@@ -11,21 +11,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allkit.data.dataset import Dataset
-from allkit.errors import ExportError, PluginError
+from allkit.errors import ConfigError, ExportError, PluginError
 from allkit.evaluation.parity import Answering, ParityReport, measure_parity
 from allkit.evaluation.parity_images import calibration_and_compared, hash_of, pixels_of
 from allkit.evaluation.repetition import answers_on_probes
 from allkit.files import require_free, whole_file
 from allkit.model.info import ModelInfo
 from allkit.plugins import registry
+from allkit.plugins.suffixes import own_suffix
 from allkit.records import Exporter, Predictor, Reference
-from allkit.runtime.opening import opened, own_suffix, same_exporter
+from allkit.runtime.opening import opened, same_exporter
 from allkit.runtime.seal import exporter_in, with_parity
 from allkit.runtime.signature import own_work
 from allkit.runtime.trailer import has_trailer
 from allkit.types import Pixels, Progress
 
-__all__ = ["Chosen", "Exported", "Format", "chosen_exporter", "with_settings", "write_export"]
+__all__ = [
+    "Chosen",
+    "Exported",
+    "Format",
+    "chosen_exporter",
+    "format_of_name",
+    "with_settings",
+    "write_export",
+]
 
 Images = Dataset | Sequence[Pixels]
 Format = str | Mapping[str, Any] | Reference
@@ -66,6 +75,29 @@ def with_settings(format: Format, settings: Mapping[str, Any]) -> Reference:
     return reference._replace(settings={**reference.settings, **settings})
 
 
+def format_of_name(name: str) -> str:
+    """Return the one format whose suffix a file of this name has; raise `ConfigError` unless it is one."""
+    host = registry()
+    offers = host.offers("exporter")
+    own = own_suffix(host, name)
+    if own:
+        return own.rpartition("/")[2]
+    found = [f"{p.distribution}/{o.name}" for p, o in offers if name.endswith(o.suffixes)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"Several formats have the suffix of {name!r}. Name one: --format {' or '.join(found)}."
+        )
+    known = ", ".join(
+        f"{o.name if p.built_in else f'{p.distribution}/{o.name}'} ({', '.join(o.suffixes)})"
+        for p, o in offers
+    )
+    raise ConfigError(
+        f"No format has the suffix of {name!r}. Name the file after one, or give --format too: {known}."
+    )
+
+
 def chosen_exporter(
     path: Path, *, format: Format, precision: str, calibrated: bool, overwrite: bool
 ) -> Chosen:
@@ -79,12 +111,14 @@ def chosen_exporter(
     chosen = Chosen(exporter, host.reference("exporter", format), precision)
     if not path.name.endswith(exporter.suffix):
         raise ExportError(
-            f"A {chosen.called} file is named *{exporter.suffix}, not {path.name!r}. Choose another name."
+            f"The name of a file of the format {chosen.called} ends in {exporter.suffix}, and {path.name!r} "
+            f"does not. Choose another name, or another format: --format, `format=`."
         )
-    if not chosen.own and own_suffix(path.name):
+    taken = "" if chosen.own else own_suffix(host, path.name)
+    if taken:
         raise PluginError(
             f"{host.provider('exporter', format).origin}: the exporter {exporter.name!r} writes files "
-            f"*{exporter.suffix}, which is the suffix of {own_suffix(path.name)}: that would open them, and "
+            f"*{exporter.suffix}, which is the suffix of {taken}: that would open them, and "
             f"not this exporter. Its author chooses another suffix."
         )
     require_free(path, overwrite=overwrite)

@@ -124,6 +124,8 @@ class BackboneInfo(_Part):
     """Whether large fields are cut into tiles; false in models of versions that did not."""
     fingerprint: tuple[Number, ...] = ()
     """What the backbone computes from a fixed input; empty in models of older versions."""
+    view_fingerprint: tuple[Number, ...] = ()
+    """What the view of a plugin makes of a drawn image; empty for allkit's own views."""
     structure: Text = ""
     """SHA-256 of the names and shapes of the tensors of an own backbone, which has to be given again."""
 
@@ -153,8 +155,10 @@ class BackboneInfo(_Part):
 
     @model_validator(mode="after")
     def _marked_wholly(self) -> Self:
-        if len(self.fingerprint) not in (0, FINGERPRINT):
-            raise ValueError(f"fingerprint has {len(self.fingerprint)} numbers, not {FINGERPRINT}")
+        for name in ("fingerprint", "view_fingerprint"):
+            count = len(getattr(self, name))
+            if count not in (0, FINGERPRINT):
+                raise ValueError(f"{name} has {count} numbers, not {FINGERPRINT}")
         return self
 
     @field_validator("settings")
@@ -168,7 +172,7 @@ class BackboneInfo(_Part):
         """Put the fields of `input` among the others, in its place."""
         flat: dict[str, Any] = {}
         for key, value in serialise(self).items():
-            if key != "settings" or value:
+            if value or key not in ("settings", "view_fingerprint"):
                 flat |= value if key == "input" else {key: value}
         return flat
 

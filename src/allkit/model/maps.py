@@ -39,8 +39,9 @@ class MappedNetwork(Protocol):
 class Mapper:
     """Makes maps with one network; safe to share between threads.
 
-    An explainer is given modules of its own that share the weights of the network: the hooks that it
-    sets, the modes and the gradients concern nobody who answers with the network meanwhile.
+    An explainer is given modules of its own: the hooks that it sets, the modes and the gradients concern
+    nobody who answers with the network meanwhile. Those of allkit share the weights of the network; a
+    plugin's has a copy of them, so that nothing that it writes changes an answer.
     """
 
     def __init__(self, network: MappedNetwork, layer: str | None) -> None:
@@ -77,26 +78,18 @@ class Mapper:
         """Return the map of class `target` for inputs `(1, 3, S, S)`: `(h, w)` float32 ≥ 0.
 
         What an explainer says to speak against the class is 0. Raises `PluginError` that names it where
-        it fails, gives no map, or writes into the weights.
+        it fails, or gives no map.
         """
         reference = Reference.of(method)
+        plugin = registry().provider("explainer", reference)
         record: Explainer = registry().get("explainer", reference)
-        tensors = [*cast(nn.Module, self.network).parameters()]
-        before = [tensor._version for tensor in tensors]
         with torch.inference_mode(False), torch.enable_grad():
-            network = _sharing(self.network)
+            # Every write in place can be hidden from torch's count of them, so a copy it is.
+            network = _sharing(self.network) if plugin.built_in else copy.deepcopy(self.network)
             layers = () if self.layer is None else tuple(self._layers(network))
             given = inputs.detach().clone()
             found = record.explain(MapRequest(cast(nn.Module, network), given, target, layers))
-        origin = (
-            f"{registry().provider('explainer', reference).origin}: the explainer {record.name!r}"
-        )
-        if [tensor._version for tensor in tensors] != before:
-            raise PluginError(
-                f"{origin} wrote into the weights of the network, which is another one now. Load the "
-                f"model again, and take another method."
-            )
-        return _checked(found, origin)
+        return _checked(found, f"{plugin.origin}: the explainer {record.name!r}")
 
     def _layers(self, network: MappedNetwork) -> list[nn.Module]:
         try:

@@ -27,12 +27,22 @@ from allkit.model.own import (
     skeleton,
 )
 from allkit.network.around import ordinary
-from allkit.network.modules import Branches, Head, Network, build_backbone, cut, fingerprint
+from allkit.network.modules import (
+    Branches,
+    Head,
+    Network,
+    build_backbone,
+    cut,
+    fingerprint,
+    other_numbers,
+)
+from allkit.network.standardise import view_fingerprint
 from allkit.plugins import registry
 from allkit.plugins.host import OWN
 from allkit.plugins.kept import meant
 from allkit.plugins.offers import Kind
 from allkit.records import Backbone, Reference
+from allkit.records.naming import to_install, valid_package
 from allkit.trust.arrays import PREFIXES
 from allkit.trust.verdict import Trust
 
@@ -202,21 +212,35 @@ def _require_view_and_finder(info: ModelInfo, where: object) -> None:
         _part_of(info, kind, reference)
         plugin = registry().provider(kind, reference)
         before = info.plugins.get(reference.package, "")
-        if before not in ("", plugin.version):
+        saved = info.backbone.view_fingerprint if kind == "view" else ()
+        if saved and other_numbers(saved, view_fingerprint(info.backbone.input)):
+            warnings.warn(
+                f"This model was made with the view {reference.name!r} of {reference.package} {before}; that "
+                f"of {plugin.origin} shows images otherwise{_EDITED if before == plugin.version else ''}, so "
+                f"its metrics are no longer valid. Install what it was made with, or train again.",
+                stacklevel=5,
+            )
+        elif before not in ("", plugin.version):
             warnings.warn(
                 f"This model was made with the {_NAMES[kind]} {reference.name!r} of {reference.package} "
                 f"{before}, and {plugin.origin} is installed: its answers may be others. Install "
-                f"{reference.package}=={before}, or judge the model again.",
+                f"{to_install(reference.package, before)}, or judge the model again.",
                 stacklevel=5,
             )
 
 
+_EDITED = " (its code is another than then, under the same version)"
 _NAMES = {"backbone": "backbone", "view": "view", "finder": "cell finder"}
 
 
 def _part_of(info: ModelInfo, kind: Kind, reference: Reference) -> Any:
     """Return a record that a model needs; `PluginError` says what to install where it is missing."""
     try:
+        if not valid_package(reference.package):
+            raise CheckpointError(
+                f"This model needs the {_NAMES[kind]} {reference.name!r} of {reference.package!r}, which is "
+                f"no name of a package: its description is damaged or altered. Copy the model again."
+            )
         return registry().get(kind, reference)
     except (PluginError, ConfigError) as error:
         if reference.package == OWN:
@@ -224,16 +248,20 @@ def _part_of(info: ModelInfo, kind: Kind, reference: Reference) -> Any:
         version = info.plugins.get(reference.package, "")
         if kind == "backbone":
             version = info.backbone.version
-        wanted = f"{reference.package}=={version}" if version else reference.package
+        wanted = to_install(reference.package, version)
+        plugin = f"{reference.package} {version}".rstrip()
         why = "is not installed" if isinstance(error, PluginError) else "takes other settings today"
         raise PluginError(
-            f"This model needs the {_NAMES[kind]} {reference.name!r} of the plugin {reference.package} "
-            f"{version}, which {why}: install {wanted}. ({error})"
+            f"This model needs the {_NAMES[kind]} {reference.name!r} of the plugin {plugin}, which "
+            f"{why}: install {wanted}. ({error})"
         ) from None
 
 
 def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None:
-    """Warn when a plugin of another version computes other features from the same weights."""
+    """Warn when a plugin computes other features from the same weights, as another version may.
+
+    A plugin's code can change without its version. allkit's own backbones cannot.
+    """
     saved = info.backbone
     if is_own(saved.name):
         if _computes_other(info, backbone):
@@ -243,22 +271,19 @@ def _warn_of_another_version(info: ModelInfo, backbone: torch.nn.Module) -> None
             )
         return
     today = registry().provider("backbone", saved.reference)
-    if (today.distribution, today.version) == (saved.distribution, saved.version):
+    same = (today.distribution, today.version) == (saved.distribution, saved.version)
+    if same and today.built_in:
         return
     if saved.fingerprint and _computes_other(info, backbone):
+        wanted = "what it was made with" if same else to_install(saved.distribution, saved.version)
         warnings.warn(
             f"This model was made with {saved.distribution} {saved.version}; {today.origin} computes "
-            f"other features from the same weights, so its metrics are no longer valid. Install "
-            f"{saved.distribution}=={saved.version}, or train again.",
+            f"other features from the same weights{_EDITED if same else ''}, so its metrics are no longer "
+            f"valid. Install {wanted}, or train again.",
             stacklevel=4,
         )
 
 
 def _computes_other(info: ModelInfo, backbone: torch.nn.Module) -> bool:
     """Say whether a backbone computes other features of a fixed input than when the model was saved."""
-    before = info.backbone.fingerprint
-    mark = fingerprint(backbone, info.backbone.input)
-    if len(mark) != len(before):
-        return True
-    norm = abs(mark[0] - before[0]) / (before[0] or 1.0)
-    return max(norm, *(abs(a - b) for a, b in zip(mark[1:], before[1:], strict=True))) > 1e-3
+    return other_numbers(info.backbone.fingerprint, fingerprint(backbone, info.backbone.input))

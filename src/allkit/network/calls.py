@@ -18,7 +18,6 @@ from allkit.plugins import calling
 __all__ = ["Maker", "made_by", "maker_of", "run"]
 
 _ATTRIBUTE = "allkit_maker"
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,8 @@ def run(module: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:
     maker = None if torch.compiler.is_exporting() else maker_of(module)
     if maker is None:
         return cast(torch.Tensor, module(*inputs))
-    try:
+    with calling(maker.origin, maker.kind, maker.name, "forward"):
         output = module(*inputs)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, RuntimeError) and any(s in str(error).lower() for s in _NO_MEMORY):
-            raise
-        with calling(maker.origin, maker.kind, maker.name, "forward"):
-            raise
     count = len(inputs[0])
     if not isinstance(output, torch.Tensor):
         raise PluginError(

@@ -30,6 +30,8 @@ __all__ = [
     "joined",
     "measure_width",
     "named",
+    "numbers_of",
+    "other_numbers",
     "pool",
     "signed_sqrt",
 ]
@@ -326,8 +328,22 @@ def fingerprint(backbone: nn.Module, spec: InputSpec) -> tuple[float, ...]:
     pattern = torch.sin(0.37 * steps) + torch.sin(0.0123 * steps)
     inputs = pattern.float().view(1, 3, spec.size, spec.size).to(parameter.device)
     with torch.inference_mode():
-        features = run(backbone.eval(), inputs)[0].double().cpu()
-    norm = float(features.norm())
-    places = torch.arange(1, len(features) + 1, dtype=torch.float64)
-    shares = [float((features * torch.cos(places * k)).sum()) / (norm or 1.0) for k in range(1, 9)]
+        features = run(backbone.eval(), inputs)[0]
+    return numbers_of(features)
+
+
+def numbers_of(values: torch.Tensor) -> tuple[float, ...]:
+    """Return the norm of values `(D,)`, and eight projections of them divided by it."""
+    values = values.double().cpu()
+    norm = float(values.norm())
+    places = torch.arange(1, len(values) + 1, dtype=torch.float64)
+    shares = [float((values * torch.cos(places * k)).sum()) / (norm or 1.0) for k in range(1, 9)]
     return (norm, *shares)
+
+
+def other_numbers(before: Sequence[float], today: Sequence[float]) -> bool:
+    """Say whether two fingerprints differ by more than rounding moves them."""
+    if len(before) != len(today):
+        return True
+    norm = abs(today[0] - before[0]) / (before[0] or 1.0)
+    return max(norm, *(abs(a - b) for a, b in zip(today[1:], before[1:], strict=True))) > 1e-3

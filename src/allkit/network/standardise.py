@@ -16,11 +16,12 @@ from torch import nn
 from allkit.errors import PluginError
 from allkit.images.batches import by_shape
 from allkit.network.calls import Maker, made_by, run
+from allkit.network.modules import numbers_of
 from allkit.plugins import registry
 from allkit.plugins.kept import meant, provider_of_kept
 from allkit.records import CELL_SPAN, SCALE_BAR, InputSpec, View
 
-__all__ = ["Stain", "Standardise", "seen_as", "to_batches"]
+__all__ = ["Stain", "Standardise", "seen_as", "to_batches", "view_fingerprint"]
 
 ROUNDING = 1e-4
 """By how much the values of a view may leave 0 to 1."""
@@ -119,6 +120,18 @@ def seen_as(view: str, size: int) -> nn.Module:
     made_by(module.eval().requires_grad_(False), maker)
     _require_view(module, maker, size)
     return module
+
+
+@torch.no_grad()
+def view_fingerprint(spec: InputSpec) -> tuple[float, ...]:
+    """Return nine numbers that say what the view of a plugin makes of a drawn image; none of a built-in.
+
+    They are those that `fingerprint` makes of features.
+    """
+    if provider_of_kept("view", spec.view) is None:
+        return ()
+    image = _drawn(spec.size, spec.size, 0.0)[None]
+    return numbers_of(run(seen_as(spec.view, spec.size), image, image).flatten())
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 host           the registry: every record by kind and name
 asked          a record with its settings bound and its calls guarded
 guard          what goes wrong in a plugin is named with its package and its step
+settings       whether a record's settings come back whole from the JSON that models keep
 offers         what a record is known by, and the kinds of records
 loading        one plugin: its contract version, its hooks, its records
 distributions  the installed packages that name a plugin, also damaged ones
@@ -11,6 +12,7 @@ sources        the files of a plugin that change without an installation
 probe          asking plugins in processes of their own
 asking         what runs in these processes
 problems       what is wrong with what is installed
+suffixes       files that several parts claim
 requirements   what an installed package requires, and whether it is there
 tracing        ALLKIT_TRACE
 kept           the names under which models keep their parts

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from allkit.errors import ConfigError, PluginError, did_you_mean
-from allkit.plugins.guard import Guarded, calling
+from allkit.plugins.guard import Guarded, calling, quoted
 from allkit.plugins.offers import SETTINGS_GO_TO
 from allkit.plugins.tracing import traced
 from allkit.records import Reference
@@ -42,37 +42,43 @@ def checked_settings(record: Any, reference: Reference, origin: str, kind: str) 
                 f"{', '.join(map(str, reference.settings))}: {called} has no settings. Leave them out."
             )
         return None
-    known = [name for name, field in model.model_fields.items()]
-    for name in reference.settings:
-        if name not in known:
-            raise ConfigError(
-                f"Unknown setting {name!r} of {called}.{did_you_mean(str(name), known)} It has: "
-                f"{', '.join(known)}; `allkit plugins show` tells more."
-            )
     try:
         with calling(origin, kind, reference.name, "settings"):
+            known = list(model.model_fields)
+            for name in reference.settings:
+                if name not in known:
+                    raise ConfigError(
+                        f"Unknown setting {quoted(name)} of {called}.{did_you_mean(str(name), known)} It "
+                        f"has: {', '.join(known)}; `allkit plugins show` tells more."
+                    )
             return _validated(model, reference, called)
     except PluginError as error:
-        raise PluginError(
-            f"{error} Its settings were {reference.settings_text or 'the defaults'}."
-        ) from error
+        given = quoted(dict(reference.settings)) if reference.settings else "the defaults"
+        raise PluginError(f"{error} Its settings were {given}.") from error
 
 
 def _validated(model: Any, reference: Reference, called: str) -> Any:
     from pydantic import ValidationError
 
     try:
-        return model.model_validate(dict(reference.settings))
+        chosen = model.model_validate(dict(reference.settings))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "its settings"
         wrong = first["msg"].removeprefix("Value error, ")
         given = first.get("input")
-        shown = "is missing" if first["type"] == "missing" else f"= {given!r:.100}"
+        shown = "is missing" if first["type"] == "missing" else f"= {quoted(given)}"
         raise ConfigError(
             f"{key} {shown} in the settings of {called}: {wrong[:1].lower()}{wrong[1:].rstrip('.')}. "
             f"`allkit plugins show` tells what it takes."
         ) from None
+    for name in reference.settings:
+        if name not in chosen.model_fields_set:
+            raise PluginError(
+                f"{called[:1].upper()}{called[1:]} does not take its own setting {name!r} under this name. "
+                f"Its author has to take the alias off, or to set `populate_by_name=True`."
+            )
+    return chosen
 
 
 def bound(record: Any, chosen: Any, origin: str, kind: str) -> Any:

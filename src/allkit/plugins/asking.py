@@ -2,8 +2,9 @@
 
 The child has imported once what every plugin needs. For each entry point it forks a process, which
 has the time limit to itself, writes its answer into a pipe of its own, and is ended together with
-everything that it has started. What else a plugin prints goes nowhere. Where a process cannot be
-forked safely, the child loads a single plugin itself.
+what it has started. (Not with what has taken itself out of its group of processes, as `setsid` does:
+that goes on, holds no file of the child, and nobody waits for it.) What else a plugin prints goes
+nowhere. Where a process cannot be forked safely, the child loads a single plugin itself.
 """
 
 from __future__ import annotations
@@ -13,24 +14,26 @@ import contextlib
 import faulthandler
 import importlib
 import json
+import logging
 import os
 import re
 import secrets
 import select
 import signal
 import sys
+import threading
 import time
 import types
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import EntryPoint
 from typing import IO, Any
 
 import allkit
-from allkit.plugins.distributions import GROUP
+from allkit.plugins.distributions import GROUP, shown
 from allkit.plugins.loading import Loaded, load
 from allkit.telemetry import setting
 
@@ -52,6 +55,13 @@ LARGEST = 32 * 2**20
 """Bytes that a process may write into its pipe."""
 CANNOT_ANSWER = 113
 """The status of a process whose pipe is gone."""
+
+OF_ALLKIT = ("ALLKIT_", "HOME", "PYTHONPATH", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+"""How the variables of the environment begin that decide what allkit does."""
+OWN_FINDERS = ("_distutils_hack", "pkg_resources", "setuptools", "six")
+"""Modules that many import, and that put a finder before Python's own."""
+SOON = 0.5
+"""Seconds in which a thread of a plugin may end that only had something to prepare."""
 
 _PYTHON = os.path.dirname(os.__file__)
 _exit = os._exit  # a plugin may put another function in its place
@@ -274,6 +284,13 @@ class _Surroundings:
     filters: int
     signals: tuple[Any, ...]
     errors: tuple[Any, ...]
+    torch: tuple[str, bool]
+    variables: dict[str, str]
+    finders: frozenset[str]
+    umask: int
+    deepest: int
+    log: int
+    threads: bool
 
     @classmethod
     def now(cls) -> _Surroundings:
@@ -295,21 +312,37 @@ class _Surroundings:
             ),
             signals=tuple(map(signal.getsignal, (signal.SIGINT, signal.SIGTERM))),
             errors=tuple(sorted(numpy.geterr().items())) if numpy else (),
+            torch=_of_torch(),
+            variables={n: value for n, value in os.environ.items() if n.startswith(OF_ALLKIT)},
+            finders=_first_finders(),
+            umask=_umask(),
+            deepest=sys.getrecursionlimit(),
+            log=logging.root.manager.disable,
+            threads=_goes_on(),
         )
 
     def changed(self, before: _Surroundings) -> list[str]:
         """Return in words what is other than `before`, and does harm to others."""
         functions = {n for n, value in before.functions.items() if self.functions.get(n) != value}
+        variables = {name for name, _ in before.variables.items() ^ self.variables.items()}
+        finders = self.finders - before.finders
         found = {
             "changes the working folder": self.folder != before.folder,
             "takes folders off sys.path": not set(before.path) <= set(self.path),
             "closes standard input, output or error": self.streams != before.streams,
-            f"replaces the built-in {', '.join(sorted(functions)[:5])}": bool(functions),
+            f"replaces the built-in {_listed(functions)}": bool(functions),
             "removes modules that others have imported": not before.modules <= self.modules,
             "makes an error of every warning": self.filters > before.filters,
             "takes over Ctrl-C or the signal to end": self.signals != before.signals,
             "changes what NumPy does with numbers that overflow": bool(before.errors)
             and self.errors != before.errors,
+            "changes how torch computes everywhere": self.torch != before.torch,
+            f"changes {_listed(variables)} in the environment": bool(variables),
+            f"looks for every module first ({_listed(finders)})": bool(finders),
+            "changes who may read the files that are written (umask)": self.umask != before.umask,
+            "changes how deep calls may be (the recursion limit)": self.deepest != before.deepest,
+            "turns off the log of others": self.log != before.log,
+            "starts a thread that keeps the program from ending": self.threads,
         }
         return [words for words, so in found.items() if so]
 
@@ -320,3 +353,46 @@ def _usable(stream: IO[str] | None, number: int) -> bool:
     except OSError:
         return False
     return stream is not None and not getattr(stream, "closed", False)
+
+
+def _listed(names: Collection[str]) -> str:
+    return shown(", ".join(sorted(names)[:5]))
+
+
+def _of_torch() -> tuple[str, bool]:
+    """Return what kind of number torch computes with, and whether with gradients."""
+    torch: Any = sys.modules.get("torch")
+    if not hasattr(torch, "get_default_dtype") or not hasattr(torch, "is_grad_enabled"):
+        return "torch.float32", True
+    return str(torch.get_default_dtype()), bool(torch.is_grad_enabled())
+
+
+def _first_finders() -> frozenset[str]:
+    """Return the names of the finders of modules that are asked before Python's own."""
+    names = [
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in (one if isinstance(one, type) else type(one) for one in sys.meta_path)
+    ]
+    own = "_frozen_importlib_external.PathFinder"
+    first = names[: names.index(own)] if own in names else names
+    return frozenset(name for name in first if name.partition(".")[0] not in OWN_FINDERS)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # which can only be read by setting it
+    os.umask(mask)
+    return mask
+
+
+def _goes_on() -> bool:
+    """Say whether a thread goes on that Python waits for at its end; those of executors are ended then."""
+    executors = getattr(sys.modules.get("concurrent.futures.thread"), "_threads_queues", {})
+    others = [
+        thread
+        for thread in threading.enumerate()
+        if not thread.daemon and thread not in executors and thread is not threading.main_thread()
+    ]
+    until = time.monotonic() + SOON
+    for thread in others:
+        thread.join(max(0.0, until - time.monotonic()))
+    return any(thread.is_alive() for thread in others)

@@ -23,6 +23,7 @@ from allkit.errors import AllkitError, ConfigError, PluginError, did_you_mean
 from allkit.files import cache_folder, private_folder, write_whole
 from allkit.plugins.distributions import GROUP, Distribution, distributions, plain
 from allkit.plugins.sources import changing, content, state
+from allkit.plugins.sources import installed as recorded
 
 __all__ = ["Found", "installed", "known", "offers_of", "plain"]
 
@@ -58,13 +59,15 @@ class Found:
 
     @property
     def mark(self) -> str:
-        """What tells its code from that of others: the version, and a hash of sources that change.
+        """What tells its code from that of others: the version, and a hash of its files.
 
-        The hash is made anew only when a file has another time or size than when it was made.
+        Of an installed package the hash is that of its RECORD. Of sources that change it is made anew
+        only when a file has another time or size than when it was made.
         """
         files = changing(self.package, self.value)
         if not files:
-            return self.version
+            listed = recorded(self.package)
+            return f"{self.version}+{listed[:16]}" if listed else self.version
         file, key = cache_folder() / "plugins.json", _key(self)
         entry = _read(file).get(key, {})
         if "content" not in entry:

@@ -19,6 +19,8 @@ from allkit.plugins.guard import calling
 from allkit.plugins.loading import Loaded, load
 from allkit.plugins.offers import KINDS, Kind, Offer, Record
 from allkit.plugins.probe import watched
+from allkit.plugins.settings import kept_values
+from allkit.plugins.sources import of_module
 from allkit.records import API_VERSION, Backbone, BackboneFamily, Reference
 
 if TYPE_CHECKING:
@@ -86,12 +88,16 @@ class Plugin:
     built_in: bool = False
     found: catalogue.Found | None = field(default=None, repr=False)
     """Where it is installed; `None` for a built-in one and one that was registered by hand."""
+    source: str = field(default="", repr=False)
+    """A hash of the source of one that was registered by hand, where it has a file."""
     _records: tuple[tuple[Kind, Record], ...] | None = field(default=None, repr=False)
 
     @cached_property
     def mark(self) -> str:
-        """What tells its code from that of other versions: the version, and a hash of sources that change."""
-        return self.found.mark if self.found else self.version
+        """What tells its code from that of others: the version, and, if it is no built-in, a hash of it."""
+        if self.found:
+            return self.found.mark
+        return f"{self.version}+{self.source[:16]}" if self.source else self.version
 
     @property
     def origin(self) -> str:
@@ -166,12 +172,13 @@ class Registry:
     def problems(self) -> list[Problem]:
         """Return what is wrong with the plugins and their installations, and what to do.
 
-        Broken plugins, damaged installations, requirements that are not met, names that several offer,
-        and, as notes, plugins that offer nothing or are written for an old version of the contract.
+        Broken plugins, damaged installations, requirements that are not met, names and files that several
+        claim, and, as notes, plugins that offer nothing or are written for an old version of the contract.
         """
         from allkit.plugins.problems import problems
+        from allkit.plugins.suffixes import suffix_conflicts
 
-        return problems(self.plugins, self.conflicts())
+        return problems(self.plugins, self.conflicts(), suffix_conflicts(self))
 
     def _built_in(self, kind: Kind) -> Plugin:
         if kind not in self._own:
@@ -198,7 +205,7 @@ class Registry:
         self, module: object, *, name: str, distribution: str = "unpackaged", version: str = "0"
     ) -> Plugin:
         """Add a plugin by hand; `module` is anything with hook functions as attributes."""
-        plugin = Plugin(name, distribution, version)
+        plugin = Plugin(name, distribution, version, source=of_module(module))
         plugin.take(load(plugin.origin, name, lambda: module))
         self._others.append(plugin)
         return plugin
@@ -285,14 +292,16 @@ class Registry:
         asked = Reference.of(name)
         plugin = self.provider(kind, asked)
         chosen = getattr(self._record(kind, asked, plugin), "chosen", None)
-        settings = {} if chosen is None else chosen.model_dump(mode="json")
-        return Reference(asked.name, plugin.distribution, settings)
+        if chosen is None:
+            return Reference(asked.name, plugin.distribution)
+        with calling(plugin.origin, kind, asked.name, "settings"):
+            called = f"the {kind} {asked.name!r} of {plugin.origin}"
+            return Reference(asked.name, plugin.distribution, kept_values(chosen, called))
 
     def mark(self, kind: Kind, name: Any) -> str:
         """Return what tells the results of a record from those of all others, for the key of a cache.
 
-        Its name, its package with its version, its settings, and, of an installation whose sources may
-        change (an editable one), their hash.
+        Its name, its package with its version and a hash of its code, and its settings.
         """
         reference = self.reference(kind, name)
         plugin = self.provider(kind, name)

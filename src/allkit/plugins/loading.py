@@ -16,8 +16,9 @@ import pluggy
 from allkit import hookspecs
 from allkit.errors import AllkitError, PluginError, did_you_mean
 from allkit.plugins.distributions import GROUP, shown
-from allkit.plugins.guard import in_words, stopped
+from allkit.plugins.guard import Stopped, in_words, said
 from allkit.plugins.offers import HOOKS, Kind, Offer, Record
+from allkit.plugins.settings import require_kept
 from allkit.plugins.tracing import trace
 from allkit.records import API_VERSION, OLDEST_API_VERSION
 from allkit.records.naming import require_strict_name
@@ -69,13 +70,15 @@ def load(origin: str, target: str, module: Callable[[], object], *, alone: bool 
         trace(f"{origin}: import {target}", time.perf_counter() - start)
         result.api_version = _checked_version(getattr(plugin, "api_version", 1))
         records = tuple(_records(plugin, origin, result.api_version))
+        for kind, record in records:
+            require_kept(kind, record)
         result.offers = tuple(Offer.of(kind, record) for kind, record in records)
         result.records = records
         result.notes = tuple(_notes(result, plugin))
     # A plugin is a stranger's code: whatever it raises must not break the host. SystemExit is
     # what a script that was packaged by mistake raises.
     except BaseException as error:
-        if not alone and (isinstance(error, KeyboardInterrupt) or stopped(error)):
+        if not alone and issubclass(type(error), (KeyboardInterrupt, Stopped)):
             raise
         result.error = _reason(error, target)
     result.seconds = time.perf_counter() - start
@@ -104,14 +107,15 @@ def _notes(loaded: Loaded, module: object) -> Iterator[str]:
 def _reason(error: BaseException, target: str) -> str:
     # A plugin for a newer contract fails on a name or a field that is not there yet, before it
     # can say so; its source says it.
-    if isinstance(error, (ImportError, AttributeError, TypeError)):
+    if issubclass(type(error), (ImportError, AttributeError, TypeError)):
         declared = _declared_in_source(target)
         if declared is not None:
             try:
                 _checked_version(declared)
             except PluginError as refusal:
                 return str(refusal)
-    return shown(error, 1000) if isinstance(error, AllkitError) else in_words(error)
+    text = said(error) if issubclass(type(error), AllkitError) else None
+    return in_words(error) if text is None else shown(text, 1000)
 
 
 def _checked_version(declared: object) -> int:

@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 from allkit.plugins.distributions import distributions
 from allkit.plugins.requirements import unmet
+from allkit.plugins.suffixes import Claim
 
 __all__ = ["Problem", "problems"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong, or, as a `note`, worth knowing though everything works.
+    """Something that is wrong, or worth knowing though everything works.
+
+    `state` is `problem` for what is broken, `conflict` for what several packages claim, so that it is to
+    be said which is meant, and else `note`.
 
     `where` is the package with its version, or the path of a damaged installation; `what` is a
     sentence, and so is `fix`, which is empty where `what` says already what to do.
@@ -23,19 +27,25 @@ class Problem:
     where: str
     what: str
     fix: str = ""
-    state: Literal["problem", "note"] = "problem"
+    state: Literal["problem", "conflict", "note"] = "problem"
 
     def __str__(self) -> str:
         return " ".join(filter(None, (f"{self.where}: {self.what}", self.fix)))
 
 
-def problems(plugins: Iterable[Any], conflicts: Iterable[Any]) -> list[Problem]:
-    """Return what is wrong: with each `Plugin`, with the installations, and, by `Conflict`, between them."""
+def problems(
+    plugins: Iterable[Any], conflicts: Iterable[Any], claims: Iterable[Claim]
+) -> list[Problem]:
+    """Return what is wrong: with each `Plugin`, with the installations, and between them.
+
+    `conflicts` are names that several offer, each a `Conflict`, and `claims` files that several claim.
+    """
     plugins = list(plugins)
     return [
         *(problem for plugin in plugins for problem in _of_plugin(plugin)),
         *_of_installations({plugin.origin: plugin for plugin in plugins if plugin.found}.values()),
         *map(_of_conflict, conflicts),
+        *(Problem(" and ".join(c.origins), c.sentence, state=c.state) for c in claims),
     ]
 
 
@@ -60,4 +70,4 @@ def _of_installations(plugins: Iterable[Any]) -> Iterator[Problem]:
 
 def _of_conflict(conflict: Any) -> Problem:
     where = " and ".join(conflict.origins)
-    return Problem(where, f"Conflict: {conflict}", state="note" if conflict.own else "problem")
+    return Problem(where, f"Conflict: {conflict}", state="note" if conflict.own else "conflict")

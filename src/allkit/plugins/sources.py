@@ -1,22 +1,26 @@
-"""The files of a plugin that change without an installation, as those of an editable one do.
+"""What the code of a plugin is, beside its version: one version may be installed with other code.
 
-They are the files of its package, other than what Python or a tool made of them, and, for a module
-without a package, the modules beside it. A file of up to 32 MB counts by its content, a larger one,
-such as weights, by its size and the time of its last change.
+An installed package lists its files with their hashes (RECORD), which an installation replaces. What
+changes without one, as the files of an editable installation do, is looked at itself: the files of the
+package, other than what Python or a tool made of them, and, for a module without a package, the
+modules beside it. A file of up to 32 MB counts by its content, a larger one, such as weights, by its
+size and the time of its last change.
 """
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import importlib.util
 import json
 import os
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from allkit.plugins.distributions import Distribution
 
-__all__ = ["changing", "content", "state"]
+__all__ = ["changing", "content", "installed", "of_module", "state"]
 
 LARGEST = 32 * 2**20
 MOST = 2000
@@ -30,7 +34,7 @@ def changing(package: Distribution, value: str) -> list[Path]:
 
     Empty where the code was installed, so that the version tells all of it.
     """
-    editable = '"editable": true' in package.text("direct_url.json")
+    editable = _is_editable(package)
     if not editable and package.text("RECORD"):
         return []
     tops = {
@@ -38,6 +42,40 @@ def changing(package: Distribution, value: str) -> list[Path]:
         *package.text("top_level.txt").split(),
     }
     return sorted({file for top in tops for file in _of_module(top, editable, package.root)})
+
+
+def _is_editable(package: Distribution) -> bool:
+    try:
+        return json.loads(package.text("direct_url.json"))["dir_info"]["editable"] is True
+    except (ValueError, LookupError, TypeError, RecursionError):  # there is none, as a rule
+        return False
+
+
+def installed(package: Distribution) -> str:
+    """Return a hash of the files of an installed package, as its RECORD lists them; empty without.
+
+    Not of those that Python made of them, of its metadata and of its commands, which are others in
+    each environment. What is listed without a hash is read.
+    """
+    rows = []
+    for line in csv.reader(package.text("RECORD").splitlines()):
+        name, digest = (line[0], line[1]) if len(line) > 1 else (*line, "")
+        top = name.partition("/")[0]
+        if name.endswith(MADE) or top == ".." or top.endswith((".dist-info", ".egg-info")):
+            continue
+        file = package.root / name
+        rows.append([name, digest or (content([file]) if file.is_file() else "")])
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest() if rows else ""
+
+
+def of_module(module: object) -> str:
+    """Return a hash of the file, or the package, that a module was imported from; empty without one."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(module, types.ModuleType) or not file or not os.path.isfile(file):
+        return ""
+    path = Path(file)
+    package = path.name == "__init__.py"
+    return content(sorted(_inside(path.parent)) if package else [path])
 
 
 def _of_module(top: str, editable: bool, root: Path) -> Iterator[Path]:

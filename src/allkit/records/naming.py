@@ -17,6 +17,8 @@ __all__ = [
     "require_name",
     "require_settings",
     "require_strict_name",
+    "to_install",
+    "valid_package",
 ]
 
 API_VERSION = 2
@@ -28,6 +30,7 @@ LONGEST = 100
 """Characters of a name."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]*")
 _STRICT = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]*")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -60,12 +63,16 @@ class Reference(NamedTuple):
                 "{NAME: {SETTING: VALUE}}."
             )
         named, brace, rest = value.partition("{")
-        package, slash, name = named.rpartition("/")
+        package, slash, name = (part.strip() for part in named.partition("/"))
         if slash and not package:
             raise PluginError(
                 f"{value!r:.200} has no package before its slash. Write PACKAGE/NAME."
             )
-        return cls(name.strip(), package.strip(), _settings(brace + rest, value) if brace else {})
+        if not slash or not valid_package(
+            package
+        ):  # `timm:hf-hub:owner/model` is a member of a family
+            name, package = named.strip(), ""
+        return cls(name, package, _settings(brace + rest, value) if brace else {})
 
     @property
     def qualified(self) -> str:
@@ -82,7 +89,15 @@ class Reference(NamedTuple):
         """The settings as JSON with sorted keys; empty where there are none."""
         if not self.settings:
             return ""
-        return json.dumps(dict(self.settings), sort_keys=True, separators=(",", ":"), default=str)
+        try:
+            return json.dumps(
+                dict(self.settings), sort_keys=True, separators=(",", ":"), allow_nan=False
+            )
+        except (TypeError, ValueError, RecursionError) as error:
+            raise PluginError(
+                f"The settings of {self.qualified!r} cannot be written as JSON ({error}). Give finite "
+                f"numbers, texts, true, false, lists, and mappings of texts to such."
+            ) from None
 
     @property
     def plain(self) -> str | dict[str, dict[str, Any]]:
@@ -92,13 +107,35 @@ class Reference(NamedTuple):
 
 def _settings(text: str, whole: str) -> dict[str, Any]:
     try:
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refused, object_pairs_hook=_each_once)
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         raise PluginError(
             f"The settings in {whole!r:.200} are not JSON. In YAML write {{NAME: {{SETTING: VALUE}}}}."
         )
+    return values
+
+
+def valid_package(name: str) -> bool:
+    """Say whether `name` may be that of a package: what names none is never said to be installed."""
+    return len(name) <= LONGEST and _PACKAGE.fullmatch(name) is not None
+
+
+def to_install(package: str, version: str) -> str:
+    """Return what is to be installed, `PACKAGE==VERSION`; a version that is none is left out."""
+    return f"{package}=={version}" if _VERSION.fullmatch(version) else package
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a mapping; of a name that is there twice one value would be lost."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("a name is there twice")
     return values
 
 

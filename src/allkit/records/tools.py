@@ -135,7 +135,8 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.state not in ("problem", "note"):
-            raise PluginError(f"A finding has the state {self.state!r:.100}: problem or note.")
+            # Of Python's own kind, so that the guard says by which check of which package.
+            raise ValueError(f"A finding has the state {self.state!r:.100}; give problem or note.")
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,8 @@ FORMAT = 3
 other pictures of cells than the 24 largest of each tile."""
 PROBES, HASH = 64, 80
 MOST_LIMITS = 1000
-EXPORTER = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._+:-]*$"
+EXPORTER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}/[A-Za-z0-9][A-Za-z0-9._+:-]{0,99}$"
+"""The full name of an exporter. What a file names so is printed, and is said to be installed."""
 
 
 def _no_formula(text: str) -> str:
@@ -106,7 +107,7 @@ class _Description(BaseModel):
     max_cells: Annotated[int, Field(strict=True, ge=1, le=200)] = 24
     spread: Flag = False
     data: Hex = ""
-    exporter: Annotated[str, Field(strict=True, max_length=400, pattern=EXPORTER)] = "allkit/any"
+    exporter: Annotated[str, Field(strict=True, pattern=EXPORTER)] = "allkit/any"
     """What wrote the file, `PACKAGE/NAME`; files of 0.2.0 and before do not say."""
     settings: dict[Name, Any] = {}
     """Those of the exporter that it was written with."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from allkit.errors import AllkitError, ExportError
 from allkit.images.batches import by_shape
 from allkit.images.selection import Selection
+from allkit.plugins.guard import calling
 from allkit.records import Prediction
 from allkit.runtime.answers import stream
 from allkit.runtime.description import FORMAT, check_description, require_format, trust_of
@@ -163,14 +164,14 @@ class GraphPredictor(ABC):
         self, feed: Arrays, names: Sequence[str], rows: int
     ) -> list[npt.NDArray[np.float32]]:
         """Return the named outputs; raise `ExportError` where the graph gives none that can be these."""
-        try:
-            columns = list(self.compute(feed, names))
-        except (AllkitError, MemoryError, TooMuch):
-            raise
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - each engine raises its own types
-            raise ExportError(
-                f"{self.path} cannot answer: {self._failure(error)} Export it again."
-            ) from None
+        columns: list[npt.NDArray[np.float32]] | TooMuch
+        with calling("", "exporter", "", "compute", failed=self._failed):
+            try:
+                columns = list(self.compute(feed, names))
+            except TooMuch as error:
+                columns = error
+        if isinstance(columns, TooMuch):
+            raise columns
         if len(columns) != len(names):
             raise ExportError(
                 f"{self.path} cannot answer: of {', '.join(names)}, `compute` gave {len(columns)}."
@@ -179,19 +180,16 @@ class GraphPredictor(ABC):
             self._require_answers(name, values, rows)
         return columns
 
-    def _failure(self, error: BaseException) -> str:
-        reason = (str(error).splitlines() or [repr(error)])[0][:200]
+    def _failed(self, words: str) -> ExportError:
         by = str(self.info.get("exporter", ""))
         package, _, name = by.rpartition("/")
-        if package in ("", "allkit"):
-            return reason
-        from importlib import metadata
+        if package not in ("", "allkit"):
+            from importlib import metadata
 
-        from allkit.plugins.guard import in_words
-
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            package = f"{package} {metadata.version(package)}"
-        return f"the exporter {name!r} of {package} failed in `compute`: {in_words(error)}"
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                package = f"{package} {metadata.version(package)}"
+            words = f"the exporter {name!r} of {package} failed in `compute`: {words}"
+        return ExportError(f"{self.path} cannot answer: {words} Export it again.")
 
     def _require_answers(self, name: str, values: Any, rows: int) -> None:
         content = self.trust.content

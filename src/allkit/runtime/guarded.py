@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from allkit.plugins.guard import calling
+from allkit.plugins.guard import calling, each
 from allkit.records import Prediction, Predictor
 
 __all__ = ["GuardedPredictor"]
@@ -49,7 +49,8 @@ class GuardedPredictor:
     def stream(self, images: Any, *, batch_size: int = 16) -> Iterator[Prediction]:
         """Yield one answer an image, as `Predictor` says."""
         with self._step("stream"):
-            yield from self.predictor.stream(images, batch_size=batch_size)
+            answers = iter(self.predictor.stream(images, batch_size=batch_size))
+        return each(answers, (self.origin, "exporter", self.name, "stream"))
 
     def _step(self, step: str) -> Any:
         return calling(self.origin, "exporter", self.name, step)

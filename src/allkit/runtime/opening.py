@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +10,17 @@ from allkit.errors import CheckpointError, ConfigError, ExportError, PluginError
 from allkit.plugins import Plugin, registry
 from allkit.plugins.asked import bound
 from allkit.plugins.catalogue import plain
+from allkit.plugins.suffixes import own_suffix
 from allkit.runtime.guarded import GuardedPredictor
-from allkit.runtime.reading import look_alike, named_otherwise, read_plain
+from allkit.runtime.reading import PACKED, ZIP, look_alike, named_otherwise, read_plain
 from allkit.runtime.seal import exporter_in
 from allkit.runtime.signature import require_trusted
+from allkit.runtime.trailer import broken_trailer, has_trailer, parts_of
 
 if TYPE_CHECKING:
     from allkit.records import Exporter, Predictor
 
-__all__ = ["load", "open_file", "opened", "own_suffix", "same_exporter", "suffix_conflicts"]
+__all__ = ["load", "open_file", "opened", "same_exporter"]
 
 OWN = "allkit"
 Offered = list[tuple[Plugin, str]]
@@ -56,13 +57,16 @@ def open_file(path: Path) -> Predictor:
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist. Give a model folder or an exported file.")
-    own = own_suffix(path.name)
-    if own:
-        exporter = registry().get("exporter", own)
-    else:
-        exporter = _chosen(path, _offered(path.name))
+    own = own_suffix(registry(), path.name)
+    exporter = registry().get("exporter", own) if own else _chosen(path, _offered(path.name))
     require_trusted(path)  # here too: the exporter of a plugin may not ask
-    return opened(exporter, path)
+    try:
+        return opened(exporter, path)
+    except ExportError as error:
+        named = exporter_in(read_plain(path, ExportError, follow=True)) if own else ""
+        if named not in ("", own):
+            raise ExportError(f"{path} {_whose(named)}") from error
+        raise
 
 
 def opened(exporter: Exporter, path: Path) -> Predictor:
@@ -88,17 +92,6 @@ def opened(exporter: Exporter, path: Path) -> Predictor:
     return GuardedPredictor(predictor, origin, exporter.name)
 
 
-def own_suffix(name: str) -> str:
-    """Return the format of allkit's own that a file of this name has, `allkit/onnx`; empty where none.
-
-    No plugin is looked for.
-    """
-    for plugin, offer in registry().offers("exporter", own=True):
-        if name.endswith(offer.suffixes):
-            return f"{plugin.distribution}/{offer.name}"
-    return ""
-
-
 def _offered(name: str) -> Offered:
     """Return which exporters have the suffix of a file of this name; nothing is imported."""
     return [
@@ -109,10 +102,15 @@ def _offered(name: str) -> Offered:
 
 
 def _chosen(path: Path, offered: Offered) -> Exporter:
-    """Return the one exporter that is to open a file, of those that have its suffix."""
-    if not offered:
-        raise _nobody(path)
-    named = exporter_in(read_plain(path, ExportError, follow=True))
+    """Return the one exporter that is to open a file, of those that have its suffix.
+
+    What the file says of itself goes before what it looks like: a payload may be a zip.
+    """
+    try:
+        data = read_plain(path, ExportError, follow=True)
+    except FileNotFoundError:  # it went away meanwhile
+        data = b""
+    named = exporter_in(data)
     of_file = [
         (plugin, name)
         for plugin, name in offered
@@ -120,20 +118,66 @@ def _chosen(path: Path, offered: Offered) -> Exporter:
     ]
     if len(of_file) == 1:
         return _record(*of_file[0])
-    others = " and ".join(f"{plugin.distribution}/{name}" for plugin, name in offered)
     if named and not of_file:
-        package = named.partition("/")[0]
-        raise ExportError(
-            f"{path} was written by the exporter {named}, which is not installed here, and {others} is "
-            f"another one for the same suffix. Type: pip install {package}"
-        )
+        raise ExportError(f"{path} {broken_trailer(data) or _whose(named)}")
+    what = _wrong_with(data) or (not offered and _mistaken(path, data))
+    if what:
+        raise ExportError(f"{path} {what}")
+    if not offered:
+        raise _nobody(path)
     packages = " or ".join(
         sorted({f"ALLKIT_PLUGINS={plugin.distribution}" for plugin, _ in offered})
     )
     raise ExportError(
-        f"{path} could be a file of {others}, and does not say of which. Set {packages}, with every other "
-        f"package that is needed, or export the model again, so that the file says it."
+        f"{path} could be a file of {_names(offered)}, and does not say of which. If one of them wrote it, "
+        f"it was cut off: copy it again. An older file may say nothing: set {packages}, with every other "
+        f"package that is needed, or export the model again."
     )
+
+
+def _names(offered: Offered) -> str:
+    return " and ".join(f"{plugin.distribution}/{name}" for plugin, name in offered)
+
+
+def _wrong_with(data: bytes) -> str:
+    """Return what is wrong with a file whatever its format is; empty where nothing is known to be."""
+    if has_trailer(data):
+        try:
+            parts_of(data, "")
+        except ExportError as error:
+            return str(error).strip()
+    if not data or not data.strip(b"\0"):
+        return look_alike(data)
+    return broken_trailer(data)
+
+
+def _mistaken(path: Path, data: bytes) -> str:
+    """Return what a file without an exporter is instead, by its content, then by its name."""
+    what = look_alike(data)
+    return named_otherwise(path) if what in ("", ZIP, PACKED) else what
+
+
+def _whose(named: str) -> str:
+    """Return who wrote a file that nobody here opens, and what to do; `named` is what the file names."""
+    package, _, name = named.partition("/")
+    host, by = registry(), f"was written by the exporter {named}"
+    mine = [plugin for plugin in host.plugins if plain(plugin.distribution) == plain(package)]
+    for plugin in mine:
+        for offer in plugin.offers:
+            if (offer.kind, offer.name) == ("exporter", name):
+                ends = " or ".join(offer.suffixes)
+                return f"{by}, whose files end in {ends}. Give it that end of its name again."
+    for plugin in mine:
+        if plugin.error:
+            return f"{by}, which is installed but broken: {plugin.error}"
+    if mine:
+        return (
+            f"{by}, which {mine[0].origin} does not offer. Install the version of {package} that wrote it, "
+            f"or export the model again."
+        )
+    if any(plain(origin.partition(" ")[0]) == plain(package) for origin in host.left_out):
+        return f"{by}, which ALLKIT_PLUGINS leaves out here. Add {package} to it."
+    return f"{by}, which is not installed here. Type: pip install {package}"
 
 
 def same_exporter(named: str, package: str, name: str) -> bool:
@@ -157,40 +201,12 @@ def _record(plugin: Plugin, name: str) -> Exporter:
 
 
 def _nobody(path: Path) -> ExportError:
-    try:
-        what = look_alike(read_plain(path, ExportError, follow=True)) or named_otherwise(path)
-    except FileNotFoundError:
-        what = ""
-    if what:
-        return ExportError(f"{path} {what}")
-    broken = [plugin.origin for plugin in registry().plugins if plugin.error]
+    host = registry()
+    broken = [plugin.origin for plugin in host.plugins if plugin.error]
     note = f" Plugins that failed to load: {', '.join(broken)}; see `allkit plugins`."
+    out = f" ALLKIT_PLUGINS leaves out: {', '.join(host.left_out)}."
     return ExportError(
-        f"{path} is no model: no exporter has the suffix {path.suffix!r}. Give a model "
-        f"folder or an exported file.{note if broken else ''}"
+        f"{path} is no model: no exporter has the suffix {path.suffix!r}, and nothing in it says which "
+        f"wrote it. Give a model folder or an exported file; of one that was cut off, copy it again."
+        f"{note if broken else ''}{out if host.left_out else ''}"
     )
-
-
-def suffix_conflicts() -> Iterator[str]:
-    """Yield a sentence for each suffix of files that several exporters have; nothing is imported."""
-    own = {
-        suffix for _, offer in registry().offers("exporter", own=True) for suffix in offer.suffixes
-    }
-    by_suffix: dict[str, Offered] = {}
-    for plugin, offer in registry().offers("exporter"):
-        for suffix in offer.suffixes:
-            by_suffix.setdefault(suffix, []).append((plugin, offer.name))
-    for suffix, offered in sorted(by_suffix.items()):
-        others = [(p, name) for p, name in offered if not p.built_in]
-        names = " and ".join(f"{p.distribution}/{name} ({p.origin})" for p, name in others)
-        taken = next((one for one in own if suffix.endswith(one)), "")
-        if taken and others:
-            yield (
-                f"{names}: the suffix {suffix} is that of a format of allkit's own, which opens every such "
-                f"file, so that nothing can be exported with it. Its author chooses another suffix."
-            )
-        elif len(others) > 1:
-            yield (
-                f"The files of {names} have the suffix {suffix}. Each says by which it was written; one "
-                f"that does not cannot be opened while both are installed."
-            )

@@ -21,6 +21,8 @@ from allkit.images.mistaken import pretender
 
 __all__ = [
     "MOST_BYTES",
+    "PACKED",
+    "ZIP",
     "look_alike",
     "memory_bytes",
     "named_otherwise",
@@ -32,6 +34,11 @@ MOST_BYTES = 8 * 2**30
 """Size of the largest file of a model that is read."""
 HALF = (".part", ".partial", ".crdownload", ".download", ".tmp", ".aria2", ".incomplete")
 """Suffixes under which programs keep what they have not downloaded whole."""
+ZIP, PACKED = (
+    "is a zip. Unpack it, and give what is in it.",
+    "is a packed archive. Unpack it, and give what is in it.",
+)
+"""What `look_alike` says of archives of which no more is known: a payload of an exporter may be one."""
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 
 Refusal = Callable[[str], AllkitError]
@@ -123,7 +130,7 @@ def look_alike(data: bytes, *, zipped: bool = False) -> str:
             "opens none; give a model folder or an exported file."
         )
     if data[:2] == b"\x1f\x8b" or data[:6] in (b"7z\xbc\xaf'\x1c", b"\xfd7zXZ\0"):
-        return "is a packed archive. Unpack it, and give what is in it."
+        return PACKED
     return ""
 
 
@@ -132,7 +139,7 @@ def _of_zip(data: bytes) -> str:
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             names = file.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        names = []
+        return "begins like a zip and has no end: it was cut off. Copy it again from where it was made."
     if any(name.endswith(("/data.pkl", "data.pkl")) for name in names):
         return (
             "is a pickle, as torch.save writes it, which can run code when it is opened. allkit "
@@ -140,7 +147,7 @@ def _of_zip(data: bytes) -> str:
         )
     if any(name.endswith("SHA256SUMS") for name in names):
         return "is a zip of a model folder. Unpack it, and give the folder in it."
-    return "is a zip. Unpack it, and give what is in it."
+    return ZIP
 
 
 def named_otherwise(path: Path) -> str:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from allkit.errors import ExportError
+from allkit.runtime.description import EXPORTER
 from allkit.runtime.reading import look_alike, parse_json, read_plain
 from allkit.runtime.signature import doubt, require_trusted
-from allkit.runtime.trailer import has_trailer, parts_of, with_trailer
+from allkit.runtime.trailer import AGAIN, has_trailer, parts_of, with_trailer
 
 __all__ = [
     "SEAL_BLANK",
@@ -41,7 +42,7 @@ SEAL_BLANK = "0" * 64
 _PATTERN = re.compile(rb'"sha256": "([0-9a-f]{64})"')
 _ROOM, _ROOM_PER_CLASS = 4096, 128  # bytes that the parity may take
 _BLANK = re.compile(rb'"proof": "(~+)"')
-_EXPORTER = re.compile(rb'"exporter": "([\w.-]{1,200}/[\w.+:-]{1,200})"', re.ASCII)
+_EXPORTER = re.compile(rf'"exporter": "({EXPORTER[1:-1]})"'.encode())
 INSTEAD = "Write it with `allkit.exporting.write`, which touches nothing in it."
 
 
@@ -107,15 +108,20 @@ def with_parity(
 
 
 def read_sealed(path: Path) -> bytes:
-    """Return the bytes of an exported file.
+    """Return the bytes of a file that is sealed in its blanks.
 
-    Raises `ExportError` if it is missing, no plain file or was altered, and if the site trusts certain
-    keys only (`ALLKIT_TRUSTED_KEYS`) and none of them signed it. Warns where a signature beside it is
-    damaged or not its own.
+    Raises `ExportError` if it is missing, no plain file, was altered, or has a trailer, and if the site
+    trusts certain keys only (`ALLKIT_TRUSTED_KEYS`) and none of them signed it. Warns where a signature
+    beside it is damaged or not its own.
     """
     data = bytes_of(path)
     content = hashlib.sha256(data).hexdigest()
     require_trusted(path, content)
+    if has_trailer(data):  # its hash is right whatever was done to what lies before it
+        raise ExportError(
+            f"{path} has a trailer behind it, which files of its format have not: it was altered after it "
+            f"was exported. {AGAIN}"
+        )
     check_seal(data, str(path))
     doubted = doubt(path, content)
     if doubted:
@@ -172,7 +178,7 @@ def _require_whole_zip(data: bytes) -> None:
 
 
 def exporter_in(data: bytes) -> str:
-    """Return the exporter that a file names, `PACKAGE/NAME`; empty where it names none, or several.
+    """Return the exporter that a file names, `PACKAGE/NAME`; empty where it names none, several or no name.
 
     Nothing is checked: it says who is to be asked to open the file, which then checks it.
     """
@@ -181,7 +187,7 @@ def exporter_in(data: bytes) -> str:
             named = parse_json(parts_of(data, "").description).get("exporter")
         except (ExportError, ValueError, AttributeError):
             return ""
-        return named if isinstance(named, str) else ""
+        return named if isinstance(named, str) and re.fullmatch(EXPORTER, named) else ""
     found = set(_EXPORTER.findall(data))
     return found.pop().decode() if len(found) == 1 else ""
 

@@ -25,23 +25,36 @@ def own_function(function: Any) -> Any:
 
 
 def imports_quickly(record: Any) -> None:
-    """Its module is imported within a second, and leaves heavy libraries for when it is called."""
+    """Its module is imported within a second, and leaves heavy libraries for when it is called.
+
+    The second is of a processor, and the best of three counts: whatever else the machine does is no fault
+    of the module.
+    """
     step, function = function_of(record)
     module = getattr(own_function(function), "__module__", "")
     if not module or module == "__main__":
         raise Skipped("it is not in a module that can be imported")
-    done = _run(
-        "import time, importlib, numpy, pydantic, allkit.records\n"
-        "from allkit import hookimpl\nbefore, start = set(sys.modules), time.perf_counter()\n"
-        f"importlib.import_module({module!r})\n"
-        f"print(time.perf_counter() - start, *({HEAVY!r} & set(sys.modules) - before))"
+    taken = []
+    for _ in range(3):
+        done = _run(
+            "import time, importlib, numpy, pydantic, allkit.records\n"
+            "from allkit import hookimpl\nbefore, start = set(sys.modules), time.process_time()\n"
+            f"importlib.import_module({module!r})\n"
+            f"print(time.process_time() - start, *({HEAVY!r} & set(sys.modules) - before))"
+        )
+        if done.returncode:
+            raise Skipped(f"{module} cannot be imported by its name")
+        seconds, *heavy = done.stdout.decode().splitlines()[-1].split()
+        names = ", ".join(sorted(heavy))
+        require(not heavy, f"Importing {module} imports {names}. Import them inside `{step}`.")
+        taken.append(float(seconds))
+        if taken[-1] <= IMPORT_SECONDS:
+            return
+    require(
+        False,
+        f"Importing {module} takes {min(taken):.1f} s of a processor, at best of three times; at most "
+        f"{IMPORT_SECONDS:g} s is allowed. Import what is slow inside `{step}`.",
     )
-    if done.returncode:
-        raise Skipped(f"{module} cannot be imported by its name")
-    seconds, *heavy = done.stdout.decode().splitlines()[-1].split()
-    names = ", ".join(sorted(heavy))
-    require(not heavy, f"Importing {module} imports {names}. Import them inside `{step}`.")
-    require(float(seconds) <= IMPORT_SECONDS, f"Importing {module} takes {float(seconds):.1f} s.")
 
 
 def called_alone(function: Any, given: Any, use: str) -> str:

@@ -16,8 +16,10 @@ import numpy as np
 from PIL import Image
 
 from allkit.errors import AllkitError, ExportError
+from allkit.plugins import registry
 from allkit.plugins.asked import bound
 from allkit.plugins.guard import Guarded
+from allkit.plugins.suffixes import own_suffix
 from allkit.records import Exporter, Prediction, Predictor, Reference
 from allkit.runtime.opening import same_exporter
 from allkit.runtime.seal import check_seal, exporter_in, with_parity
@@ -363,6 +365,17 @@ def its_file_is_sealed_and_names_its_exporter(record: Exporter) -> None:
     )
 
 
+def has_a_suffix_of_its_own(record: Exporter) -> None:
+    """Its suffix is not that of a format of allkit's own, which would open its files."""
+    package = getattr(record.open, "origin", "").partition(" ")[0]
+    taken = "" if package == "allkit" else own_suffix(registry(), f"model{record.suffix}")
+    require(
+        not taken,
+        f"Files *{record.suffix} are those of {taken}: that would open them, and nothing can be exported "
+        f"with {record.name}. Choose another suffix.",
+    )
+
+
 class _Failing:
     """A model of which nothing can be made."""
 
@@ -386,6 +399,7 @@ def an_error_leaves_no_file(record: Exporter) -> None:
 
 
 CHECKS = (
+    has_a_suffix_of_its_own,
     writes_one_file,
     answers_like_the_model,
     answers_like_a_model_with_cells,

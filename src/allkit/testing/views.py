@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from allkit.network.standardise import Standardise, to_batches
+from allkit.plugins import using
 from allkit.records import InputSpec, View
 from allkit.testing.alone import imports_quickly
 from allkit.testing.checks import require
@@ -140,7 +141,6 @@ def changes_no_global_state(record: View) -> None:
 def goes_through_the_model_folder(record: View) -> None:
     """A classifier that is shown it, saved and loaded, gives the same probabilities."""
     import allkit
-    from allkit.plugins import using
 
     images, model = list(sample_images()), model_of(record)
     with tempfile.TemporaryDirectory() as folder, using(host_of(record)):
@@ -151,7 +151,7 @@ def goes_through_the_model_folder(record: View) -> None:
 
 def exports_to_onnx(record: View) -> None:
     """A classifier that is shown it, written as ONNX, answers like the classifier."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, using(host_of(record)):
         # `export` runs the file on these images and raises when an answer differs.
         model_of(record).export(Path(folder) / "model.onnx", check=list(sample_images()))
 

@@ -30,6 +30,7 @@ from allkit.model.own import structure_of
 from allkit.model.provenance import Provenance
 from allkit.network.hashes import weights_hash
 from allkit.network.modules import Branches, Network, fingerprint
+from allkit.network.standardise import view_fingerprint
 from allkit.training.backbone import TrainingBackbone
 from allkit.training.division import Division
 from allkit.training.own import NOTHING, OwnParts
@@ -122,6 +123,7 @@ def backbone_info(backbone: TrainingBackbone, network: Network) -> BackboneInfo:
         finder=backbone.finder,
         tiles=record.input.bag != "field",
         fingerprint=fingerprint(network.backbone, record.input),
+        view_fingerprint=view_fingerprint(record.input),
         structure=structure_of(backbone.module) if is_own(record.name) else "",
     )
 

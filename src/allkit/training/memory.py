@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from allkit.plugins.guard import no_memory
 from allkit.runtime import memory
 
 __all__ = ["free_bytes", "out_of_memory", "peak_bytes"]
@@ -25,8 +26,4 @@ def free_bytes() -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that the device has no memory left."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    text = str(error).lower()
-    signs = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, RuntimeError) and any(sign in text for sign in signs)
+    return no_memory(error)
