@@ -590,7 +590,7 @@ def test_the_table_of_images_without_labels_has_an_empty_column(tmp_path):
 def test_a_set_of_the_same_images_does_not_look_at_them_again(folder, monkeypatch):
     data = Dataset.open(folder)
     hashes, signatures = data.hashes, data.signatures
-    monkeypatch.setattr("allkit.data.passes.digest", None)
+    monkeypatch.setattr("allkit.data.passes.ImagePasses._hashed", None)
     monkeypatch.setattr("allkit.data.relations.signature", None)
     part = data.subset([3, 1])
     assert part.hashes == (hashes[3], hashes[1])
