@@ -149,6 +149,17 @@ def test_a_bug_is_none_of_these():
 # ── an end that is asked for ───────────────────────────────────────────────────────────────
 
 
+@pytest.fixture
+def usual_signals():
+    """The handlers that Python begins with: a library of another test may have put its own there."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_command_once_and_a_second_one_does_not_disturb_the_end(number, status):
     before = signal.getsignal(number)
@@ -169,6 +180,7 @@ def test_signals_that_the_host_handles_stay_its_own():
         signal.signal(signal.SIGTERM, before)
 
 
+@pytest.mark.usefixtures("usual_signals")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_whoever_ends_a_training_is_told_what_is_kept(cli, monkeypatch, tmp_path, number, status):
     def work(*_, **__):

@@ -103,7 +103,9 @@ def test_what_needs_training_packages_says_what_to_type(light, exported, tiny_fo
         ("verify", exported, tiny_folder, tmp_path),
     ):
         done = light(*arguments)
-        assert (done.returncode, "pip install 'allkit[train]'" in done.stderr) == (2, True)
+        assert (done.returncode, "pip install 'allkit[train]'" in done.stderr) == (2, True), (
+            done.stderr
+        )
         assert "Traceback" not in done.stderr
 
 

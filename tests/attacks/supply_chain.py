@@ -41,7 +41,7 @@ COPYLEFT = re.compile(r"\b(A?GPL|Affero|(?<!Lesser )General Public)", re.I)
 LESSER = re.compile(r"\bLGPL|Lesser General Public", re.I)
 BANNED = re.compile(
     r"^(pickle|cPickle|dill|cloudpickle|joblib|marshal|shelve)\.(load|loads|Unpickler|open)$"
-    r"|^torch\.hub\.|load_state_dict_from_url$|^yaml\.(unsafe_load|full_load|load_all)$"
+    r"|^torch\.hub\.(?!get_dir$)|load_state_dict_from_url$|^yaml\.(unsafe_load|full_load|load_all)$"
     r"|^(eval|exec|__import__)$|^os\.(system|popen)$|^(skops|keras)\."
 )
 """Calls by which a file that is read could run code."""

@@ -93,7 +93,7 @@ def export(
     if calibrate is not None and not int8:
         raise ConfigError("--calibrate is for int8. Give --int8 too, or leave it out.")
     if format_name is None:
-        from allkit.model.export import format_of_name
+        from allkit.runtime.opening import format_of_name
 
         format_name = format_of_name(out.name)
     precision = "int8" if int8 else "float32"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allkit.data.dataset import Dataset
-from allkit.errors import ConfigError, ExportError, PluginError
+from allkit.errors import ExportError, PluginError
 from allkit.evaluation.parity import Answering, ParityReport, measure_parity
 from allkit.evaluation.parity_images import calibration_and_compared, hash_of, pixels_of
 from allkit.evaluation.repetition import answers_on_probes
@@ -31,7 +31,6 @@ __all__ = [
     "Exported",
     "Format",
     "chosen_exporter",
-    "format_of_name",
     "with_settings",
     "write_export",
 ]
@@ -73,29 +72,6 @@ def with_settings(format: Format, settings: Mapping[str, Any]) -> Reference:
     """Return the reference of a format with these settings beside those that it has already."""
     reference = Reference.of(format)
     return reference._replace(settings={**reference.settings, **settings})
-
-
-def format_of_name(name: str) -> str:
-    """Return the one format whose suffix a file of this name has; raise `ConfigError` unless it is one."""
-    host = registry()
-    offers = host.offers("exporter")
-    own = own_suffix(host, name)
-    if own:
-        return own.rpartition("/")[2]
-    found = [f"{p.distribution}/{o.name}" for p, o in offers if name.endswith(o.suffixes)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(
-            f"Several formats have the suffix of {name!r}. Name one: --format {' or '.join(found)}."
-        )
-    known = ", ".join(
-        f"{o.name if p.built_in else f'{p.distribution}/{o.name}'} ({', '.join(o.suffixes)})"
-        for p, o in offers
-    )
-    raise ConfigError(
-        f"No format has the suffix of {name!r}. Name the file after one, or give --format too: {known}."
-    )
 
 
 def chosen_exporter(

@@ -20,7 +20,7 @@ from allkit.runtime.trailer import broken_trailer, has_trailer, parts_of
 if TYPE_CHECKING:
     from allkit.records import Exporter, Predictor
 
-__all__ = ["load", "open_file", "opened", "same_exporter"]
+__all__ = ["format_of_name", "load", "open_file", "opened", "same_exporter"]
 
 OWN = "allkit"
 Offered = list[tuple[Plugin, str]]
@@ -178,6 +178,29 @@ def _whose(named: str) -> str:
     if any(plain(origin.partition(" ")[0]) == plain(package) for origin in host.left_out):
         return f"{by}, which ALLKIT_PLUGINS leaves out here. Add {package} to it."
     return f"{by}, which is not installed here. Type: pip install {package}"
+
+
+def format_of_name(name: str) -> str:
+    """Return the one format whose suffix a file of this name has; raise `ConfigError` unless it is one."""
+    host = registry()
+    offers = host.offers("exporter")
+    own = own_suffix(host, name)
+    if own:
+        return own.rpartition("/")[2]
+    found = [f"{p.distribution}/{o.name}" for p, o in offers if name.endswith(o.suffixes)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ConfigError(
+            f"Several formats have the suffix of {name!r}. Name one: --format {' or '.join(found)}."
+        )
+    known = ", ".join(
+        f"{o.name if p.built_in else f'{p.distribution}/{o.name}'} ({', '.join(o.suffixes)})"
+        for p, o in offers
+    )
+    raise ConfigError(
+        f"No format has the suffix of {name!r}. Name the file after one, or give --format too: {known}."
+    )
 
 
 def same_exporter(named: str, package: str, name: str) -> bool:
