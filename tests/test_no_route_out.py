@@ -59,7 +59,7 @@ STEPS = {
     "plugins list": ["plugins", "list", "--refresh"],
     "plugins show": ["plugins", "show", "allkit-stain"],
     "plugins doctor": ["plugins", "doctor"],
-    "plugins check": ["plugins", "check", "allkit-stain"],
+    "plugins check": ["plugins", "check", "allkit-blobs"],
     "plugins new": ["plugins", "new", "allkit-mine"],
     "check": ["check", "DATA", *TINY, "--html", "check.html"],
     "audit": ["audit", "DATA", "--html", "audit.html"],
