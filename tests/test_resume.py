@@ -73,8 +73,7 @@ def same(a, b):
 @pytest.mark.parametrize("strategy", ["last", "full", "head"])
 def test_a_killed_training_ends_with_the_same_weights_to_the_bit(ended, tmp_path, strategy):
     settings = SETTINGS | {"strategy": strategy, "members": 2}
-    status, errors = ended(tmp_path / "whole", settings)
-    assert (status, "Traceback" in errors) == (0, False), errors
+    assert ended(tmp_path / "whole", settings) == (0, "")
     expected = weights(tmp_path / "whole")
     histories = json.loads((tmp_path / "whole" / "model.json").read_text())["history"]
     out = tmp_path / "killed"

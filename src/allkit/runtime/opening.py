@@ -10,6 +10,7 @@ from allkit.errors import CheckpointError, ConfigError, ExportError, PluginError
 from allkit.plugins import Plugin, registry
 from allkit.plugins.asked import bound
 from allkit.plugins.catalogue import plain
+from allkit.plugins.host import OWN
 from allkit.plugins.suffixes import own_suffix
 from allkit.runtime.guarded import GuardedPredictor
 from allkit.runtime.reading import PACKED, ZIP, look_alike, named_otherwise, read_plain
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["format_of_name", "load", "open_file", "opened", "same_exporter"]
 
-OWN = "allkit"
 Offered = list[tuple[Plugin, str]]
 """Plugins with the names of exporters of theirs."""
 
